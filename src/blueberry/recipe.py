@@ -1,0 +1,228 @@
+"""A recipe: everything that decides a run's numbers, frozen and complete."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from blueberry.errors import RecipeError, did_you_mean
+from blueberry.settings import CosineSchedule, Data, Evaluate, Model, Optimizer, Schedule, Section, Train, setting
+from blueberry.toml import read_toml, to_toml
+
+
+class Recipe(Section):
+    """Everything that decides a run's numbers. `Recipe()` is the nano mixture of experts."""
+
+    model: Model = Model()
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = CosineSchedule()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    seed: int = setting(0, "fixes initial weights, data order and random draws", per_lane=True, ge=0, lt=2**31)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Recipe":
+        """Read a recipe file (TOML).
+
+        Raises: RecipeError, one line, if it cannot be read, is not TOML or breaks a rule.
+        """
+        return cls.parse(read_toml(Path(path), RecipeError), place=str(path))
+
+    @classmethod
+    def parse(cls, given: dict[str, Any], *, place: str = "recipe") -> "Recipe":
+        """Check nested settings. Raises: RecipeError naming `place` and the setting."""
+        try:
+            return cls.model_validate(_with_default_kinds(cls, given))
+        except ValidationError as error:
+            raise RecipeError(_one_line(error, place)) from None
+
+    def with_(self, overrides: dict[str, Any] | None = None, *, place: str = "recipe", **more: Any) -> "Recipe":
+        """A copy with dotted settings changed, e.g. `with_(**{"optimizer.muon.learning_rate": 0.03})`.
+
+        Changing a section's `kind` keeps the settings both kinds have; the rest take the new kind's defaults.
+        Setting train.tokens replaces train.updates, and the other way round.
+        Raises: RecipeError if a setting is unknown or its value breaks a rule.
+        """
+        changes = {**(overrides or {}), **more}
+        nested = self.model_dump()
+        for name in sorted(changes, key=lambda name: not name.endswith(".kind")):
+            _replace(nested, name, changes[name], place)
+        return Recipe.parse(nested, place=place)
+
+    def get(self, name: str) -> Any:
+        """The value of a dotted setting. Raises: RecipeError if this recipe has none of that name."""
+        value: Any = self
+        for part in name.split("."):
+            if not isinstance(value, Section) or part not in type(value).model_fields:
+                raise RecipeError(f'recipe "{name}": no such setting{did_you_mean(name, self.flat())}')
+            value = getattr(value, part)
+        return value
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its dotted name, in declaration order."""
+        return dict(_flatten(self))
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps of the whole run."""
+        if self.train.updates is not None:
+            return self.train.updates
+        assert self.train.tokens is not None
+        return -(-self.train.tokens // self.update_tokens)
+
+    @property
+    def update_tokens(self) -> int:
+        """Tokens trained on in one update."""
+        return self.train.batch_sequences * self.model.context_tokens
+
+    @property
+    def micro_batch_sequences(self) -> int:
+        """Sequences held in memory at once, per lane."""
+        return self.train.micro_batch_sequences or self.train.batch_sequences
+
+    def identity(self, *, per_lane: bool = True) -> dict[str, Any]:
+        """What decides the numbers: flat settings without the memory-only ones, the length in updates.
+
+        With `per_lane=False` also without what may differ between lanes.
+        """
+        kept = {
+            name: value
+            for (name, value), marks in zip(_flatten(self), _marks(self), strict=True)
+            if not marks.get("memory_only") and (per_lane or not marks.get("per_lane"))
+        }
+        del kept["train.tokens"]
+        if not per_lane:
+            del kept["schedule.kind"]  # a schedule is a multiplier per lane
+        return {**kept, "train.updates": self.num_updates}
+
+    def to_toml(self) -> str:
+        """The resolved recipe as a file that loads back to it."""
+        return to_toml(self.model_dump(exclude_none=True))
+
+
+def setting_names() -> set[str]:
+    """Every dotted setting that some recipe can have, over all kinds."""
+    return set(_names_of(Recipe))
+
+
+def _names_of(section: type[Section], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for name, field in section.model_fields.items():
+        kinds = _sections_in(field.annotation)
+        for kind in kinds:
+            names += _names_of(kind, f"{prefix}{name}.")
+        if not kinds:
+            names.append(prefix + name)
+    return names
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections a field can hold: several where it is a union over kinds."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [kind for part in getattr(annotation, "__args__", ()) for kind in _sections_in(part)]
+
+
+def _with_default_kinds(section: type[Section], given: Any) -> Any:
+    """Settings given for a section without saying its kind belong to the default kind."""
+    if not isinstance(given, dict):
+        return given
+    filled = dict(given)
+    for name, field in section.model_fields.items():
+        kinds = _sections_in(field.annotation)
+        if kinds and isinstance(filled.get(name), dict):
+            if len(kinds) > 1:
+                filled[name] = {"kind": field.default.kind, **filled[name]}
+            chosen = [k for k in kinds if len(kinds) == 1 or k.model_fields["kind"].default == filled[name]["kind"]]
+            if chosen:
+                filled[name] = _with_default_kinds(chosen[0], filled[name])
+    return filled
+
+
+def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
+    """Put one dotted override into the nested settings, in place."""
+    *path, last = name.split(".")
+    table = nested
+    candidates: list[type[Section]] = [Recipe]
+    for part in path:
+        fields = [c.model_fields[part] for c in candidates if part in c.model_fields]
+        candidates = [s for field in fields for s in _sections_in(field.annotation)]
+        if not candidates:
+            raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
+        table = table[part]
+    if not any(last in c.model_fields for c in candidates):
+        raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
+    if last == "kind":
+        chosen = [c for c in candidates if c.model_fields["kind"].default == value]
+        if chosen:
+            for gone in set(table) - set(chosen[0].model_fields):
+                del table[gone]
+    if name in ("train.updates", "train.tokens"):
+        table["tokens" if last == "updates" else "updates"] = None
+    if name == "data.tokenizer" and value != table["tokenizer"]:
+        table.pop("vocabulary_tokens", None)
+    table[last] = value
+
+
+def _flatten(section: Section, prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        flat += _flatten(value, f"{prefix}{name}.") if isinstance(value, Section) else [(prefix + name, value)]
+    return flat
+
+
+def _marks(section: Section) -> list[dict[str, Any]]:
+    marks: list[dict[str, Any]] = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        extra = field.json_schema_extra
+        marks += _marks(value) if isinstance(value, Section) else [extra if isinstance(extra, dict) else {}]
+    return marks
+
+
+def _one_line(error: ValidationError, place: str) -> str:
+    """The first of pydantic's complaints in our form."""
+    first = error.errors()[0]
+    context = first.get("ctx", {})
+    parts, siblings = _locate(first["loc"])
+    name = ".".join(parts)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    match first["type"]:
+        case "extra_forbidden":
+            return f'{place} "{name}": no such setting{did_you_mean(name, siblings)}{more}'
+        case "value_error":  # ours: "setting: what; the rule; the remedy"
+            inner, said = str(context["error"]).split(": ", 1)
+            return f'{place} "{".".join([*parts, inner])}": {said}{more}'
+        case "union_tag_invalid":
+            tag, known = context["tag"], context["expected_tags"].replace("'", "").split(", ")
+            return f'{place} "{name}.kind": {tag!r}; no such kind{did_you_mean(tag, known)}{more}'
+        case _:
+            given = repr(first["input"])
+            given = given if len(given) <= 60 else given[:57] + "..."
+            rule = first["msg"][0].lower() + first["msg"][1:].replace("instance of ", "section ")
+            return f'{place} "{name}": {given}; {rule}; change the value{more}'
+
+
+def _locate(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """The dotted parts of a setting that pydantic points at, and the settings it stands among.
+
+    Pydantic puts the kind that a union chose into the location; it is no part of the setting's name.
+    """
+    parts: list[str] = []
+    candidates: list[type[Section]] = [Recipe]
+    for part in map(str, loc):
+        chosen = [c for c in candidates if "kind" in c.model_fields and c.model_fields["kind"].default == part]
+        if len(candidates) > 1 and chosen:
+            candidates = chosen
+            continue
+        parts.append(part)
+        inside = [
+            s for c in candidates if part in c.model_fields for s in _sections_in(c.model_fields[part].annotation)
+        ]
+        if not inside:
+            break
+        candidates = inside
+    prefix = ".".join(parts[:-1])
+    return parts, [f"{prefix}.{name}" if prefix else name for c in candidates for name in c.model_fields]

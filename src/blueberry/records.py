@@ -1,0 +1,140 @@
+"""What training gives back: frozen records, the only thing that passes from a trainer to a study.
+
+Losses are nats per token. What was not measured is None, never 0.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """Frozen; unknown keys refused; NaN and infinity refused, because a missing number is None."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="null")
+
+
+class Failure(Record):
+    """Why a run has no final loss."""
+
+    kind: Literal["diverged", "crashed"]
+    update: int | None = None
+    """The update, counted from 1, whose loss or gradient was not finite."""
+    message: str = ""
+
+
+class Metrics(Record):
+    """A model measured on one fixed set of tokens."""
+
+    loss: float
+    """Mean negative log likelihood, nats per token."""
+    bits_per_byte: float
+    """The same in bits per byte of the text those tokens stand for."""
+    accuracy: float
+    """Fraction of tokens whose most likely prediction is right."""
+    num_tokens: int
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp(loss), never capped; None where a float cannot hold it."""
+        from math import exp
+
+        return exp(self.loss) if self.loss < 709 else None
+
+
+class Evaluation(Record):
+    """The validation set after an update."""
+
+    update: int
+    """Updates done, counted from 1."""
+    tokens: int
+    """Training tokens consumed until then."""
+    seconds: float
+    """Training time until then, without evaluations."""
+    validation: Metrics
+
+
+class Curve(Record):
+    """What was recorded at every update, first to last: equally long tuples, shorter than the run if it diverged."""
+
+    train_loss: tuple[float | None, ...] = ()
+    """Mean over the update's tokens, before the update; None where it was not finite."""
+    gradient_norm: tuple[float | None, ...] = ()
+    """Before clipping."""
+    learning_rate: tuple[float, ...] = ()
+    """Muon's, as used."""
+
+
+class DocumentLoss(Record):
+    """One held-out document's share of the final evaluation."""
+
+    document: str
+    loss: float
+    num_tokens: int
+
+
+class Provenance(Record):
+    """What computed a result. Results of different builds or devices are not compared without saying so."""
+
+    code_digest: str
+    """Digest of the trainer's own source."""
+    torch: str
+    device: str
+    threads: int
+    lanes: int
+    """Runs trained side by side with this one, itself included."""
+    data_digest: str
+    evaluation_digest: str
+    """Digest of the validation tokens the final loss was measured on."""
+
+
+class RunResult(Record):
+    """Everything known of one run after it ended."""
+
+    fingerprint: str
+    recipe: dict[str, Any]
+    """The resolved recipe, flat: dotted setting to value."""
+    status: Literal["completed", "diverged", "failed"]
+    failure: Failure | None = None
+    final: Metrics | None = None
+    """Validation after the last update; None unless completed."""
+    test: Metrics | None = None
+    """The test set after the last update. Never selected on."""
+    evaluations: tuple[Evaluation, ...] = ()
+    curve: Curve = Curve()
+    document_losses: tuple[DocumentLoss, ...] = ()
+    num_updates: int = 0
+    """Updates done."""
+    num_tokens: int = 0
+    num_flops: float = 0.0
+    train_seconds: float = 0.0
+    """Training time, data and optimizer included, evaluations excluded; a lane's share of its group."""
+    provenance: Provenance | None = None
+    extra: dict[str, float | None] = Field(default_factory=dict)
+    """Further metrics of a trainer that is not ours."""
+
+    def metric(self, name: str) -> float | None:
+        """A metric by the name used in studies, lower or higher as the field has it; None if there is none.
+
+        val_loss, val_bits_per_byte, val_accuracy, val_perplexity, the same with test_, train_loss (the last
+        update's), train_seconds, or a name in `extra`.
+        """
+        if name == "train_loss":
+            return self.curve.train_loss[-1] if self.curve.train_loss else None
+        if name == "train_seconds":
+            return self.train_seconds
+        which, _, what = name.partition("_")
+        metrics = {"val": self.final, "test": self.test}.get(which)
+        if metrics is not None and what in ("loss", "bits_per_byte", "accuracy", "perplexity"):
+            return getattr(metrics, what)
+        return self.extra.get(name)
+
+
+class Progress(Record):
+    """Said by a trainer between results, so that others know it lives."""
+
+    fingerprints: tuple[str, ...]
+    update: int
+    num_updates: int
+    train_losses: tuple[float | None, ...] = ()
+    tokens_per_second: float | None = None
