@@ -1,0 +1,89 @@
+"""Small real parts for the tests of lm: one thread, a tiny recipe, the byte-level synthetic language."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from blueberry.lm.checkpoint import Checkpoints
+from blueberry.lm.training import train
+from blueberry.recipe import Recipe
+from blueberry.records import Progress, Provenance, RunResult
+from blueberry.text import Dataset, load
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+TINY = Recipe().with_(
+    {
+        "model.width": 32,
+        "model.num_layers": 2,
+        "model.num_heads": 2,
+        "model.context_tokens": 32,
+        "model.feed_forward.hidden": 32,
+        "model.feed_forward.num_experts": 4,
+        "data.corpus": "synthetic",
+        "data.tokenizer": "byte",
+        "train.updates": 20,
+        "train.batch_sequences": 4,
+        "evaluate.every_updates": 10,
+        "evaluate.tokens": 512,
+    }
+)
+
+
+@pytest.fixture
+def tiny() -> Recipe:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return load(TINY.data, tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def train_group(dataset: Dataset) -> Callable[..., list[RunResult]]:
+    """Train recipes side by side and give their results in the recipes' order."""
+
+    def run(*recipes: Recipe, checkpoints: Checkpoints | None = None) -> list[RunResult]:
+        names = [f"run{index}" for index in range(len(recipes))]
+        events = train(recipes, names, dataset, provenance(dataset), device=CPU, checkpoints=checkpoints)
+        results = {event.fingerprint: event for event in events if not isinstance(event, Progress)}
+        return [results[name] for name in names]
+
+    return run
+
+
+def provenance(dataset: Dataset) -> Provenance:
+    return Provenance(
+        code_digest="test",
+        torch=torch.__version__,
+        device="cpu",
+        threads=1,
+        lanes=1,
+        data_digest=dataset.digest,
+        evaluation_digest="",
+    )
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    return Checkpoints(tmp_path / "checkpoints", build="test")
+
+
+def numbers(result: RunResult) -> dict:
+    """Everything of a result but its clock."""
+    kept = result.model_dump(exclude={"fingerprint", "train_seconds", "provenance"})
+    for evaluation in kept["evaluations"]:
+        del evaluation["seconds"]
+    return kept

@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from blueberry.lm.draws import Draws
+
+CPU = torch.device("cpu")
+
+
+def test_a_draw_depends_on_its_place_and_not_on_its_company():
+    together = Draws((5, 9), 3, range(8), CPU).keep_NBK(2, 100, 0.3)
+    alone = Draws((9,), 3, range(4, 6), CPU).keep_NBK(2, 100, 0.3)
+    assert torch.equal(together[1:, 4:6], alone)
+
+
+@pytest.mark.parametrize("other", [Draws((6,), 3, range(2), CPU), Draws((5,), 4, range(2), CPU)])
+def test_another_seed_or_update_draws_otherwise(other):
+    first = Draws((5,), 3, range(2), CPU).keep_NBK(2, 1000, 0.5)
+    agree = (first == other.keep_NBK(2, 1000, 0.5)).float().mean().item()
+    assert agree == pytest.approx(0.5, abs=0.06)
+
+
+def test_sites_and_sequences_differ():
+    draws = Draws((5,), 3, range(2), CPU)
+    first, second = draws.keep_NBK(2, 4000, 0.5)[0]
+    assert (first == second).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert (first == draws.keep_NBK(3, 4000, 0.5)[0, 0]).float().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_kept_share_and_scale():
+    keep = Draws(tuple(range(8)), 0, range(16), CPU).keep_NBK(1, 2000, 0.1)
+    assert (keep == 0).float().mean().item() == pytest.approx(0.1, abs=0.002)
+    assert keep.mean().item() == pytest.approx(1.0, abs=0.003)
+    assert keep.unique().numel() == 2
+
+
+def test_normal_draws_are_standard_normal():
+    x = Draws(tuple(range(8)), 0, range(16), CPU).normal_NBK(1, 2000).flatten().double()
+    assert x.mean().item() == pytest.approx(0, abs=0.01)
+    assert x.std().item() == pytest.approx(1, abs=0.01)
+    assert (x**4).mean().item() == pytest.approx(3, abs=0.1)
+    assert (x.abs() > 1.96).double().mean().item() == pytest.approx(0.05, abs=0.003)
+    assert torch.corrcoef(torch.stack((x[:-1], x[1:])))[0, 1].abs() < 0.01

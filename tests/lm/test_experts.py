@@ -1,0 +1,71 @@
+import torch
+import torch.nn.functional as F
+
+from blueberry.lm.experts import Assignment, choose, combine, dispatch, grouped_linear
+
+LANES, TOKENS, WIDTH, HIDDEN, EXPERTS, CHOSEN = 3, 17, 6, 5, 4, 2
+
+
+def _dense(x_NSD, logits_NSE, w_in, w_out):
+    """Every token, expert by expert, in the plainest way there is."""
+    out = torch.zeros_like(x_NSD)
+    for n in range(LANES):
+        for s in range(TOKENS):
+            values, indices = logits_NSE[n, s].topk(CHOSEN)
+            for share, e in zip(values.softmax(-1), indices, strict=True):
+                out[n, s] += share * (w_out[n, e] @ F.silu(w_in[n, e] @ x_NSD[n, s]))
+    return out
+
+
+def _ours(x_NSD, logits_NSE, w_in, w_out):
+    indices, weights = choose(logits_NSE, CHOSEN)
+    assignment = Assignment(indices, EXPERTS)
+    h = F.silu(grouped_linear(dispatch(x_NSD.flatten(0, 1), assignment), w_in.flatten(0, 1), assignment))
+    y = grouped_linear(h, w_out.flatten(0, 1), assignment)
+    return combine(y, weights.flatten(0, 1), assignment).view_as(x_NSD)
+
+
+def test_mixture_and_its_gradients_equal_a_dense_loop_in_float64():
+    stream = torch.Generator().manual_seed(0)
+
+    def leaf(*shape):
+        return torch.randn(shape, generator=stream, dtype=torch.float64).requires_grad_()
+
+    inputs = (
+        leaf(LANES, TOKENS, WIDTH),
+        leaf(LANES, TOKENS, EXPERTS),
+        leaf(LANES, EXPERTS, HIDDEN, WIDTH),
+        leaf(LANES, EXPERTS, WIDTH, HIDDEN),
+    )
+    weight = torch.randn(LANES, TOKENS, WIDTH, generator=stream, dtype=torch.float64)
+    made, expected = _ours(*inputs), _dense(*inputs)
+    torch.testing.assert_close(made, expected, rtol=1e-12, atol=1e-12)
+    for mine, theirs in zip(
+        torch.autograd.grad((made * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_an_expert_that_receives_nothing_gets_a_zero_gradient():
+    logits = torch.full((1, 5, EXPERTS), -9.0)
+    logits[..., :CHOSEN] = 9.0
+    w_in = torch.randn(1, EXPERTS, HIDDEN, WIDTH).requires_grad_()
+    w_out = torch.randn(1, EXPERTS, WIDTH, HIDDEN)
+    indices, weights = choose(logits, CHOSEN)
+    assignment = Assignment(indices, EXPERTS)
+    assert assignment.load_NE(1).tolist() == [[5, 5, 0, 0]]
+    h = grouped_linear(dispatch(torch.randn(5, WIDTH), assignment), w_in.flatten(0, 1), assignment)
+    y = combine(grouped_linear(h, w_out.flatten(0, 1), assignment), weights.flatten(0, 1), assignment)
+    (grad,) = torch.autograd.grad(y.sum(), [w_in])
+    assert grad[0, :CHOSEN].abs().sum() > 0
+    assert grad[0, CHOSEN:].abs().sum() == 0
+
+
+def test_choose_agrees_with_topk():
+    logits = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(1))
+    indices, weights = choose(logits, 3)
+    values, expected = logits.topk(3)
+    assert torch.equal(indices, expected)
+    torch.testing.assert_close(weights, values.softmax(-1))

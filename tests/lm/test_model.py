@@ -1,0 +1,143 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from blueberry.cost import parameters
+from blueberry.lm.draws import Draws
+from blueberry.lm.loss import head_loss, head_scores
+from blueberry.lm.model import LanguageModel, initialize, is_matrix, rotary_tables, rotate, weight_shapes
+from blueberry.recipe import Recipe
+
+CPU = torch.device("cpu")
+
+
+def _tokens(recipe: Recipe, num_lanes: int = 1, num_sequences: int = 3) -> torch.Tensor:
+    shape = (num_lanes, num_sequences, recipe.model.context_tokens)
+    return torch.randint(0, recipe.data.vocabulary_tokens, shape, generator=torch.Generator().manual_seed(0))
+
+
+def _kinds(tiny: Recipe) -> list[Recipe]:
+    return [tiny, tiny.with_({"model.feed_forward.kind": "mlp"})]
+
+
+@pytest.mark.parametrize("kind", ["moe", "mlp"])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_token_cannot_see_those_after_it(tiny, kind, training):
+    recipe = tiny.with_({"model.feed_forward.kind": kind, "model.dropout": 0.1})
+    weights = initialize(recipe, (0,), CPU)
+    model = LanguageModel.build(recipe, CPU)
+    draws = Draws((0,), 0, range(3), CPU) if training else None
+    tokens = _tokens(recipe)
+    place = 11
+    changed = tokens.clone()
+    changed[:, :, place] = (changed[:, :, place] + 1) % recipe.data.vocabulary_tokens
+    before, after = (
+        model.hidden(weights, t, draws=draws, noise_N=torch.ones(1)).x_NSD.view(3, -1, recipe.model.width)
+        for t in (tokens, changed)
+    )
+    assert torch.equal(before[:, :place], after[:, :place])
+    assert (before[:, place:] - after[:, place:]).abs().amax((0, 2)).min() > 0
+
+
+def test_rotation_depends_on_distance_alone(tiny):
+    cos, sin = rotary_tables(tiny.with_({"model.context_tokens": 64}), CPU)
+    query, key = torch.randn(1, 1, 16), torch.randn(1, 1, 16)
+
+    def score(i: int, j: int) -> float:
+        at_i = rotate(query, cos[i : i + 1], sin[i : i + 1])
+        at_j = rotate(key, cos[j : j + 1], sin[j : j + 1])
+        return (at_i * at_j).sum().item()
+
+    assert score(5, 3) == pytest.approx(score(45, 43), abs=1e-4)
+    assert score(5, 3) == pytest.approx(score(2, 0), abs=1e-4)
+    assert abs(score(5, 3) - score(5, 4)) > 1e-3
+
+
+def test_rotation_turns_positions_and_not_heads(tiny):
+    cos, sin = rotary_tables(tiny, CPU)
+    x = torch.ones(2, tiny.model.context_tokens, 4, 16)  # sequences, positions, heads, features
+    turned = rotate(x, cos, sin)
+    assert torch.equal(turned[:, :, 0], turned[:, :, 3])
+    assert torch.equal(turned[:, 0], x[:, 0])
+    assert (turned[:, 1] - turned[:, 2]).abs().max() > 0.1
+
+
+def test_attention_equals_a_plain_softmax(tiny):
+    """The fused kernel, and the explicit path that dropout takes, against each other."""
+    weights = initialize(tiny, (3,), CPU)
+    tokens = _tokens(tiny)
+    fused = LanguageModel.build(tiny, CPU).hidden(weights, tokens).x_NSD
+    nearly_none = tiny.with_({"model.dropout": 1e-12})  # takes the explicit path and drops nothing
+    explicit = LanguageModel.build(nearly_none, CPU).hidden(weights, tokens, draws=Draws((3,), 0, range(3), CPU)).x_NSD
+    torch.testing.assert_close(fused, explicit, rtol=1e-4, atol=1e-5)
+
+
+def test_parameter_count_is_the_closed_form(tiny):
+    for recipe in _kinds(tiny):
+        sizes = {name: math.prod(shape) for name, shape in weight_shapes(recipe).items()}
+        counted = parameters(recipe)
+        assert counted.total == sum(sizes.values())
+        assert counted.muon == sum(size for name, size in sizes.items() if is_matrix(name))
+        assert counted.adamw == counted.total - counted.muon
+        weights = initialize(recipe, (0,), CPU)
+        assert {name: w[0].numel() for name, w in weights.items()} == sizes
+
+
+def test_the_documents_model_has_the_documents_count():
+    recipe = Recipe().with_(
+        {
+            "model.width": 384,
+            "model.num_layers": 6,
+            "model.num_heads": 8,
+            "model.feed_forward.hidden": 1536,
+            "data.vocabulary_tokens": 49152,
+        }
+    )
+    counted = parameters(recipe)
+    assert (counted.total, counted.muon, counted.adamw) == (79_059_840, 60_180_480, 18_879_360)
+    assert counted.active / counted.total == pytest.approx(0.463, abs=0.0005)
+
+
+def test_initial_weights_depend_on_the_lane_s_seed_alone(tiny):
+    both, alone = initialize(tiny, (7, 8), CPU), initialize(tiny, (8,), CPU)
+    for name in both:
+        assert torch.equal(both[name][1], alone[name][0])
+        if not name.startswith("norm."):
+            assert not torch.equal(both[name][0], both[name][1])
+            assert both[name].std() == pytest.approx(tiny.model.initial_sd, rel=0.1)
+
+
+def test_fresh_model_is_nearly_uniform(tiny):
+    weights = initialize(tiny, (0,), CPU)
+    tokens = _tokens(tiny)
+    hidden = LanguageModel.build(tiny, CPU).hidden(weights, tokens)
+    elsewhere = tokens.flatten(1).roll(7, 1)  # a tied head knows the token it sees, but not this one
+    loss = head_loss(hidden.x_NSD, weights["embedding"], elsewhere) / tokens.numel()
+    assert loss.item() == pytest.approx(math.log(256), abs=0.3)
+    assert hidden.balance_N.item() / tiny.model.num_layers == pytest.approx(1.0, abs=0.2)
+    assert hidden.load_NLE.sum().item() == tokens.numel() * 2 * tiny.model.num_layers
+
+
+@pytest.mark.parametrize("chunk", [1 << 19, 1000])
+def test_head_loss_and_gradients_equal_cross_entropy(monkeypatch, chunk):
+    monkeypatch.setattr("blueberry.lm.loss.CHUNK_ELEMENTS", chunk)
+    stream = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 37, 8, generator=stream, dtype=torch.float64).requires_grad_()
+    w = torch.randn(2, 99, 8, generator=stream, dtype=torch.float64).requires_grad_()
+    target = torch.randint(0, 99, (2, 37), generator=stream)
+    logits = torch.einsum("nsd,nvd->nsv", x, w)
+    expected = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(2, 37)
+    made = head_loss(x, w, target)
+    torch.testing.assert_close(made, expected.sum(1))
+    scale = torch.tensor([0.3, -2.0], dtype=torch.float64)
+    for mine, theirs in zip(
+        torch.autograd.grad((made * scale).sum(), [x, w]),
+        torch.autograd.grad((expected.sum(1) * scale).sum(), [x, w]),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+    losses, rights = head_scores(x.detach(), w.detach(), target)
+    torch.testing.assert_close(losses, expected.detach())
+    assert torch.equal(rights, logits.argmax(-1) == target)

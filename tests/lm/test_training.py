@@ -1,0 +1,249 @@
+import math
+
+import pytest
+import torch
+
+from blueberry.lm.checkpoint import Checkpoints
+from blueberry.lm.training import Group, train
+from blueberry.records import Progress
+from tests.lm.conftest import CPU, numbers, provenance
+
+
+def _differing(tiny):
+    return [
+        tiny.with_(
+            {
+                "seed": seed,
+                "optimizer.muon.learning_rate": rate,
+                "optimizer.adamw.weight_decay": decay,
+                "train.clip_norm": clip,
+                "schedule.kind": schedule,
+                "model.feed_forward.router_noise": noise,
+            }
+        )
+        for seed, rate, decay, clip, schedule, noise in [
+            (0, 0.01, 0.0, 1.0, "cosine", 0.1),
+            (0, 0.03, 0.1, 0.0, "linear", 0.0),
+            (1, 0.1, 0.5, 0.3, "constant", 0.2),
+            (2, 0.05, 0.1, 1.0, "warmup-stable-decay", 0.1),
+        ]
+    ]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_lanes_equal_single_runs_bitwise(tiny, train_group, dropout):
+    recipes = [recipe.with_({"model.dropout": dropout}) for recipe in _differing(tiny)]
+    together = train_group(*recipes)
+    for recipe, lane in zip(recipes, together, strict=True):
+        assert numbers(train_group(recipe)[0]) == numbers(lane)
+
+
+def test_training_learns(tiny, train_group):
+    (result,) = train_group(tiny)
+    assert result.status == "completed"
+    assert result.curve.train_loss[0] == pytest.approx(math.log(256), abs=0.3)
+    assert result.final.loss < result.curve.train_loss[0] - 1.2
+    assert result.final.loss == result.evaluations[-1].validation.loss
+    assert [evaluation.update for evaluation in result.evaluations] == [10, 20]
+    assert result.num_tokens == 20 * 4 * 32
+    assert result.final.bits_per_byte == pytest.approx(result.final.loss / math.log(2), rel=1e-9)  # bytes are tokens
+    weighted = sum(document.loss * document.num_tokens for document in result.document_losses)
+    assert weighted / result.final.num_tokens == pytest.approx(result.final.loss, rel=1e-9)
+
+
+def test_rates_used_are_recorded(tiny, train_group):
+    (result,) = train_group(tiny.with_({"schedule.kind": "linear", "train.updates": 4, "schedule.floor_fraction": 0.1}))
+    assert result.curve.learning_rate == pytest.approx([0.03, 0.021, 0.012, 0.003])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["moe", "mlp"])
+def test_micro_batches_change_no_number(tiny, dataset, dropout, kind):
+    """One gradient of a whole update against the same in pieces, in float64 so that rounding cannot hide a rule."""
+    whole = tiny.with_({"model.dropout": dropout, "model.feed_forward.kind": kind, "train.batch_sequences": 6})
+    gradients = []
+    for micro in (6, 3, 1):
+        group = Group([whole.with_({"train.micro_batch_sequences": micro, "seed": s}) for s in (0, 1)], dataset, CPU)
+        group.weights = {name: w.double() for name, w in group.weights.items()}
+        if kind == "moe":
+            group.balance_N = torch.tensor([0.5, 1.0], dtype=torch.float64)  # large enough to show
+        tokens = group._batch()
+        gradients.append(group._gradients(tokens))
+    (loss, grads), *others = gradients
+    for other_loss, other_grads in others:
+        torch.testing.assert_close(loss, other_loss, rtol=1e-6, atol=1e-7)
+        for name in grads:
+            torch.testing.assert_close(grads[name], other_grads[name], rtol=1e-9, atol=1e-11)
+
+
+def test_a_lane_that_turns_non_finite_is_frozen_and_the_others_go_on(tiny, dataset, train_group, monkeypatch):
+    recipes = [tiny.with_({"seed": seed}) for seed in (0, 1, 2)]
+    healthy = train_group(*recipes)
+    gradients = Group._gradients
+    frozen = []
+
+    def poisoned(group, tokens):
+        loss, grads = gradients(group, tokens)
+        if group.update == 7:
+            grads["router"][1, 0, 0, 0] = float("nan")
+        if group.update >= 7:
+            frozen.append({name: w[1].clone() for name, w in group.weights.items()})
+        return loss, grads
+
+    monkeypatch.setattr(Group, "_gradients", poisoned)
+    first, second, third = train_group(*recipes)
+    assert (numbers(first), numbers(third)) == (numbers(healthy[0]), numbers(healthy[2]))
+    assert second.status == "diverged"
+    assert second.failure.update == 8
+    assert second.final is None
+    assert second.num_updates == 8
+    assert second.curve.gradient_norm[-1] is None
+    assert len(second.curve.train_loss) == 8
+    for name, weight in frozen[0].items():
+        assert torch.equal(weight, frozen[-1][name])
+
+
+def test_a_group_stops_when_every_lane_has_diverged(tiny, dataset, monkeypatch):
+    gradients = Group._gradients
+
+    def poisoned(group, tokens):
+        loss, grads = gradients(group, tokens)
+        return loss * float("nan"), grads
+
+    monkeypatch.setattr(Group, "_gradients", poisoned)
+    steps = []
+    step = Group.step
+    monkeypatch.setattr(Group, "step", lambda group: (steps.append(1), step(group)))
+    results = list(train([tiny], ["run"], dataset, provenance(dataset), device=CPU))
+    assert [result.status for result in results] == ["diverged"]
+    assert len(steps) == 1
+
+
+class _Killed(Exception):
+    pass
+
+
+def _kill_at(monkeypatch, update: int) -> None:
+    step = Group.step
+
+    def stepped(group):
+        if group.update == update:
+            raise _Killed
+        step(group)
+
+    monkeypatch.setattr(Group, "step", stepped)
+
+
+def test_resumed_equals_undisturbed_bitwise(tiny, train_group, checkpoints, monkeypatch):
+    recipes = _differing(tiny.with_({"model.dropout": 0.1}))
+    undisturbed = train_group(*recipes)
+    monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as context:
+        _kill_at(context, 13)
+        with pytest.raises(_Killed):
+            train_group(*recipes, checkpoints=checkpoints)
+    assert checkpoints.updates("run0") == [13, 12]
+    seen = []
+    step = Group.step
+    monkeypatch.setattr(Group, "step", lambda group: (seen.append(group.update), step(group)))
+    resumed = train_group(*recipes, checkpoints=checkpoints)
+    assert seen[0] == 13
+    assert [numbers(result) for result in resumed] == [numbers(result) for result in undisturbed]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "delete"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tiny, train_group, checkpoints, monkeypatch, damage):
+    (undisturbed,) = train_group(tiny)
+    monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as context:
+        _kill_at(context, 13)
+        with pytest.raises(_Killed):
+            train_group(tiny, checkpoints=checkpoints)
+    newest = sorted((checkpoints.folder / "run0").iterdir())[-1]
+    data = newest.read_bytes()
+    match damage:
+        case "truncate":
+            newest.write_bytes(data[: len(data) // 2])
+        case "flip":
+            newest.write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+        case "delete":
+            newest.unlink()
+    seen = []
+    step = Group.step
+    monkeypatch.setattr(Group, "step", lambda group: (seen.append(group.update), step(group)))
+    (resumed,) = train_group(tiny, checkpoints=checkpoints)
+    assert seen[0] == 12
+    assert numbers(resumed) == numbers(undisturbed)
+
+
+def test_another_build_s_checkpoint_is_not_continued(tiny, train_group, checkpoints, monkeypatch):
+    monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as context:
+        _kill_at(context, 13)
+        with pytest.raises(_Killed):
+            train_group(tiny, checkpoints=checkpoints)
+    seen = []
+    step = Group.step
+    monkeypatch.setattr(Group, "step", lambda group: (seen.append(group.update), step(group)))
+    train_group(tiny, checkpoints=Checkpoints(checkpoints.folder, build="another"))
+    assert seen[0] == 0
+
+
+def test_progress_says_what_is_done(tiny, dataset, monkeypatch):
+    monkeypatch.setattr("blueberry.lm.training.PROGRESS_SECONDS", 0.0)
+    events = list(train([tiny], ["run"], dataset, provenance(dataset), device=CPU))
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert [event.update for event in progress] == list(range(1, 21))
+    assert all(event.num_updates == 20 and event.tokens_per_second > 0 for event in progress)
+    assert progress[-1].train_losses[0] < progress[0].train_losses[0]
+
+
+def test_every_per_lane_setting_changes_a_lane(tiny, train_group):
+    """A setting that is set but never read would leave its lane equal to its neighbour's."""
+    changes = {
+        "seed": 1,
+        "optimizer.muon.learning_rate": 0.06,
+        "optimizer.muon.momentum": 0.8,
+        "optimizer.adamw.learning_rate_ratio": 0.3,
+        "optimizer.adamw.beta1": 0.5,
+        "optimizer.adamw.beta2": 0.5,
+        "optimizer.adamw.weight_decay": 1.0,
+        "train.clip_norm": 0.05,
+        "schedule.kind": "linear",
+        "schedule.warmup_fraction": 0.4,
+        "schedule.floor_fraction": 0.9,
+        "model.feed_forward.balance_weight": 1.0,
+        "model.feed_forward.router_noise": 1.0,
+    }
+    short = tiny.with_({"train.updates": 6})
+    unchanged, *changed = train_group(short, *(short.with_({name: value}) for name, value in changes.items()))
+    for name, result in zip(changes, changed, strict=True):
+        assert result.final.loss != unchanged.final.loss, name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.width", 48),
+        ("model.num_layers", 1),
+        ("model.num_heads", 4),
+        ("model.context_tokens", 16),
+        ("model.dropout", 0.2),
+        ("model.initial_sd", 0.05),
+        ("model.attention.rotary_base", 100.0),
+        ("model.feed_forward.hidden", 48),
+        ("model.feed_forward.activation", "relu-squared"),
+        ("model.feed_forward.num_experts", 2),
+        ("model.feed_forward.top_k", 1),
+        ("optimizer.muon.nesterov", False),
+        ("optimizer.muon.num_iterations", 2),
+        ("optimizer.adamw.epsilon", 1e-2),
+        ("train.batch_sequences", 5),
+        ("evaluate.tokens", 256),
+    ],
+)
+def test_every_shared_setting_changes_the_run(tiny, train_group, name, value):
+    short = tiny.with_({"train.updates": 3})
+    (unchanged,) = train_group(short)
+    (changed,) = train_group(short.with_({name: value}))
+    assert changed.final.loss != unchanged.final.loss
