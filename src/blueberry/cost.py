@@ -79,3 +79,15 @@ def _memory_bytes(recipe: Recipe, counted: Parameters) -> int:
     state = 3 * counted.muon + 4 * counted.adamw
     per_token = model.num_layers * (12 * model.width + num_active * (2 * model.width + 2 * model.feed_forward.hidden))
     return 4 * (state + recipe.micro_batch_sequences * model.context_tokens * (per_token + 4 * model.width))
+
+
+SMALL_UPDATE_FLOPS = 1e11
+"""Up to here a core does an update within seconds, and cores do more as one single-threaded process each."""
+
+
+def num_threads(recipe: Recipe, num_cores: int) -> int:
+    """CPU threads a run is trained with: decided by its size and the machine, never by how many runs share it.
+
+    More threads sum in another order, so a number that depends on the worker count would not be reproducible.
+    """
+    return 1 if flops_per_token(recipe) * recipe.update_tokens <= SMALL_UPDATE_FLOPS else num_cores

@@ -6,7 +6,8 @@ BlueberryError            the user can mend it: one line, exit code 2, never a t
 ├── DataError             a corpus or a tokenizer is missing, empty or unfit
 ├── StoreError            the store cannot be read or written
 ├── TrainerError          a trainer did not give one result for each recipe it was handed
-└── TableError            a table of results has not what was asked of it
+├── TableError            a table of results has not what was asked of it
+└── ReportError           a report cannot be written where it was asked for
 
 Every message reads `place: what was given; the rule it breaks; the remedy`. Our own bugs are
 `assert` or whatever Python raises: they show a traceback because they should.
@@ -17,7 +18,10 @@ from collections.abc import Iterable
 
 
 class BlueberryError(Exception):
-    """A mistake the user can mend. Its text is one line."""
+    """A mistake the user can mend. Its text is one line, whatever was given."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 class RecipeError(BlueberryError):
@@ -42,6 +46,10 @@ class TrainerError(BlueberryError):
 
 class TableError(BlueberryError):
     """A table of results lacks a column or holds what cannot be read."""
+
+
+class ReportError(BlueberryError):
+    """A report cannot be written where it was asked for."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -45,6 +45,10 @@ class Recipe(Section):
         Raises: RecipeError if a setting is unknown or its value breaks a rule.
         """
         changes = {**(overrides or {}), **more}
+        if {"train.updates", "train.tokens"} <= changes.keys():
+            raise RecipeError(
+                f'{place} "train.tokens": given beside train.updates; a run has one length; give one of them'
+            )
         nested = self.model_dump()
         for name in sorted(changes, key=lambda name: not name.endswith(".kind")):
             _replace(nested, name, changes[name], place)

@@ -20,12 +20,14 @@ def multiplier(schedule: Schedule, update: int, num_updates: int) -> float:
     """The multiplier of the peak rate at one update, 0 <= update < num_updates.
 
     Warmup of W = round(warmup_fraction * num_updates) updates rises as (update + 1) / W, so it starts above 0
-    and touches the peak once, at update W - 1; the kind decides what follows.
+    and touches the peak once, at update W - 1; the kind decides what follows. A run of one update is at the peak.
     """
     assert 0 <= update < num_updates
     num_warmup = _num_warmup(schedule, num_updates)
     if update < num_warmup:
         return (update + 1) / num_warmup
+    if num_updates == 1:
+        return 1.0
     return AFTER_WARMUP[schedule.kind](schedule, update, num_updates)
 
 

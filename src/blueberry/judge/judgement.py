@@ -151,7 +151,7 @@ class Judgement(Finding):
     unresolved: tuple[str, ...]
     optimum: Optimum | Bound | None
     verdicts: tuple[Verdict, ...]
-    """The best arm (a) against each other arm (b)."""
+    """The best arm (a) against each other arm (b); then the arm named "baseline" (a), if it is not the best."""
     ranges: Ranges
     audits: tuple[Audit, ...]
     recommendation: Recommendation

@@ -250,7 +250,7 @@ def train(
             yield _progress(group, fingerprints, (group.update - measured_from) / (now - mark))
             last_progress = now
         if checkpoints is not None and now - last_checkpoint >= CHECKPOINT_SECONDS and not ends:
-            _save(group, fingerprints, checkpoints)
+            _save(group, fingerprints, checkpoints, leave_out=yielded)
             last_checkpoint = time.monotonic()
     endings = group.finish(validation, test) if len(yielded) < len(recipes) else []
     for lane, ending in enumerate(endings):
@@ -313,9 +313,11 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
     )
 
 
-def _save(group: Group, fingerprints: Sequence[str], checkpoints: Checkpoints) -> None:
+def _save(group: Group, fingerprints: Sequence[str], checkpoints: Checkpoints, leave_out: set[int]) -> None:
     group.read()
     for lane, fingerprint in enumerate(fingerprints):
+        if lane in leave_out:  # its result is out: nobody will ask for its state
+            continue
         state = Checkpoint(group.update, group.lane_tensors(lane), vars(group.recorded[lane]))
         checkpoints.save(fingerprint, state)
 

@@ -1,0 +1,170 @@
+"""Words in, words out. Every command loads what it needs when it runs, so that help is quick and torch stays out."""
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="blueberry",
+    help="Train small language models, and run the studies that choose their settings.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="Folder of results, checkpoints and prepared text.", envvar="BLUEBERRY_STORE"),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, only the answer.")]
+NoColorOption = Annotated[bool, typer.Option("--no-color", help="Plain text.", envvar="NO_COLOR")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
+StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
+
+
+@app.callback()
+def blueberry() -> None:
+    """Everything a command prints for people goes to standard error, but for its answer."""
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Settings to change.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json and curves.png.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would do; train nothing.")] = False,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    no_color: NoColorOption = False,
+) -> int:
+    """Train one run."""
+    from blueberry import api
+    from blueberry.cli import words
+    from blueberry.cli.progress import watching_a_run
+    from blueberry.cost import cost
+    from blueberry.recipe import Recipe
+
+    made = Recipe.load(recipe).with_(words.overrides(overrides or []), place=str(recipe))
+    if dry_run:
+        spent = cost(made)
+        _answer(json, {"recipe": made.model_dump(), **spent.model_dump()}, words.dry_run(made, spent))
+        return 0
+    with watching_a_run(quiet=quiet, no_color=no_color) as on_progress:
+        result = api.train(made, store=store, on_progress=on_progress)
+    folder = api.write_run(result, out or Path("runs") / result.fingerprint)
+    _answer(json, result.model_dump(mode="json"), words.run(result, folder))
+    return 0 if result.status == "completed" else 1
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="sweep or compare.", show_default=False)],
+    base: Annotated[
+        Path | None, typer.Option(help="The recipe that its arms start from.", show_default="recipes/moe-nano.toml")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write.", show_default="KIND.toml")
+    ] = None,
+) -> int:
+    """Write a commented study file to begin with."""
+    from blueberry.study.templates import write_study_file
+
+    path = write_study_file(kind, base or Path("recipes/moe-nano.toml"), output or Path(f"{kind}.toml"))
+    typer.echo(f"wrote {path}; next: blueberry plan {path}, then blueberry run {path}")
+    return 0
+
+
+@app.command()
+def plan(
+    study: StudyArgument,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes to plan for.", show_default=False)
+    ] = None,
+) -> int:
+    """Say what a study would run, how long it takes and what it could detect; run nothing."""
+    from blueberry import api
+    from blueberry.cli import words
+    from blueberry.study.spec import Study
+
+    loaded = Study.load(study)
+    seen = api.foresee(loaded, store or api.default_store(), workers)
+    _answer(json, seen.to_dict(), words.forecast(seen))
+    return 0
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="as many as pay")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/STUDY")] = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    no_color: NoColorOption = False,
+) -> int:
+    """Run what is missing of a study, judge it and write the report. Safe to repeat, interrupt and start twice."""
+    from blueberry import api
+    from blueberry.cli.progress import watching_a_study
+    from blueberry.study.spec import Study
+
+    loaded = Study.load(study)
+    with watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event:
+        judged = api.conduct(loaded, store=store, workers=workers, on_event=on_event)
+    return _report(judged, out or Path("reports") / loaded.name, json)
+
+
+@app.command()
+def report(
+    study: StudyArgument,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/STUDY")] = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Judge the runs there are and write the report; train nothing."""
+    from blueberry import api
+    from blueberry.study.spec import Study
+
+    loaded = Study.load(study)
+    return _report(api.look(loaded, store or api.default_store()), out or Path("reports") / loaded.name, json)
+
+
+@app.command()
+def status(
+    study: Annotated[
+        Path | None, typer.Argument(help="A study file; without one, every study of the store.", show_default=False)
+    ] = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Say what is done, running, failed and left."""
+    from blueberry import api
+    from blueberry.cli import words
+    from blueberry.study.standing import standings
+    from blueberry.study.store import Store
+
+    with Store.open(store or api.default_store(), create=False) as opened:
+        found = standings(opened, study)
+    _answer(json, {"studies": [one.to_dict() for one in found]}, words.standings(found))
+    return 0
+
+
+def _report(judged: Any, folder: Path, json: bool) -> int:
+    """Write the report and give its answer; exit code 1 when runs failed or a claim is blocked."""
+    from blueberry.cli import words
+
+    page = judged.report(folder)
+    facts = {"report": str(page), "trained": judged.num_trained, "failed": len(judged.failures)}
+    _answer(json, {**judged.judgement.to_dict(), **facts}, words.judged(judged, page))
+    blocked = any(audit.severity == "block" for audit in judged.judgement.audits)
+    return 1 if judged.failures or blocked else 0
+
+
+def _answer(json: bool, document: dict[str, Any], text: str) -> None:
+    typer.echo(jsonlib.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if json else text)

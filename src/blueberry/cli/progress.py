@@ -1,0 +1,116 @@
+"""What a person sees while something runs: a bar on a terminal, a line now and then elsewhere. On standard error."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from blueberry.records import Progress as RunProgress
+from blueberry.study.backlog import Snapshot
+
+LINE_SECONDS = 15.0
+"""Between two lines where there is no terminal to draw a bar on."""
+
+
+@contextmanager
+def watching_a_study(name: str, *, quiet: bool, no_color: bool) -> Iterator[Callable[[Snapshot], None] | None]:
+    """Gives the engine's `on_event`. None when nothing is to be shown."""
+    with _display(quiet, no_color) as show:
+        if show is None:
+            yield None
+            return
+        pace = _Pace()
+
+        def on_event(seen: Snapshot) -> None:
+            left = pace.seconds_left(seen.updates_done, seen.updates_total)
+            speed = sum(one.tokens_per_second or 0.0 for one in seen.running)
+            failed = f", {seen.failed} failed" if seen.failed else ""
+            running = sum(len(one.fingerprints) for one in seen.running)
+            show(
+                seen.updates_done / max(seen.updates_total, 1),
+                f"{name}: {seen.done} of {seen.total} runs done, {running} running{failed}",
+                _rest(speed, left),
+            )
+
+        yield on_event
+
+
+@contextmanager
+def watching_a_run(*, quiet: bool, no_color: bool) -> Iterator[Callable[[RunProgress], None] | None]:
+    """Gives `on_progress` of a single run. None when nothing is to be shown."""
+    with _display(quiet, no_color) as show:
+        if show is None:
+            yield None
+            return
+        pace = _Pace()
+
+        def on_progress(seen: RunProgress) -> None:
+            left = pace.seconds_left(seen.update, seen.num_updates)
+            losses = [loss for loss in seen.train_losses if loss is not None]
+            loss = f", loss {losses[0]:.3f}" if losses else ""
+            text = f"update {seen.update} of {seen.num_updates}{loss}"
+            show(seen.update / seen.num_updates, text, _rest(seen.tokens_per_second or 0.0, left))
+
+        yield on_progress
+
+
+class _Pace:
+    """The time left, from what was done since the first look."""
+
+    def __init__(self) -> None:
+        self.first: tuple[float, int] | None = None
+
+    def seconds_left(self, done: int, total: int) -> float | None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (now, done)
+        began, done_then = self.first
+        if done <= done_then or now - began < 2:
+            return None
+        return (total - done) * (now - began) / (done - done_then)
+
+
+def _rest(tokens_per_second: float, seconds_left: float | None) -> str:
+    speed = f"{tokens_per_second:,.0f} tokens/s" if tokens_per_second else "starting"
+    return speed if seconds_left is None else f"{speed}, {duration(seconds_left)} left"
+
+
+def duration(seconds: float) -> str:
+    """e.g. "8 s", "2:05 min", "3:10 h"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+@contextmanager
+def _display(quiet: bool, no_color: bool) -> Iterator[Callable[[float, str, str], None] | None]:
+    """Gives `show(fraction, what, rest)`."""
+    if quiet:
+        yield None
+        return
+    console = Console(stderr=True, no_color=no_color or None, highlight=False)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[rest]}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=1.0, rest="")
+        yield lambda fraction, what, rest: bar.update(task, completed=fraction, description=what, rest=rest)
+
+
+def _lines() -> Callable[[float, str, str], None]:
+    said_at: float | None = None
+
+    def show(fraction: float, what: str, rest: str) -> None:
+        nonlocal said_at
+        now = time.monotonic()
+        if said_at is None or now - said_at >= LINE_SECONDS:
+            said_at = now
+            print(f"{fraction:4.0%}  {what}; {rest}", file=sys.stderr, flush=True)
+
+    return show

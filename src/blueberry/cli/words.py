@@ -1,0 +1,141 @@
+"""What commands say: records to text for a terminal."""
+
+import math
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from blueberry.api import Judged
+from blueberry.cli.progress import duration
+from blueberry.cost import Cost
+from blueberry.errors import RecipeError
+from blueberry.judge.forecast import Forecast
+from blueberry.recipe import Recipe
+from blueberry.records import RunResult
+from blueberry.study.standing import Standing
+
+
+def overrides(given: Sequence[str]) -> dict[str, Any]:
+    """`key=value` words as settings; a value is read as TOML, and as text if it is none.
+
+    Raises: RecipeError for a word without "=".
+    """
+    settings: dict[str, Any] = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise RecipeError(f"{word!r}: not a setting; overrides are written key=value; e.g. train.updates=100")
+        try:
+            settings[name] = tomllib.loads(f"value = {value}")["value"]
+        except (tomllib.TOMLDecodeError, RecursionError):
+            settings[name] = value
+    return settings
+
+
+def dry_run(recipe: Recipe, spent: Cost) -> str:
+    counted = spent.parameters
+    return "\n".join(
+        [
+            recipe.to_toml(),
+            f"# parameters   {counted.total:,} in all, {counted.active:,} active for a token "
+            f"({counted.active / counted.total:.1%}); {counted.muon:,} under Muon, {counted.adamw:,} under AdamW",
+            f"# training     {spent.num_updates:,} updates of {recipe.update_tokens:,} tokens, "
+            f"{spent.num_tokens:,} tokens in all",
+            f"# arithmetic   {quantity(spent.flops_per_token)}FLOP a token, {quantity(spent.num_flops)}FLOP in all",
+            f"# memory       about {quantity(spent.memory_bytes)}B",
+        ]
+    )
+
+
+def run(result: RunResult, folder: Path) -> str:
+    if result.status == "diverged":
+        at = f" at update {result.failure.update}" if result.failure is not None and result.failure.update else ""
+        return f"diverged{at}: a lower learning rate or more warmup may hold it\nsee {folder}"
+    final = result.final
+    assert final is not None
+    perplexity = f", perplexity {final.perplexity:,.2f}" if final.perplexity is not None else ""
+    return (
+        f"validation loss {final.loss:.4f} nats ({final.bits_per_byte:.4f} bits per byte{perplexity}, "
+        f"accuracy {final.accuracy:.1%}) after {result.num_updates:,} updates, {result.num_tokens:,} tokens, "
+        f"{duration(result.train_seconds)}; one seed: no claim rests on it\nsee {folder}"
+    )
+
+
+def forecast(seen: Forecast) -> str:
+    """The plan of a study for a reader."""
+    seeds = f"{seen.seeds_search} seeds"
+    if seen.seeds_confirm:
+        seeds += f", then {seen.seeds_confirm} fresh ones for the best"
+    lines = [
+        f"{seen.question}",
+        "",
+        f"arms       {len(seen.arms)}: {', '.join(name for name, _ in seen.arms)}",
+        f"seeds      {seeds}",
+        f"runs       {seen.runs_done} done, {seen.runs_todo} to do, of at most {seen.updates:,} updates each",
+        f"to do      {quantity(seen.tokens)} tokens, {quantity(seen.flops)}FLOP",
+        f"here       {_workers(seen)}: {_time(seen)}; about {quantity(seen.disk_bytes)}B on disk",
+        f"detects    {_detects(seen)}",
+    ]
+    return "\n".join(lines)
+
+
+def _workers(seen: Forecast) -> str:
+    lanes = f" of {seen.lanes} lanes" if seen.lanes > 1 else ""
+    return f"{seen.workers} worker{'s' if seen.workers > 1 else ''}{lanes}"
+
+
+def _time(seen: Forecast) -> str:
+    if seen.seconds is None:
+        return "time unknown until the first run here has ended"
+    return f"about {duration(seen.seconds)}" if seen.runs_todo else "nothing left to run"
+
+
+def _detects(seen: Forecast) -> str:
+    if seen.detectable is None:
+        return f"unknown until two arms have run on two seeds; min_effect is {seen.min_effect:g} ({seen.metric})"
+    return (
+        f"a difference of {seen.detectable:.2g} ({seen.metric}) or more, with power .8; min_effect is "
+        f"{seen.min_effect:g} (paired sd {seen.noise_sd:.2g}, from {seen.noise_n} runs)"
+    )
+
+
+def judged(found: Judged, page: Path) -> str:
+    """The answer: two lines, and where to read more."""
+    lines = [f"Known:   {found.judgement.known}", f"Open:    {found.judgement.unknown}", f"Report:  {page}"]
+    if found.failures:
+        failure = found.failures[0].failure
+        reason = f": {failure.message}" if failure is not None else ""
+        lines.append(f"Failed:  {len(found.failures)} runs crashed three times and stay to do{reason}")
+    return "\n".join(lines)
+
+
+def standings(found: Sequence[Standing]) -> str:
+    if not found:
+        return "no study has run here yet; blueberry run STUDY begins one"
+    return "\n".join(line for one in found for line in _standing(one))
+
+
+def _standing(one: Standing) -> list[str]:
+    total = one.done + len(one.running) + one.failed + one.left
+    diverged = f" ({one.diverged} diverged)" if one.diverged else ""
+    lines = [
+        f"{one.name}: {one.done} of {total} runs done{diverged}, {len(one.running)} running, "
+        f"{one.failed} failed, {one.left} left"
+    ]
+    for running in one.running:
+        done = f"update {running.update} of {running.num_updates}" if running.update is not None else "starting"
+        lines.append(f"  {running.fingerprint}  {done}")
+    if one.abandoned:
+        lines.append(f"  {one.abandoned} were begun by a process that is gone; blueberry run {one.path} goes on")
+    if one.last_failure:
+        lines.append(f"  last failure: {one.last_failure}")
+    return lines
+
+
+def quantity(number: float) -> str:
+    """Three digits and an SI prefix, e.g. "1.23 G"."""
+    if number < 1000:
+        return f"{number:.3g} "
+    power = min(int(math.log10(number) // 3), 6)
+    return f"{number / 1000**power:.3g} {' kMGTPE'[power]}".replace("  ", " ")

@@ -1,0 +1,180 @@
+"""From evidence to numbers: the table of values, each arm's summary, the noise, the best, who is unresolved."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from blueberry.judge import words
+from blueberry.judge.evidence import ArmRuns, Evidence
+from blueberry.judge.judgement import ArmSummary, Best, Bound, Noise, Optimum, Status
+from blueberry.stats.noise import NoiseEstimate, measure_noise
+from blueberry.stats.optimum import Located, locate_optimum
+from blueberry.stats.paired import mean_interval
+from blueberry.stats.unresolved import best_arm, mean_or_inf, unresolved
+
+LOG_FROM_RATIO = 8.0
+"""An axis of undeclared scale whose largest value is this many times its smallest is taken to be logarithmic."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The one varied setting, when it is a number in every arm."""
+
+    setting: str
+    values: tuple[float, ...]
+    """One an arm, in the order of the arms, which ascend along the axis."""
+    is_log: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Evidence with its first numbers. Arms in the order of `evidence.arms`; that order ascends along an axis."""
+
+    evidence: Evidence
+    seeds: tuple[int, ...]
+    values_KN: np.ndarray
+    """Metric of arm k on searching seed n: infinite diverged, NaN missing."""
+    noise: NoiseEstimate
+    best: int | None
+    """Index of the arm of least mean; None when none is finite."""
+    unresolved: tuple[int, ...]
+    """Indices of the arms that may be the best."""
+    axis: Axis | None
+    optimum: Optimum | Bound | None
+
+    @property
+    def num_blocks(self) -> int:
+        """Seeds on which every arm's run ended, diverged or not."""
+        return int((~np.isnan(self.values_KN)).all(axis=0).sum()) if self.values_KN.size else 0
+
+    @property
+    def noise_is_known(self) -> bool:
+        return self.noise.sd is not None
+
+    def arm(self, index: int) -> ArmRuns:
+        return self.evidence.arms[index]
+
+
+def measure(evidence: Evidence) -> Measured:
+    """Order the arms along the axis, if there is one, and take the numbers."""
+    axis = _find_axis(evidence)
+    if axis is not None:
+        order = list(np.argsort(axis.values))
+        evidence = replace(evidence, arms=tuple(evidence.arms[i] for i in order))
+        axis = replace(axis, values=tuple(axis.values[i] for i in order))
+    seeds = tuple(sorted({seed for arm in evidence.arms for seed in arm.search}))
+    values_KN = np.array([[arm.search.get(seed, math.nan) for seed in seeds] for arm in evidence.arms], dtype=float)
+    values_KN = values_KN.reshape(len(evidence.arms), len(seeds))
+    kept = unresolved(values_KN, alpha=evidence.alpha, looks=evidence.looks)
+    noise = measure_noise(values_KN)
+    return Measured(
+        evidence=evidence,
+        seeds=seeds,
+        values_KN=values_KN,
+        noise=noise,
+        best=best_arm(values_KN),
+        unresolved=tuple(kept),
+        axis=axis,
+        optimum=_optimum(axis, values_KN, kept, evidence.alpha) if noise.sd is not None else None,
+    )
+
+
+def summarise(measured: Measured) -> tuple[ArmSummary, ...]:
+    """Each arm over the searching seeds."""
+    return tuple(_summary(measured, index) for index in range(len(measured.evidence.arms)))
+
+
+def best_of(measured: Measured) -> Best | None:
+    """The arm of least mean, its number from the confirming seeds when there are any."""
+    if measured.best is None:
+        return None
+    arm = measured.arm(measured.best)
+    values = arm.confirm or arm.search
+    tested = [arm.test[seed] for seed in values if seed in arm.test]
+    return Best(
+        arm=arm.name,
+        settings=dict(arm.settings),
+        mean=_mean(values.values()),
+        interval=mean_interval(list(values.values()), 1 - measured.evidence.alpha),
+        n=len(values),
+        confirmed=bool(arm.confirm),
+        search_mean=_mean(arm.search.values()),
+        test_mean=_mean(tested) if len(tested) == len(values) else None,
+    )
+
+
+def noise_of(measured: Measured) -> Noise:
+    noise = measured.noise
+    return Noise(sd=noise.sd, rho=noise.rho, paired_sd=noise.paired_sd, n=noise.n)
+
+
+def axis_values(evidence: Evidence, setting: str) -> list[float] | None:
+    """The setting's value in each arm; None unless it is a number in every one."""
+    values = [arm.settings.get(setting) for arm in evidence.arms]
+    numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    return numbers if len(numbers) == len(values) else None
+
+
+def _find_axis(evidence: Evidence) -> Axis | None:
+    if len(evidence.vary) != 1:
+        return None
+    values = axis_values(evidence, evidence.vary[0])
+    if values is None or len(values) < 2 or len(set(values)) < len(values):
+        return None
+    is_log = min(values) > 0 and (evidence.scale or _likely_scale(evidence.vary[0], values)) == "log"
+    return Axis(evidence.vary[0], tuple(values), is_log)
+
+
+def _likely_scale(setting: str, values: list[float]) -> str:
+    return "log" if words.is_rate(setting) or max(values) / min(values) >= LOG_FROM_RATIO else "linear"
+
+
+def _optimum(axis: Axis | None, values_KN: np.ndarray, kept: list[int], alpha: float) -> Optimum | Bound | None:
+    if axis is None:
+        return None
+    x_K = np.log(axis.values) if axis.is_log else np.array(axis.values)
+    found = locate_optimum(x_K, values_KN, kept, level=1 - alpha)
+    if found is None:
+        return None
+
+    back = math.exp if axis.is_log else float
+    if isinstance(found, Located):
+        ends = (back(found.interval[0]), back(found.interval[1]))
+        return Optimum(setting=axis.setting, estimate=back(found.estimate), interval=ends, level=1 - alpha)
+    bound = axis.values[int(np.argmin(np.abs(x_K - found.bound)))]  # one of the values that were tried, exactly
+    return Bound(setting=axis.setting, bound=bound, side=found.side)
+
+
+def _summary(measured: Measured, index: int) -> ArmSummary:
+    arm, row = measured.arm(index), measured.values_KN[index]
+    ended = ~np.isnan(row)
+    finite = row[np.isfinite(row)]
+    num_diverged = int(np.isinf(row).sum())
+    mean = mean_or_inf(row)
+    return ArmSummary(
+        arm=arm.name,
+        settings=dict(arm.settings),
+        n=int(ended.sum()),
+        mean=None if math.isnan(mean) else mean,
+        sd=float(finite.std(ddof=1)) if len(finite) >= 2 else None,
+        interval=mean_interval(finite, 1 - measured.evidence.alpha) if not num_diverged else None,
+        status=_status(measured, index, num_diverged, num_ended=int(ended.sum())),
+        num_diverged=num_diverged,
+        seeds=tuple(seed for seed, here in zip(measured.seeds, ended, strict=True) if here),
+        values=tuple(float(value) for value in row[ended]),
+    )
+
+
+def _status(measured: Measured, index: int, num_diverged: int, *, num_ended: int) -> Status:
+    """An arm without an ended run is unresolved: nothing speaks against it."""
+    if index == measured.best:
+        return "best"
+    if num_diverged:
+        return "diverged"
+    return "unresolved" if index in measured.unresolved or num_ended == 0 else "worse"
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

@@ -1,0 +1,132 @@
+"""The two sentences a person reads first, and the recommendation. Each number in them comes with its interval and n."""
+
+from collections.abc import Sequence
+
+from blueberry.judge import words
+from blueberry.judge.evidence import BASELINE
+from blueberry.judge.judgement import Audit, Best, Recommendation, Verdict
+from blueberry.judge.measured import Measured
+
+
+def known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) -> str:
+    """What these runs show."""
+    if best is None or measured.best is None:
+        return f"No arm has a finite {measured.evidence.metric}: every run diverged or is missing."
+    label = _label(measured, measured.best)
+    if not measured.noise_is_known:
+        others = words.count(len(measured.unresolved) - 1, "arm")
+        return f"{label} has the least {_its_number(measured, best)}; nothing separates it from the other {others}."
+    against = _against_baseline(verdicts)
+    if against is not None:
+        return f"{_baseline_sentence(measured, against, best)}; {label} has a {_its_number(measured, best)}."
+    if len(measured.unresolved) > 1:
+        seeds = words.count(measured.num_blocks, "seed")
+        group = f"{_group(measured)} are not separated by {seeds}"
+        return f"{group}; {label} has the least {_its_number(measured, best)}."
+    rest = "every other arm" if measured.axis is None else f"every other {_noun(measured)} tried"
+    seeds = words.count(measured.num_blocks, "seed")
+    return f"{label} is better than {rest} on {seeds}; its {_its_number(measured, best)}."
+
+
+def unknown(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
+    """What these runs do not show, and what would."""
+    blocking = [audit for audit in audits if audit.severity == "block"]
+    if blocking:
+        first = blocking[0]
+        return f"Which {_noun(measured)} is best: {first.message}. {first.remedy[0].upper()}{first.remedy[1:]}."
+    if best is None:
+        return f"Which {_noun(measured)} is best; run arms that train without diverging."
+    names = {measured.arm(index).name for index in measured.unresolved}
+    open_ = [v for v in verdicts if v.a == best.arm and v.b in names and v.verdict == "inconclusive"]
+    if open_:
+        return f"Which of these is best; {_what_would_settle(measured, open_)}."
+    if not best.confirmed:
+        return "What the best arm reaches on seeds that did not choose it; fresh seeds would show it."
+    return "Whether this holds at another length, size or text; a study there would show it."
+
+
+def recommend(
+    measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]
+) -> Recommendation:
+    """The best arm's settings; the baseline's when nothing was shown to beat it; withheld when an audit blocks."""
+    blocking = [audit for audit in audits if audit.severity == "block"]
+    if blocking:
+        return Recommendation(withheld="; ".join(f"{audit.audit}: {audit.message}" for audit in blocking))
+    if best is None or measured.best is None:
+        return Recommendation(withheld="no arm has a finite result")
+    against = _against_baseline(verdicts)
+    baseline = next((arm for arm in measured.evidence.arms if arm.name == BASELINE), None)
+    if baseline is not None and (best.arm == BASELINE or against is None or against.winner != best.arm):
+        return Recommendation(
+            settings=dict(baseline.settings), text="Keep the baseline: no change was shown to beat it."
+        )
+    chosen = ", ".join(f"{name} = {words.setting_value(value)}" for name, value in best.settings.items())
+    text = f"Use {chosen or best.arm}."
+    if len(measured.unresolved) > 1:
+        text += f" {_group(measured)} are not separated by these runs."
+    return Recommendation(settings=best.settings, text=text)
+
+
+def _its_number(measured: Measured, best: Best) -> str:
+    """e.g. "mean val_loss, 3.412 nats [3.401, 3.423] on 5 fresh seeds"."""
+    metric = measured.evidence.metric
+    seeds = words.count(best.n, "fresh seed") if best.confirmed else f"the {words.count(best.n, 'seed')} that chose it"
+    name = metric if best.n == 1 else f"mean {metric}"
+    return f"{name}, {words.metric_value(best.mean, best.interval, metric)} on {seeds}"
+
+
+def _against_baseline(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The baseline (a) against the best arm (b)."""
+    if not verdicts or verdicts[0].a == BASELINE:
+        return None
+    best = verdicts[0].a
+    return next((v for v in verdicts if v.a == BASELINE and v.b == best), None)
+
+
+def _baseline_sentence(measured: Measured, against: Verdict, best: Best) -> str:
+    if against.difference is None:
+        return f"{best.arm} and the baseline have no seed in common"
+    metric = measured.evidence.metric
+    number = words.difference(against.difference, against.interval, metric)
+    said = {
+        "winner": f"{best.arm} is better than the baseline",
+        "tie": f"{best.arm} equals the baseline within {measured.evidence.min_effect:g}{words.unit(metric)}",
+        "inconclusive": f"{best.arm} is not separated from the baseline",
+    }[against.verdict]
+    return f"{said}: {number}, {words.count(against.n, 'paired seed')}"
+
+
+def _what_would_settle(measured: Measured, open_: Sequence[Verdict]) -> str:
+    index = {arm.name: i for i, arm in enumerate(measured.evidence.arms)}
+    needs = [(v.more_seeds, _label(measured, index[v.b])) for v in open_ if v.more_seeds is not None]
+    if not needs:
+        return "no affordable number of seeds would settle it; state a larger min_effect"
+    most, rival = max(needs)
+    least, nearest = min(needs)
+    best = _label(measured, index[open_[0].a])
+    if len(needs) == 1 or least == most:
+        return f"about {words.count(most, 'more seed')} would settle {best} against {rival}"
+    return f"about {words.count(least, 'more seed')} would settle {best} against {nearest}, {most} against {rival}"
+
+
+def _group(measured: Measured) -> str:
+    """The unresolved arms: "Rates 0.0316 to 0.0631" where they are neighbours on an axis, else their names."""
+    kept = measured.unresolved
+    labels = [_label(measured, index) for index in kept]
+    if measured.axis is None:
+        return words.listing(labels)
+    plural = f"{_noun(measured).capitalize()}s"
+    if len(kept) > 2 and kept[-1] - kept[0] == len(kept) - 1:
+        return f"{plural} {labels[0]} to {labels[-1]}"
+    return f"{plural} {words.listing(labels)}"
+
+
+def _label(measured: Measured, index: int) -> str:
+    return measured.arm(index).name if measured.axis is None else words.setting_value(measured.axis.values[index])
+
+
+def _noun(measured: Measured) -> str:
+    if measured.axis is None:
+        return "arm"
+    last = measured.axis.setting.rpartition(".")[2]
+    return "rate" if words.is_rate(measured.axis.setting) else f"{last.replace('_', ' ')} value"

@@ -1,0 +1,79 @@
+"""The numeric setting along which a judgement's arms lie, if they do; otherwise the arms are names."""
+
+import math
+from dataclasses import dataclass
+
+from blueberry.judge.judgement import ArmSummary, Judgement
+from blueberry.report.wording import setting_name, short
+
+LOG_AXIS_FROM_RATIO = 8.0
+"""Largest over smallest value from which a positive axis is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The first varied setting, when it is a number in every arm."""
+
+    setting: str
+    values: tuple[float, ...]
+    """Distinct, ascending, two or more."""
+    log: bool
+
+    @property
+    def label(self) -> str:
+        name = setting_name(self.setting)
+        return name if name == self.setting else f"{name} ({self.setting})"
+
+    @property
+    def is_learning_rate(self) -> bool:
+        return is_learning_rate(self.setting)
+
+    def fraction(self, value: float) -> float:
+        """Where a value lies between the ends, 0 to 1, along the axis as drawn."""
+        low, high = self._place(self.values[0]), self._place(self.values[-1])
+        return (self._place(value) - low) / (high - low)
+
+    def between(self, a: float, b: float, part: float) -> float:
+        """The value a part of the way from a to b, along the axis as drawn."""
+        place = self._place(a) + part * (self._place(b) - self._place(a))
+        return math.exp(place) if self.log else place
+
+    def beyond(self, value: float, steps: float) -> float:
+        """A value moved by so many mean steps of the grid; negative moves down."""
+        step = (self._place(self.values[-1]) - self._place(self.values[0])) / (len(self.values) - 1)
+        place = self._place(value) + steps * step
+        return math.exp(place) if self.log else place
+
+    def neighbours(self, value: float) -> tuple[float | None, float | None]:
+        """The tested values next below and next above."""
+        below = [v for v in self.values if v < value]
+        above = [v for v in self.values if v > value]
+        return (below[-1] if below else None, above[0] if above else None)
+
+    def _place(self, value: float) -> float:
+        return math.log(value) if self.log else value
+
+
+def is_learning_rate(setting: str) -> bool:
+    last = setting.rpartition(".")[2]
+    return last in ("lr", "learning_rate") or last.endswith(("_lr", "_learning_rate"))
+
+
+def find_axis(judgement: Judgement) -> Axis | None:
+    """The axis of the main figure; None when the arms have only names."""
+    if not judgement.vary:
+        return None
+    setting = judgement.vary[0]
+    given = [arm.settings.get(setting) for arm in judgement.arms]
+    if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in given):
+        return None
+    values = sorted({float(value) for value in given if isinstance(value, (int, float))})
+    if len(values) < 2:
+        return None
+    rate_like = is_learning_rate(setting) or values[-1] / values[0] >= LOG_AXIS_FROM_RATIO if values[0] > 0 else False
+    return Axis(setting=setting, values=tuple(values), log=rate_like)
+
+
+def series_of(judgement: Judgement, arm: ArmSummary) -> str:
+    """The arm's other varied settings in words; "" in a study of one axis."""
+    return ", ".join(f"{setting_name(name)} = {short(arm.settings.get(name))}" for name in judgement.vary[1:])

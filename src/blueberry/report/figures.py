@@ -1,0 +1,189 @@
+"""Which pictures a report has, by file name, and how a chart becomes a PNG."""
+
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from blueberry.judge.judgement import Judgement
+from blueberry.report.axis import Axis, find_axis
+from blueberry.report.differences import Differences, differences, differences_caption
+from blueberry.report.differences_chart import draw_differences
+from blueberry.report.learning_curves import LearningCurves, Window, arm_window, learning_caption, learning_curves
+from blueberry.report.learning_curves_chart import draw_arm, draw_learning_curves
+from blueberry.report.lr_curve import LrCurve, curve_caption, lr_curve
+from blueberry.report.lr_curve_chart import draw_lr_curve
+from blueberry.report.panels import panels
+from blueberry.report.panels_chart import draw_panel
+from blueberry.report.runs import LabelledRun
+from blueberry.report.theme import LIGHT, config
+from blueberry.report.wording import decimals, metric_name, setting_name
+
+SCALE = 2
+"""Pixels of a picture for one of the drawing."""
+TITLE_CHARACTERS = 110
+"""Of a line of a picture's subtitle."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One PNG of a report."""
+
+    path: str
+    """Relative to the report's folder, with forward slashes."""
+    title: str
+    caption: str
+    spec: dict[str, Any]
+    """Vega-Lite, complete."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Everything the figures of a report show, before anything is drawn."""
+
+    judgement: Judgement
+    runs: tuple[LabelledRun, ...]
+    axis: Axis | None
+    curve: LrCurve | None
+    """For arms on a numeric axis."""
+    differences: Differences | None
+    """For named arms, when there is something to compare."""
+    learning: LearningCurves
+
+    @property
+    def has_rates(self) -> bool:
+        return self.axis is not None and self.axis.is_learning_rate
+
+
+def compute(judgement: Judgement, runs: Sequence[LabelledRun]) -> Computed:
+    axis = find_axis(judgement)
+    return Computed(
+        judgement=judgement,
+        runs=tuple(runs),
+        axis=axis,
+        curve=lr_curve(judgement) if axis else None,
+        differences=None if axis else differences(judgement),
+        learning=learning_curves(judgement, runs),
+    )
+
+
+def pictures(computed: Computed) -> Iterator[Picture]:
+    """Every picture, the main one first."""
+    if computed.curve is not None:
+        yield _loss_picture(computed.curve, computed.judgement)
+    if computed.differences is not None:
+        yield _differences_picture(computed.differences, computed.judgement)
+    if computed.learning.whole is not None:
+        if computed.learning.any_validation:
+            yield _curves_picture(computed)
+        if computed.learning.any_training:
+            yield _training_picture(computed, computed.learning.whole)
+    if computed.has_rates and computed.curve is not None:
+        yield from _rate_pictures(computed, computed.curve)
+
+
+def png(spec: dict[str, Any]) -> bytes:
+    """A picture of a Vega-Lite specification, at twice its size. Nothing is fetched."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_png(spec, scale=SCALE, allowed_base_urls=[])
+
+
+def rate_names(rates: Sequence[float]) -> dict[float, str]:
+    """Each rate with as few decimals, four or more, as keep all of them apart and none of them zero."""
+    for places in range(4, 20):
+        names = {rate: f"{rate:.{places}f}" for rate in rates}
+        told_apart = len(set(names.values())) == len(names)
+        if told_apart and all(float(name) for rate, name in names.items() if rate):
+            return names
+    return {rate: repr(rate) for rate in rates}
+
+
+def _loss_picture(curve: LrCurve, judgement: Judgement) -> Picture:
+    title = f"{metric_name(judgement.metric).capitalize()} against {setting_name(curve.axis.setting)}"
+    last = re.sub(r"\W+", "_", curve.axis.setting.rpartition(".")[2])
+    drawn = draw_lr_curve(curve, LIGHT)
+    said = curve_caption(curve)
+    return Picture(f"figures/loss_vs_{last}.png", title, said, _finished(drawn, title, judgement.question))
+
+
+def _differences_picture(shown: Differences, judgement: Judgement) -> Picture:
+    title = f"Difference to {shown.reference}, paired by seed"
+    drawn = draw_differences(shown, LIGHT, decimals(judgement))
+    spec = _finished(drawn, title, judgement.question)
+    return Picture("figures/main_branch_comparison.png", title, differences_caption(shown), spec)
+
+
+def _curves_picture(computed: Computed) -> Picture:
+    curves = computed.learning
+    assert curves.whole is not None
+    title = "Validation loss against updates"
+    if curves.late is None:
+        drawn: Any = draw_learning_curves(curves, "validation", curves.whole, LIGHT)
+    else:
+        whole = draw_learning_curves(curves, "validation", curves.whole, LIGHT, width=400, named=False)
+        late = draw_learning_curves(curves, "validation", curves.late, LIGHT, width=430)
+        drawn = alt.hconcat(_headed(whole, "The whole run"), _headed(late, "The second half, enlarged"), spacing=30)
+    spec = _finished(drawn, title, computed.judgement.question)
+    return Picture("figures/curves.png", title, learning_caption(curves), spec)
+
+
+def _training_picture(computed: Computed, window: Window) -> Picture:
+    title = "Training loss against updates"
+    said = f"Each point is the mean over {computed.learning.block_updates} updates and the arm's seeds."
+    drawn = draw_learning_curves(computed.learning, "training", window, LIGHT)
+    spec = _finished(drawn, title, computed.judgement.question)
+    return Picture("figures/training_curves.png", title, said, spec)
+
+
+def _rate_pictures(computed: Computed, curve: LrCurve) -> Iterator[Picture]:
+    """Under the names that learning-rate sweeps have always had."""
+    judgement, curves = computed.judgement, computed.learning
+    title = "Loss against learning rate"
+    main = _headed(draw_lr_curve(curve, LIGHT, width=520, height=360), "At the end of training")
+    window = curves.late or curves.whole
+    if window is not None and curves.any_validation:
+        drawn = draw_learning_curves(curves, "validation", window, LIGHT, width=400, height=360)
+        title = "Loss against learning rate, and on the way there"
+        both: Any = alt.hconcat(main, _headed(drawn, "Against updates"), spacing=30)
+    else:
+        both = main
+    said = curve_caption(curve)
+    path = "figures/combined_lr_analysis.png"
+    yield Picture(path, title, said, _finished(both, title, judgement.question))
+
+    small = [_headed(draw_lr_curve(curve, LIGHT, width=430, height=300), "Loss")]
+    small += [draw_panel(panel, LIGHT, width=430, height=300) for panel in panels(judgement, computed.runs)]
+    drawn = alt.vconcat(*(alt.hconcat(*small[i : i + 2], spacing=40) for i in range(0, len(small), 2)), spacing=30)
+    title = "What was measured at each learning rate"
+    path = "figures/detailed_lr_analysis.png"
+    yield Picture(path, title, "Blue: not told apart from the best.", _finished(drawn, title, judgement.question))
+
+    assert computed.axis is not None
+    names = rate_names(computed.axis.values)
+    by_name = {arm.arm: arm for arm in curves.arms}
+    for summary in judgement.arms:
+        arm = by_name[summary.arm]
+        if arm_window(arm, curves) is None:
+            continue
+        rate = names[float(summary.settings[computed.axis.setting])]
+        suffix = "" if len(judgement.vary) == 1 else "_" + re.sub(r"[^\w.=-]+", "_", summary.arm)
+        said = f"Thin lines: training loss, averaged over {curves.block_updates} updates. Points: validation loss."
+        spec = _finished(draw_arm(arm, curves, LIGHT), f"Learning rate {rate}", said)
+        yield Picture(f"figures/individual/lr_{rate}{suffix}_loss_vs_steps.png", f"Learning rate {rate}", said, spec)
+
+
+def _headed(drawn: alt.LayerChart, title: str) -> alt.LayerChart:
+    return drawn.properties(title=alt.TitleParams(title, fontSize=13, offset=8))
+
+
+def _finished(drawn: Any, title: str, subtitle: str) -> dict[str, Any]:
+    """The specification with title, subtitle in lines that fit, and the light theme."""
+    lines = textwrap.wrap(" ".join(subtitle.split()), TITLE_CHARACTERS, max_lines=3, placeholder=" ...")
+    spec = drawn.to_dict()
+    spec["title"] = {"text": title, "subtitle": lines}
+    spec["config"] = config(LIGHT)
+    return spec

@@ -1,0 +1,257 @@
+"""What the page and its Markdown twin say, in words and strings: computed once, laid out by two templates."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blueberry.judge.judgement import ArmSummary, Audit, Judgement
+from blueberry.report.differences import BASELINE, verdict_on, verdict_words
+from blueberry.report.runs import LabelledRun
+from blueberry.report.wording import (
+    MISSING,
+    decimals,
+    duration,
+    interval,
+    metric_name,
+    metric_unit,
+    number,
+    plural,
+    scaled,
+    settings_text,
+    short,
+)
+from blueberry.stats.power import POWER, smallest_difference
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against one reference, as table cells."""
+
+    difference: str
+    interval: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    arm: str
+    settings: str
+    """"" where the name of the arm says it already."""
+    mean: str
+    interval: str
+    n: str
+    sd: str
+    status: str
+    """best, unresolved, worse or diverged."""
+    status_words: str
+    comparisons: tuple[Comparison | None, ...]
+    """One for each of `Page.references`; None for the reference itself."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A label, what stands beside it, and a remark or ""."""
+
+    label: str
+    value: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    question: str
+    known: str
+    unknown: str
+    blocks: tuple[Audit, ...]
+    warnings: tuple[Audit, ...]
+    withheld: str | None
+    """Why nothing is recommended; None when something is."""
+    recommendation: str | None
+    recommended: tuple[tuple[str, str], ...]
+    """Setting and value."""
+    metric: str
+    """With its unit."""
+    references: tuple[str, ...]
+    rows: tuple[ArmRow, ...]
+    noise: tuple[Fact, ...]
+    confirmation: tuple[Fact, ...]
+    confirmed: bool
+    cost: tuple[Fact, ...]
+    judged: tuple[str, ...]
+    """How it was judged: short paragraphs."""
+    provenance: tuple[Fact, ...]
+
+
+def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
+    """Everything a reader is told, in the order in which it is told. Pure."""
+    unit = metric_unit(judgement.metric)
+    recommendation = judgement.recommendation
+    withheld = recommendation.withheld
+    references = _references(judgement)
+    return Page(
+        question=judgement.question,
+        known=judgement.known,
+        unknown=judgement.unknown,
+        blocks=tuple(audit for audit in judgement.audits if audit.severity == "block"),
+        warnings=tuple(audit for audit in judgement.audits if audit.severity == "warn"),
+        withheld=withheld,
+        recommendation=None if withheld else recommendation.text,
+        recommended=()
+        if withheld
+        else tuple((name, short(value)) for name, value in (recommendation.settings or {}).items()),
+        metric=metric_name(judgement.metric) + (f", {unit}" if unit else ""),
+        references=references,
+        rows=tuple(_row(judgement, arm, references) for arm in judgement.arms),
+        noise=_noise(judgement),
+        confirmation=_confirmation(judgement, runs),
+        confirmed=judgement.best is not None and judgement.best.confirmed,
+        cost=_cost(judgement),
+        judged=_judged(judgement),
+        provenance=_provenance(runs),
+    )
+
+
+def _references(judgement: Judgement) -> tuple[str, ...]:
+    """The best arm, and the baseline where it is another and arms were judged against it."""
+    best = [judgement.best.arm] if judgement.best and judgement.verdicts else []
+    others = {verdict.a for verdict in judgement.verdicts} - set(best)
+    return (*best, *([BASELINE] if BASELINE in others else []))
+
+
+def _row(judgement: Judgement, arm: ArmSummary, references: tuple[str, ...]) -> ArmRow:
+    places = decimals(judgement)
+    one_axis = len(judgement.vary) == 1
+    words = {"best": "best", "unresolved": "not told apart", "worse": "worse", "diverged": "diverged"}[arm.status]
+    if arm.num_diverged:
+        words = f"{arm.num_diverged} of {arm.n} diverged"
+    return ArmRow(
+        arm=arm.arm,
+        settings="" if one_axis else settings_text(arm.settings),
+        mean=number(arm.mean, places),
+        interval=interval(arm.interval, places),
+        n=str(arm.n),
+        sd=number(arm.sd, places),
+        status=arm.status,
+        status_words=words,
+        comparisons=tuple(_comparison(judgement, arm.arm, reference) for reference in references),
+    )
+
+
+def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison | None:
+    if arm == reference:
+        return None
+    verdict = verdict_on(judgement, arm, reference)
+    if verdict is None:
+        return Comparison(MISSING, MISSING, "not compared")
+    places = decimals(judgement)
+    return Comparison(
+        number(verdict.difference, places, sign=True),
+        interval(verdict.interval, places, sign=True),
+        verdict_words(verdict),
+    )
+
+
+def _noise(judgement: Judgement) -> tuple[Fact, ...]:
+    noise, unit = judgement.noise, metric_unit(judgement.metric)
+    places = decimals(judgement) + 1
+    unit = f" {unit}" if unit else ""
+    facts = [
+        Fact("One run around its arm's mean (sd)", MISSING if noise.sd is None else number(noise.sd, places) + unit),
+        Fact(
+            "Two arms on one seed go together (rho)",
+            MISSING if noise.rho is None else f"{noise.rho:.2f}",
+            "1: seeds move all arms alike; 0: not at all",
+        ),
+        Fact("Measured on", plural(noise.n, "run")),
+    ]
+    seeds = max((arm.n for arm in judgement.arms), default=0)
+    least = None
+    if noise.paired_sd is not None:
+        facts.insert(2, Fact("Difference of two arms on one seed (sd)", number(noise.paired_sd, places) + unit))
+        least = smallest_difference(seeds, noise.paired_sd, alpha=judgement.alpha)
+    remark = "needs at least two seeds"
+    if least is not None:
+        than = "larger" if least > judgement.min_effect else "no larger"
+        remark = (
+            f"between two arms, found with probability {POWER:g}; "
+            f"{than} than the {judgement.min_effect:g}{unit} said to matter"
+        )
+    value = MISSING if least is None else number(least, places - 1) + unit
+    return (*facts, Fact(f"Smallest difference that {plural(seeds, 'seed')} can show", value, remark))
+
+
+def _confirmation(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Fact, ...]:
+    best, places = judgement.best, decimals(judgement)
+    if best is None:
+        return ()
+    chosen = Fact(
+        f"{best.arm} on the seeds that chose it",
+        number(best.search_mean, places),
+        "flattering: it was chosen for being low",
+    )
+    if not best.confirmed:
+        return (chosen, Fact("On fresh seeds", "not measured", "the number above is unconfirmed"))
+    fresh = [run for run in runs if run.stage == "confirm" and run.arm == best.arm]
+    values = [run.result.metric(judgement.metric) for run in sorted(fresh, key=lambda run: run.seed)]
+    each = ", ".join("diverged" if value is None else number(value, places) for value in values)
+    facts = [
+        chosen,
+        Fact("On fresh seeds", f"{number(best.mean, places)} {interval(best.interval, places)}", plural(best.n, "run")),
+    ]
+    if each:
+        facts.append(Fact("Each of them", each))
+    if best.test_mean is not None:
+        remark = "of the same runs; the test set selected nothing"
+        facts.append(Fact("On the test set", number(best.test_mean, places), remark))
+    return tuple(facts)
+
+
+def _cost(judgement: Judgement) -> tuple[Fact, ...]:
+    cost = judgement.cost
+    return (
+        Fact("Runs", str(cost.runs)),
+        Fact("Training tokens", scaled(float(cost.tokens))),
+        Fact("Floating point operations", scaled(cost.flops, "FLOP") if cost.flops else "not recorded"),
+        Fact("Training time, added up", duration(cost.seconds) if cost.seconds else "not recorded"),
+    )
+
+
+def _judged(judgement: Judgement) -> tuple[str, ...]:
+    unit = metric_unit(judgement.metric)
+    effect = f"{judgement.min_effect:g}{f' {unit}' if unit else ''}"
+    return (
+        "A seed fixes the initial weights, the order of the data and every random draw. Arms are compared seed by seed, "
+        "so that what a seed does to all of them cancels.",
+        f"One arm beats another when the interval of their paired difference excludes zero. The chance of any false "
+        f"winner in the study is held at {judgement.alpha:g}, so intervals are wider where more pairs are compared.",
+        f"A tie is claimed only when the interval shows the difference to be smaller than {effect}, the smallest that "
+        "was said to matter before the first run. Everything else is inconclusive, with the number of seeds that would "
+        "settle it.",
+        "A run that diverged counts as infinitely bad; it is never left out. A number measured on the seeds that chose "
+        "an arm flatters it, so the reported one comes from fresh seeds where there are any.",
+    )
+
+
+def _provenance(runs: Sequence[LabelledRun]) -> tuple[Fact, ...]:
+    """Each distinct value with the number of runs, when there is more than one."""
+    recorded = [run.result.provenance for run in runs if run.result.provenance is not None]
+    if not recorded:
+        return (Fact("Runs", "what computed them was not recorded"),)
+    facts = []
+    for label, values in (
+        ("Build of the trainer", [p.code_digest for p in recorded]),
+        ("PyTorch", [p.torch for p in recorded]),
+        ("Device", [p.device for p in recorded]),
+        ("Threads", [str(p.threads) for p in recorded]),
+        ("Runs side by side", [str(p.lanes) for p in recorded]),
+        ("Data", [p.data_digest for p in recorded]),
+        ("Validation tokens", [p.evaluation_digest for p in recorded]),
+    ):
+        counts = Counter(values)
+        if len(counts) == 1:
+            facts.append(Fact(label, values[0]))
+        else:
+            said = ", ".join(f"{value} ({plural(count, 'run')})" for value, count in sorted(counts.items()))
+            facts.append(Fact(label, said, "differs between runs"))
+    unknown = len(runs) - len(recorded)
+    return (*facts, Fact("Not recorded", plural(unknown, "run"))) if unknown else tuple(facts)

@@ -1,0 +1,106 @@
+"""The smaller figures of a sweep: other things measured at each rate, each only where it was measured."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from blueberry.judge.judgement import Judgement, Status
+from blueberry.report.axis import Axis, find_axis
+from blueberry.report.runs import LabelledRun
+
+LATE_FRACTION = 0.1
+"""The last part of a run over which a gradient norm is taken."""
+
+
+@dataclass(frozen=True)
+class PanelPoint:
+    arm: str
+    x: float
+    value: float
+    seed: int | None
+    """None where the point is the arm's."""
+    status: Status
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One measurement against the axis."""
+
+    title: str
+    y_label: str
+    axis: Axis
+    points: tuple[PanelPoint, ...]
+    joined: bool
+    """Whether a line through the arms' means is drawn."""
+    reference: tuple[float, str] | None
+    """A horizontal line, with what it says."""
+    log_y: bool
+    from_zero: bool
+
+    @property
+    def means(self) -> tuple[tuple[float, float], ...]:
+        """(x, mean) of each arm's points."""
+        xs = sorted({point.x for point in self.points})
+        groups = [[p.value for p in self.points if p.x == x] for x in xs]
+        return tuple((x, sum(group) / len(group)) for x, group in zip(xs, groups, strict=True))
+
+
+def panels(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Panel, ...]:
+    """Up to three, in this order of preference: accuracy (or perplexity), gradient norm (or time), spread of seeds."""
+    axis = find_axis(judgement)
+    assert axis is not None, "panels need arms on a numeric axis"
+    searching = [run for run in runs if run.stage == "search"]
+
+    def of_runs(title: str, y_label: str, measure: Callable[[LabelledRun], float | None], log_y: bool) -> Panel | None:
+        points = _points(judgement, axis, searching, measure)
+        return Panel(title, y_label, axis, points, True, None, log_y, False) if points else None
+
+    first = of_runs("Accuracy", "validation accuracy (fraction of tokens)", _accuracy, False) or of_runs(
+        "Perplexity", "validation perplexity", lambda run: run.result.metric("val_perplexity"), True
+    )
+    second = of_runs(
+        "Gradient norm at the end", "norm before clipping, median of the last tenth", _late_gradient_norm, True
+    ) or of_runs("Training time", "seconds for a run, as its share of its group", _seconds, False)
+    return tuple(panel for panel in (first, second, _spread(judgement, axis)) if panel is not None)
+
+
+def _points(
+    judgement: Judgement, axis: Axis, runs: Sequence[LabelledRun], measure: Callable[[LabelledRun], float | None]
+) -> tuple[PanelPoint, ...]:
+    arms = {arm.arm: arm for arm in judgement.arms}
+    points: list[PanelPoint] = []
+    for run in runs:
+        value = measure(run)
+        if value is not None and run.arm in arms:
+            arm = arms[run.arm]
+            points.append(PanelPoint(run.arm, float(arm.settings[axis.setting]), value, run.seed, arm.status))
+    return tuple(points)
+
+
+def _accuracy(run: LabelledRun) -> float | None:
+    return run.result.metric("val_accuracy")
+
+
+def _seconds(run: LabelledRun) -> float | None:
+    return run.result.train_seconds if run.result.train_seconds > 0 else None
+
+
+def _late_gradient_norm(run: LabelledRun) -> float | None:
+    """Of completed runs: a diverged run has no end."""
+    norms = run.result.curve.gradient_norm
+    late = [norm for norm in norms[-math.ceil(len(norms) * LATE_FRACTION) :] if norm] if norms else []
+    return median(late) if late and run.result.status == "completed" else None
+
+
+def _spread(judgement: Judgement, axis: Axis) -> Panel | None:
+    points = tuple(
+        PanelPoint(arm.arm, float(arm.settings[axis.setting]), arm.sd, None, arm.status)
+        for arm in judgement.arms
+        if arm.sd is not None
+    )
+    pooled = judgement.noise.sd
+    reference = None if pooled is None else (pooled, f"pooled over arms: {pooled:.2g}")
+    if not points:
+        return None
+    return Panel("Spread of the seeds", "standard deviation between seeds", axis, points, False, reference, False, True)

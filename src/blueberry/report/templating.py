@@ -1,0 +1,91 @@
+"""Fills the two templates. HTML escapes everything that is not marked safe; Markdown escapes what it would act on."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from blueberry.report.figures import Picture
+from blueberry.report.interactive import PageFigures
+from blueberry.report.page import Page
+from blueberry.report.theme import DARK, LIGHT, css_variables
+
+_MINUS = re.compile(r"(?<![\w.)\]-])-(?=[\d∞])")
+
+
+def html(page: Page, figures: PageFigures, pictures: Sequence[str]) -> str:
+    """The page, with style, scripts and data inside it."""
+    drawn = [figure for figure in (figures.main, *figures.curves, figures.each_arm) if figure is not None]
+    return (
+        _environment(html=True)
+        .get_template("index.html")
+        .render(
+            page=page,
+            figures=figures,
+            specs={figure.name: figure.spec for figure in drawn},
+            pictures=pictures,
+            light=Markup(css_variables(LIGHT)),
+            dark=Markup(css_variables(DARK)),
+            vega=_vega() if drawn else None,
+        )
+    )
+
+
+def markdown(page: Page, pictures: Sequence[Picture]) -> str:
+    """The same in GitHub's Markdown; the pictures of single arms are left to their folder."""
+    shown = [picture for picture in pictures if "/individual/" not in picture.path]
+    text = _environment(html=False).get_template("report.md").render(page=page, pictures=shown)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _environment(*, html: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("blueberry.report"),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_typeset if html else _escape_markdown,
+    )
+    environment.filters["code"] = _code
+    return environment
+
+
+def _typeset(value: Any) -> Any:
+    """A true minus before numbers; what is already markup is left alone."""
+    return _MINUS.sub("−", value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+class _Plain(str):
+    """Markdown that is meant as it stands."""
+
+
+def _escape_markdown(value: Any) -> Any:
+    """Text that Markdown, and the HTML inside it, show as it is: on one line, with nothing to act on."""
+    if not isinstance(value, str) or isinstance(value, _Plain):
+        return value
+    text = re.sub(r"\s+", " ", value)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*|~$])", r"\\\1", text)
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word it is no emphasis
+    text = re.sub(r"\](?=[(\[:])", r"\\]", text)
+    return re.sub(r"^([#+-]|\d+[.)])(?=\s)", r"\\\1", text)
+
+
+def _code(value: str) -> str:
+    """A code span, also in a table."""
+    text = re.sub(r"\s+", " ", str(value)).replace("`", "'").replace("|", "\\|")
+    return _Plain(f"`{text}`")
+
+
+@cache
+def _vega() -> Markup:
+    """Vega, Vega-Lite and vega-embed as one script that needs no network."""
+    import vl_convert
+
+    # In a script element only "</script" and "<!--" would end or change it.
+    script = vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return Markup(script)

@@ -1,0 +1,85 @@
+"""How much repeats of one arm differ, and how much of that the arms on one seed share."""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from blueberry.stats.paired import Floor
+
+LEAST_ARMS = 4
+"""Arms that noise is pooled over at least, when there are as many."""
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """Two-way components of value = arm + seed + rest, pooled over the better half of the arms."""
+
+    sd: float | None
+    """Of one run around its arm's mean: seed and rest together. None without a repeated arm."""
+    rho: float | None
+    """Share of sd**2 that arms on one seed have in common; may be slightly negative by chance."""
+    paired_sd: float | None
+    """Of a difference of two arms on one seed: sqrt(2) times the rest's sd. None below two arms."""
+    df: float
+    """Degrees of freedom of `paired_sd`."""
+    n: int
+    """Runs that entered."""
+
+    @property
+    def floor(self) -> Floor | None:
+        return None if self.paired_sd is None else Floor(self.paired_sd, self.df)
+
+
+def measure_noise(values_KN: np.ndarray) -> NoiseEstimate:
+    """Pool the noise over the better half of the arms that never diverged (at least 4 when there are as many).
+
+    Only the better half: noise grows towards divergence, and the comparisons that are close are among good arms.
+    Choosing arms by their means does not bias the variance of Gaussian values.
+    Shapes: (K, n), NaN missing, infinity diverged. Units: those of the values.
+    Source: two-way analysis of variance without interaction (Scheffé 1959, ch. 4), by least squares, so that cells
+    may be missing.
+    """
+    good_HN = values_KN[better_half(values_KN)]
+    finite_HN = np.isfinite(good_HN)
+    num_runs = int(finite_HN.sum())
+    within = float(sum(np.square(row[ok] - row[ok].mean()).sum() for row, ok in zip(good_HN, finite_HN, strict=True)))
+    df_within = num_runs - len(good_HN)
+    if len(good_HN) == 0 or df_within <= 0:
+        return NoiseEstimate(None, None, None, 0, num_runs)
+    variance = within / df_within
+    fit = two_way_fit(good_HN)
+    if fit.df <= 0:
+        return NoiseEstimate(sqrt(variance), None, None, 0, num_runs)
+    rest = fit.residual / fit.df
+    return NoiseEstimate(
+        sqrt(variance), 1 - rest / variance if variance > 0 else None, sqrt(2 * rest), fit.df, num_runs
+    )
+
+
+def better_half(values_KN: np.ndarray) -> list[int]:
+    """Rows with the least means among those that never diverged: half of them, at least 4, all when fewer."""
+    kept = [row for row, values in enumerate(values_KN) if np.isfinite(values).any() and not np.isinf(values).any()]
+    kept.sort(key=lambda row: float(np.nanmean(values_KN[row])))
+    return kept[: max(LEAST_ARMS, -(-len(kept) // 2))]
+
+
+@dataclass(frozen=True)
+class TwoWayFit:
+    arm_effects: np.ndarray
+    """Each arm's mean with the seeds' effects removed, up to a common constant. Shape (K,)."""
+    residual: float
+    """Sum of squares left by arm + seed."""
+    df: int
+
+
+def two_way_fit(values_KN: np.ndarray) -> TwoWayFit:
+    """Least squares of value = arm + seed; NaN cells do not count."""
+    num_arms, num_seeds = values_KN.shape
+    rows, columns = np.nonzero(np.isfinite(values_KN))
+    design = np.hstack([np.eye(num_arms)[rows], np.eye(num_seeds)[columns]])
+    y = values_KN[rows, columns]
+    y = y - y.mean()  # a constant is in the span; without it 1e-16 of a large loss would pass for noise
+    solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    residual = y - design @ solution
+    return TwoWayFit(solution[:num_arms], float(residual @ residual), len(y) - int(rank))

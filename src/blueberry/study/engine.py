@@ -1,0 +1,116 @@
+"""Runs what a study is missing: plan, hand out, commit, plan again, until nothing is left to do.
+
+Resuming is the same call. What was killed, in whatever way, loses only the runs that had not ended.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from blueberry.errors import StoreError
+from blueberry.records import RunResult
+from blueberry.study.backlog import Backlog, Snapshot
+from blueberry.study.claims import Owner
+from blueberry.study.interrupt import Interrupt
+from blueberry.study.plan import Plan, plan
+from blueberry.study.spec import Study
+from blueberry.study.store import Store
+from blueberry.study.workers import Crew, Here, Trainer
+
+DEFAULT_LANES = 8
+EVENT_SECONDS = 0.2
+"""Between two snapshots."""
+WAIT_SECONDS = 0.1
+"""For something to be said, before looking at everything else."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of `run` leaves behind."""
+
+    plan: Plan
+    """The last one. Its `todo` is empty unless runs failed."""
+    results: dict[str, RunResult]
+    """By fingerprint, of every run of the study that has ended."""
+    failures: tuple[RunResult, ...]
+    """Runs given up after three crashes, by this call. They stay to do: the next call tries them again."""
+    num_trained: int
+    """Runs that ended in this call, by this driver."""
+
+
+def run(
+    study: Study,
+    *,
+    data_digest: str,
+    store: Store,
+    trainer: Trainer,
+    workers: int = 1,
+    lanes: int = DEFAULT_LANES,
+    on_event: Callable[[Snapshot], None] | None = None,
+) -> Outcome:
+    """Train what is missing, on worker processes or, with `workers=0`, in this one.
+
+    Safe to repeat, to interrupt and to call twice at once: drivers that share a store share the work. `lanes` is
+    how many runs of one shape a trainer is handed together. `on_event` is told at most five times a second.
+    Raises: KeyboardInterrupt after SIGINT or SIGTERM, with everything that had ended kept; TrainerError if the
+    trainer breaks its contract; StoreError; any other BlueberryError that the trainer raises.
+    """
+    owner = Owner.here()
+    results: dict[str, RunResult] = {}
+    failures: dict[str, RunResult] = {}
+    num_trained = 0
+    with Interrupt() as interrupt:
+        crew = Crew(trainer, workers) if workers else Here(trainer, interrupt)
+        try:
+            while True:
+                planned = plan(study, data_digest, results)
+                found = store.results(run.fingerprint for run in planned.todo)
+                if found:
+                    results |= found
+                    continue
+                names = [run.fingerprint for run in planned.runs]
+                store.register(study.path, study.name, study.question, names)
+                backlog = Backlog(
+                    planned, store, owner,
+                    lanes=lanes, given_up=failures, undecided_updates=study.base.num_updates,
+                )  # fmt: skip
+                if backlog.is_empty:
+                    break
+                try:
+                    _work(backlog, crew, interrupt, on_event)
+                finally:
+                    num_trained += backlog.num_trained
+                failures |= backlog.failures
+            crew.stop()
+        finally:
+            crew.kill()
+            with contextlib.suppress(StoreError):  # the claims lapse by themselves; the first error counts
+                store.release(owner)
+    if on_event is not None:
+        on_event(backlog.snapshot())
+    return Outcome(planned, results, tuple(failures.values()), num_trained)
+
+
+def _work(
+    backlog: Backlog, crew: Crew | Here, interrupt: Interrupt, on_event: Callable[[Snapshot], None] | None
+) -> None:
+    """Until the backlog is empty. Whatever stops it early, results that workers had sent are committed first."""
+    told_at = -EVENT_SECONDS
+    try:
+        while not backlog.is_empty:
+            interrupt.check()
+            while crew.num_free and (task := backlog.take()):
+                crew.start(task)
+            for task, message in crew.messages(WAIT_SECONDS):
+                backlog.receive(task, message)
+            backlog.beat()
+            if on_event is not None and time.monotonic() - told_at >= EVENT_SECONDS:
+                told_at = time.monotonic()
+                on_event(backlog.snapshot())
+    except StoreError:
+        raise  # nothing can be committed
+    except BaseException:
+        for task, result in crew.stop():
+            backlog.receive(task, result)
+        raise

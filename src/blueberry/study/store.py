@@ -1,0 +1,311 @@
+"""What is known and who is at work on what: one folder, shared by any number of processes of one or many studies.
+
+`store.sqlite` holds results, failures, claims and studies (WAL: keep it on a local disk); beside it lie
+`checkpoints/` and `data/`. A result is committed in one transaction, synced to disk, and never changed.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from blueberry.errors import StoreError
+from blueberry.records import Progress, RunResult
+from blueberry.study.claims import LEASE_SECONDS, Claim, Owner, is_abandoned
+
+VERSION = 1
+"""Of the tables below; a store of a later version is refused."""
+APPLICATION_ID = 0x424C5545
+"""Marks the file as ours ("BLUE")."""
+BUSY_SECONDS = 30
+"""How long a transaction waits for those of other processes."""
+QUERY_NAMES = 500
+"""Fingerprints in one query."""
+
+_TABLES = """
+CREATE TABLE results (
+    fingerprint TEXT PRIMARY KEY, status TEXT NOT NULL, val_loss REAL, num_updates INTEGER NOT NULL,
+    num_tokens INTEGER NOT NULL, num_flops REAL NOT NULL, train_seconds REAL NOT NULL,
+    committed_at REAL NOT NULL, body TEXT NOT NULL);
+CREATE TABLE failures (fingerprint TEXT PRIMARY KEY, failed_at REAL NOT NULL, body TEXT NOT NULL);
+CREATE TABLE claims (
+    fingerprint TEXT PRIMARY KEY, owner TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
+    expires REAL NOT NULL, progress_update INTEGER, num_updates INTEGER, tokens_per_second REAL);
+CREATE TABLE studies (
+    path TEXT PRIMARY KEY, name TEXT NOT NULL, question TEXT NOT NULL, fingerprints TEXT NOT NULL,
+    registered_at REAL NOT NULL);
+"""
+_ADVICE = {
+    sqlite3.SQLITE_NOTADB: "it is not a database, or damaged; move it away, or use another --store",
+    sqlite3.SQLITE_CORRUPT: "the database is damaged; restore it from a copy, or use another --store",
+    sqlite3.SQLITE_FULL: "the disk is full; make room and run again",
+    sqlite3.SQLITE_READONLY: "it must be writable; change its permissions, or use another --store",
+    sqlite3.SQLITE_CANTOPEN: "it must be readable and writable; change its permissions, or use another --store",
+    sqlite3.SQLITE_BUSY: f"another process held it for {BUSY_SECONDS} s; wait for that one and run again",
+}
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A study that was planned here."""
+
+    path: str
+    name: str
+    question: str
+    fingerprints: tuple[str, ...]
+    """Of all its runs decided so far."""
+    registered_at: float
+    """Seconds since 1970."""
+
+
+class Store:
+    """One open connection; not shared between threads or processes, each opens its own."""
+
+    def __init__(self, folder: Path, sql: sqlite3.Connection, clock: Callable[[], float]) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self.data = folder / "data"
+        self._sql = sql
+        self._clock = clock
+
+    @classmethod
+    def open(cls, folder: str | Path, *, create: bool = True, clock: Callable[[], float] = time.time) -> "Store":
+        """Open the store in a folder; where there is none, make it or, with `create=False`, refuse.
+
+        Raises: StoreError if it cannot be read and written, is damaged, of a later version or not a store.
+        """
+        folder = Path(folder)
+        path = folder / "store.sqlite"
+        if not create and not path.is_file():
+            raise StoreError(f"{folder}: no store here; blueberry run makes one; run a study, or mend --store")
+        with _speaking(path):
+            for sub in ("checkpoints", "data"):
+                (folder / sub).mkdir(parents=True, exist_ok=True)
+            # Transactions are begun by hand: Python's own begin too late to be IMMEDIATE.
+            sql = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            try:
+                _prepare(sql, path)
+            except BaseException:
+                sql.close()
+                raise
+        return cls(folder, sql, clock)
+
+    def close(self) -> None:
+        self._sql.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """Of the database."""
+        return self.folder / "store.sqlite"
+
+    # Results
+
+    def results(self, fingerprints: Iterable[str]) -> dict[str, RunResult]:
+        """Those of the runs that have ended, by fingerprint."""
+        return self._bodies("results", fingerprints)
+
+    def statuses(self, fingerprints: Iterable[str]) -> dict[str, str]:
+        """How those of the runs ended that have: completed or diverged. Cheaper than `results`."""
+        return dict(self._select("fingerprint, status", "results", fingerprints))
+
+    def commit(self, result: RunResult) -> bool:
+        """Keep a result for ever, and end the claim on its run. True if it was not known yet.
+
+        A result is immutable: committed again, equal or not (times always differ), the first one stays. It
+        is on disk when this returns.
+        """
+        assert result.status != "failed", "a crash is no result; record_failure keeps it and lets the run be repeated"
+        loss = result.final.loss if result.final else None
+        row = (
+            result.fingerprint, result.status, loss, result.num_updates, result.num_tokens, result.num_flops,
+            result.train_seconds, self._clock(), result.model_dump_json(),
+        )  # fmt: skip
+        with self._transaction(durable=True) as sql:
+            new = sql.execute("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount == 1
+            sql.execute("DELETE FROM failures WHERE fingerprint = ?", (result.fingerprint,))
+            sql.execute("DELETE FROM claims WHERE fingerprint = ?", (result.fingerprint,))
+        return new
+
+    def record_failure(self, failed: RunResult) -> None:
+        """Remember how a run crashed last, for `status`. It stays to do; a result wipes it out."""
+        assert failed.status == "failed"
+        row = (failed.fingerprint, self._clock(), failed.model_dump_json())
+        with self._transaction(durable=True) as sql:
+            sql.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", row)
+
+    def failures(self, fingerprints: Iterable[str]) -> dict[str, RunResult]:
+        """How those of the runs crashed that crashed and have not ended since."""
+        return self._bodies("failures", fingerprints)
+
+    # Claims: see blueberry.study.claims
+
+    def claim(self, fingerprints: Sequence[str], owner: Owner) -> tuple[str, ...] | None:
+        """Take the runs of a group, all or none: those without a result, which may be none of them.
+
+        None if a living owner holds any of these. Abandoned claims are taken over.
+        """
+        with self._transaction() as sql:
+            ended = {name for (name,) in _chunked(sql, "fingerprint", "results", fingerprints)}
+            missing = tuple(name for name in fingerprints if name not in ended)
+            now = self._clock()
+            for holder, host, pid, expires in _chunked(sql, "owner, host, pid, expires", "claims", missing):
+                if holder != owner.id and not is_abandoned(host, pid, expires, now):
+                    return None
+            sql.executemany(
+                "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)",
+                [(name, owner.id, owner.host, owner.pid, now + LEASE_SECONDS) for name in missing],
+            )
+        return missing
+
+    def heartbeat(self, owner: Owner, progress: Iterable[Progress] = ()) -> None:
+        """Renew the lease of everything the owner holds, and say how far it is."""
+        with self._transaction() as sql:
+            sql.execute("UPDATE claims SET expires = ? WHERE owner = ?", (self._clock() + LEASE_SECONDS, owner.id))
+            sql.executemany(
+                "UPDATE claims SET progress_update = ?, num_updates = ?, tokens_per_second = ?"
+                " WHERE fingerprint = ? AND owner = ?",
+                [
+                    (said.update, said.num_updates, said.tokens_per_second, name, owner.id)
+                    for said in progress
+                    for name in said.fingerprints
+                ],
+            )
+
+    def release(self, owner: Owner, fingerprints: Sequence[str] | None = None) -> None:
+        """Give up these claims, or all that the owner holds."""
+        with self._transaction() as sql:
+            if fingerprints is None:
+                sql.execute("DELETE FROM claims WHERE owner = ?", (owner.id,))
+            else:
+                sql.executemany(
+                    "DELETE FROM claims WHERE fingerprint = ? AND owner = ?", [(n, owner.id) for n in fingerprints]
+                )
+
+    def claims(self) -> tuple[Claim, ...]:
+        """Every claim, the abandoned ones too (`alive` is False), in order of fingerprint."""
+        with _speaking(self.path):
+            rows = self._sql.execute("SELECT * FROM claims ORDER BY fingerprint").fetchall()
+        now = self._clock()
+        return tuple(
+            Claim(name, Owner(owner, host, pid), expires, not is_abandoned(host, pid, expires, now), *progress)
+            for name, owner, host, pid, expires, *progress in rows
+        )
+
+    # Studies
+
+    def register(self, path: Path, name: str, question: str, fingerprints: Sequence[str]) -> None:
+        """Remember a study by its file, so that its runs can be counted when the file is gone."""
+        row = (str(path.absolute()), name, question, json.dumps(list(fingerprints)), self._clock())
+        with self._transaction() as sql:
+            sql.execute("INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?, ?)", row)
+
+    def studies(self) -> tuple[Registration, ...]:
+        """Every study registered here, the oldest registration first."""
+        query = "SELECT path, name, question, fingerprints, registered_at FROM studies ORDER BY registered_at, path"
+        with _speaking(self.path):
+            rows = self._sql.execute(query).fetchall()
+        return tuple(Registration(p, name, said, tuple(json.loads(names)), at) for p, name, said, names, at in rows)
+
+    def _select(self, columns: str, table: str, fingerprints: Iterable[str]) -> list[Any]:
+        with _speaking(self.path):
+            return list(_chunked(self._sql, columns, table, list(fingerprints)))
+
+    def _bodies(self, table: str, fingerprints: Iterable[str]) -> dict[str, RunResult]:
+        found: dict[str, RunResult] = {}
+        for name, body in self._select("fingerprint, body", table, fingerprints):
+            try:
+                found[name] = RunResult.model_validate_json(body)
+            except ValidationError as error:
+                what = error.errors()[0]["msg"]
+                remedy = "restore the store from a copy, or use another --store"
+                raise StoreError(f"{self.path}: run {name} cannot be read ({what}); it is damaged; {remedy}") from None
+        return found
+
+    @contextmanager
+    def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing, alone in writing. Every commit survives the death of the process at any moment.
+
+        A durable one is also synced (some 5 ms), and survives the loss of power.
+        """
+        with _speaking(self.path):
+            self._sql.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._sql.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._sql
+                self._sql.execute("COMMIT")
+            except BaseException:
+                if self._sql.in_transaction:  # SQLite has rolled back by itself after some errors
+                    self._sql.execute("ROLLBACK")
+                raise
+
+
+def _prepare(sql: sqlite3.Connection, path: Path) -> None:
+    """Check that the file is a store of this version; make the tables of a new one."""
+    version, application, num_tables = _head(sql)
+    if application != APPLICATION_ID and (num_tables or version):
+        raise StoreError(f"{path}: a database of another program; a store must be Blueberry's; use another --store")
+    if version > VERSION:
+        known = f"this version of Blueberry knows {VERSION}"
+        raise StoreError(f"{path}: a store of version {version}; {known}; update Blueberry, or use another --store")
+    _write_ahead(sql)
+    if num_tables:
+        return
+    sql.execute("BEGIN IMMEDIATE")
+    if not _head(sql)[2]:  # else another process made them since we looked
+        for statement in _TABLES.split(";")[:-1]:
+            sql.execute(statement)
+        sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        sql.execute(f"PRAGMA user_version = {VERSION}")
+    sql.execute("COMMIT")
+
+
+def _head(sql: sqlite3.Connection) -> tuple[int, int, int]:
+    version = sql.execute("PRAGMA user_version").fetchone()[0]
+    application = sql.execute("PRAGMA application_id").fetchone()[0]
+    return version, application, sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
+def _write_ahead(sql: sqlite3.Connection) -> None:
+    """Readers and a writer at once. SQLite does not wait its turn for this one change, so we do."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            sql.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _chunked(sql: sqlite3.Connection, columns: str, table: str, fingerprints: Sequence[str]) -> Iterator[Any]:
+    for start in range(0, len(fingerprints), QUERY_NAMES):
+        names = fingerprints[start : start + QUERY_NAMES]
+        marks = ", ".join("?" * len(names))
+        yield from sql.execute(f"SELECT {columns} FROM {table} WHERE fingerprint IN ({marks})", tuple(names))
+
+
+@contextmanager
+def _speaking(path: Path) -> Iterator[None]:
+    """Turns what SQLite and the file system raise into one line."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of the code is detail
+        advice = _ADVICE.get(primary, "it must be readable and writable; look at its disk, or use another --store")
+        raise StoreError(f"{path}: {' '.join(str(error).split())}; {advice}") from None
+    except OSError as error:
+        remedy = "a store needs a folder it can write to; mend --store"
+        raise StoreError(f"{path}: {error.strerror or error}; {remedy}") from None

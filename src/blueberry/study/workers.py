@@ -1,0 +1,364 @@
+"""Where runs are trained: in this process, or in worker processes that a driver hands groups to.
+
+A worker is a fresh Python (spawned, because a forked one may not use an accelerator) that serves many groups,
+because importing a trainer can take seconds. It dies with its driver, however that ends.
+"""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from io import TextIOWrapper
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from blueberry.errors import BlueberryError, TrainerError
+from blueberry.recipe import Recipe
+from blueberry.records import Progress, RunResult
+from blueberry.study.interrupt import Interrupt
+from blueberry.study.plan import Run
+
+Trainer = Callable[[Sequence[Recipe]], Iterable[RunResult | Progress]]
+"""Is handed recipes of one shape key; yields one RunResult each, and Progress between. Must be picklable."""
+
+GRACE_SECONDS = 3.0
+"""Between asking a worker to end and killing it."""
+PROGRESS_SECONDS = 0.1
+"""Progress said sooner after the last is not passed on."""
+MESSAGE_CHARACTERS = 500
+TAIL_LINES = 5
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker has loaded the trainer."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Nothing more comes of a group."""
+
+    crash: str | None = None
+    """One line, if it is because something crashed."""
+
+
+Message = RunResult | Progress | Ended
+
+
+@dataclass(eq=False)
+class Task:
+    """A group of runs on its way through a worker."""
+
+    runs: tuple[Run, ...]
+    """Of one shape key."""
+    attempt: int = 1
+
+
+Handed = tuple[Task, Message]
+"""What was said, and of which task."""
+
+
+def train(trainer: Trainer, runs: Sequence[Run]) -> Iterator[Message | BlueberryError]:
+    """Train a group, holding the trainer to its contract. The last message is Ended or the user's mistake."""
+    missing = {run.fingerprint for run in runs}
+    said_at = -PROGRESS_SECONDS
+    try:
+        for message in trainer([run.recipe for run in runs]):
+            if isinstance(message, Progress):
+                if time.monotonic() - said_at < PROGRESS_SECONDS:
+                    continue
+                said_at = time.monotonic()
+            elif not isinstance(message, RunResult):
+                raise TrainerError(
+                    f"trainer: yielded {type(message).__name__}; it must yield RunResult or Progress records; mend it"
+                )
+            elif message.fingerprint not in missing:
+                raise TrainerError(
+                    f"trainer: yielded a result of run {message.fingerprint}; it must yield one for each recipe it "
+                    "was handed and no other, named blueberry.identity.fingerprint(recipe, data_digest); mend it"
+                )
+            else:
+                missing.discard(message.fingerprint)
+            yield message
+        if missing:
+            raise TrainerError(
+                f"trainer: yielded {len(runs) - len(missing)} results for {len(runs)} recipes; "
+                "it must yield one for each; mend it"
+            )
+    except BlueberryError as error:
+        yield error
+    except Exception as error:
+        yield Ended(crash=_crash_line(error))
+    else:
+        yield Ended()
+
+
+class Here:
+    """Trains in this process, one group at a time."""
+
+    def __init__(self, trainer: Trainer, interrupt: Interrupt) -> None:
+        self._trainer = trainer
+        self._interrupt = interrupt
+        self._task: Task | None = None
+        self._messages: Iterator[Message | BlueberryError] = iter(())
+
+    @property
+    def num_free(self) -> int:
+        return int(self._task is None)
+
+    def start(self, task: Task) -> None:
+        self._task, self._messages = task, train(self._trainer, task.runs)
+
+    def messages(self, timeout_seconds: float) -> Iterator[Handed]:
+        """One message of the group, after however long it takes; without a group, nothing after the timeout.
+
+        Raises: BlueberryError that the trainer raised.
+        """
+        task = self._task
+        with self._interrupt.at_once():
+            if task is None:
+                time.sleep(timeout_seconds)
+                return
+            message = next(self._messages)
+        if isinstance(message, Ended):
+            self._task = None
+        yield task, _raise_mistake(message)
+
+    def stop(self) -> list[tuple[Task, RunResult]]:
+        """Nothing runs between two messages, so there is nothing to stop, and nothing was said."""
+        return []
+
+    def kill(self) -> None:
+        pass
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker process as its driver sees it."""
+
+    process: BaseProcess
+    connection: Connection
+    log: Path
+    ready: bool = False
+    open: bool = True
+    task: Task | None = None
+    """None when it is idle."""
+
+
+@dataclass
+class Crew:
+    """Worker processes, started as they are needed and replaced when they die."""
+
+    trainer: Trainer
+    num_workers: int
+    _workers: list[Worker] = field(default_factory=list)
+    _num_started: int = 0
+
+    def __post_init__(self) -> None:
+        try:
+            self._pickled = pickle.dumps(self.trainer)
+        except Exception as error:
+            line = _crash_line(error)
+            raise TrainerError(
+                f"trainer: {line}; workers are other processes, so it must be picklable; "
+                "make it a function or a dataclass at the top of a module"
+            ) from None
+        self._logs = tempfile.TemporaryDirectory(prefix="blueberry-workers-")
+
+    @property
+    def num_free(self) -> int:
+        return self.num_workers - sum(worker.task is not None for worker in self._workers)
+
+    def start(self, task: Task) -> None:
+        """Hand a group to an idle worker, or to a new one."""
+        worker = next((worker for worker in self._workers if worker.task is None), None) or self._spawn()
+        worker.task = task
+        try:
+            worker.connection.send(task.runs)
+        except OSError:
+            worker.open = False  # it has just died; the next look at it says so
+
+    def messages(self, timeout_seconds: float) -> Iterator[Handed]:
+        """What workers say within the timeout. A dead worker's group ends with a crash.
+
+        Raises: BlueberryError that a trainer raised; TrainerError if workers cannot even start.
+        """
+        waiting = [end for w in self._workers for end in (w.connection, w.process.sentinel)]
+        heard = wait(waiting, timeout_seconds)
+        for worker in list(self._workers):
+            if worker.connection not in heard and worker.process.sentinel not in heard and worker.open:
+                continue
+            dead = not worker.process.is_alive()  # looked at first: what it said before it died is in the pipe
+            for task, message in self._drain(worker):
+                yield task, _raise_mistake(message)
+            if dead or not worker.open:
+                yield from self._bury(worker)
+
+    def stop(self) -> list[tuple[Task, RunResult]]:
+        """End every worker: idle ones are let go, others terminated, and after a while killed.
+
+        Returns the results that they had sent before and nobody has heard yet.
+        """
+        heard: list[tuple[Task, RunResult]] = []
+        for worker in self._workers:
+            if worker.task is None:
+                worker.connection.close()
+            else:
+                worker.process.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for worker in self._workers:
+            worker.process.join(max(deadline - time.monotonic(), 0))
+            if worker.task is not None:
+                heard += [(task, said) for task, said in self._drain(worker) if isinstance(said, RunResult)]
+        self.kill()
+        return heard
+
+    def kill(self) -> None:
+        """End every worker at once."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.connection.close()
+            worker.process.close()
+        self._workers.clear()
+        self._logs.cleanup()
+
+    def _spawn(self) -> Worker:
+        self._num_started += 1
+        log = Path(self._logs.name) / f"worker-{self._num_started}.log"
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, self._pickled, str(log)))
+        # A blocked signal stays blocked in the child: no Ctrl-C can hit it before it has learnt to ignore them.
+        # The tracker is started first because its start, a part of the first process's, unblocks the signal.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        self._workers.append(Worker(process, ours, log))
+        return self._workers[-1]
+
+    def _drain(self, worker: Worker) -> Iterator[tuple[Task, Message | BlueberryError]]:
+        """All that it has said and nobody has heard yet."""
+        try:
+            while worker.open and worker.connection.poll():
+                message = worker.connection.recv()
+                if isinstance(message, Ready):
+                    worker.ready = True
+                    continue
+                task = worker.task
+                if isinstance(message, Ended):
+                    worker.task = None
+                assert task is not None
+                yield task, message
+        except (EOFError, OSError):  # OSError: it died in the middle of a message
+            worker.open = False
+
+    def _bury(self, worker: Worker) -> Iterator[Handed]:
+        worker.process.join(GRACE_SECONDS if worker.task else 0)
+        worker.process.kill()
+        worker.process.join()
+        code = worker.process.exitcode
+        assert code is not None
+        how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.Signals(-code).name})"
+        said = _tail(worker.log)
+        self._workers.remove(worker)
+        worker.connection.close()
+        worker.process.close()
+        if not worker.ready and code >= 0:
+            raise TrainerError(
+                f"workers: a worker ended with {how} before it had begun{said}; a script that runs a study must do "
+                'so under `if __name__ == "__main__":`, because workers import it; mend the script'
+            )
+        if worker.task:
+            yield worker.task, Ended(crash=f"the worker ended by {how}{said}")
+
+
+def serve(connection: Connection, pickled: bytes, log: str) -> None:
+    """A worker's life: load the trainer, then train group after group until the driver hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the driver decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _write_to(log)
+    try:
+        try:
+            trainer = pickle.loads(pickled)
+        except Exception as error:
+            remedy = "workers must be able to import it; put it into a module on the path"
+            connection.send(TrainerError(f"trainer: {_crash_line(error)}; it cannot be loaded in a worker; {remedy}"))
+            return
+        connection.send(Ready())
+        while True:
+            runs = connection.recv()
+            os.ftruncate(sys.stderr.fileno(), 0)  # the log holds what the last group said
+            for message in train(trainer, runs):
+                connection.send(_sendable(message))
+                if isinstance(message, Ended) and message.crash:
+                    return  # what crashed may have left anything behind: the next attempt gets a fresh process
+    except (EOFError, OSError):
+        return
+
+
+def _die_with_parent() -> None:
+    """Ends this process when the driver's does. A thread, because the trainer may be silent for long."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _write_to(log: str) -> None:
+    """Send what the trainer prints, in whatever language, to a file: standard output belongs to the driver."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, TextIOWrapper)
+        stream.reconfigure(line_buffering=True)
+        os.dup2(file, stream.fileno())
+    os.close(file)
+
+
+def _tail(log: Path) -> str:
+    """The last lines of a worker's log, as a parenthesis; empty if it said nothing."""
+    try:
+        text = log.read_bytes()[-4096:].decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()][-TAIL_LINES:]
+    return f" (it said last: {' | '.join(lines)[-MESSAGE_CHARACTERS:]})" if lines else ""
+
+
+def _crash_line(error: Exception) -> str:
+    """The exception's last line, and where it was raised."""
+    lines = traceback.format_exception_only(error)[-1].strip().splitlines()
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return (lines[-1] if lines else type(error).__name__)[:MESSAGE_CHARACTERS] + where
+
+
+def _sendable(message: Message | BlueberryError) -> Message | BlueberryError:
+    """An error type of the trainer's own may not survive the way to the driver; its line does."""
+    if isinstance(message, BlueberryError):
+        try:
+            pickle.loads(pickle.dumps(message))
+        except Exception:
+            return BlueberryError(str(message))
+    return message
+
+
+def _raise_mistake(message: Message | BlueberryError) -> Message:
+    if isinstance(message, BlueberryError):
+        raise message
+    return message

@@ -1,0 +1,166 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from blueberry.judge.evidence import ArmRuns, Evidence
+from blueberry.judge.weigh import weigh
+from blueberry.records import Provenance
+
+CLEAN = {"a": [3.0, 3.02, 3.05], "b": [3.21, 3.24, 3.24], "c": [3.4, 3.45, 3.42]}
+BUILD = {"code_digest": "c", "torch": "2.13", "device": "cpu", "threads": 2, "lanes": 3, "data_digest": "d"}
+
+
+def arms(values=CLEAN, **changes):
+    """`changes`: {arm: {field: value}}."""
+    return tuple(
+        ArmRuns(
+            name,
+            {},
+            dict(enumerate(runs)),
+            **{"confirm": {50: 3.03, 51: 3.04} if name == "a" else {}, **changes.get(name, {})},
+        )
+        for name, runs in values.items()
+    )
+
+
+def fired(arms=None, *, vary=(), **more):
+    arms = globals()["arms"]() if arms is None else arms
+    judged = weigh(Evidence("q", "val_loss", 0.01, 0.05, vary, arms, **more))
+    blocked = any(audit.severity == "block" for audit in judged.audits)
+    assert (judged.recommendation.withheld is not None) == blocked
+    return {(audit.audit, audit.severity) for audit in judged.audits}
+
+
+def build(**changes):
+    return (Provenance(evaluation_digest="e", **BUILD).model_copy(update=changes),)
+
+
+def test_a_clean_study_passes():
+    same = {name: {"provenance": build()} for name in CLEAN}
+    assert fired(arms(**same), guessing_loss=7.0, entropy=1.0, passes=0.9) == set()
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"a": [3.0, 3.1], "b": [3.2, 3.3]}, "seeds"),
+        ({"a": [3.0] * 3, "b": [3.2] * 3}, "seeds"),
+        ({"a": [3.01, 3.02, 3.03], "b": [3.01, 3.02, 3.03]}, "dead-knob"),
+        ({"a": [3.01234567], "b": [3.01234567]}, "dead-knob"),
+    ],
+)
+def test_blocks_that_the_values_show(values, name):
+    assert (name, "block") in fired(arms(values))
+
+
+def test_equal_rounded_values_on_one_seed_are_no_dead_knob():
+    assert ("dead-knob", "block") not in fired(arms({"a": [3.01], "b": [3.01]}))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "name", "severity"),
+    [
+        ({"repeated_seeds": ("a",)}, "seeds", "block"),
+        ({"num_unfinished": 1}, "diverged", "block"),
+        ({"guessing_loss": 3.01}, "diverged", "block"),
+        ({"guessing_loss": 3.3, "states_success": True}, "diverged", "block"),
+        ({"entropy": 3.3}, "too-good", "block"),
+        ({"passes": 1.5}, "passes", "warn"),
+    ],
+)
+def test_findings_that_the_evidence_shows(evidence, name, severity):
+    assert fired(**evidence) == {(name, severity)}
+
+
+def test_a_rate_that_is_merely_unstable_blocks_nothing():
+    assert fired(guessing_loss=3.3) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"crashed": (7,)}, "diverged"),
+        ({"provenance": build(evaluation_digest="other")}, "eval-set"),
+        ({"provenance": build(code_digest="other")}, "drift"),
+        ({"provenance": build(torch="other")}, "drift"),
+        ({"provenance": build(device="other")}, "drift"),
+    ],
+)
+def test_blocks_that_one_arm_shows(change, name):
+    changes = {other: {"provenance": build()} for other in CLEAN}
+    changes["b"] = {"provenance": build(), **change}
+    assert fired(arms(**changes)) == {(name, "block")}
+
+
+def test_other_lanes_are_no_drift():
+    changes = {"a": {"provenance": build(lanes=1)}, "b": {"provenance": build(lanes=8)}}
+    assert fired(arms(**changes)) == set()
+
+
+def test_a_best_arm_that_diverges_on_fresh_seeds_blocks():
+    assert fired(arms(a={"confirm": {50: 3.0, 51: math.inf}})) == {("diverged", "block")}
+
+
+def on_axis(values, setting="model.dropout"):
+    return tuple(
+        ArmRuns(str(value), {setting: value}, dict(enumerate(runs)), confirm={9: runs[0], 10: runs[1]})
+        for value, runs in values.items()
+    )
+
+
+BEST_FIRST = ([3.0, 3.02, 3.05], [3.21, 3.24, 3.24], [3.4, 3.45, 3.42])
+
+
+def test_zero_is_where_a_setting_ends_and_not_an_edge():
+    vary = ("model.dropout",)
+    assert fired(on_axis(dict(zip((0.0, 0.1, 0.2), BEST_FIRST, strict=True))), vary=vary) == set()
+    assert fired(on_axis(dict(zip((0.1, 0.2, 0.3), BEST_FIRST, strict=True))), vary=vary) == {("edge", "block")}
+    assert fired(on_axis(dict(zip((0.0, 0.1, 0.2), BEST_FIRST[::-1], strict=True))), vary=vary) == {("edge", "block")}
+
+
+def test_two_values_are_a_comparison_and_have_no_edge():
+    assert fired(on_axis(dict(zip((0.1, 0.2), BEST_FIRST[:2], strict=True))), vary=("model.dropout",)) == set()
+
+
+def test_an_edge_in_one_axis_of_a_grid():
+    grid = tuple(
+        ArmRuns(f"{kind},{rate}", {"kind": kind, "lr": rate}, dict(enumerate(v + 0.3 * (kind == "x") for v in runs)))
+        for kind in ("x", "y")
+        for rate, runs in zip((0.3, 0.1, 0.2), BEST_FIRST, strict=True)
+    )
+    assert ("edge", "block") in fired(grid, vary=("kind", "lr"))
+
+
+def test_the_published_sweep_supports_nothing(tmp_path):
+    """The shape of a published table: many rates, one seed, the best inside, a "success" above guessing."""
+    losses = {0.01: 7.119335, 0.03: 6.2, 0.065: 5.895281, 0.075: 5.900412, 0.1: 6.01, 0.5: 10.95}
+    table = tuple(ArmRuns(str(rate), {"learning_rate": rate}, {0: loss}) for rate, loss in losses.items())
+    evidence = Evidence("q", "val_loss", 0.005, 0.05, ("learning_rate",), table)
+    judged = weigh(evidence)
+    assert "0.065 has the least val_loss" in judged.known
+    assert "nothing separates it from the other 5 arms" in judged.known
+    assert judged.recommendation.settings is None
+    assert (judged.recommendation.withheld or "").startswith("seeds:")
+    claimed = Evidence(
+        "q", "val_loss", 0.005, 0.05, ("learning_rate",), table, states_success=True, guessing_loss=math.log(49152)
+    )
+    assert ("diverged", "block") in {(a.audit, a.severity) for a in weigh(claimed).audits}
+
+
+def test_the_documentation_names_every_audit():
+    import re
+
+    from blueberry.judge.doctor import AUDITS
+
+    text = (Path(__file__).parents[2] / "docs" / "insights.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| (?:block|warn) \|", text, re.MULTILINE)
+    assert set(rows) == set(AUDITS)
+
+
+def test_messages_are_one_line_and_remedies_are_there():
+    judged = weigh(Evidence("q", "val_loss", 0.01, 0.05, (), arms({"a": [3.0], "b": [3.0]}), num_unfinished=2))
+    for audit in judged.audits:
+        assert "\n" not in json.loads(json.dumps(audit.message + audit.remedy))
+        assert audit.remedy

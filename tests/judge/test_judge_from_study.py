@@ -1,0 +1,101 @@
+import math
+
+import pytest
+
+from blueberry.errors import StudyError
+from blueberry.judge import gather, judge
+from blueberry.recipe import Recipe
+from blueberry.records import Evaluation, Failure, Metrics, RunResult
+from blueberry.study.plan import plan
+from blueberry.study.spec import Study
+
+RATES = [0.01, 0.02, 0.03, 0.06, 0.12, 0.5]
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "base.toml").write_text(Recipe().to_toml())
+    given = {
+        "question": "Which rate?",
+        "base": "base.toml",
+        "min_effect": 0.01,
+        "vary": {"optimizer.muon.learning_rate": RATES},
+        "seeds": {"search": 3, "confirm": 2, "max": 8},
+    }
+    return Study.parse(given, tmp_path / "lr.toml")
+
+
+def result_of(run, *, status="completed"):
+    rate = run.recipe.optimizer.muon.learning_rate
+    loss = 3 + math.log(rate / 0.03) ** 2 + 0.01 * math.sin(37 * run.seed + 1000 * rate)
+    metrics = Metrics(loss=loss, bits_per_byte=loss / 2, accuracy=0.3, num_tokens=100)
+    done = (
+        {}
+        if status != "completed"
+        else {
+            "final": metrics,
+            "test": metrics.model_copy(update={"loss": loss + 1}),
+            "evaluations": (Evaluation(update=300, tokens=10, seconds=1.0, validation=metrics),),
+        }
+    )
+    failure = None if status == "completed" else Failure(kind="diverged" if status == "diverged" else "crashed")
+    return RunResult(
+        fingerprint=run.fingerprint,
+        recipe=run.recipe.flat(),
+        status=status,
+        failure=failure,
+        num_tokens=1000,
+        num_flops=2.0,
+        train_seconds=0.5,
+        **done,
+    )
+
+
+def run_all(study, statuses=lambda run: "completed"):
+    """Plan and run until nothing is left, or nothing more ends."""
+    results = {}
+    for _ in range(2):
+        planned = plan(study, "digest", results)
+        results |= {run.fingerprint: result_of(run, status=statuses(run)) for run in planned.todo}
+    return results, plan(study, "digest", results)
+
+
+def test_a_whole_study_is_judged(study):
+    results, planned = run_all(study, lambda run: "diverged" if "=0.5" in run.arm else "completed")
+    judged = judge(study, results, planned)
+    assert judged.best is not None
+    assert judged.best.settings == {"optimizer.muon.learning_rate": 0.03}
+    assert (judged.best.confirmed, judged.best.n) == (True, 2)
+    assert judged.best.test_mean == pytest.approx(judged.best.mean + 1)
+    assert judged.arms[-1].status == "diverged"
+    assert judged.arms[-1].values == (math.inf,) * 3
+    assert judged.cost.runs == 6 * 3 + 2
+    assert judged.cost.tokens == 20_000
+    assert judged.recommendation.settings == {"optimizer.muon.learning_rate": 0.03}
+    assert judged.ranges.unstable_from == 0.5
+
+
+def test_crashed_and_unfinished_runs_block(study):
+    results, planned = run_all(study, lambda run: "failed" if "=0.5" in run.arm and run.seed == 1 else "completed")
+    evidence = gather(study, results, planned)
+    assert evidence.arms[-1].crashed == (1,)
+    assert 1 not in evidence.arms[-1].search
+    assert evidence.num_unfinished == 2  # the confirming runs wait
+    assert "diverged" in (judge(study, results, planned).recommendation.withheld or "")
+
+
+def test_what_the_corpus_allows_reaches_the_audits(study):
+    results, planned = run_all(study)
+    judged = judge(study, results, planned, entropy_bits_per_byte=10.0, train_tokens=500)
+    assert {"too-good", "passes"} <= {audit.audit for audit in judged.audits}
+    evidence = gather(study, results, planned, entropy_bits_per_byte=1.0, train_tokens=500)
+    assert evidence.entropy == pytest.approx(2.0)  # nats per token: a token stands for 2 / ln 2 bytes here
+    assert evidence.passes == 2.0
+
+
+def test_a_completed_run_without_the_metric_is_the_users_mistake(study):
+    results, planned = run_all(study)
+    name = planned.runs[0].fingerprint
+    results[name] = results[name].model_copy(update={"final": None})
+    with pytest.raises(StudyError, match='"val_loss" is missing in arm'):
+        judge(study, results, planned)

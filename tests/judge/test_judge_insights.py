@@ -1,0 +1,62 @@
+"""docs/insights.md and what is produced agree, both ways."""
+
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from blueberry.judge.evidence import ArmRuns, Evidence
+from blueberry.judge.judgement import Judgement
+from blueberry.judge.weigh import weigh
+
+DOC = Path(__file__).parents[2] / "docs" / "insights.md"
+
+
+def documented() -> set[str]:
+    return set(re.findall(r"^\| `([a-z_.\[\]]+)` \| (?!block|warn)", DOC.read_text(), re.MULTILINE))
+
+
+def declared(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """Paths of the leaves, `[]` where there are several; and optional records themselves."""
+    found = set()
+    for name, field in model.model_fields.items():
+        path = prefix + name
+        kinds = [field.annotation, *typing.get_args(field.annotation)]
+        records = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        many = typing.get_origin(field.annotation) is tuple and records
+        for record in records:
+            found |= declared(record, f"{path}[]." if many else f"{path}.")
+        if not records:
+            found.add(path)
+    return found
+
+
+def paths(value: Any, prefix: str = "") -> set[str]:
+    if isinstance(value, dict) and not prefix.endswith("settings"):
+        return set().union(*(paths(item, f"{prefix}.{name}" if prefix else name) for name, item in value.items()))
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return set().union(*(paths(item, f"{prefix}[]") for item in value))
+    return {prefix}
+
+
+def test_every_field_is_documented_and_the_other_way_round():
+    assert documented() - {"best"} == declared(Judgement) | {"schema"}
+
+
+def test_what_is_produced_is_documented():
+    rates = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32]
+    rng = np.random.default_rng(0)
+    arms = tuple(
+        ArmRuns(
+            str(rate),
+            {"lr": rate},
+            {seed: float(3 + np.log(rate / 0.05) ** 2 + 0.01 * rng.normal()) for seed in range(3)},
+        )
+        for rate in rates
+    )
+    produced = paths(weigh(Evidence("q", "val_loss", 0.01, 0.05, ("lr",), arms)).to_dict())
+    assert {"optimum.interval", "best.mean", "recommendation.text", "verdicts[].interval"} <= produced
+    assert produced <= documented()

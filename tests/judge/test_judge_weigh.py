@@ -1,0 +1,278 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from blueberry.judge.evidence import ArmRuns, Evidence
+from blueberry.judge.judgement import Bound, Judgement, Optimum
+from blueberry.judge.weigh import weigh
+
+RATE = "optimizer.muon.learning_rate"
+RATES = [float(f"{rate:.4g}") for rate in np.geomspace(0.005, 0.32, 13)]
+
+
+def weigh_arms(values, *, confirm=None, settings=None, vary=(), **more) -> Judgement:
+    """Judge {arm: values by seed 0, 1, ...}; `confirm` and `settings` by arm."""
+    arms = tuple(
+        ArmRuns(
+            name,
+            (settings or {}).get(name, {}),
+            dict(enumerate(runs)),
+            confirm=dict(enumerate((confirm or {}).get(name, ()), start=100)),
+        )
+        for name, runs in values.items()
+    )
+    given = {"question": "which?", "metric": "val_loss", "min_effect": 0.01, "alpha": 0.05, **more}
+    return weigh(Evidence(vary=vary, arms=arms, **given))
+
+
+def sweep(rng, *, optimum=0.04, curvature=0.05, sd=0.01, n=3, rates=RATES, unstable_from=math.inf, **more):
+    """A simulated sweep: a valley in log rate, divergence from a rate on."""
+    block = rng.normal(size=n)
+    values, settings = {}, {}
+    for rate in rates:
+        mean = 3.0 + curvature * math.log(rate / optimum) ** 2
+        runs = mean + sd * (0.7 * block + 0.7 * rng.normal(size=n))
+        values[f"learning_rate={rate:g}"] = [math.inf] * n if rate >= unstable_from else [float(v) for v in runs]
+        settings[f"learning_rate={rate:g}"] = {RATE: rate}
+    return weigh_arms(values, settings=settings, vary=(RATE,), **more)
+
+
+def null(rng, num_arms, n):
+    return {f"arm{k}": [float(v) for v in 3 + 0.02 * rng.normal(size=n)] for k in range(num_arms)}
+
+
+def test_two_arms_worked_by_hand():
+    judged = weigh_arms({"a": [1.0, 1.0, 1.0], "b": [2.0, 3.0, 4.0]})
+    half = 4.302653 / 3**0.5
+    (verdict,) = judged.verdicts
+    assert (verdict.a, verdict.b, verdict.difference, verdict.n) == ("a", "b", 2.0, 3)
+    assert verdict.interval == pytest.approx((2 - half, 2 + half))
+    assert verdict.verdict == "inconclusive"
+    assert verdict.more_seeds == 2  # noncentral t: power .64 at n = 4, .89 at n = 5
+    assert [arm.mean for arm in judged.arms] == [1.0, 3.0]
+    assert judged.unresolved == ("a",)  # one-sided: 2 > 2.92 / sqrt(3)
+    assert judged.noise.paired_sd == pytest.approx(1.0)
+
+
+def test_holm_adjusts_the_intervals_over_all_pairs():
+    rng = np.random.default_rng(0)
+    values = null(rng, 3, 6)
+    judged = weigh_arms(values)
+    matrix = np.array(list(values.values()))
+    residual = matrix - matrix.mean(1, keepdims=True) - matrix.mean(0) + matrix.mean()
+    pooled = (2 * (residual**2).sum() / 10) ** 0.5
+    for verdict in judged.verdicts:
+        d = np.array(values[verdict.b]) - np.array(values[verdict.a])
+        sd = max(float(d.std(ddof=1)), pooled)
+        half = stats.t.isf(0.05 / 3 / 2, 10) * sd / 6**0.5  # none is rejected: all at alpha / 3
+        assert verdict.interval == pytest.approx((d.mean() - half, d.mean() + half))
+
+
+@pytest.mark.parametrize(("num_arms", "n"), [(2, 3), (8, 3), (8, 5)])
+def test_a_planted_null_has_false_winners_at_most_at_alpha(num_arms, n):
+    rng = np.random.default_rng(num_arms * n)
+    false = sum(
+        any(verdict.verdict == "winner" for verdict in weigh_arms(null(rng, num_arms, n)).verdicts) for _ in range(200)
+    )
+    assert stats.binomtest(false, 200, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_a_planted_best_rate_is_unresolved_and_its_optimum_covered():
+    rng = np.random.default_rng(1)
+    kept = covered = located = 0
+    repeats = 100
+    for _ in range(repeats):
+        optimum = 0.04 * math.exp(rng.uniform(-0.3, 0.3))
+        judged = sweep(rng, optimum=optimum, sd=0.02)
+        true_best = min(RATES, key=lambda rate: abs(math.log(rate / optimum)))
+        kept += f"learning_rate={true_best:g}" in judged.unresolved
+        if isinstance(judged.optimum, Optimum):
+            located += 1
+            covered += judged.optimum.interval[0] <= optimum <= judged.optimum.interval[1]
+    assert stats.binomtest(kept, repeats, 0.95, alternative="less").pvalue > 0.01
+    assert located > 80
+    assert stats.binomtest(covered, located, 0.95, alternative="less").pvalue > 0.01
+
+
+def test_a_clear_winner_wins():
+    rng = np.random.default_rng(2)
+    values = null(rng, 4, 5)
+    values["better"] = [v - 0.5 for v in values["arm0"]]
+    judged = weigh_arms(values)
+    assert judged.best is not None
+    assert judged.best.arm == "better"
+    assert {(v.a, v.winner, v.verdict) for v in judged.verdicts} == {("better", "better", "winner")}
+    assert judged.recommendation.withheld is None
+
+
+def test_an_optimum_at_the_edge_is_withheld_and_the_remedy_says_where_to_go():
+    judged = sweep(np.random.default_rng(3), optimum=2.0)
+    (edge,) = [audit for audit in judged.audits if audit.audit == "edge"]
+    step = RATES[-1] / RATES[-2]
+    assert edge.severity == "block"
+    assert f"extend {RATE} up to {RATES[-1] * step**2:.3g}" in edge.remedy
+    assert judged.recommendation.settings is None
+    assert "edge" in (judged.recommendation.withheld or "")
+    assert isinstance(judged.optimum, Bound)
+    assert judged.optimum.side == "above"
+    assert judged.optimum.bound in RATES
+    low = sweep(np.random.default_rng(3), optimum=0.001)
+    assert any("down to" in audit.remedy for audit in low.audits)
+
+
+def test_a_range_that_ends_in_divergence_is_no_edge():
+    judged = sweep(np.random.default_rng(4), optimum=0.04, unstable_from=0.1)
+    assert judged.recommendation.withheld is None
+    assert judged.ranges.unstable_from == pytest.approx(0.1131, rel=0.01)
+    assert judged.arms[-1].status == "diverged"
+
+
+def test_a_diverged_arm_ranks_last_and_is_counted():
+    judged = weigh_arms({"a": [1.0, 1.1, 1.2], "b": [0.1, 0.2, math.inf], "c": [math.inf] * 3})
+    assert judged.best is not None
+    assert judged.best.arm == "a"
+    b, c = judged.arms[1:]
+    assert (b.status, b.n, b.mean, b.num_diverged, b.interval) == ("diverged", 3, math.inf, 1, None)
+    verdicts = {verdict.b: verdict for verdict in judged.verdicts}
+    assert (verdicts["b"].verdict, verdicts["b"].difference) == ("inconclusive", math.inf)
+    assert (verdicts["c"].verdict, verdicts["c"].winner) == ("winner", "a")
+    assert c.sd is None
+
+
+def test_a_tie_is_called_only_with_equivalence():
+    same = {"a": [3.0, 3.1, 3.2, 3.0, 3.1], "b": [3.001, 3.1, 3.201, 2.999, 3.101]}
+    assert weigh_arms(same, min_effect=0.01).verdicts[0].verdict == "tie"
+    assert weigh_arms(same, min_effect=0.0001).verdicts[0].verdict == "inconclusive"
+
+
+def test_confirmation_reports_the_fresh_seeds_and_both_numbers():
+    values = {"a": [1.0, 1.1, 1.2], "b": [2.0, 2.2, 2.1]}
+    judged = weigh_arms(values, confirm={"a": [1.3, 1.5, 1.4, 1.4]})
+    assert judged.best is not None
+    assert (judged.best.confirmed, judged.best.n) == (True, 4)
+    assert judged.best.mean == pytest.approx(1.4)
+    assert judged.best.search_mean == pytest.approx(1.1)
+    assert "4 fresh seeds" in judged.known
+    assert not any(audit.audit == "curse" for audit in judged.audits)
+    unconfirmed = weigh_arms(values)
+    assert any(a.audit == "curse" and a.severity == "warn" and "unconfirmed" in a.message for a in unconfirmed.audits)
+    assert "3 seeds that chose it" in unconfirmed.known
+
+
+def test_the_test_set_is_reported_over_the_same_runs_or_not_at_all():
+    def best(test):
+        arms = (
+            ArmRuns("a", {}, {0: 1.0, 1: 1.1, 2: 1.2}, confirm={9: 1.3, 10: 1.4}, test=test),
+            ArmRuns("b", {}, {0: 2.0, 1: 2.1, 2: 2.2}),
+        )
+        return weigh(Evidence("q", "val_loss", 0.01, 0.05, (), arms)).best
+
+    complete, partial = best({0: 9.0, 9: 1.5, 10: 1.7}), best({0: 9.0, 9: 1.5})
+    assert complete is not None
+    assert complete.test_mean == pytest.approx(1.6)
+    assert partial is not None
+    assert partial.test_mean is None
+
+
+def test_named_arms_are_compared_with_the_baseline():
+    base = [3.0, 3.1, 3.05, 3.02, 3.08]
+    values = {
+        "baseline": base,
+        "better": [v - 0.1 - 0.001 * i for i, v in enumerate(base)],
+        "same": [v + 0.002 * (-1) ** i for i, v in enumerate(base)],
+    }
+    judged = weigh_arms(values, settings={"better": {"model.dropout": 0.1}, "same": {"train.clip_norm": 2.0}})
+    assert [(v.a, v.b) for v in judged.verdicts] == [
+        ("better", "baseline"),
+        ("better", "same"),
+        ("baseline", "better"),
+        ("baseline", "same"),
+    ]
+    against = judged.verdicts[2]
+    assert (against.verdict, against.winner) == ("winner", "better")
+    assert against.difference == pytest.approx(-0.102)
+    assert judged.recommendation.settings == {"model.dropout": 0.1}
+    assert "better is better than the baseline: -0.102" in judged.known
+    assert "5 paired seeds" in judged.known
+
+
+def test_the_baseline_is_kept_when_nothing_was_shown_to_beat_it():
+    values = null(np.random.default_rng(8), 4, 5)
+    values["baseline"] = values.pop("arm0")
+    judged = weigh_arms(values)
+    assert judged.recommendation.text == "Keep the baseline: no change was shown to beat it."
+    assert judged.recommendation.settings == {}
+
+
+def test_the_first_sentence_of_a_sweep():
+    judged = sweep(np.random.default_rng(5), sd=0.02, confirm=None)
+    assert judged.best is not None
+    assert judged.known.startswith("Rates ")
+    assert "are not separated by 3 seeds" in judged.known
+    assert f"{judged.best.settings[RATE]:.3g} has the least mean val_loss" in judged.known
+    assert "more seeds would settle" in judged.unknown
+    low, high = judged.ranges.optimal or (0, 0)
+    assert f"{low:.3g} to {high:.3g}" in judged.known
+
+
+def test_one_seed_supports_nothing():
+    judged = sweep(np.random.default_rng(6), n=1)
+    assert "nothing separates it from the other 12 arms" in judged.known
+    assert judged.noise.sd is None
+    assert judged.optimum is None
+    assert judged.ranges.optimal is None
+    assert all(verdict.verdict == "inconclusive" and verdict.interval is None for verdict in judged.verdicts)
+    assert "seeds" in (judged.recommendation.withheld or "")
+
+
+def test_nothing_finite_gives_no_best():
+    judged = weigh_arms({"a": [math.inf] * 3, "b": []})
+    assert judged.best is None
+    assert judged.recommendation.withheld is not None
+    assert [arm.mean for arm in judged.arms] == [math.inf, None]
+    assert "diverged or is missing" in judged.known
+
+
+def test_arms_of_an_axis_come_back_in_order():
+    settings = {"x": {RATE: 0.3}, "y": {RATE: 0.03}, "z": {RATE: 0.1}}
+    judged = weigh_arms({"x": [3.0], "y": [1.0], "z": [2.0]}, settings=settings, vary=(RATE,))
+    assert [arm.arm for arm in judged.arms] == ["y", "z", "x"]
+
+
+def test_ranges_by_hand():
+    values = {"a": [1.2, 1.21, 1.22], "b": [1.001, 1.01, 1.019], "c": [1.0, 1.01, 1.02], "d": [9.0, 1.2, math.inf]}
+    rates = dict(zip(values, (0.01, 0.02, 0.04, 0.08), strict=True))
+    arms = tuple(
+        ArmRuns(
+            name,
+            {RATE: rates[name]},
+            dict(enumerate(runs)),
+            evaluations=dict.fromkeys(range(3), ((10, 2.0), (20 if name == "c" else 30, 0.9))),
+        )
+        for name, runs in values.items()
+    )
+    ranges = weigh(Evidence("q", "val_loss", 0.01, 0.05, (RATE,), arms)).ranges
+    assert ranges.optimal == (0.02, 0.04)
+    assert ranges.conservative == 0.02
+    assert ranges.fast == 0.04
+    assert ranges.unstable_from == 0.08
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"a": [1.0, math.inf], "b": [math.inf, 1.0]},
+        {"a": [1.0], "b": []},
+        {"a": [1.0, 1.0], "b": [1.0, 1.0]},
+        {"a": [1.0, 2.0, 3.0], "b": [math.inf] * 3, "baseline": [math.inf] * 3},
+        {"a": []},
+    ],
+)
+def test_the_json_has_no_nan_and_no_bare_infinity(values):
+    text = json.dumps(weigh_arms(values).to_dict(), allow_nan=False)
+    assert "NaN" not in text
+    if math.inf in values.get("b", []):
+        assert '"inf"' in text

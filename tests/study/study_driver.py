@@ -1,0 +1,34 @@
+"""Runs a study in a process of its own: python study_driver.py STUDY STORE WORKERS LANES LOG SECONDS_PER_RUN"""
+
+import sys
+
+import study_trainers
+
+from blueberry.study.engine import run
+from blueberry.study.spec import Study
+from blueberry.study.store import Store
+from blueberry.study.synthetic import DATA_DIGEST
+
+
+def main() -> int:
+    study, store, workers, lanes, log, seconds = sys.argv[1:]
+    trainer = study_trainers.hang if log == "hang" else study_trainers.Logged(log, float(seconds))
+    with Store.open(store) as opened:
+        try:
+            outcome = run(
+                Study.load(study),
+                data_digest=DATA_DIGEST,
+                store=opened,
+                trainer=trainer,
+                workers=int(workers),
+                lanes=int(lanes),
+            )
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+            return 130
+    print(outcome.num_trained, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Trainers with bad habits, and a small study, for the tests of the engine. Workers import this module."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blueberry.errors import BlueberryError, DataError
+from blueberry.recipe import Recipe
+from blueberry.records import Progress, RunResult
+from blueberry.study.spec import Study
+from blueberry.study.synthetic import Synthetic
+
+STUDY = """
+question = "Which rate?"
+base = "recipe.toml"
+[vary]
+"optimizer.muon.learning_rate" = [0.01, 0.02, 0.03, 0.05, 2.0]
+[seeds]
+search = 2
+confirm = 2
+max = 4
+"""
+NUM_RUNS = 5 * 2 + 2
+
+
+def make_study(folder: Path, text: str = STUDY) -> Study:
+    (folder / "recipe.toml").write_text("[train]\nupdates = 6\n")
+    (folder / "lr.toml").write_text(text)
+    return Study.load(folder / "lr.toml")
+
+
+@dataclass(frozen=True)
+class Logged:
+    """The synthetic trainer, slowed down and writing a line for each run it has trained."""
+
+    log: str
+    seconds_per_run: float = 0.0
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
+        for recipe in recipes:
+            yield from Synthetic(seconds_per_group=self.seconds_per_run)([recipe])
+            with open(self.log, "a") as log:
+                log.write(f"{os.getpid()} {recipe.seed} {recipe.optimizer.muon.learning_rate}\n")
+
+
+@dataclass(frozen=True)
+class KillsItself:
+    """Ends its process by SIGKILL on one rate, until it has done so `times` times."""
+
+    marks: str
+    rate: float
+    times: int
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
+        for recipe in recipes:
+            print("at work on", recipe.optimizer.muon.learning_rate)
+            if recipe.optimizer.muon.learning_rate == self.rate:
+                done = os.path.getsize(self.marks) if os.path.exists(self.marks) else 0
+                if done < self.times:
+                    with open(self.marks, "a") as marks:
+                        marks.write("x")
+                    os.kill(os.getpid(), signal.SIGKILL)
+            yield Synthetic().result(recipe)
+
+
+@dataclass(frozen=True)
+class Raises:
+    """Raises on one rate."""
+
+    rate: float
+    kind: str = "crash"
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
+        for recipe in recipes:
+            if recipe.optimizer.muon.learning_rate == self.rate:
+                if self.kind == "data":
+                    raise DataError("data: none; there must be some; add it")
+                if self.kind == "own":
+                    raise OwnError(1, 2)
+                raise ValueError(f"rate {self.rate} is\nnot to my taste")
+            yield Synthetic().result(recipe)
+
+
+class OwnError(BlueberryError):
+    """Cannot be unpickled: its constructor takes more than its line."""
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"own: {a + b}; a rule; a remedy")
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """Breaks the contract in one of several ways."""
+
+    how: str
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
+        for recipe in recipes[1:] if self.how == "too few" else recipes:
+            yield Synthetic().result(recipe)
+        if self.how == "too many":
+            yield Synthetic().result(recipes[0])
+        if self.how == "stranger":
+            yield Synthetic().result(recipes[0].with_(seed=999))
+        if self.how == "no record":
+            yield {"loss": 3.0}  # pyright: ignore[reportReturnType]
+
+
+class CannotBeLoaded:
+    """Pickles, but breaks when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (int, ("not a number",))
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult]:
+        raise NotImplementedError
+
+
+def hang(recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
+    """Says who it is, then nothing for a long time."""
+    with Path(os.environ["BLUEBERRY_TEST_PIDS"]).open("a") as pids:
+        pids.write(f"{os.getpid()}\n")
+    time.sleep(60)
+    yield Synthetic().result(recipes[0])

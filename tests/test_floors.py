@@ -1,0 +1,144 @@
+"""The house: imports go down the floors only, torch lives in lm, help and planning never load it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import blueberry
+
+PACKAGE = Path(blueberry.__file__).parent
+REPOSITORY = PACKAGE.parent.parent
+
+FLOORS = {
+    "errors": 0, "toml": 0, "settings": 0, "recipe": 0, "records": 0, "identity": 0, "schedules": 0, "cost": 0,
+    "text": 1, "stats": 1,
+    "lm": 2, "study": 2,
+    "judge": 3,
+    "report": 4,
+    "api": 5, "cli": 5, "__main__": 5, "__init__": 5,
+}  # fmt: skip
+STRANGERS = [
+    ("lm", "study"),
+    ("lm", "stats"),
+    ("study", "lm"),
+    ("study", "stats"),
+    ("stats", "text"),
+    ("text", "stats"),
+]
+THIRD_PARTY = {
+    "torch": {"lm"},
+    "safetensors": {"lm"},
+    "altair": {"report"},
+    "vl_convert": {"report"},
+    "jinja2": {"report"},
+    "scipy": {"stats", "judge"},
+    "sqlite3": {"study"},
+    "typer": {"cli", "__main__"},
+    "rich": {"cli"},
+    "tokenizers": {"text"},
+    "tiktoken": {"text"},
+}
+
+
+def _room(path: Path) -> str:
+    inside = path.relative_to(PACKAGE)
+    return inside.parts[0] if len(inside.parts) > 1 else inside.stem
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written in full"
+            assert node.module is not None
+            if node.module == "blueberry":
+                found |= {f"blueberry.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found
+
+
+def broken_rules(path: Path, imports: set[str]) -> list[str]:
+    room, broken = _room(path), []
+    for name in sorted(imports):
+        top, _, rest = name.partition(".")
+        if top in THIRD_PARTY and room not in THIRD_PARTY[top]:
+            broken.append(f"{room} may not import {top}")
+        if top != "blueberry" or not rest:
+            continue
+        other = rest.partition(".")[0]
+        if other == room:
+            continue
+        if FLOORS[other] > FLOORS[room] or (FLOORS[other] == FLOORS[room] > 0 and FLOORS[room] < 5):
+            broken.append(f"{room} (floor {FLOORS[room]}) imports {other} (floor {FLOORS[other]})")
+        if (room, other) in STRANGERS:
+            broken.append(f"{room} imports {other}")
+    return broken
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_file_has_a_floor():
+    assert {_room(path) for path in SOURCES} == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_only(path):
+    assert broken_rules(path, _imports(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "name"),
+    [("study/plan.py", "torch"), ("stats/paired.py", "blueberry.study.plan"), ("lm/model.py", "blueberry.study.spec"),
+     ("recipe.py", "blueberry.text"), ("judge/weigh.py", "blueberry.report"), ("text/order.py", "blueberry.stats.paired")],
+)  # fmt: skip
+def test_a_forbidden_import_would_be_seen(room, name):
+    assert broken_rules(PACKAGE / room, {name})
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_short_and_named_for_what_they_hold(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert path.stem not in {"utils", "common", "helpers", "manager"}
+
+
+def _modules_after(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint('MODULES', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    return set(done.stdout.rpartition("MODULES ")[2].split())
+
+
+def _run(arguments: list[str]) -> str:
+    return f"""
+from blueberry.__main__ import main
+sys.argv = {["blueberry", *arguments]!r}
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["train", "recipes/moe-nano.toml", "--dry-run"],
+        ["plan", "studies/demo-lr-sweep.toml", "--store", "no-store-here"],
+    ],
+    ids=" ".join,
+)
+def test_help_and_planning_never_load_torch(arguments):
+    assert "torch" not in _modules_after(_run(arguments))
+
+
+def test_help_loads_next_to_nothing():
+    modules = _modules_after(_run(["--help"]))
+    assert not modules & {"numpy", "scipy", "pydantic", "altair", "tokenizers", "sqlite3"}
