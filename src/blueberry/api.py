@@ -75,6 +75,13 @@ def train(
     raise TrainerError(f"trainer: gave no result for run {name}; it must give one; report this")
 
 
+def write_run(result: RunResult, folder: Path) -> Path:
+    """Write a run's `result.json` and `curves.png`. Raises: ReportError if the folder cannot be written."""
+    from blueberry.report.single_run import write_run  # see Judged.report
+
+    return write_run(result, folder)
+
+
 @dataclass(frozen=True)
 class Judged:
     """A study as far as it has come."""

@@ -154,7 +154,10 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
         candidates = [s for field in fields for s in _sections_in(field.annotation)]
         if not candidates:
             raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
-        table = table[part]
+        if not isinstance(table := table[part], dict):
+            raise RecipeError(
+                f'{place} "{name}": given beside {part} = {table!r}; {part} is a section; give its settings'
+            )
     if not any(last in c.model_fields for c in candidates):
         raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
     if last == "kind":

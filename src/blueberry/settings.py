@@ -71,7 +71,7 @@ class Model(Section):
 
     width: int = setting(64, "features of the residual stream", unit="features", ge=1)
     num_layers: int = setting(2, "blocks of attention and feed-forward", unit="layers", ge=1)
-    num_heads: int = setting(4, "attention heads; must divide width", unit="heads", ge=1)
+    num_heads: int = setting(2, "attention heads; must divide width", unit="heads", ge=1)
     context_tokens: int = setting(64, "tokens in a training sequence", unit="tokens", ge=2)
     dropout: float = setting(
         0.0, "probability of zeroing: embedding, attention, experts, both residual branches, head", ge=0, lt=1
@@ -102,7 +102,7 @@ class Data(Section):
         "python-stdlib", "python-stdlib: this interpreter's own library; synthetic: a language of known entropy"
     )
     tokenizer: Literal["bpe", "byte"] = setting("bpe", "bpe: trained on the training documents; byte: 256 tokens")
-    vocabulary_tokens: int = setting(1024, "entries of a bpe tokenizer; 256 for byte", unit="tokens", ge=256, le=65536)
+    vocabulary_tokens: int = setting(512, "entries of a bpe tokenizer; 256 for byte", unit="tokens", ge=256, le=65536)
     validation_fraction: float = setting(0.1, "of the documents, chosen by their hash, to select on", gt=0, lt=0.5)
     test_fraction: float = setting(0.05, "of the documents, chosen by their hash, never selected on", gt=0, lt=0.5)
 
@@ -125,7 +125,7 @@ class Data(Section):
 class Muon(Section):
     """Momentum, then the nearest semi-orthogonal matrix (Jordan et al. 2024). Trains every matrix but the embedding."""
 
-    learning_rate: float = setting(0.03, "peak rate", per_lane=True, gt=0)
+    learning_rate: float = setting(0.06, "peak rate", per_lane=True, gt=0)
     momentum: float = setting(0.95, "of the moving average of gradients", per_lane=True, ge=0, lt=1)
     nesterov: bool = setting(True, "look one update ahead along the momentum")
     num_iterations: int = setting(5, "Newton-Schulz iterations", unit="iterations", ge=1, le=20)
@@ -209,7 +209,7 @@ class Train(Section):
     clip_norm: float = setting(1.0, "gradients are scaled down to this norm; 0 does not clip", per_lane=True, ge=0)
     precision: Literal["fp32"] = setting("fp32", "of weights, activations and optimizer state")
 
-    DEFAULT_UPDATES: ClassVar[int] = 300
+    DEFAULT_UPDATES: ClassVar[int] = 200
 
     @model_validator(mode="before")
     @classmethod
@@ -235,7 +235,7 @@ class Evaluate(Section):
     """When to look at the validation set, and how much of it. The last update is always evaluated."""
 
     every_updates: int = setting(50, "updates between evaluations", unit="updates", ge=1)
-    tokens: int = setting(16_384, "of each held-out set, in windows spread evenly over it", unit="tokens", ge=1)
+    tokens: int = setting(8_192, "of each held-out set, in windows spread evenly over it", unit="tokens", ge=1)
 
 
 def _nearest_divisor(whole: int, near: int) -> int:

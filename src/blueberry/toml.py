@@ -17,8 +17,8 @@ def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
         raise error(f"{path}: cannot be read ({cause}); it must be readable UTF-8 text") from None
     except tomllib.TOMLDecodeError as cause:
         raise error(f"{path}: not valid TOML ({cause}); mend that line") from None
-    except RecursionError:
-        raise error(f"{path}: not valid TOML (nested too deeply); mend it") from None
+    except (RecursionError, ValueError):
+        raise error(f"{path}: not valid TOML (nested too deeply, or a number too long); mend it") from None
 
 
 def to_toml(tables: dict[str, Any]) -> str:

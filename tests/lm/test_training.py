@@ -52,7 +52,16 @@ def test_training_learns(tiny, train_group):
 
 
 def test_rates_used_are_recorded(tiny, train_group):
-    (result,) = train_group(tiny.with_({"schedule.kind": "linear", "train.updates": 4, "schedule.floor_fraction": 0.1}))
+    (result,) = train_group(
+        tiny.with_(
+            {
+                "optimizer.muon.learning_rate": 0.03,
+                "schedule.kind": "linear",
+                "train.updates": 4,
+                "schedule.floor_fraction": 0.1,
+            }
+        )
+    )
     assert result.curve.learning_rate == pytest.approx([0.03, 0.021, 0.012, 0.003])
 
 
@@ -202,7 +211,7 @@ def test_every_per_lane_setting_changes_a_lane(tiny, train_group):
     """A setting that is set but never read would leave its lane equal to its neighbour's."""
     changes = {
         "seed": 1,
-        "optimizer.muon.learning_rate": 0.06,
+        "optimizer.muon.learning_rate": 0.02,
         "optimizer.muon.momentum": 0.8,
         "optimizer.adamw.learning_rate_ratio": 0.3,
         "optimizer.adamw.beta1": 0.5,

@@ -239,8 +239,8 @@ def train(
         now = time.monotonic()
         for recorded in group.recorded:
             recorded.seconds += (now - started) / len(recipes)
-        if evaluates:
-            _evaluate(group, validation)
+        if evaluates and not ends:
+            _note(group, group.look(validation))
         for lane, recorded in enumerate(group.recorded):
             if recorded.diverged_at is not None and lane not in yielded:
                 yielded.add(lane)
@@ -253,6 +253,7 @@ def train(
             _save(group, fingerprints, checkpoints, leave_out=yielded)
             last_checkpoint = time.monotonic()
     endings = group.finish(validation, test) if len(yielded) < len(recipes) else []
+    _note(group, [ending.final if ending else None for ending in endings])
     for lane, ending in enumerate(endings):
         if lane not in yielded:
             if ending is None:
@@ -260,8 +261,9 @@ def train(
             yield _result(group, lane, fingerprints[lane], provenance, ending)
 
 
-def _evaluate(group: Group, validation: EvaluationSet) -> None:
-    for recorded, measured in zip(group.recorded, group.look(validation), strict=True):
+def _note(group: Group, looks: Sequence[Metrics | None]) -> None:
+    """Record an evaluation of the lanes that live. `looks` is empty when none does."""
+    for recorded, measured in zip(group.recorded, looks, strict=False):
         if measured is not None and recorded.diverged_at is None:
             evaluation = Evaluation(
                 update=group.update,

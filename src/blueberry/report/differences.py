@@ -75,7 +75,7 @@ def verdict_words(verdict: Verdict) -> str:
         return "better" if verdict.winner == verdict.b else "worse"
     if verdict.more_seeds is None:
         return "inconclusive"
-    return f"inconclusive, {plural(verdict.more_seeds, 'more seed')} needed"
+    return f"inconclusive, {plural(verdict.more_seeds, 'more seed')}"
 
 
 def find_reference(judgement: Judgement) -> str | None:

@@ -13,13 +13,11 @@ WIDTH, ROW_HEIGHT = 620, 46
 """Pixels."""
 
 
-def draw_differences(
-    shown: Differences, palette: Palette, places: int, *, width: int | str = WIDTH
-) -> alt.LayerChart:
+def draw_differences(shown: Differences, palette: Palette, places: int, *, width: int | str = WIDTH) -> alt.LayerChart:
     """The figure without a title; a picture (`width` in pixels) carries each verdict in words at its right."""
     low, high = shown.x_range
     x_scale = alt.Scale(domain=[low, high], nice=False, zero=False)
-    x = alt.X("x:Q", title=shown.label, scale=x_scale)
+    x = alt.X("x:Q", title=shown.label, scale=x_scale, axis=alt.Axis(tickCount=6))
     order = [row.arm for row in shown.rows]
     scale = alt.Scale(domain=order, paddingInner=0.2, paddingOuter=0.2)
     y = alt.Y("arm:N", title=None, scale=scale, axis=alt.Axis(labelLimit=170, domain=False, ticks=False, grid=False))
@@ -31,7 +29,13 @@ def draw_differences(
     ]
     inside = [row for row in shown.rows if row.difference is not None and row.difference <= high]
     seeds = [
-        {"arm": row.arm, "x": value, "seed": seed, "colour": _colour(row, palette), "said": number(value, places, sign=True)}
+        {
+            "arm": row.arm,
+            "x": value,
+            "seed": seed,
+            "colour": _colour(row, palette),
+            "said": number(value, places, sign=True),
+        }
         for row in inside
         for seed, value in row.seeds
         if value <= high
@@ -87,7 +91,9 @@ def _outside(shown: Differences, palette: Palette, places: int) -> list[alt.Char
         if row.difference is not None and row.difference > shown.x_range[1]
     ]
     diverged = [
-        {"arm": row.arm, "text": f"{plural(row.num_diverged, 'run')} diverged"} for row in shown.rows if row.num_diverged
+        {"arm": row.arm, "text": f"{plural(row.num_diverged, 'run')} diverged"}
+        for row in shown.rows
+        if row.num_diverged
     ]
     layers: list[alt.Chart] = []
     for rows, look, up in (

@@ -107,13 +107,13 @@ def _loss_picture(curve: LrCurve, judgement: Judgement) -> Picture:
     last = re.sub(r"\W+", "_", curve.axis.setting.rpartition(".")[2])
     drawn = draw_lr_curve(curve, LIGHT)
     said = curve_caption(curve)
-    return Picture(f"figures/loss_vs_{last}.png", title, said, _finished(drawn, title, judgement.question))
+    return Picture(f"figures/loss_vs_{last}.png", title, said, finished(drawn, title, judgement.question))
 
 
 def _differences_picture(shown: Differences, judgement: Judgement) -> Picture:
     title = f"Difference to {shown.reference}, paired by seed"
     drawn = draw_differences(shown, LIGHT, decimals(judgement))
-    spec = _finished(drawn, title, judgement.question)
+    spec = finished(drawn, title, judgement.question)
     return Picture("figures/main_branch_comparison.png", title, differences_caption(shown), spec)
 
 
@@ -127,7 +127,7 @@ def _curves_picture(computed: Computed) -> Picture:
         whole = draw_learning_curves(curves, "validation", curves.whole, LIGHT, width=400, named=False)
         late = draw_learning_curves(curves, "validation", curves.late, LIGHT, width=430)
         drawn = alt.hconcat(_headed(whole, "The whole run"), _headed(late, "The second half, enlarged"), spacing=30)
-    spec = _finished(drawn, title, computed.judgement.question)
+    spec = finished(drawn, title, computed.judgement.question)
     return Picture("figures/curves.png", title, learning_caption(curves), spec)
 
 
@@ -135,7 +135,7 @@ def _training_picture(computed: Computed, window: Window) -> Picture:
     title = "Training loss against updates"
     said = f"Each point is the mean over {computed.learning.block_updates} updates and the arm's seeds."
     drawn = draw_learning_curves(computed.learning, "training", window, LIGHT)
-    spec = _finished(drawn, title, computed.judgement.question)
+    spec = finished(drawn, title, computed.judgement.question)
     return Picture("figures/training_curves.png", title, said, spec)
 
 
@@ -153,14 +153,14 @@ def _rate_pictures(computed: Computed, curve: LrCurve) -> Iterator[Picture]:
         both = main
     said = curve_caption(curve)
     path = "figures/combined_lr_analysis.png"
-    yield Picture(path, title, said, _finished(both, title, judgement.question))
+    yield Picture(path, title, said, finished(both, title, judgement.question))
 
     small = [_headed(draw_lr_curve(curve, LIGHT, width=430, height=300), "Loss")]
     small += [draw_panel(panel, LIGHT, width=430, height=300) for panel in panels(judgement, computed.runs)]
     drawn = alt.vconcat(*(alt.hconcat(*small[i : i + 2], spacing=40) for i in range(0, len(small), 2)), spacing=30)
     title = "What was measured at each learning rate"
     path = "figures/detailed_lr_analysis.png"
-    yield Picture(path, title, "Blue: not told apart from the best.", _finished(drawn, title, judgement.question))
+    yield Picture(path, title, "Blue: not told apart from the best.", finished(drawn, title, judgement.question))
 
     assert computed.axis is not None
     names = rate_names(computed.axis.values)
@@ -172,7 +172,7 @@ def _rate_pictures(computed: Computed, curve: LrCurve) -> Iterator[Picture]:
         rate = names[float(summary.settings[computed.axis.setting])]
         suffix = "" if len(judgement.vary) == 1 else "_" + re.sub(r"[^\w.=-]+", "_", summary.arm)
         said = f"Thin lines: training loss, averaged over {curves.block_updates} updates. Points: validation loss."
-        spec = _finished(draw_arm(arm, curves, LIGHT), f"Learning rate {rate}", said)
+        spec = finished(draw_arm(arm, curves, LIGHT), f"Learning rate {rate}", said)
         yield Picture(f"figures/individual/lr_{rate}{suffix}_loss_vs_steps.png", f"Learning rate {rate}", said, spec)
 
 
@@ -180,7 +180,7 @@ def _headed(drawn: alt.LayerChart, title: str) -> alt.LayerChart:
     return drawn.properties(title=alt.TitleParams(title, fontSize=13, offset=8))
 
 
-def _finished(drawn: Any, title: str, subtitle: str) -> dict[str, Any]:
+def finished(drawn: Any, title: str, subtitle: str) -> dict[str, Any]:
     """The specification with title, subtitle in lines that fit, and the light theme."""
     lines = textwrap.wrap(" ".join(subtitle.split()), TITLE_CHARACTERS, max_lines=3, placeholder=" ...")
     spec = drawn.to_dict()

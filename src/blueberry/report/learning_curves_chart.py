@@ -91,7 +91,9 @@ def _one_arm(rows: list[dict[str, Any]], seeds: list[int], window: Window, palet
     colour = alt.Color(
         "seed:N",
         scale=alt.Scale(domain=seeds, range=[palette.category(index) for index in range(len(seeds))]),
-        legend=alt.Legend(title=None, orient="top", symbolType="circle", symbolOpacity=1, labelExpr="'seed ' + datum.label"),
+        legend=alt.Legend(
+            title=None, orient="top", symbolType="circle", symbolOpacity=1, labelExpr="'seed ' + datum.label"
+        ),
     )
     base = chart(rows)
     training = base.transform_filter("datum.kind === 'training'").mark_line(strokeWidth=0.9, strokeOpacity=0.6)

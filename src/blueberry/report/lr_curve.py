@@ -244,13 +244,18 @@ def curve_caption(curve: LrCurve) -> str:
     dot = "each dot the mean of an arm with its interval" if any(p.interval for p in curve.means) else "each dot an arm"
     said = [f"Each small circle is one seed, {dot}."] if curve.y_range else []
     if curve.band:
-        arms = plural(curve.num_unresolved, "arm")
-        said.append(f"The shaded band holds the {arms} not told apart from the best, itself included.")
+        said.append(
+            f"The shaded band holds the {curve.num_unresolved} arms not told apart from the best, itself included."
+            if curve.num_unresolved > 1
+            else "The shaded band holds the best arm; every other is worse."
+        )
     if curve.confirmed:
         said.append("The orange diamond is the chosen arm on fresh seeds.")
     above, diverged = curve.count("above"), curve.count("diverged")
     if above:
-        said.append(f"{above} of {plural(len(curve.seeds), 'run')} ended above the picture: triangles, with their mean.")
+        said.append(
+            f"{above} of {plural(len(curve.seeds), 'run')} ended above the picture: triangles, with their mean."
+        )
     if diverged:
         said.append(f"{diverged} of {plural(len(curve.seeds), 'run')} diverged: crosses.")
     missing = sum(point.n == 0 for point in curve.means)

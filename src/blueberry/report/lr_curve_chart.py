@@ -122,7 +122,10 @@ def _mean_layers(frame: _Frame) -> list[alt.Chart]:
         line.encode(x=frame.x, y=frame.y(), color=alt.Color("series:N", scale=scale, legend=legend)),
         rules.encode(x=frame.x, y=frame.y("low"), y2="high:Q", color=colour),
         circles.encode(
-            x=frame.x, y=frame.y(), color=colour, tooltip=["arm:N", "seed:Q", alt.Tooltip("value:N", title=curve.metric)]
+            x=frame.x,
+            y=frame.y(),
+            color=colour,
+            tooltip=["arm:N", "seed:Q", alt.Tooltip("value:N", title=curve.metric)],
         ),
         dots.encode(
             x=frame.x,
@@ -165,9 +168,11 @@ def _confirmed_layers(frame: _Frame) -> list[alt.Chart]:
     low, high = fresh.interval or (fresh.mean, fresh.mean)
     x = frame.shifted(fresh.x, fresh.series, _FRESH_RIGHT)
     base = chart([{"x": x, "y": fresh.mean, "low": low, "high": high, "text": text}])
-    to_left = frame.curve.axis.fraction(fresh.x) > 0.6
+    to_left = frame.curve.axis.fraction(fresh.x) > 0.5
     rule = base.mark_rule(color=frame.palette.fresh, strokeWidth=2)
-    diamond = base.mark_point(shape="diamond", filled=True, fill=frame.palette.fresh, size=105, opacity=1, strokeWidth=1)
+    diamond = base.mark_point(
+        shape="diamond", filled=True, fill=frame.palette.fresh, size=105, opacity=1, strokeWidth=1
+    )
     label = base.mark_text(
         align="right" if to_left else "left", dx=-6 if to_left else 6, dy=16, color=frame.palette.fresh, fontWeight=600
     )
@@ -224,7 +229,9 @@ def _top_layers(frame: _Frame) -> list[alt.Chart]:
             {
                 "x": frame.shifted(mark.x, mark.series),
                 "arm": mark.arm,
-                "text": f"{mark.count}/{mark.n}" if mark.mean is None else (f"{mark.mean:.2f}" if mark.mean < 100 else f"{mark.mean:.3g}"),
+                "text": f"{mark.count}/{mark.n}"
+                if mark.mean is None
+                else (f"{mark.mean:.2f}" if mark.mean < 100 else f"{mark.mean:.3g}"),
                 "said": _said(mark, frame),
             }
             for mark in marks

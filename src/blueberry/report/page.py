@@ -17,6 +17,7 @@ from blueberry.report.wording import (
     number,
     plural,
     scaled,
+    sentence,
     settings_text,
     short,
 )
@@ -25,10 +26,13 @@ from blueberry.stats.power import POWER, smallest_difference
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm against one reference, as table cells."""
+    """One arm minus a reference, as table cells."""
 
+    arm: str
     difference: str
     interval: str
+    n: str
+    """Seeds they share."""
     verdict: str
 
 
@@ -44,8 +48,8 @@ class ArmRow:
     status: str
     """best, unresolved, worse or diverged."""
     status_words: str
-    comparisons: tuple[Comparison | None, ...]
-    """One for each of `Page.references`; None for the reference itself."""
+    against_best: Comparison | None
+    """None for the best itself, or when there is none."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,13 @@ class Page:
     recommendation: str | None
     recommended: tuple[tuple[str, str], ...]
     """Setting and value."""
-    metric: str
-    """With its unit."""
-    references: tuple[str, ...]
+    measured: str
+    """What the table's numbers are."""
+    best: str | None
+    """The arm that the others are compared with in the table."""
     rows: tuple[ArmRow, ...]
+    against_baseline: tuple[Comparison, ...]
+    """Empty where the baseline is the best, or there is none."""
     noise: tuple[Fact, ...]
     confirmation: tuple[Fact, ...]
     confirmed: bool
@@ -84,24 +91,24 @@ class Page:
 
 def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
     """Everything a reader is told, in the order in which it is told. Pure."""
-    unit = metric_unit(judgement.metric)
     recommendation = judgement.recommendation
-    withheld = recommendation.withheld
-    references = _references(judgement)
+    withheld = None if recommendation.withheld is None else sentence(recommendation.withheld)
+    best = judgement.best.arm if judgement.best and judgement.verdicts else None
     return Page(
         question=judgement.question,
         known=judgement.known,
         unknown=judgement.unknown,
-        blocks=tuple(audit for audit in judgement.audits if audit.severity == "block"),
-        warnings=tuple(audit for audit in judgement.audits if audit.severity == "warn"),
+        blocks=tuple(_callout(audit) for audit in judgement.audits if audit.severity == "block"),
+        warnings=tuple(_callout(audit) for audit in judgement.audits if audit.severity == "warn"),
         withheld=withheld,
         recommendation=None if withheld else recommendation.text,
         recommended=()
         if withheld
         else tuple((name, short(value)) for name, value in (recommendation.settings or {}).items()),
-        metric=metric_name(judgement.metric) + (f", {unit}" if unit else ""),
-        references=references,
-        rows=tuple(_row(judgement, arm, references) for arm in judgement.arms),
+        measured=_measured(judgement),
+        best=best,
+        rows=tuple(_row(judgement, arm, best) for arm in judgement.arms),
+        against_baseline=_against_baseline(judgement),
         noise=_noise(judgement),
         confirmation=_confirmation(judgement, runs),
         confirmed=judgement.best is not None and judgement.best.confirmed,
@@ -111,14 +118,33 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
     )
 
 
-def _references(judgement: Judgement) -> tuple[str, ...]:
-    """The best arm, and the baseline where it is another and arms were judged against it."""
-    best = [judgement.best.arm] if judgement.best and judgement.verdicts else []
-    others = {verdict.a for verdict in judgement.verdicts} - set(best)
-    return (*best, *([BASELINE] if BASELINE in others else []))
+def _callout(audit: Audit) -> Audit:
+    return audit.model_copy(update={"message": sentence(audit.message), "remedy": sentence(audit.remedy)})
 
 
-def _row(judgement: Judgement, arm: ArmSummary, references: tuple[str, ...]) -> ArmRow:
+def _measured(judgement: Judgement) -> str:
+    unit = metric_unit(judgement.metric)
+    per = " per token" if unit == "nats" else ""
+    said = f"{metric_name(judgement.metric)}{f', in {unit}{per}' if unit else ''}, at the end of training"
+    said = sentence(f"{said}, over the seeds that search; lower is better")
+    level = f"{1 - judgement.alpha:.0%}"
+    if not judgement.verdicts:
+        return f"{said} Intervals are at {level}."
+    return (
+        f"{said} Intervals of means are at {level} each; those of differences, always the arm minus the reference, are "
+        "adjusted for the number of comparisons."
+    )
+
+
+def _against_baseline(judgement: Judgement) -> tuple[Comparison, ...]:
+    if not any(verdict.a == BASELINE for verdict in judgement.verdicts):
+        return ()
+    if judgement.best and judgement.best.arm == BASELINE:
+        return ()
+    return tuple(_comparison(judgement, arm.arm, BASELINE) for arm in judgement.arms if arm.arm != BASELINE)
+
+
+def _row(judgement: Judgement, arm: ArmSummary, best: str | None) -> ArmRow:
     places = decimals(judgement)
     one_axis = len(judgement.vary) == 1
     words = {"best": "best", "unresolved": "not told apart", "worse": "worse", "diverged": "diverged"}[arm.status]
@@ -133,21 +159,21 @@ def _row(judgement: Judgement, arm: ArmSummary, references: tuple[str, ...]) -> 
         sd=number(arm.sd, places),
         status=arm.status,
         status_words=words,
-        comparisons=tuple(_comparison(judgement, arm.arm, reference) for reference in references),
+        against_best=None if best is None or arm.arm == best else _comparison(judgement, arm.arm, best),
     )
 
 
-def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison | None:
-    if arm == reference:
-        return None
+def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
     verdict = verdict_on(judgement, arm, reference)
     if verdict is None:
-        return Comparison(MISSING, MISSING, "not compared")
+        return Comparison(arm, MISSING, MISSING, MISSING, "not compared")
     places = decimals(judgement)
     return Comparison(
-        number(verdict.difference, places, sign=True),
-        interval(verdict.interval, places, sign=True),
-        verdict_words(verdict),
+        arm=arm,
+        difference=number(verdict.difference, places, sign=True),
+        interval=interval(verdict.interval, places, sign=True),
+        n=str(verdict.n),
+        verdict=verdict_words(verdict),
     )
 
 

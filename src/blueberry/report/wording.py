@@ -101,3 +101,9 @@ def plural(count: int, noun: str) -> str:
 
 def settings_text(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {short(value)}" for name, value in settings.items())
+
+
+def sentence(text: str) -> str:
+    """With a capital at the front and a full stop at the end."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) or not text else ".")

@@ -17,7 +17,9 @@ from blueberry.report.runs import LabelledRun
 _PARTIAL = ".partial-report-"
 _ABANDONED_SECONDS = 3600.0
 """A partial folder older than this was left by a writer that was killed."""
-_OURS = re.compile(r"figures/(individual/lr_[^/]+_loss_vs_steps|[a-z0-9_]+_vs_\w+|\w*curves|\w+_lr_analysis|\w+_comparison)\.png")
+_OURS = re.compile(
+    r"figures/(individual/lr_[^/]+_loss_vs_steps|[a-z0-9_]+_vs_\w+|\w*curves|\w+_lr_analysis|\w+_comparison)\.png"
+)
 """Names of pictures that only a report writes; those of an earlier one are removed when the new has none such."""
 
 

@@ -5,6 +5,7 @@
 """
 
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -124,7 +125,7 @@ class Store:
         """Keep a result for ever, and end the claim on its run. True if it was not known yet.
 
         A result is immutable: committed again, equal or not (times always differ), the first one stays. It
-        is on disk when this returns.
+        is on disk when this returns, and the run's checkpoints are gone.
         """
         assert result.status != "failed", "a crash is no result; record_failure keeps it and lets the run be repeated"
         loss = result.final.loss if result.final else None
@@ -136,7 +137,18 @@ class Store:
             new = sql.execute("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount == 1
             sql.execute("DELETE FROM failures WHERE fingerprint = ?", (result.fingerprint,))
             sql.execute("DELETE FROM claims WHERE fingerprint = ?", (result.fingerprint,))
+        shutil.rmtree(self.checkpoints / result.fingerprint, ignore_errors=True)
         return new
+
+    def flops_per_second(self) -> float | None:
+        """One worker's speed: the median over the latest runs, evaluations excluded; None before the first."""
+        query = (
+            "SELECT num_flops / train_seconds FROM results WHERE train_seconds > 0 AND num_flops > 0"
+            " ORDER BY rowid DESC LIMIT 100"
+        )
+        with _speaking(self.path):
+            speeds = sorted(speed for (speed,) in self._sql.execute(query))
+        return speeds[len(speeds) // 2] if speeds else None
 
     def record_failure(self, failed: RunResult) -> None:
         """Remember how a run crashed last, for `status`. It stays to do; a result wipes it out."""

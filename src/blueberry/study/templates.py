@@ -1,6 +1,10 @@
 """The commented study files that `blueberry new` writes."""
 
+import os
+from pathlib import Path
+
 from blueberry.errors import StudyError, did_you_mean
+from blueberry.recipe import Recipe
 from blueberry.toml import toml_value
 
 _HEAD = """\
@@ -55,3 +59,23 @@ def study_file(kind: str, base: str) -> str:
         raise StudyError(f"new: {kind!r}; no such kind of study{hint}; choose from: {', '.join(_TEMPLATES)}")
     question, body = _TEMPLATES[kind]
     return _HEAD.format(question=toml_value(question), base=toml_value(base)) + body.format()
+
+
+def write_study_file(kind: str, base: Path, path: Path) -> Path:
+    """Write a study file of a kind at `path`, over the recipe file `base`; returns `path`.
+
+    Raises: StudyError if there is no such kind, if `path` exists or cannot be written; RecipeError if `base`
+    is no recipe.
+    """
+    text = study_file(kind, os.path.relpath(base, path.parent).replace(os.sep, "/"))
+    Recipe.load(base)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise StudyError(f"{path}: exists already; nothing is overwritten; choose another name with -o") from None
+    except OSError as cause:
+        raise StudyError(
+            f"{path}: {cause.strerror}; a study file must be writable; choose another place with -o"
+        ) from None
+    return path
