@@ -11,6 +11,8 @@ import typer
 from blueberry.cli import app
 from blueberry.errors import BlueberryError
 
+INTERRUPTED = 130
+
 UsageError = typer.BadParameter.__bases__[0]
 """What the parser raises: the class typer itself brings, or click's, depending on typer's version."""
 
@@ -19,12 +21,14 @@ def main() -> None:
     """Run one command and exit."""
     try:
         code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # typer has turned Ctrl-C into a code
+            raise KeyboardInterrupt
     except BlueberryError as error:
         code = _say(str(error), 2)
     except UsageError as error:
         code = _usage(error)
     except (KeyboardInterrupt, typer.Abort):
-        code = _say("interrupted; what had finished is kept; the same command goes on from there", 130)
+        code = _say("interrupted; what had finished is kept; the same command goes on from there", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as in `blueberry ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

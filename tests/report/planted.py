@@ -41,7 +41,7 @@ def run_result(
     shape = (1 - np.exp(-4 * np.arange(done + 1) / updates)) / (1 - math.exp(-4))
     clean = start + (end - start) * shape
     train = clean[:-1] + 0.05 * rng.standard_normal(done) - 0.03
-    every = [u for u in range(EVERY, done + 1, EVERY)]
+    every = range(EVERY, done + 1, EVERY)
     evaluations = tuple(
         Evaluation(update=u, tokens=u * 1024, seconds=u * 0.011, validation=metrics(float(clean[u]))) for u in every
     )
@@ -362,14 +362,12 @@ def grid():
 
 def hostile():
     """Text that would break out of HTML, Markdown or a template if it were let."""
-    planted = two_arms()
     bad = "<img src=x onerror=alert(1)>|`*_x_*`"
     arms = {"baseline": ({}, [4.31, 4.3]), bad: ({"train.batch_sequences": 8}, [4.25, 4.249])}
-    planted = Planted(
+    return Planted(
         arms,
         vary=(),
         question=HOSTILE,
         audits=(Audit(audit="seeds", severity="block", message=bad, remedy="</script><b>add seeds</b>"),),
         withheld="because </title><script>x</script>",
     )
-    return planted

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from blueberry.judge import words
 from blueberry.judge.evidence import BASELINE
-from blueberry.judge.judgement import Audit, Best, Recommendation, Verdict
+from blueberry.judge.judgement import Audit, Best, Optimum, Recommendation, Verdict
 from blueberry.judge.measured import Measured
 
 
@@ -22,10 +22,11 @@ def known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) ->
     if len(measured.unresolved) > 1:
         seeds = words.count(measured.num_blocks, "seed")
         group = f"{_group(measured)} are not separated by {seeds}"
-        return f"{group}; {label} has the least {_its_number(measured, best)}."
+        return f"{group}; {label} has the least {_its_number(measured, best)}.{_where(measured)}"
     rest = "every other arm" if measured.axis is None else f"every other {_noun(measured)} tried"
     seeds = words.count(measured.num_blocks, "seed")
-    return f"{label} is better than {rest} on {seeds}; its {_its_number(measured, best)}."
+    is_ = _its_number(measured, best).replace(", ", " is ", 1)
+    return f"{label} is better than {rest} on {seeds}; its {is_}.{_where(measured)}"
 
 
 def unknown(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
@@ -73,6 +74,15 @@ def _its_number(measured: Measured, best: Best) -> str:
     seeds = words.count(best.n, "fresh seed") if best.confirmed else f"the {words.count(best.n, 'seed')} that chose it"
     name = metric if best.n == 1 else f"mean {metric}"
     return f"{name}, {words.metric_value(best.mean, best.interval, metric)} on {seeds}"
+
+
+def _where(measured: Measured) -> str:
+    """A sentence on the optimum between the values tried; empty when it is not located."""
+    found = measured.optimum
+    if not isinstance(found, Optimum):
+        return ""
+    low, high = (words.setting_value(end) for end in found.interval)
+    return f" The optimum lies between {low} and {high} ({found.level:.0%} interval)."
 
 
 def _against_baseline(verdicts: Sequence[Verdict]) -> Verdict | None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import altair as alt
 
+from blueberry.report.charting import Width, chart, layered, tips
 from blueberry.report.differences import Difference, Differences
-from blueberry.report.lr_curve_chart import chart
 from blueberry.report.theme import Palette
 from blueberry.report.wording import number, plural
 
@@ -13,7 +13,7 @@ WIDTH, ROW_HEIGHT = 620, 46
 """Pixels."""
 
 
-def draw_differences(shown: Differences, palette: Palette, places: int, *, width: int | str = WIDTH) -> alt.LayerChart:
+def draw_differences(shown: Differences, palette: Palette, places: int, *, width: Width = WIDTH) -> alt.LayerChart:
     """The figure without a title; a picture (`width` in pixels) carries each verdict in words at its right."""
     low, high = shown.x_range
     x_scale = alt.Scale(domain=[low, high], nice=False, zero=False)
@@ -24,7 +24,7 @@ def draw_differences(shown: Differences, palette: Palette, places: int, *, width
     band = chart([{"x": max(-shown.min_effect, low), "x2": min(shown.min_effect, high)}])
     zero = chart([{"x": 0.0}]).mark_rule(color=palette.muted, strokeWidth=1)
     layers: list[alt.Chart] = [
-        band.mark_rect(color=palette.accent, opacity=0.11).encode(x=x, x2="x2:Q"),
+        band.mark_rect(color=palette.accent, fillOpacity=0.11, opacity=1).encode(x=x, x2=alt.X2("x2:Q")),
         zero.encode(x=x),
     ]
     inside = [row for row in shown.rows if row.difference is not None and row.difference <= high]
@@ -42,22 +42,24 @@ def draw_differences(shown: Differences, palette: Palette, places: int, *, width
     ]
     means = [_mean_row(row, shown, palette, places) for row in inside]
     colour = alt.Color("colour:N", scale=None, legend=None)
-    circles = chart(seeds).mark_point(size=22, strokeWidth=1.1, opacity=0.8, filled=False, yOffset=-12)
+    circles = chart(seeds).mark_point(size=22, strokeWidth=1.1, strokeOpacity=0.8, opacity=1, filled=False, yOffset=-12)
     rules = chart([row for row in means if row["low"] is not None]).mark_rule(strokeWidth=2)
     dots = chart(means).mark_point(filled=True, size=95, opacity=1, stroke=palette.surface, strokeWidth=1)
-    told = ["arm:N", "difference:N", "interval:N", "n:Q", "verdict:N"]
+    told = tips("arm:N", "difference:N", "interval:N", "n:Q", "verdict:N")
     layers += [
-        circles.encode(x=x, y=y, color=colour, tooltip=["arm:N", "seed:Q", alt.Tooltip("said:N", title="difference")]),
-        rules.encode(x=alt.X("low:Q", title=shown.label, scale=x_scale), x2="high:Q", y=y, color=colour),
+        circles.encode(
+            x=x, y=y, color=colour, tooltip=[*tips("arm:N", "seed:Q"), alt.Tooltip("said:N", title="difference")]
+        ),
+        rules.encode(x=alt.X("low:Q", title=shown.label, scale=x_scale), x2=alt.X2("high:Q"), y=y, color=colour),
         dots.encode(x=x, y=y, fill=alt.Fill("colour:N", scale=None, legend=None), tooltip=told),
     ]
     layers += [layer.encode(y=y) for layer in _outside(shown, palette, places)]
     if width != "container":
         words = chart([{"arm": row.arm, "text": row.words} for row in shown.rows])
         text = words.mark_text(align="left", dx=12, color=palette.muted)
-        layers.append(text.encode(x=alt.value(width), y=y, text="text:N"))
+        layers.append(text.encode(x=alt.value(width), y=y, text=alt.Text("text:N")))
     height = ROW_HEIGHT * max(len(order), 1)
-    return alt.layer(*layers).properties(width=width, height=height)
+    return layered(layers, width=width, height=height)
 
 
 def _colour(row: Difference, palette: Palette) -> str:
@@ -95,15 +97,14 @@ def _outside(shown: Differences, palette: Palette, places: int) -> list[alt.Char
         for row in shown.rows
         if row.num_diverged
     ]
+    triangle: dict[str, Any] = {"shape": "triangle-right", "color": palette.other}
+    cross: dict[str, Any] = {"shape": "cross", "angle": 45, "color": palette.failed}
+    edge = alt.value("width")
     layers: list[alt.Chart] = []
-    for rows, look, up in (
-        (far, {"shape": "triangle-right", "color": palette.other}, 0),
-        (diverged, {"shape": "cross", "angle": 45, "color": palette.failed}, 0),
-    ):
+    for rows, look in ((far, triangle), (diverged, cross)):
         if rows:
             base = chart(rows)
-            edge = alt.value("width")  # type: ignore[arg-type]
             layers.append(base.mark_point(filled=True, size=70, opacity=1, xOffset=-8, **look).encode(x=edge))
-            text = base.mark_text(align="right", xOffset=-18, dy=up, color=palette.muted)
-            layers.append(text.encode(x=edge, text="text:N"))
+            text = base.mark_text(align="right", xOffset=-18, color=palette.muted)
+            layers.append(text.encode(x=edge, text=alt.Text("text:N")))
     return layers

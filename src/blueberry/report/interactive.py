@@ -6,7 +6,7 @@ from typing import Any
 from blueberry.report.differences import differences_caption
 from blueberry.report.differences_chart import draw_differences
 from blueberry.report.figures import Computed
-from blueberry.report.learning_curves import learning_caption
+from blueberry.report.learning_curves import averaged, learning_caption, training_caption
 from blueberry.report.learning_curves_chart import arm_colour, draw_each_arm, draw_learning_curves
 from blueberry.report.lr_curve import curve_caption
 from blueberry.report.lr_curve_chart import draw_lr_curve
@@ -58,9 +58,7 @@ def page_figures(computed: Computed) -> PageFigures:
     first = next((arm.arm for arm in drawn if arm.arm == best), drawn[0].arm if drawn else "")
     each = None
     if curves.whole is not None and drawn:
-        said = "Thin lines: training loss. Points: validation loss. Crosses: where a run diverged."
-        if curves.block_updates > 1:
-            said = said.replace("loss.", f"loss, averaged over {curves.block_updates} updates.", 1)
+        said = f"Thin lines: training loss{averaged(curves)}. Points: validation loss. Crosses: where a run diverged."
         spec = _finished(draw_each_arm(curves, PAGE, first, height=HEIGHT))
         each = PageFigure("each-arm", "One arm, every seed", said, spec)
     return PageFigures(
@@ -103,12 +101,11 @@ def _curves(computed: Computed) -> tuple[PageFigure, ...]:
         said = "Crosses: where the first run of an arm diverged." if any(any(a.diverged) for a in curves.arms) else ""
         add("validation-whole", "Validation loss, whole run", said, "validation", curves.whole)
     if curves.any_training:
-        said = f"Each point is the mean over {curves.block_updates} updates and the arm's seeds."
-        add("training-whole", "Training loss", said, "training", curves.whole)
+        add("training-whole", "Training loss", training_caption(curves), "training", curves.whole)
     return tuple(figures)
 
 
 def _finished(drawn: Any) -> dict[str, Any]:
-    spec = drawn.to_dict()
+    spec = drawn.to_dict(validate=False)  # the tests check every specification against the schema
     spec["config"] = config(PAGE, PAGE_FONT)
     return spec

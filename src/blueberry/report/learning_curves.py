@@ -136,6 +136,17 @@ def learning_caption(curves: LearningCurves) -> str:
     return " ".join(said)
 
 
+def training_caption(curves: LearningCurves) -> str:
+    if curves.block_updates == 1:
+        return "Each line is an arm's mean over its seeds, as far as all of its seeds went."
+    return f"Each point is the mean over {curves.block_updates} updates and the arm's seeds."
+
+
+def averaged(curves: LearningCurves) -> str:
+    """What to add to "training loss"."""
+    return f", averaged over {curves.block_updates} updates" if curves.block_updates > 1 else ""
+
+
 def _validation(run: LabelledRun) -> Line:
     seen = run.result.evaluations
     return Line(tuple(float(e.update) for e in seen), tuple(e.validation.loss for e in seen))
@@ -169,7 +180,7 @@ def _mean(lines: Sequence[Line]) -> Line:
 
 
 def _whole(arms: Sequence[ArmCurves], num_updates: int) -> Window | None:
-    """All of it, unless a few arms rise far above where they all began."""
+    """All of it, unless fewer than half of the lines rise far above where they began."""
     lines = [line for arm in arms for line in (arm.validation, arm.training)]
     values = [loss for line in lines for loss in line.losses if loss is not None]
     if not values:
@@ -177,7 +188,8 @@ def _whole(arms: Sequence[ArmCurves], num_updates: int) -> Window | None:
     low, high = min(values), max(values)
     firsts = sorted(line.losses[0] for line in lines if line.losses and line.losses[0] is not None)
     usual = firsts[len(firsts) // 2] if firsts else high
-    top = min(high, max(low + 1.15 * (usual - low), low + 0.5))
+    highest = sorted(max(losses) for line in lines if (losses := [x for x in line.losses if x is not None]))
+    top = min(high, max(low + 1.15 * (usual - low), low + 0.5, highest[len(highest) // 2]))
     margin = 0.04 * (top - low) or 0.5
     return Window((0.0, float(num_updates)), (low - margin, top + margin))
 

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import altair as alt
 
+from blueberry.report.charting import Width, chart, layered, tips
 from blueberry.report.learning_curves import ArmCurves, LearningCurves, Line, Window, arm_window, cut
-from blueberry.report.lr_curve_chart import chart
 from blueberry.report.theme import Palette
 
 WIDTH, HEIGHT = 760, 400
@@ -20,7 +20,7 @@ def draw_learning_curves(
     window: Window,
     palette: Palette,
     *,
-    width: int | str = WIDTH,
+    width: Width = WIDTH,
     height: int = HEIGHT,
     named: bool = True,
 ) -> alt.LayerChart:
@@ -38,25 +38,25 @@ def draw_learning_curves(
     width_as_told = alt.StrokeWidth("width:Q", scale=None, legend=None)
     strong = alt.StrokeOpacity("opacity:Q", scale=None, legend=None)
     base = chart(rows)
-    path = base.mark_line(strokeJoin="round").encode(x=x, y=y, color=colour, detail="arm:N")
+    path = base.mark_line(strokeJoin="round").encode(x=x, y=y, color=colour, detail=alt.Detail("arm:N"))
     if width == "container":
         is_picked = "datum.arm === picked"
         path = path.encode(
             strokeWidth=alt.condition(is_picked, alt.value(3.4), width_as_told),
             strokeOpacity=alt.condition(f"picked === '' || {is_picked}", strong, alt.value(0.12)),
         ).add_params(alt.param(name="picked", value=""))
-        told = ["arm:N", "status:N", "update:Q", alt.Tooltip("loss:Q", format=".4f")]
+        told = [*tips("arm:N", "status:N", "update:Q"), alt.Tooltip("loss:Q", format=".4f")]
         layers = [path, base.mark_point(size=120, opacity=0).encode(x=x, y=y, tooltip=told)]
     else:
         layers = [path.encode(strokeWidth=width_as_told, strokeOpacity=strong)]
     crosses = [row for arm in arms if any(arm.diverged) for row in _end(arm, _line(arm, which), window)]
     if crosses:
         mark = chart(crosses).mark_point(shape="cross", angle=45, filled=True, size=70, opacity=1)
-        layers.append(mark.encode(x=x, y=y, color=colour, tooltip=["arm:N", "said:N"]))
+        layers.append(mark.encode(x=x, y=y, color=colour, tooltip=tips("arm:N", "said:N")))
     if named and width != "container":
         ends = [(end[1], arm) for arm in arms if (end := _last_point(_line(arm, which)))]
         layers += [layer.encode(x=x, y=y) for layer in _labels(ends, curves, window, palette, height)]
-    return alt.layer(*layers).properties(width=width, height=height)
+    return layered(layers, width=width, height=height)
 
 
 def draw_arm(arm: ArmCurves, curves: LearningCurves, palette: Palette, *, width: int = 560) -> alt.LayerChart:
@@ -66,8 +66,7 @@ def draw_arm(arm: ArmCurves, curves: LearningCurves, palette: Palette, *, width:
     """
     window = arm_window(arm, curves)
     assert window is not None, f"{arm.arm} recorded no curve"
-    drawn = _one_arm(_seed_rows(arm, window), list(arm.seeds), window, palette)
-    return drawn.properties(width=width, height=300)
+    return _one_arm(_seed_rows(arm, window), list(arm.seeds), window, palette, width=width, height=300)
 
 
 def draw_each_arm(curves: LearningCurves, palette: Palette, first: str, *, height: int) -> alt.LayerChart:
@@ -75,8 +74,8 @@ def draw_each_arm(curves: LearningCurves, palette: Palette, first: str, *, heigh
     assert curves.whole is not None, "no run recorded a curve"
     rows = [row for arm in curves.arms for row in _seed_rows(arm, curves.whole)]
     seeds = sorted({seed for arm in curves.arms for seed in arm.seeds})
-    drawn = _one_arm(rows, seeds, curves.whole, palette).transform_filter("datum.arm === shown")
-    return drawn.add_params(alt.param(name="shown", value=first)).properties(width="container", height=height)
+    drawn = _one_arm(rows, seeds, curves.whole, palette, width="container", height=height)
+    return drawn.transform_filter("datum.arm === shown").add_params(alt.param(name="shown", value=first))
 
 
 def arm_colour(arm: ArmCurves, curves: LearningCurves, palette: Palette) -> str:
@@ -86,7 +85,9 @@ def arm_colour(arm: ArmCurves, curves: LearningCurves, palette: Palette) -> str:
     return palette.along(arm.shade)
 
 
-def _one_arm(rows: list[dict[str, Any]], seeds: list[int], window: Window, palette: Palette) -> alt.LayerChart:
+def _one_arm(
+    rows: list[dict[str, Any]], seeds: list[int], window: Window, palette: Palette, *, width: Width, height: int
+) -> alt.LayerChart:
     x, y = _axes(window, "loss (nats per token)")
     colour = alt.Color(
         "seed:N",
@@ -99,15 +100,16 @@ def _one_arm(rows: list[dict[str, Any]], seeds: list[int], window: Window, palet
     training = base.transform_filter("datum.kind === 'training'").mark_line(strokeWidth=0.9, strokeOpacity=0.6)
     evaluated = base.transform_filter("datum.kind === 'validation'")
     ends = base.transform_filter("datum.kind === 'diverged'")
-    told = ["arm:N", "seed:N", "kind:N", "update:Q", alt.Tooltip("loss:Q", format=".4f")]
-    return alt.layer(
+    told = [*tips("arm:N", "seed:N", "kind:N", "update:Q"), alt.Tooltip("loss:Q", format=".4f")]
+    points = evaluated.mark_point(filled=True, size=34, opacity=1)
+    crosses = ends.mark_point(shape="cross", angle=45, filled=True, size=110, opacity=1)
+    layers = [
         training.encode(x=x, y=y, color=colour),
         evaluated.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=colour),
-        evaluated.mark_point(filled=True, size=34, opacity=1).encode(x=x, y=y, color=colour, tooltip=told),
-        ends.mark_point(shape="cross", angle=45, filled=True, size=110, opacity=1).encode(
-            x=x, y=y, color=colour, tooltip=told
-        ),
-    )
+        points.encode(x=x, y=y, color=colour, tooltip=told),
+        crosses.encode(x=x, y=y, color=colour, tooltip=told),
+    ]
+    return layered(layers, width=width, height=height)
 
 
 def _axes(window: Window, title: str) -> tuple[alt.X, alt.Y]:
@@ -181,7 +183,7 @@ def _labels(
     ends = sorted(ends, key=lambda end: end[0])
     places = spread([min(loss, high) for loss, _ in ends], 13.5 / height * (high - low), low, high)
     layers: list[alt.Chart] = []
-    for weight, forward in (("bold", True), ("normal", False)):
+    for forward in (True, False):
         rows = [
             {
                 "update": window.updates[1],
@@ -192,8 +194,8 @@ def _labels(
             for place, (loss, arm) in zip(places, ends, strict=True)
             if (arm.status in ("best", "unresolved")) is forward
         ]
-        text = chart(rows).mark_text(align="left", dx=8, fontWeight=weight, limit=190)
-        layers.append(text.encode(text="text:N", color=alt.Color("colour:N", scale=None, legend=None)))
+        text = chart(rows).mark_text(align="left", dx=8, fontWeight=700 if forward else 400, limit=190)
+        layers.append(text.encode(text=alt.Text("text:N"), color=alt.Color("colour:N", scale=None, legend=None)))
     return layers
 
 

@@ -4,13 +4,13 @@ Strips over the picture hold marks for runs that diverged or lie above it; a str
 optimum. Neither shares its space with the data. Left to right at each value: the seeds, the mean, fresh seeds.
 """
 
-import json
 from typing import Any
 
 import altair as alt
 
 from blueberry.judge.judgement import Optimum
 from blueberry.report.axis import Axis
+from blueberry.report.charting import Width, chart, layered, tips
 from blueberry.report.lr_curve import LrCurve, MeanPoint, TopMark
 from blueberry.report.theme import Palette
 from blueberry.report.wording import number, short
@@ -26,15 +26,14 @@ _SEEDS_LEFT, _FRESH_RIGHT, _SERIES_APART = 0.13, 0.22, 0.09
 """Shifts, in steps of the grid."""
 
 
-def draw_lr_curve(
-    curve: LrCurve, palette: Palette, *, width: int | str = WIDTH, height: int = HEIGHT
-) -> alt.LayerChart:
+def draw_lr_curve(curve: LrCurve, palette: Palette, *, width: Width = WIDTH, height: int = HEIGHT) -> alt.LayerChart:
     """The curve without a title. `width` may be "container"."""
     frame = _Frame(curve, palette, height if curve.y_range else EMPTY_HEIGHT)
     layers = [*_top_layers(frame), *_optimum_layers(frame)]
     if curve.y_range:
         layers = [*_band_layers(frame), *_mean_layers(frame), *_confirmed_layers(frame), *layers]
-    return alt.layer(*layers).resolve_scale(color="independent").properties(width=width, height=frame.height)
+    independent = alt.Resolve(scale=alt.ScaleResolveMap(color="independent"))
+    return layered(layers, resolve=independent, width=width, height=frame.height)
 
 
 def rate_axis(axis: Axis, x_range: tuple[float, float], title: str | None = None) -> alt.X:
@@ -45,14 +44,6 @@ def rate_axis(axis: Axis, x_range: tuple[float, float], title: str | None = None
         scale=alt.Scale(type="log" if axis.log else "linear", domain=list(x_range), nice=False, zero=False),
         axis=alt.Axis(values=list(axis.values), format=".3~g", labelOverlap="parity", labelSeparation=6),
     )
-
-
-def chart(rows: list[dict[str, Any]]) -> alt.Chart:
-    """A chart of plain rows.
-
-    They travel as JSON text: altair copies and checks lists row by row, at every turn, which takes seconds.
-    """
-    return alt.Chart(alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json")))
 
 
 class _Frame:
@@ -88,8 +79,8 @@ def _band_layers(frame: _Frame) -> list[alt.Chart]:
     if frame.curve.band is None:
         return []
     low, high = frame.curve.band
-    band = chart([{"x": low, "x2": high}]).mark_rect(color=frame.palette.accent, opacity=0.11)
-    return [band.encode(x=frame.x, x2="x2:Q", y=alt.value(frame.top), y2=alt.value(frame.bottom))]
+    band = chart([{"x": low, "x2": high}]).mark_rect(color=frame.palette.accent, fillOpacity=0.11, opacity=1)
+    return [band.encode(x=frame.x, x2=alt.X2("x2:Q"), y=alt.value(frame.top), y2=alt.value(frame.bottom))]
 
 
 def _mean_layers(frame: _Frame) -> list[alt.Chart]:
@@ -112,15 +103,14 @@ def _mean_layers(frame: _Frame) -> list[alt.Chart]:
     several = len(curve.series) > 1
     scale = alt.Scale(domain=list(curve.series), range=[frame.colour(series) for series in curve.series])
     legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3) if several else None
-    line = chart(means).mark_line(strokeWidth=1.5, opacity=0.6)
-    rules = chart(intervals).mark_rule(strokeWidth=1.8, clip=True)
-    circles = chart(seeds).mark_point(size=20, strokeWidth=1.1, opacity=0.8, filled=False)
+    line = chart(means).mark_line(strokeWidth=1.5, strokeOpacity=0.6)
+    rules = chart(intervals).mark_rule(strokeWidth=1.8)
+    circles = chart(seeds).mark_point(size=20, strokeWidth=1.1, strokeOpacity=0.8, opacity=1, filled=False)
     dots = chart(means).mark_point(filled=True, opacity=1, strokeWidth=1)
     colour = alt.Color("colour:N", scale=None, legend=None)
-    told = ["arm:N", "status:N", "mean:N", "interval:N", "n:Q"]
     return [
         line.encode(x=frame.x, y=frame.y(), color=alt.Color("series:N", scale=scale, legend=legend)),
-        rules.encode(x=frame.x, y=frame.y("low"), y2="high:Q", color=colour),
+        rules.encode(x=frame.x, y=frame.y("low"), y2=alt.Y2("high:Q"), color=colour),
         circles.encode(
             x=frame.x,
             y=frame.y(),
@@ -133,7 +123,7 @@ def _mean_layers(frame: _Frame) -> list[alt.Chart]:
             fill=alt.Fill("colour:N", scale=None, legend=None),
             stroke=alt.value(frame.palette.surface),
             size=alt.Size("size:Q", scale=None, legend=None),
-            tooltip=told,
+            tooltip=tips("arm:N", "status:N", "mean:N", "interval:N", "n:Q"),
         ),
     ]
 
@@ -168,7 +158,7 @@ def _confirmed_layers(frame: _Frame) -> list[alt.Chart]:
     low, high = fresh.interval or (fresh.mean, fresh.mean)
     x = frame.shifted(fresh.x, fresh.series, _FRESH_RIGHT)
     base = chart([{"x": x, "y": fresh.mean, "low": low, "high": high, "text": text}])
-    to_left = frame.curve.axis.fraction(fresh.x) > 0.5
+    to_left = frame.curve.axis.fraction(fresh.x) > 0.45
     rule = base.mark_rule(color=frame.palette.fresh, strokeWidth=2)
     diamond = base.mark_point(
         shape="diamond", filled=True, fill=frame.palette.fresh, size=105, opacity=1, strokeWidth=1
@@ -177,14 +167,14 @@ def _confirmed_layers(frame: _Frame) -> list[alt.Chart]:
         align="right" if to_left else "left", dx=-6 if to_left else 6, dy=16, color=frame.palette.fresh, fontWeight=600
     )
     return [
-        rule.encode(x=frame.x, y=frame.y("low"), y2="high:Q"),
+        rule.encode(x=frame.x, y=frame.y("low"), y2=alt.Y2("high:Q")),
         diamond.encode(
             x=frame.x,
             y=frame.y(),
             stroke=alt.value(frame.palette.surface),
             tooltip=[alt.Tooltip("text:N", title="confirmed")],
         ),
-        label.encode(x=frame.x, y=frame.y("low"), text="text:N"),
+        label.encode(x=frame.x, y=frame.y("low"), text=alt.Text("text:N")),
     ]
 
 
@@ -197,11 +187,11 @@ def _optimum_layers(frame: _Frame) -> list[alt.Chart]:
     if isinstance(optimum, Optimum):
         low, high = optimum.interval
         at, shift = optimum.estimate, 0
-        text = f"optimum {short(at)}, {optimum.level:.0%} interval {short(low)} to {short(high)}"
+        text = f"optimum {at:.3g}, {optimum.level:.0%} interval {low:.3g} to {high:.3g}"
         ends = {"x": max(low, frame.curve.x_range[0]), "x2": min(high, frame.curve.x_range[1])}
-        bar = chart([ends]).mark_rule(color=palette.accent, strokeWidth=5, opacity=0.45)
+        bar = chart([ends]).mark_rule(color=palette.accent, strokeWidth=5, strokeOpacity=0.45)
         shape, colour = "diamond", palette.accent
-        under = [bar.encode(x=frame.x, x2="x2:Q", y=level)]
+        under = [bar.encode(x=frame.x, x2=alt.X2("x2:Q"), y=level)]
         above = alt.value(frame.height - 26)
     else:
         at = axis.values[0 if optimum.side == "below" else -1]
@@ -216,7 +206,7 @@ def _optimum_layers(frame: _Frame) -> list[alt.Chart]:
     return [
         *under,
         mark.encode(x=frame.x, y=level, tooltip=[alt.Tooltip("text:N", title="estimate")]),
-        label.encode(x=frame.x, y=above, text="text:N"),
+        label.encode(x=frame.x, y=above, text=alt.Text("text:N")),
     ]
 
 
@@ -237,7 +227,7 @@ def _top_layers(frame: _Frame) -> list[alt.Chart]:
             for mark in marks
         ]
         level = alt.value(8 + index * _ROW)
-        look = (
+        look: dict[str, Any] = (
             {"shape": "cross", "angle": 45, "color": frame.palette.failed}
             if kind == "diverged"
             else {"shape": "triangle-up", "color": frame.palette.other}
@@ -247,9 +237,9 @@ def _top_layers(frame: _Frame) -> list[alt.Chart]:
         counts = base.mark_text(color=frame.palette.muted, fontSize=10)
         word = chart([{"text": kind}]).mark_text(align="right", dx=-6, color=frame.palette.ink, fontWeight=600)
         layers += [
-            points.encode(x=frame.x, y=level, tooltip=["arm:N", alt.Tooltip("said:N", title=kind)]),
-            counts.encode(x=frame.x, y=alt.value(21 + index * _ROW), text="text:N"),
-            word.encode(x=alt.value(0), y=level, text="text:N"),
+            points.encode(x=frame.x, y=level, tooltip=[*tips("arm:N"), alt.Tooltip("said:N", title=kind)]),
+            counts.encode(x=frame.x, y=alt.value(21 + index * _ROW), text=alt.Text("text:N")),
+            word.encode(x=alt.value(0), y=level, text=alt.Text("text:N")),
         ]
     return layers
 

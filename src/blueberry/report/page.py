@@ -1,5 +1,6 @@
 """What the page and its Markdown twin say, in words and strings: computed once, laid out by two templates."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from blueberry.report.wording import (
     scaled,
     sentence,
     settings_text,
-    short,
 )
 from blueberry.stats.power import POWER, smallest_difference
 
@@ -72,7 +72,7 @@ class Page:
     """Why nothing is recommended; None when something is."""
     recommendation: str | None
     recommended: tuple[tuple[str, str], ...]
-    """Setting and value."""
+    """Setting and value, exact and as TOML has it: a copied line names the same run."""
     measured: str
     """What the table's numbers are."""
     best: str | None
@@ -104,7 +104,7 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
         recommendation=None if withheld else recommendation.text,
         recommended=()
         if withheld
-        else tuple((name, short(value)) for name, value in (recommendation.settings or {}).items()),
+        else tuple((name, json.dumps(value)) for name, value in (recommendation.settings or {}).items()),
         measured=_measured(judgement),
         best=best,
         rows=tuple(_row(judgement, arm, best) for arm in judgement.arms),
@@ -246,8 +246,8 @@ def _judged(judgement: Judgement) -> tuple[str, ...]:
     unit = metric_unit(judgement.metric)
     effect = f"{judgement.min_effect:g}{f' {unit}' if unit else ''}"
     return (
-        "A seed fixes the initial weights, the order of the data and every random draw. Arms are compared seed by seed, "
-        "so that what a seed does to all of them cancels.",
+        "A seed fixes the initial weights, the order of the data and every random draw. Arms are compared seed by "
+        "seed, so that what a seed does to all of them cancels.",
         f"One arm beats another when the interval of their paired difference excludes zero. The chance of any false "
         f"winner in the study is held at {judgement.alpha:g}, so intervals are wider where more pairs are compared.",
         f"A tie is claimed only when the interval shows the difference to be smaller than {effect}, the smallest that "

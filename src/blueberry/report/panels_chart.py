@@ -2,7 +2,8 @@
 
 import altair as alt
 
-from blueberry.report.lr_curve_chart import chart, rate_axis
+from blueberry.report.charting import chart, layered
+from blueberry.report.lr_curve_chart import rate_axis
 from blueberry.report.panels import Panel
 from blueberry.report.theme import Palette
 
@@ -27,8 +28,8 @@ def draw_panel(panel: Panel, palette: Palette, *, width: int, height: int) -> al
         base = chart([{"y": level, "text": text, "x": axis.values[0]}])
         layers.append(base.mark_rule(color=palette.fresh, strokeDash=[5, 4], strokeWidth=1.5).encode(y=y))
         label = base.mark_text(align="left", dx=-8, dy=-9, color=palette.fresh, fontWeight=600)
-        layers.append(label.encode(x=x, y=y, text="text:N"))
-    dots = chart(points).mark_point(filled=not panel.joined, size=34, strokeWidth=1.4, opacity=0.9)
+        layers.append(label.encode(x=x, y=y, text=alt.Text("text:N")))
+    dots = chart(points).mark_point(filled=not panel.joined, size=34, strokeWidth=1.4, opacity=1)
     layers.append(dots.encode(x=x, y=y, color=alt.Color("colour:N", scale=None, legend=None)))
     title = alt.TitleParams(panel.title, fontSize=13, offset=8)
-    return alt.layer(*layers).properties(width=width, height=height, title=title)
+    return layered(layers, width=width, height=height, title=title)

@@ -20,7 +20,7 @@ def write_run(result: RunResult, folder: Path) -> Path:
             (folder / "curves.png").write_bytes(_picture(result))
     except OSError as cause:
         raise ReportError(
-            f"{folder}: cannot be written ({cause.strerror}); a run's files need a place; choose another folder with --out"
+            f"{folder}: cannot be written ({cause.strerror}); a run's files need a place; choose one with --out"
         ) from None
     return folder
 

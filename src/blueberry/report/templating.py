@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,6 +11,7 @@ from blueberry.report.figures import Picture
 from blueberry.report.interactive import PageFigures
 from blueberry.report.page import Page
 from blueberry.report.theme import DARK, LIGHT, css_variables
+from blueberry.report.vega import vega_script
 
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=[\d∞])")
 
@@ -29,7 +29,7 @@ def html(page: Page, figures: PageFigures, pictures: Sequence[str]) -> str:
             pictures=pictures,
             light=Markup(css_variables(LIGHT)),
             dark=Markup(css_variables(DARK)),
-            vega=_vega() if drawn else None,
+            vega=Markup(vega_script()) if drawn else None,
         )
     )
 
@@ -56,7 +56,7 @@ def _environment(*, html: bool) -> Environment:
 
 def _typeset(value: Any) -> Any:
     """A true minus before numbers; what is already markup is left alone."""
-    return _MINUS.sub("−", value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return _MINUS.sub("\N{MINUS SIGN}", value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 class _Plain(str):
@@ -79,13 +79,3 @@ def _code(value: str) -> str:
     """A code span, also in a table."""
     text = re.sub(r"\s+", " ", str(value)).replace("`", "'").replace("|", "\\|")
     return _Plain(f"`{text}`")
-
-
-@cache
-def _vega() -> Markup:
-    """Vega, Vega-Lite and vega-embed as one script that needs no network."""
-    import vl_convert
-
-    # In a script element only "</script" and "<!--" would end or change it.
-    script = vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
-    return Markup(script)

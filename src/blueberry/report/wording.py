@@ -6,7 +6,7 @@ from typing import Any
 
 from blueberry.judge.judgement import Judgement
 
-MISSING = "–"
+MISSING = "\N{EN DASH}"
 
 _METRICS = {
     "val_loss": ("validation loss", "nats"),
@@ -100,7 +100,8 @@ def plural(count: int, noun: str) -> str:
 
 
 def settings_text(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name} = {short(value)}" for name, value in settings.items())
+    """By the last part of each name."""
+    return ", ".join(f"{name.rpartition('.')[2]} = {short(value)}" for name, value in settings.items())
 
 
 def sentence(text: str) -> str:

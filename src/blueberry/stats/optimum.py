@@ -53,7 +53,7 @@ def locate_optimum(
     lack of fit.
     The valley is there because polynomials alone fail on a kink: on half-parabolas whose right side is 3 (8) times
     as steep, 13 rates over three decades, 3 seeds, their union covers 8-76% (0-10%); with it 97-100% on quadratic,
-    lopsided, skewed and cliff surfaces (simulated, R = 300 in each of 30 scenarios; tests hold a part of them).
+    lopsided and cliff surfaces (simulated, R = 300 in each of 24 scenarios; tests hold a part of them).
     One-sided when the unresolved rows or the interval reach one end of the range; None when they reach both, or when
     there are fewer than five finite points or no repeated seed.
     x must ascend. Shapes: (K,), (K, n): NaN missing, infinity diverged.

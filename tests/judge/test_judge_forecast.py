@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from blueberry.cost import cost
+from blueberry.judge.forecast import forecast
+from blueberry.recipe import Recipe
+from blueberry.stats.power import smallest_difference
+from blueberry.study.plan import plan
+from blueberry.study.spec import Study
+from blueberry.study.synthetic import DATA_DIGEST, Synthetic
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    (tmp_path / "r.toml").write_text(Recipe().to_toml())
+    text = (
+        'question = "?"\nbase = "r.toml"\n[vary]\n"optimizer.muon.learning_rate" = { log = [0.01, 0.1], points = 5 }\n'
+    )
+    (tmp_path / "lr.toml").write_text(text + "[seeds]\nsearch = 3\nconfirm = 2\n")
+    return Study.load(tmp_path / "lr.toml")
+
+
+def _forecast(study, results, speed=None):
+    planned = plan(study, DATA_DIGEST, results)
+    return forecast(study, planned, results, workers=2, lanes=1, flops_per_second=speed)
+
+
+def test_before_the_first_run_speed_and_noise_are_unknown(study):
+    seen = _forecast(study, {})
+    assert (seen.runs_done, seen.runs_todo) == (0, 17)
+    assert (seen.seconds, seen.noise_sd, seen.detectable) == (None, None, None)
+    one = cost(study.base)
+    assert (seen.tokens, seen.flops) == (17 * one.num_tokens, pytest.approx(17 * one.num_flops))
+
+
+def test_time_counts_whole_rounds(study):
+    flops = cost(study.base).num_flops
+    assert _forecast(study, {}, speed=flops / 10).seconds == pytest.approx(9 * 10)  # 17 runs on 2 workers
+
+
+def test_measured_noise_gives_what_can_be_detected(study):
+    planned = plan(study, DATA_DIGEST, {})
+    results = {result.fingerprint: result for result in Synthetic()([run.recipe for run in planned.runs])}
+    seen = _forecast(study, results, speed=1e9)
+    assert (seen.runs_done, seen.runs_todo) == (15, 2)
+    assert seen.noise_sd is not None
+    assert 0.001 < seen.noise_sd < 0.009  # planted: sqrt(2) * 0.003 * sqrt(1 - 0.5)
+    assert seen.detectable == pytest.approx(smallest_difference(3, seen.noise_sd, alpha=0.05 / 4))

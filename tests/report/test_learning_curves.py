@@ -1,0 +1,89 @@
+"""Curves: means that never hide a lost run, lines cut at the frame, labels that do not overlap."""
+
+import itertools
+
+import planted
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blueberry.report.learning_curves import Line, Window, cut, learning_curves
+from blueberry.report.learning_curves_chart import spread
+
+
+def test_an_arm_mean_is_the_mean_of_all_its_seeds(sweep: planted.Planted) -> None:
+    arm = learning_curves(sweep.judgement, sweep.runs).arms[2]
+    runs = [run for run in sweep.runs if run.arm == arm.arm and run.stage == "search"]
+    last = [run.result.evaluations[-1].validation.loss for run in runs]
+    assert arm.validation.updates[-1] == planted.UPDATES
+    assert arm.validation.losses[-1] == pytest.approx(sum(last) / 3)
+
+
+def test_confirming_runs_do_not_enter_the_curves(sweep: planted.Planted) -> None:
+    curves = learning_curves(sweep.judgement, sweep.runs)
+    best = next(arm for arm in curves.arms if arm.status == "best")
+    assert best.seeds == (0, 1, 2)
+
+
+def test_a_mean_ends_where_its_first_run_does(sweep: planted.Planted) -> None:
+    """The survivors' mean would show an arm that did not exist."""
+    arm = next(arm for arm in learning_curves(sweep.judgement, sweep.runs).arms if arm.arm == "0.5012")
+    assert arm.diverged == (True, False, False)
+    assert arm.validation.updates[-1] <= planted.UPDATES // 3
+    assert arm.seed_validation[1].updates[-1] == planted.UPDATES
+
+
+def test_training_loss_is_averaged_over_blocks_at_their_middle() -> None:
+    study = planted.sweep(updates=300)
+    curves = learning_curves(study.judgement, study.runs)
+    assert curves.block_updates == 3
+    line = curves.arms[0].seed_training[0]
+    losses = study.runs[0].result.curve.train_loss
+    assert len(line.updates) == 100
+    assert line.updates[:2] == (2.0, 5.0)
+    assert line.losses[1] == pytest.approx(sum(x for x in losses[3:6] if x is not None) / 3)
+
+
+def test_a_block_with_a_loss_that_is_not_finite_is_a_gap(sweep: planted.Planted) -> None:
+    arm = next(arm for arm in learning_curves(sweep.judgement, sweep.runs).arms if arm.arm == "1")
+    assert arm.seed_training[0].losses[-1] is None
+
+
+def test_the_second_half_is_scaled_to_the_better_arms(sweep: planted.Planted) -> None:
+    curves = learning_curves(sweep.judgement, sweep.runs)
+    assert curves.whole is not None
+    assert curves.late is not None
+    assert curves.late.updates == (100.0, 200.0)
+    height = [window.losses[1] - window.losses[0] for window in (curves.whole, curves.late)]
+    assert height[1] < height[0] / 2
+
+
+def test_without_runs_there_is_nothing_to_draw(sweep: planted.Planted) -> None:
+    curves = learning_curves(sweep.judgement, [])
+    assert curves.whole is None
+    assert curves.late is None
+    assert not curves.any_validation
+    assert not curves.any_training
+
+
+def test_a_line_is_cut_where_it_crosses_the_top() -> None:
+    line = Line((0.0, 10.0, 20.0, 30.0), (1.0, 3.0, 1.0, None))
+    kept = cut(line, Window((0.0, 30.0), (0.0, 2.0)))
+    assert kept == Line((0.0, 5.0, 10.0, 15.0, 20.0, 30.0), (1.0, 2.0, None, 2.0, 1.0, None))
+
+
+def test_a_line_is_cut_to_the_updates_of_the_window() -> None:
+    line = Line((0.0, 10.0, 20.0), (1.0, 1.5, 1.2))
+    assert cut(line, Window((10.0, 20.0), (0.0, 2.0))) == Line((10.0, 20.0), (1.5, 1.2))
+
+
+@given(st.lists(st.floats(0, 100), max_size=12).map(sorted))
+def test_labels_keep_their_order_and_distance(places: list[float]) -> None:
+    apart = spread(places, 5.0, 0.0, 100.0)
+    assert len(apart) == len(places)
+    assert all(b - a >= 5.0 - 1e-9 for a, b in itertools.pairwise(apart))
+    assert all(2.5 - 1e-9 <= place <= 97.5 + 1e-9 for place in apart)
+
+
+def test_labels_that_have_room_stay_where_they_are() -> None:
+    assert spread([10.0, 50.0, 90.0], 5.0, 0.0, 100.0) == [10.0, 50.0, 90.0]

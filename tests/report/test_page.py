@@ -1,0 +1,217 @@
+"""What the page and the Markdown say, and that text stays text."""
+
+import itertools
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import planted
+import pytest
+from altair.utils.schemapi import debug_mode
+
+from blueberry.report.figures import compute, pictures
+from blueberry.report.interactive import page_figures
+from blueberry.report.page import page
+from blueberry.report.templating import html, markdown
+from blueberry.report.wording import MISSING
+
+NUMBER = re.compile(r"[-+]?\d+\.\d+")
+
+
+class Reader(HTMLParser):
+    """Elements with their attributes, the cells of the tables, and the text outside scripts and styles."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self._silent = 0
+        self._in_cell = False
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._silent += tag in ("script", "style", "title")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in ("script", "style", "title")
+        self._in_cell = self._in_cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.text += data
+            if self._in_cell:
+                self.rows[-1][-1] += data
+
+
+def both(study: planted.Planted) -> tuple[str, str]:
+    """The page and the Markdown."""
+    computed = compute(study.judgement, study.runs)
+    shown = page(study.judgement, study.runs)
+    with debug_mode(False):  # test_specifications.py checks the figures
+        listed = list(pictures(computed))
+        figures = page_figures(computed)
+    return html(shown, figures, [picture.path for picture in listed]), markdown(shown, listed)
+
+
+@pytest.fixture(scope="module")
+def hostile() -> tuple[str, str]:
+    return both(planted.hostile())
+
+
+@pytest.fixture(scope="module")
+def edge() -> tuple[str, str]:
+    return both(planted.edge())
+
+
+@pytest.fixture(scope="module")
+def named() -> tuple[str, str]:
+    return both(planted.named())
+
+
+def test_the_table_has_the_judgements_numbers() -> None:
+    """Read back from the cells, within the rounding that is shown."""
+    study = planted.sweep()
+    shown = page(study.judgement, study.runs)
+    verdicts = {verdict.b: verdict for verdict in study.judgement.verdicts}
+    for row, arm in zip(shown.rows, study.judgement.arms, strict=True):
+        assert row.arm == arm.arm
+        assert int(row.n) == arm.n
+        if arm.status == "diverged":
+            assert row.mean == "∞"
+            assert row.status_words == f"{arm.num_diverged} of 3 diverged"
+            continue
+        assert float(row.mean) == pytest.approx(arm.mean, abs=5.1e-4)
+        assert float(row.sd) == pytest.approx(arm.sd, abs=5.1e-4)
+        assert [float(x) for x in NUMBER.findall(row.interval)] == pytest.approx(list(arm.interval or ()), abs=5.1e-4)
+        if arm.status == "best":
+            assert row.against_best is None
+            continue
+        assert row.against_best is not None
+        verdict = verdicts[arm.arm]
+        assert float(row.against_best.difference) == pytest.approx(verdict.difference, abs=5.1e-4)
+        ends = [float(x) for x in NUMBER.findall(row.against_best.interval)]
+        assert ends == pytest.approx(list(verdict.interval or ()), abs=5.1e-4)
+
+
+def test_page_and_markdown_have_the_same_cells(named: tuple[str, str]) -> None:
+    cells = [[cell.strip().replace("\N{MINUS SIGN}", "-") for cell in row] for row in Reader(named[0]).rows]
+    in_page = next(row for row in cells if row and row[0].startswith("qk_norm"))
+    in_markdown = next(line for line in named[1].splitlines() if line.startswith("| qk_norm"))
+    assert [cell.strip() for cell in in_markdown.split("|")[2:-1]] == in_page[1:]
+
+
+def test_known_and_unknown_come_first(named: tuple[str, str]) -> None:
+    judgement = planted.named().judgement
+    text = Reader(named[0]).text
+    places = [text.index(part) for part in (judgement.question, judgement.known, judgement.unknown, "Recommendation")]
+    assert places == sorted(places)
+    assert named[1].index(judgement.known) < named[1].index("## Recommendation")
+
+
+def test_a_withheld_recommendation_is_nowhere_made(edge: tuple[str, str]) -> None:
+    for text in (Reader(edge[0]).text, edge[1]):
+        assert "No recommendation" in text
+        assert "The best rate is at the end of the range." in text
+        assert not re.search(r"(?m)^(## )?Recommendation\b", text)
+        assert f"{planted.RATE} =" not in text
+    study = planted.edge()
+    shown = page(study.judgement, study.runs)
+    assert shown.recommendation is None
+    assert shown.recommended == ()
+
+
+def test_a_blocked_claim_is_called_out_with_its_remedy(edge: tuple[str, str]) -> None:
+    text = Reader(edge[0]).text
+    assert re.search(r"Blocked\s*: edge", text)
+    assert "Extend the range downwards to 0.0025 and run again." in text
+
+
+def test_hostile_text_stays_text_in_the_page(hostile: tuple[str, str]) -> None:
+    reader = Reader(hostile[0])
+    assert planted.HOSTILE in reader.text
+    assert not any(tag in ("img", "b") for tag, _ in reader.elements)
+    assert sum(tag == "script" for tag, _ in reader.elements) == 3
+    assert not any(name.startswith("on") for _, attributes in reader.elements for name in attributes)
+    assert "49" not in reader.text.split("{{")[1].split("}}")[0]
+
+
+def test_hostile_text_stays_text_in_markdown(hostile: tuple[str, str]) -> None:
+    text = hostile[1]
+    assert "<" not in text
+    assert "](http" not in text.replace("\\](http", "")
+    assert text.splitlines()[0].startswith("# Which rate is")
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert table
+    for first, line in itertools.pairwise(table):
+        if re.fullmatch(r"[|:\s-]*--[|:\s-]*", line):  # a rule: the header above it has as many cells
+            assert len(re.findall(r"(?<!\\)\|", first)) == len(re.findall(r"(?<!\\)\|", line))
+
+
+def test_the_page_fetches_nothing(named: tuple[str, str]) -> None:
+    for tag, attributes in Reader(named[0]).elements:
+        assert not (tag == "script" and "src" in attributes)
+        assert tag not in ("iframe", "object", "embed", "base")
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            value = attributes.get(name) or ""
+            assert "//" not in value, f"<{tag} {name}={value}>"
+    style = named[0][named[0].index("<style>") : named[0].index("</style>")]
+    assert "@import" not in style
+    assert "url(" not in style
+    assert "default-src 'none'" in named[0]
+
+
+def test_confirmation_prints_both_numbers_and_says_which_is_which() -> None:
+    study = planted.sweep()
+    facts = {fact.label: fact for fact in page(study.judgement, study.runs).confirmation}
+    assert facts["0.03162 on the seeds that chose it"].remark.startswith("flattering")
+    assert facts["On fresh seeds"].value.startswith("4.218 [")
+    assert facts["Each of them"].value == "4.223, 4.218, 4.209, 4.226, 4.214"
+    assert facts["On the test set"].value == "4.239"
+    unconfirmed = planted.edge()
+    shown = page(unconfirmed.judgement, unconfirmed.runs)
+    assert not shown.confirmed
+    assert shown.confirmation[-1].value == "not measured"
+
+
+def test_different_builds_are_said() -> None:
+    study = planted.two_arms()
+    first = study.runs[0]
+    assert first.result.provenance is not None
+    other = first.result.provenance.model_copy(update={"device": "cuda:0"})
+    changed: Any = type(first)(
+        first.arm, first.seed, first.stage, first.result.model_copy(update={"provenance": other})
+    )
+    facts = {fact.label: fact for fact in page(study.judgement, [changed, *study.runs[1:]]).provenance}
+    assert facts["Device"].value == "cpu (9 runs), cuda:0 (1 run)"
+    assert facts["Device"].remark == "differs between runs"
+    assert facts["Threads"].remark == ""
+
+
+def test_one_seed_measures_no_noise() -> None:
+    study = planted.one_seed()
+    shown = page(study.judgement, study.runs)
+    assert shown.noise[-1].value == MISSING
+    assert shown.noise[-1].remark == "needs at least two seeds"
+
+
+@pytest.mark.parametrize("name", ["all_diverged", "grid"])
+def test_unusual_studies_have_a_page(name: str) -> None:
+    study = getattr(planted, name)()
+    text = Reader(both(study)[0]).text
+    assert study.judgement.known in text
+
+
+def test_a_judgement_without_runs_has_a_page() -> None:
+    """A table from elsewhere has numbers but no curves."""
+    study = planted.two_arms()
+    study.runs = []
+    text = Reader(both(study)[0]).text
+    assert "Learning curves" not in text
+    assert "what computed them was not recorded" in text

@@ -1,0 +1,159 @@
+"""The folder: which files there are, that each is whole, and that none is ever half written."""
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import planted
+import pytest
+
+from blueberry.errors import ReportError
+from blueberry.judge.judgement import SCHEMA
+from blueberry.report import write, writing
+
+
+def picture(path: Path) -> tuple[int, int, int]:
+    """Width, height and number of distinct byte values of a PNG."""
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", data[16:24])
+    place, packed = 8, b""
+    while place < len(data):
+        (length,) = struct.unpack(">I", data[place : place + 4])
+        if data[place + 4 : place + 8] == b"IDAT":
+            packed += data[place + 8 : place + 8 + length]
+        place += 12 + length
+    return width, height, len(set(zlib.decompress(packed)))
+
+
+def small() -> planted.Planted:
+    return planted.two_arms()
+
+
+def test_a_sweep_has_every_file(sweep_report: Path) -> None:
+    found = {path.relative_to(sweep_report).as_posix() for path in sweep_report.rglob("*") if path.is_file()}
+    rates = [
+        "0.0010",
+        "0.0020",
+        "0.0040",
+        "0.0079",
+        "0.0158",
+        "0.0316",
+        "0.0631",
+        "0.1259",
+        "0.2512",
+        "0.5012",
+        "1.0000",
+    ]
+    assert found == {
+        *("index.html", "report.md", "insights.json", "results.json"),
+        *("final_results.json", "comprehensive_insights.json"),
+        *(f"figures/{n}.png" for n in ("loss_vs_learning_rate", "curves", "training_curves")),
+        *("figures/combined_lr_analysis.png", "figures/detailed_lr_analysis.png"),
+        *(f"figures/individual/lr_{rate}_loss_vs_steps.png" for rate in rates),
+    }
+
+
+def test_pictures_are_not_blank_and_twice_their_size(sweep_report: Path) -> None:
+    for path in sweep_report.rglob("*.png"):
+        width, height, values = picture(path)
+        assert values > 60, path
+        assert 1200 < width < 2600, path
+        assert 700 < height < 2000, path
+    width, height, _ = picture(sweep_report / "figures/loss_vs_learning_rate.png")
+    assert 2 * 760 < width < 2 * 880
+    assert 2 * 400 < height < 2 * 540
+
+
+def test_the_pictures_that_markdown_links_exist(sweep_report: Path) -> None:
+    links = [part.partition(")")[0] for part in (sweep_report / "report.md").read_text().split("](")[1:]]
+    assert len(links) == 5
+    assert all((sweep_report / link).is_file() for link in links)
+
+
+def test_insights_are_the_judgement(sweep: planted.Planted, sweep_report: Path) -> None:
+    insights = json.loads((sweep_report / "insights.json").read_text())
+    assert insights == json.loads(json.dumps(sweep.judgement.to_dict()))
+    assert insights["schema"] == SCHEMA
+
+
+def test_results_hold_every_run(sweep: planted.Planted, sweep_report: Path) -> None:
+    runs = json.loads((sweep_report / "results.json").read_text())["runs"]
+    assert len(runs) == len(sweep.runs) == 38
+    for said, run in zip(runs, sweep.runs, strict=True):
+        assert (said["arm"], said["seed"], said["stage"]) == (run.arm, run.seed, run.stage)
+        assert said["metrics"]["val_loss"] == run.result.metric("val_loss")
+        assert said["curves"]["train_loss"] == list(run.result.curve.train_loss)
+        assert len(said["curves"]["evaluations"]) == len(run.result.evaluations)
+    diverged = [said for said in runs if said["status"] == "diverged"]
+    assert len(diverged) == 4
+    assert all(said["metrics"]["val_loss"] is None and said["failure"]["update"] for said in diverged)
+
+
+def test_final_results_are_a_row_a_run(sweep: planted.Planted, sweep_report: Path) -> None:
+    rows = json.loads((sweep_report / "final_results.json").read_text())
+    assert len(rows) == 38
+    first = rows[0]
+    assert first["learning_rate"] == 0.001
+    assert first["final_loss"] == sweep.judgement.arms[0].values[0]
+    assert {"final_accuracy", "final_perplexity", "training_time", "status", "seed"} <= set(first)
+    assert [row["stage"] for row in rows[-5:]] == ["confirm"] * 5
+
+
+def test_recommendations_are_supported_or_say_why_not(sweep_report: Path) -> None:
+    insights = json.loads((sweep_report / "comprehensive_insights.json").read_text())
+    said = insights["recommendations"]
+    assert said["production"]["learning_rate"] == 0.03162
+    assert said["avoid"]["learning_rate_from"] == 0.5012
+    assert len(insights["statistics"]) == 11
+    study = planted.edge()
+    from blueberry.report.axis import find_axis
+    from blueberry.report.documents import comprehensive_insights
+
+    axis = find_axis(study.judgement)
+    assert axis is not None
+    withheld = comprehensive_insights(study.judgement, study.runs, axis)["recommendations"]
+    for purpose in ("production", "conservative", "fast"):
+        assert withheld[purpose] == {"supported": False, "because": "the best rate is at the end of the range"}
+    assert withheld["avoid"]["supported"] is False
+
+
+def test_a_comparison_has_its_picture_and_no_files_of_a_sweep(tmp_path: Path) -> None:
+    page = write(small().judgement, small().runs, tmp_path / "a" / "b")
+    assert page == tmp_path / "a" / "b" / "index.html"
+    assert (page.parent / "figures/main_branch_comparison.png").is_file()
+    assert not (page.parent / "final_results.json").exists()
+
+
+def test_a_writer_that_is_stopped_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(small().judgement, small().runs, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing, "results_json", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write(planted.hostile().judgement, planted.hostile().runs, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_pictures_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:
+    (tmp_path / "figures/individual").mkdir(parents=True)
+    old = tmp_path / "figures/individual/lr_0.0650_loss_vs_steps.png"
+    mine = [tmp_path / "figures/my_sketch.png", tmp_path / "notes.txt"]
+    for path in (old, *mine):
+        path.write_bytes(b"x")
+    write(small().judgement, small().runs, tmp_path)
+    assert not old.exists()
+    assert all(path.exists() for path in mine)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "taken"
+    file.write_text("")
+    with pytest.raises(ReportError, match="cannot be written") as caught:
+        write(small().judgement, small().runs, file / "report")
+    assert "\n" not in str(caught.value)
+    assert "--out" in str(caught.value)

@@ -1,0 +1,70 @@
+"""Every figure is valid Vega-Lite: the report itself does not stop to check."""
+
+import json
+from typing import Any
+
+import altair as alt
+import planted
+import pytest
+from altair.utils.schemapi import debug_mode
+
+from blueberry.report.figures import compute, pictures, rate_names
+from blueberry.report.interactive import page_figures
+from blueberry.report.theme import DARK, LIGHT, PAGE, css_variables
+
+
+def rows_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every row of every data set."""
+    return [row for text in spec["datasets"].values() for row in json.loads(text)]
+
+
+def check(specs: list[dict[str, Any]]) -> None:
+    for spec in specs:
+        alt.Chart.from_dict(spec, validate=True)
+        json.dumps(spec, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ["edge", "named", "all_diverged", "grid"])
+def test_the_main_figure_is_valid(name: str) -> None:
+    study = getattr(planted, name)()
+    computed = compute(study.judgement, study.runs)
+    check([next(pictures(computed)).spec])
+
+
+def test_every_figure_of_a_sweep_is_valid(sweep: planted.Planted) -> None:
+    computed = compute(sweep.judgement, sweep.runs)
+    with debug_mode(False):  # each whole is checked below
+        shown = page_figures(computed)
+        listed = list(pictures(computed))
+    check([f.spec for f in (shown.main, *shown.curves, shown.each_arm) if f is not None])
+    check([p.spec for p in listed if "/individual/" not in p.path] + [listed[-1].spec])
+
+
+def test_the_chips_have_the_colours_of_the_lines(sweep: planted.Planted) -> None:
+    shown = page_figures(compute(sweep.judgement, sweep.runs))
+    scale = shown.curves[0].spec["layer"][0]["encoding"]["color"]["scale"]
+    colours = dict(zip(scale["domain"], scale["range"], strict=True))
+    assert {chip.arm: chip.colour for chip in shown.chips} == colours
+    assert [chip.arm for chip in shown.chips if chip.forward] == list(sweep.judgement.unresolved)
+
+
+def test_the_drawn_points_are_the_runs(sweep: planted.Planted) -> None:
+    shown = page_figures(compute(sweep.judgement, sweep.runs))
+    assert shown.main is not None
+    drawn = sorted(row["y"] for row in rows_of(shown.main.spec) if "seed" in row)
+    finite = [v for arm in sweep.judgement.arms for v in arm.values if v < 10]
+    assert drawn == pytest.approx(sorted(finite))
+
+
+def test_each_colour_of_the_page_is_declared_in_both_schemes() -> None:
+    for palette in (LIGHT, DARK):
+        declared = css_variables(palette)
+        used = [PAGE.ink, PAGE.muted, PAGE.grid, PAGE.surface, PAGE.accent, PAGE.other, PAGE.fresh, PAGE.failed]
+        for colour in (*used, *PAGE.ramp, *PAGE.categories):
+            assert f"{colour.removeprefix('var(').removesuffix(')')}: #" in declared
+
+
+def test_rates_have_four_decimals_or_as_many_as_tell_them_apart() -> None:
+    assert rate_names([0.065, 0.1]) == {0.065: "0.0650", 0.1: "0.1000"}
+    assert rate_names([0.00001, 0.1]) == {0.00001: "0.00001", 0.1: "0.10000"}
+    assert len(set(rate_names([0.00316, 0.00324]).values())) == 2

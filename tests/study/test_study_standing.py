@@ -1,0 +1,67 @@
+from pathlib import Path
+
+from blueberry.recipe import Recipe
+from blueberry.records import Failure, Progress, RunResult
+from blueberry.study.claims import Owner
+from blueberry.study.standing import standings
+from blueberry.study.store import Store
+from blueberry.study.synthetic import Synthetic
+from blueberry.study.templates import write_study_file
+
+GONE = Owner(id="gone", host=Owner.here().host, pid=2**22 + 1)
+"""No process has this number: it lies above the kernel's largest."""
+
+
+def test_each_run_is_counted_once_and_nothing_runs_that_does_not(tmp_path: Path):
+    recipes = [Recipe().with_({"seed": seed}) for seed in range(2)]
+    done = list(Synthetic()(recipes))
+    names = [result.fingerprint for result in done] + ["alive", "abandoned", "failed", "left"]
+    with Store.open(tmp_path) as store:
+        store.register(tmp_path / "lr.toml", "lr", "Which?", names)
+        for result in done:
+            store.commit(result)
+        owner = Owner.here()
+        store.claim(["alive"], owner)
+        store.heartbeat(owner, [Progress(fingerprints=("alive",), update=3, num_updates=9, tokens_per_second=5.0)])
+        store.claim(["abandoned"], GONE)
+        store.record_failure(
+            RunResult(fingerprint="failed", recipe={}, status="failed", failure=Failure(kind="crashed", message="bang"))
+        )
+        (standing,) = standings(store)
+        assert standings(store, tmp_path / "other.toml") == ()
+    assert (standing.done, standing.failed, standing.left, standing.abandoned) == (2, 1, 2, 1)
+    assert [(running.fingerprint, running.update, running.num_updates) for running in standing.running] == [
+        ("alive", 3, 9)
+    ]
+    assert standing.last_failure == "bang"
+
+
+def test_speed_is_the_median_of_what_ran(tmp_path: Path):
+    (result,) = Synthetic()([Recipe()])
+    with Store.open(tmp_path) as store:
+        assert store.flops_per_second() is None
+        for index, seconds in enumerate((1.0, 2.0, 40.0)):
+            changed = {"fingerprint": f"run{index}", "num_flops": 80.0, "train_seconds": seconds}
+            store.commit(result.model_copy(update=changed))
+        assert store.flops_per_second() == 40.0
+
+
+def test_a_committed_run_s_checkpoints_are_gone(tmp_path: Path):
+    (result,) = Synthetic()([Recipe()])
+    with Store.open(tmp_path) as store:
+        for name in (result.fingerprint, "another"):
+            (store.checkpoints / name).mkdir()
+            (store.checkpoints / name / "update-000010.x.safetensors").write_bytes(b"state")
+        store.commit(result)
+        assert [path.name for path in store.checkpoints.iterdir()] == ["another"]
+
+
+def test_a_study_file_points_at_its_recipe_from_where_it_lies(tmp_path: Path):
+    from blueberry.study.spec import Study
+
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "recipes" / "r.toml").write_text(Recipe().to_toml())
+    made = write_study_file("sweep", tmp_path / "recipes" / "r.toml", tmp_path / "studies" / "lr.toml")
+    assert 'base       = "../recipes/r.toml"' in made.read_text()
+    assert len(Study.load(made).arms) == 13

@@ -1,0 +1,182 @@
+"""The command line, as a person meets it: what trains in a process of its own, mistakes in this one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blueberry.__main__ import main
+
+REPOSITORY = Path(__file__).parent.parent
+
+RECIPE = """
+[model]
+width = 16
+num_layers = 1
+context_tokens = 16
+[model.feed_forward]
+hidden = 16
+num_experts = 2
+[data]
+corpus = "synthetic"
+tokenizer = "byte"
+[train]
+updates = 12
+batch_sequences = 2
+[evaluate]
+every_updates = 6
+tokens = 256
+"""
+
+STUDY = """
+question = "Which rate?"
+base = "tiny.toml"
+min_effect = 0.05
+[vary]
+"optimizer.muon.learning_rate" = [0.003, 0.01, 0.03]
+[seeds]
+search = 3
+confirm = 2
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    (tmp_path / "lr.toml").write_text(STUDY)
+    return tmp_path
+
+
+def blueberry(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "120"}
+    environment.pop("BLUEBERRY_STORE", None)
+    command = [sys.executable, "-m", "blueberry", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=here, env=environment, timeout=300)
+
+
+@pytest.fixture
+def refusal(here, monkeypatch, capsys):
+    """Runs a command that must fail with exit code 2, and gives the one line it says."""
+
+    def run(*words: str) -> str:
+        monkeypatch.chdir(here)
+        monkeypatch.delenv("BLUEBERRY_STORE", raising=False)
+        monkeypatch.setattr(sys, "argv", ["blueberry", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        assert end.value.code == 2
+        assert said.out == ""
+        assert len(said.err.splitlines()) == 1, said.err
+        return said.err.strip()
+
+    return run
+
+
+def test_a_study_from_plan_to_report(here):
+    planned = json.loads(blueberry(here, "plan", "lr.toml", "--json").stdout)
+    assert (planned["runs_done"], planned["runs_todo"], planned["seconds"]) == (0, 11, None)
+    assert not (here / ".blueberry").exists()
+
+    done = blueberry(here, "run", "lr.toml", "--json", "--workers", "2")
+    answer = json.loads(done.stdout)
+    assert answer["schema"] == "blueberry/insights/1"
+    assert answer["trained"] == 11
+    assert answer["failed"] == 0
+    assert done.returncode == (1 if any(a["severity"] == "block" for a in answer["audits"]) else 0)
+    report = here / "reports" / "lr"
+    insights = json.loads((report / "insights.json").read_text())
+    assert {name: answer[name] for name in insights} == insights
+    for name in ("index.html", "report.md", "results.json", "figures/loss_vs_learning_rate.png", "figures/curves.png"):
+        assert (report / name).stat().st_size > 0
+    assert len(json.loads((report / "results.json").read_text())["runs"]) == 11
+
+    again = blueberry(here, "run", "lr.toml")
+    assert again.returncode == done.returncode
+    assert [line.split(":")[0] for line in again.stdout.splitlines()] == ["Known", "Open", "Report"]
+    assert insights["known"] in again.stdout
+    repeated = json.loads((report / "insights.json").read_text())
+    assert repeated == insights
+
+    status = json.loads(blueberry(here, "status", "--json").stdout)["studies"][0]
+    assert (status["done"], status["running"], status["failed"], status["left"]) == (11, [], 0, 0)
+    assert "11 of 11 runs done" in blueberry(here, "status", "lr.toml").stdout
+    later = json.loads(blueberry(here, "plan", "lr.toml", "--json").stdout)
+    assert (later["runs_done"], later["runs_todo"], later["seconds"]) == (11, 0, 0.0)
+    assert later["detectable"] > 0
+    assert (
+        blueberry(here, "report", "lr.toml", "--out", "elsewhere")
+        .stdout.splitlines()[-1]
+        .endswith("elsewhere/index.html")
+    )
+    assert list((here / ".blueberry" / "checkpoints").iterdir()) == []
+
+
+def test_train_writes_a_result_and_curves_and_trains_nothing_twice(here):
+    done = blueberry(here, "train", "tiny.toml", "optimizer.muon.learning_rate=0.02", "--out", "one", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert json.loads((here / "one" / "result.json").read_text()) == result
+    assert result["recipe"]["optimizer.muon.learning_rate"] == 0.02
+    assert (here / "one" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    again = json.loads(blueberry(here, "train", "tiny.toml", "optimizer.muon.learning_rate=0.02", "--json").stdout)
+    assert again == result
+    assert "validation loss" in blueberry(here, "train", "tiny.toml", "optimizer.muon.learning_rate=0.02").stdout
+
+
+def test_dry_run_says_what_it_would_do(here):
+    document = json.loads(blueberry(here, "train", "tiny.toml", "--dry-run", "--json").stdout)
+    assert document["parameters"]["total"] == document["parameters"]["muon"] + document["parameters"]["adamw"]
+    assert document["num_tokens"] == 12 * 2 * 16
+    assert document["recipe"]["train"]["updates"] == 12
+    text = blueberry(here, "train", "tiny.toml", "train.updates=3", "--dry-run").stdout
+    assert "3 updates of 32 tokens" in text
+    assert not (here / ".blueberry").exists()
+
+
+def test_new_writes_a_study_that_plans(here, refusal):
+    for kind in ("sweep", "compare"):
+        assert blueberry(here, "new", kind, "--base", "tiny.toml").returncode == 0
+        planned = blueberry(here, "plan", f"{kind}.toml")
+        assert planned.returncode == 0, planned.stderr
+    assert "exists already" in refusal("new", "sweep", "--base", "tiny.toml")
+    assert "no such kind" in refusal("new", "sweeep", "--base", "tiny.toml")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "none.toml"], "none.toml: no such file"),
+        (["train", "tiny.toml", "optimizer.muon.lrr=1"], 'did you mean "optimizer.muon.learning_rate"?'),
+        (["train", "tiny.toml", "train.updates"], "key=value"),
+        (["train", "tiny.toml", "model.num_heads=3"], "must divide width"),
+        (["train", "tiny.toml", "evaluate.tokens=0"], "evaluate.tokens"),
+        (["run", "none.toml"], "none.toml: no such file"),
+        (["run", "tiny.toml"], "tiny.toml"),
+        (["plan", "."], "is a folder"),
+        (["report", "lr.toml"], "no store here"),
+        (["status"], "no store here"),
+        (["nonsense"], "nonsense"),
+        (["run", "lr.toml", "--workers", "0"], "--workers"),
+        (["run", "lr.toml", "--wrokers", "2"], "--wrokers"),
+        (["run", "lr.toml", "--store", "tiny.toml/inside"], "tiny.toml/inside"),
+        (["run"], "study"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_one_line_and_exit_code_2(refusal, words, said):
+    assert said in refusal(*words)
+
+
+def test_a_mistake_in_a_study_names_the_place(here, refusal):
+    (here / "bad.toml").write_text(STUDY.replace("learning_rate", "lrr"))
+    assert refusal("run", "bad.toml").startswith('bad.toml [vary] "optimizer.muon.lrr": no such setting; did you mean')
+
+
+def test_no_command_shows_the_help(here):
+    done = blueberry(here)
+    assert "Commands:" in done.stdout + done.stderr
+    assert done.returncode == 2
