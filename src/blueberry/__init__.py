@@ -1,3 +1,31 @@
-"""Blueberry trains small language models and runs the studies that choose their settings."""
+"""Blueberry trains small language models and runs the studies that choose their settings.
+
+    import blueberry
+    recipe = blueberry.Recipe.load("recipes/moe-nano.toml").with_(**{"optimizer.muon.learning_rate": 0.03})
+    result = blueberry.train(recipe)
+    judgement = blueberry.run(blueberry.Study.load("studies/demo-lr-sweep.toml"))
+
+Each name is loaded when it is first asked for, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "BlueberryError": "blueberry.errors",
+    "Judgement": "blueberry.judge.judgement",
+    "Recipe": "blueberry.recipe",
+    "RunResult": "blueberry.records",
+    "Study": "blueberry.study.spec",
+    "run": "blueberry.api",
+    "train": "blueberry.api",
+}
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

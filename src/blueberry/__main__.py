@@ -5,6 +5,7 @@
 
 import os
 import sys
+from typing import cast
 
 import typer
 
@@ -13,7 +14,7 @@ from blueberry.errors import BlueberryError
 
 INTERRUPTED = 130
 
-UsageError = typer.BadParameter.__bases__[0]
+UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
 """What the parser raises: the class typer itself brings, or click's, depending on typer's version."""
 
 
