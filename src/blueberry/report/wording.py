@@ -1,7 +1,6 @@
 """Numbers and names as a reader sees them. Nothing is rounded to a false equality: digits follow min_effect."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from blueberry.judge.judgement import Judgement
@@ -87,12 +86,6 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def listing(words: Sequence[str]) -> str:
-    """ "a, b and c"."""
-    words = list(words)
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
 def plural(count: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes a report: everything into a folder beside its place, then file by file into it, the page last."""
+"""Writes a report: everything into a hidden folder first, then file by file into its place, the page last."""
 
 import contextlib
 import re

@@ -39,9 +39,4 @@
 
   const drawn = Object.keys(specs).map(draw);
   Promise.all(drawn).then(() => document.documentElement.setAttribute("data-drawn", String(drawn.length)));
-
-  // A printed page has another width: the figures are fitted to it, and back.
-  function fit() { Object.values(views).forEach((view) => view.resize().run()); }
-  window.addEventListener("beforeprint", () => { window.dispatchEvent(new Event("resize")); fit(); });
-  window.addEventListener("afterprint", () => window.dispatchEvent(new Event("resize")));
 })();
