@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from blueberry.lm.optimizers import Optimizer, clip, gradient_norm, orthogonalize
+from blueberry.lm.optimizers import Optimizer, clip, gradient_norm
+from blueberry.lm.orthogonalize import orthogonalize
 from blueberry.recipe import Recipe
 
 CPU = torch.device("cpu")

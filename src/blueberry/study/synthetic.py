@@ -12,6 +12,7 @@ from statistics import NormalDist
 
 from blueberry.cost import cost
 from blueberry.identity import canonical_json, digest, fingerprint
+from blueberry.optimizer_settings import peak_rates
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import multipliers
@@ -125,8 +126,8 @@ def _metrics(loss: float, num_tokens: int) -> Metrics:
 def _curve(recipe: Recipe, final: float | None, num_updates: int) -> Curve:
     """Falls from guessing uniformly to the final loss, or rises from it until it is not finite."""
     start = math.log(recipe.data.vocabulary_tokens)
-    peak = recipe.optimizer.muon.learning_rate
-    rates = tuple(peak * multiplier for multiplier in multipliers(recipe)[:num_updates])
+    peak = peak_rates(recipe.optimizer)["matrices"]
+    rates = tuple(peak * multiplier for multiplier in multipliers(recipe.schedule, recipe.num_updates)[:num_updates])
     if final is not None:
         losses = tuple(_fallen(start, final, update / recipe.num_updates) for update in range(num_updates))
     else:
