@@ -13,21 +13,26 @@ WEIGHT_GROUPS: tuple[WeightGroup, ...] = get_args(WeightGroup)
 MUON_GROUPS: tuple[WeightGroup, ...] = ("matrices", "router")
 """What Muon trains in the hybrid; AdamW trains the rest."""
 
+MAX_RATE = 1e6
+"""Of a rate or of what multiplies it: so that their product is a number in fp32."""
+
 
 class GroupRates(Section):
     """What each group's rate is multiplied with, beside its optimizer's own; 0 freezes the group."""
 
-    matrices: float = setting(1.0, "of attention and feed-forward", per_lane=True, ge=0)
-    router: float = setting(1.0, "of the routers to experts", per_lane=True, ge=0)
-    embedding: float = setting(1.0, "of the embedding, and of the head where it is tied", per_lane=True, ge=0)
-    head: float = setting(1.0, "of an untied head", per_lane=True, ge=0)
-    norms: float = setting(1.0, "of gains and biases", per_lane=True, ge=0)
+    matrices: float = setting(1.0, "of attention and feed-forward", per_lane=True, ge=0, le=MAX_RATE)
+    router: float = setting(1.0, "of the routers to experts", per_lane=True, ge=0, le=MAX_RATE)
+    embedding: float = setting(
+        1.0, "of the embedding, and of the head where it is tied", per_lane=True, ge=0, le=MAX_RATE
+    )
+    head: float = setting(1.0, "of an untied head", per_lane=True, ge=0, le=MAX_RATE)
+    norms: float = setting(1.0, "of gains and biases", per_lane=True, ge=0, le=MAX_RATE)
 
 
 class Muon(Section):
     """Momentum, then the nearest semi-orthogonal matrix (Jordan et al. 2024). Trains every matrix but the embedding."""
 
-    learning_rate: float = setting(0.06, "peak rate", per_lane=True, gt=0)
+    learning_rate: float = setting(0.06, "peak rate", per_lane=True, gt=0, le=MAX_RATE)
     momentum: float = setting(0.95, "of the moving average of gradients", per_lane=True, ge=0, lt=1)
     nesterov: bool = setting(True, "look one update ahead along the momentum")
     num_iterations: int = setting(5, "Newton-Schulz iterations", unit="iterations", ge=1, le=20)
@@ -58,7 +63,7 @@ _WEIGHT_DECAY = setting(0.1, "shrinkage per update in units of the rate", per_la
 class FollowingAdamW(Section):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019) beside Muon: embedding, head, norms."""
 
-    learning_rate_ratio: float = setting(0.1, "its peak rate over Muon's", per_lane=True, gt=0)
+    learning_rate_ratio: float = setting(0.1, "its peak rate over Muon's", per_lane=True, gt=0, le=MAX_RATE)
     beta1: float = _BETA1
     beta2: float = _BETA2
     epsilon: float = _EPSILON
@@ -68,7 +73,7 @@ class FollowingAdamW(Section):
 class LeadingAdamW(Section):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019) for every weight."""
 
-    learning_rate: float = setting(0.003, "peak rate", per_lane=True, gt=0)
+    learning_rate: float = setting(0.003, "peak rate", per_lane=True, gt=0, le=MAX_RATE)
     beta1: float = _BETA1
     beta2: float = _BETA2
     epsilon: float = _EPSILON

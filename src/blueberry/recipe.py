@@ -6,9 +6,9 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from blueberry.errors import RecipeError, did_you_mean
-from blueberry.optimizer_settings import MuonAdamWOptimizer, Optimizer
+from blueberry.optimizer_settings import MuonAdamWOptimizer, Optimizer, peak_rates
 from blueberry.schedule_settings import CosineSchedule, Schedule
-from blueberry.schedules import check_length
+from blueberry.schedules import check_length, multipliers
 from blueberry.settings import Data, Evaluate, MixtureOfExperts, Model, Section, Train, setting
 from blueberry.toml import read_toml, to_toml
 
@@ -114,6 +114,11 @@ class Recipe(Section):
         """Sequences held in memory at once, per lane."""
         return self.train.micro_batch_sequences or self.train.batch_sequences
 
+    def planned_rates(self) -> list[float]:
+        """The matrices' learning rate at each update, if an adaptive schedule finds nothing to cut."""
+        peak = peak_rates(self.optimizer)["matrices"]
+        return [peak * height for height in multipliers(self.schedule, self.num_updates)]
+
     def identity(self, *, per_lane: bool = True) -> dict[str, Any]:
         """What decides the numbers: flat settings without the memory-only ones, the length in updates.
 
@@ -183,7 +188,12 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
         candidates = [s for field in fields for s in _sections_in(field.annotation)]
         if not candidates:
             raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
-        if not isinstance(table := table.setdefault(part, {}), dict):
+        if part not in table:
+            raise RecipeError(
+                f'{place} "{name}": given beside kind = {table["kind"]!r}; that kind has no {part}; '
+                "change the kind or leave it out"
+            )
+        if not isinstance(table := table[part], dict):
             raise RecipeError(
                 f'{place} "{name}": given beside {part} = {table!r}; {part} is a section; give its settings'
             )

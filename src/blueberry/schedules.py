@@ -95,6 +95,7 @@ def check_length(schedule: AnySchedule, num_updates: int, every_updates: int) ->
     horizon = horizon_updates(schedule, num_updates)
     warmup = num_warmup(schedule, horizon)
     rest = horizon - max(warmup, 1)
+    num_evaluations = (num_updates - 1) // every_updates
     if schedule.warmup_updates is not None and warmup >= max(horizon, 2):
         raise ValueError(
             f"warmup_updates: {warmup}; the schedule has {horizon} updates and the last ones are for what follows; "
@@ -106,7 +107,9 @@ def check_length(schedule: AnySchedule, num_updates: int, every_updates: int) ->
             "give a warmup of 2 updates or more"
         )
     match schedule:
-        case WarmupStableDecaySchedule() if schedule.warmup_updates is not None and _num_decay(schedule, horizon) > rest:
+        case WarmupStableDecaySchedule() if (
+            schedule.warmup_updates is not None and _num_decay(schedule, horizon) > rest
+        ):
             raise ValueError(
                 f"decay_fraction: {schedule.decay_fraction}; after warmup_updates = {warmup} there are only {rest} "
                 f"updates of {horizon}; give at most {rest / horizon:.3g}"
@@ -119,11 +122,10 @@ def check_length(schedule: AnySchedule, num_updates: int, every_updates: int) ->
             raise ValueError(
                 f"num_drops: {schedule.num_drops}; only {rest} updates come after the warmup; give at most that"
             )
-        case PlateauSchedule() if (num_updates - 1) // every_updates <= schedule.patience_evaluations:
+        case PlateauSchedule() if num_evaluations <= schedule.patience_evaluations:
             raise ValueError(
-                f"patience_evaluations: {schedule.patience_evaluations}; the run has {(num_updates - 1) // every_updates} "
-                "evaluations before its last update and the first only sets a mark; "
-                "lower it, or evaluate.every_updates"
+                f"patience_evaluations: {schedule.patience_evaluations}; of the {num_evaluations} evaluations before "
+                "the last update the first only sets a mark; lower it, or evaluate.every_updates"
             )
         case _:
             pass

@@ -43,7 +43,9 @@ class Rates:
             return tensor([recipe.get(name) for recipe in recipes])
 
         peaks = [peak_rates(recipe.optimizer) for recipe in recipes]
-        self.peak_N = {group: tensor([peak[group] for peak in peaks]) for group in WEIGHT_GROUPS}
+        self.peak_N: dict[WeightGroup, Tensor] = {
+            group: tensor([peak[group] for peak in peaks]) for group in WEIGHT_GROUPS
+        }
         """Of each group, where the schedule's multiplier is 1."""
         self.beta1_N = lanes("optimizer.adamw.beta1")
         self.beta2_N = lanes("optimizer.adamw.beta2")

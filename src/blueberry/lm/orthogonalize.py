@@ -30,8 +30,8 @@ POLAR_EXPRESS_SAFETY = 1.01
 def orthogonalize(g_NRC: Tensor, *, num_iterations: int = 5, coefficients: str = "quintic") -> Tensor:
     """Replace each matrix by its nearest semi-orthogonal one, approximately.
 
-    Shapes: (..., R, C) -> (..., R, C). Units: none; after 5 iterations singular values land in about 0.7 to 1.2
-    (quintic) or 0.98 to 1.02 (polar-express), those below a thousandth of the norm excepted.
+    Shapes: (..., R, C) -> (..., R, C). Units: none; singular values above a hundredth of the norm land in 0.68 to
+    1.14 after 5 quintic iterations, in 0.87 to 1.13 after 5 of polar-express and in 0.997 to 1.002 after 6.
     Raises: ValueError if g is not a batch of matrices.
     Source: Newton-Schulz quintic of Jordan et al. 2024 (Muon); Amsel et al. 2025 (Polar Express).
     """
