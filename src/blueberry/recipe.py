@@ -9,7 +9,7 @@ from blueberry.errors import RecipeError, did_you_mean
 from blueberry.optimizer_settings import MuonAdamWOptimizer, Optimizer, peak_rates
 from blueberry.schedule_settings import CosineSchedule, Schedule
 from blueberry.schedules import check_length, multipliers
-from blueberry.settings import Data, Evaluate, MixtureOfExperts, Model, Section, Train, setting
+from blueberry.settings import Data, Evaluate, Model, Section, Train, setting
 from blueberry.toml import read_toml, to_toml
 
 EITHER_OR = {"train.tokens": "train.updates", "schedule.warmup_updates": "schedule.warmup_fraction"}
@@ -42,7 +42,7 @@ class Recipe(Section):
             raise ValueError(
                 f"optimizer.rates.head: {rates.head}; the head is tied to the embedding; set optimizer.rates.embedding"
             )
-        if rates.router != 1 and not isinstance(self.model.feed_forward, MixtureOfExperts):
+        if rates.router != 1 and self.model.feed_forward.kind != "moe":
             raise ValueError(
                 f"optimizer.rates.router: {rates.router}; a model without experts has no router; leave it out"
             )
@@ -188,7 +188,7 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
         candidates = [s for field in fields for s in _sections_in(field.annotation)]
         if not candidates:
             raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
-        if part not in table:
+        if part not in table and "kind" in table:
             raise RecipeError(
                 f'{place} "{name}": given beside kind = {table["kind"]!r}; that kind has no {part}; '
                 "change the kind or leave it out"

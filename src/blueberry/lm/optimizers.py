@@ -105,13 +105,13 @@ class Optimizer:
         beta = along(self.rates.momentum_N, weight)
         momentum.lerp_(grad, 1 - beta)
         direction = grad.lerp(momentum, beta) if muon.nesterov else momentum
-        direction = orthogonalize(direction, num_iterations=muon.num_iterations, coefficients=muon.coefficients)
+        step = orthogonalize(direction, num_iterations=muon.num_iterations, coefficients=muon.coefficients)
         if muon.row_beta is not None:
-            direction = even_rows(direction, self.state[f"rows.{name}"], muon.row_beta)
+            step = even_rows(step, self.state[f"rows.{name}"], muon.row_beta)
         if self.rates.muon_decays:
             weight.mul_(along(1 - rate_N * self.rates.muon_decay_N, weight))
         rows, columns = weight.shape[-2:]
-        weight.sub_(direction * along(rate_N * update_scale(muon.update_scale, rows, columns), weight))
+        weight.sub_(step.mul_(along(rate_N * update_scale(muon.update_scale, rows, columns), weight)))
 
     def _adamw(self, name: str, weight: Tensor, grad: Tensor, update: int, rate_N: Tensor) -> None:
         rates = self.rates
