@@ -42,13 +42,18 @@ def cost(recipe: Recipe) -> Cost:
 
 
 def parameters(recipe: Recipe) -> Parameters:
-    """Parameters of the model: matrices under Muon, embedding (tied to the head) and norms under AdamW."""
+    """Parameters of the model: matrices under Muon, embedding (tied to the head) and norms under AdamW.
+
+    Where AdamW is the only optimizer, all are its own.
+    """
     model = recipe.model
     attention, expert, router, num_experts, num_active = _layer_matrices(recipe)
     matrices = model.num_layers * (attention + router + num_experts * expert)
     vectors = recipe.data.vocabulary_tokens * model.width + (2 * model.num_layers + 1) * model.width
     idle = model.num_layers * (num_experts - num_active) * expert
-    return Parameters(total=matrices + vectors, active=matrices + vectors - idle, muon=matrices, adamw=vectors)
+    muon = matrices if recipe.optimizer.kind == "muon-adamw" else 0
+    total = matrices + vectors
+    return Parameters(total=total, active=total - idle, muon=muon, adamw=total - muon)
 
 
 def flops_per_token(recipe: Recipe) -> float:

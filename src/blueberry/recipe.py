@@ -1,13 +1,19 @@
 """A recipe: everything that decides a run's numbers, frozen and complete."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from blueberry.errors import RecipeError, did_you_mean
-from blueberry.settings import CosineSchedule, Data, Evaluate, Model, Optimizer, Schedule, Section, Train, setting
+from blueberry.optimizer_settings import MuonAdamWOptimizer, Optimizer, peak_rates
+from blueberry.schedule_settings import CosineSchedule, Schedule
+from blueberry.schedules import check_length, multipliers
+from blueberry.settings import Data, Evaluate, Model, Section, Train, setting
 from blueberry.toml import read_toml, to_toml
+
+EITHER_OR = {"train.tokens": "train.updates", "schedule.warmup_updates": "schedule.warmup_fraction"}
+"""Settings that say one thing in two units: giving either takes the other back."""
 
 
 class Recipe(Section):
@@ -15,11 +21,32 @@ class Recipe(Section):
 
     model: Model = Model()
     data: Data = Data()
-    optimizer: Optimizer = Optimizer()
+    optimizer: Optimizer = MuonAdamWOptimizer()
     schedule: Schedule = CosineSchedule()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     seed: int = setting(0, "fixes initial weights, data order and random draws", per_lane=True, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        try:
+            check_length(self.schedule, self.num_updates, self.evaluate.every_updates)
+        except ValueError as broken:
+            raise ValueError(f"schedule.{broken}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _rates_are_of_groups_it_has(self) -> Self:
+        rates = self.optimizer.rates
+        if rates.head != 1:
+            raise ValueError(
+                f"optimizer.rates.head: {rates.head}; the head is tied to the embedding; set optimizer.rates.embedding"
+            )
+        if rates.router != 1 and self.model.feed_forward.kind != "moe":
+            raise ValueError(
+                f"optimizer.rates.router: {rates.router}; a model without experts has no router; leave it out"
+            )
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
@@ -41,14 +68,16 @@ class Recipe(Section):
         """A copy with dotted settings changed, e.g. `with_(**{"optimizer.muon.learning_rate": 0.03})`.
 
         Changing a section's `kind` keeps the settings both kinds have; the rest take the new kind's defaults.
-        Setting train.tokens replaces train.updates, and the other way round.
+        Setting one of train.tokens and train.updates replaces the other; so do schedule.warmup_fraction and
+        schedule.warmup_updates.
         Raises: RecipeError if a setting is unknown or its value breaks a rule.
         """
         changes = {**(overrides or {}), **more}
-        if {"train.updates", "train.tokens"} <= changes.keys():
-            raise RecipeError(
-                f'{place} "train.tokens": given beside train.updates; a run has one length; give one of them'
-            )
+        for one, other in EITHER_OR.items():
+            if {one, other} <= changes.keys():
+                raise RecipeError(
+                    f'{place} "{one}": given beside {other}; they say the same in two units; give one of them'
+                )
         nested = self.model_dump()
         for name in sorted(changes, key=lambda name: not name.endswith(".kind")):
             _replace(nested, name, changes[name], place)
@@ -84,6 +113,11 @@ class Recipe(Section):
     def micro_batch_sequences(self) -> int:
         """Sequences held in memory at once, per lane."""
         return self.train.micro_batch_sequences or self.train.batch_sequences
+
+    def planned_rates(self) -> list[float]:
+        """The matrices' learning rate at each update, if an adaptive schedule finds nothing to cut."""
+        peak = peak_rates(self.optimizer)["matrices"]
+        return [peak * height for height in multipliers(self.schedule, self.num_updates)]
 
     def identity(self, *, per_lane: bool = True) -> dict[str, Any]:
         """What decides the numbers: flat settings without the memory-only ones, the length in updates.
@@ -154,6 +188,11 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
         candidates = [s for field in fields for s in _sections_in(field.annotation)]
         if not candidates:
             raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
+        if part not in table and "kind" in table:
+            raise RecipeError(
+                f'{place} "{name}": given beside kind = {table["kind"]!r}; that kind has no {part}; '
+                "change the kind or leave it out"
+            )
         if not isinstance(table := table[part], dict):
             raise RecipeError(
                 f'{place} "{name}": given beside {part} = {table!r}; {part} is a section; give its settings'
@@ -163,13 +202,25 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
     if last == "kind":
         chosen = [c for c in candidates if c.model_fields["kind"].default == value]
         if chosen:
-            for gone in set(table) - set(chosen[0].model_fields):
-                del table[gone]
-    if name in ("train.updates", "train.tokens"):
-        table["tokens" if last == "updates" else "updates"] = None
+            _keep_what_both_have(table, chosen[0])
+    for one, other in EITHER_OR.items():
+        if name in (one, other):
+            taken_back = other if name == one else one
+            table[taken_back.rpartition(".")[2]] = None
     if name == "data.tokenizer" and value != table["tokenizer"]:
         table.pop("vocabulary_tokens", None)
     table[last] = value
+
+
+def _keep_what_both_have(table: dict[str, Any], kind: type[Section]) -> None:
+    """Drop what a kind has no setting for, in place, in its sections too."""
+    for name in list(table):
+        if name not in kind.model_fields:
+            del table[name]
+            continue
+        inside = _sections_in(kind.model_fields[name].annotation)
+        if len(inside) == 1 and isinstance(table[name], dict):
+            _keep_what_both_have(table[name], inside[0])
 
 
 def _flatten(section: Section, prefix: str = "") -> list[tuple[str, Any]]:

@@ -42,6 +42,28 @@ class Metrics(Record):
         return exp(self.loss) if self.loss < 709 else None
 
 
+class GroupStatistics(Record):
+    """One group of weights at the update that an evaluation follows. Norms are over all of the group's weights."""
+
+    group: str
+    """matrices, router, embedding, head or norms."""
+    learning_rate: float
+    """Really used: the peak rate of the group times the schedule's multiplier; before Muon scales by shape."""
+    gradient_norm: float | None
+    """Before clipping. None where it was not finite."""
+    update_fraction: float | None
+    """Norm of what the update changed over norm of the weights before it. None where there is no such number."""
+
+
+class RateCut(Record):
+    """A decision of an adaptive schedule."""
+
+    update: int
+    """Updates done when it was taken, counted from 1; those after it have the new rate."""
+    multiplier: float
+    """Of the rate before any cut, from then on."""
+
+
 class Evaluation(Record):
     """The validation set after an update."""
 
@@ -52,6 +74,8 @@ class Evaluation(Record):
     seconds: float
     """Training time until then, without evaluations."""
     validation: Metrics
+    groups: tuple[GroupStatistics, ...] = ()
+    """How that update moved each group of weights; empty from a trainer that does not measure it."""
 
 
 class Curve(Record):
@@ -62,7 +86,7 @@ class Curve(Record):
     gradient_norm: tuple[float | None, ...] = ()
     """Before clipping."""
     learning_rate: tuple[float, ...] = ()
-    """Muon's, as used."""
+    """Of the matrices, as used."""
 
 
 class DocumentLoss(Record):
@@ -102,6 +126,8 @@ class RunResult(Record):
     """The test set after the last update. Never selected on."""
     evaluations: tuple[Evaluation, ...] = ()
     curve: Curve = Curve()
+    rate_cuts: tuple[RateCut, ...] = ()
+    """What an adaptive schedule decided, in order."""
     document_losses: tuple[DocumentLoss, ...] = ()
     num_updates: int = 0
     """Updates done."""

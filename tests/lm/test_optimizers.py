@@ -1,7 +1,11 @@
+import itertools
+
 import pytest
 import torch
 
-from blueberry.lm.optimizers import Optimizer, clip, gradient_norm, orthogonalize
+from blueberry.errors import RecipeError
+from blueberry.lm.optimizers import Optimizer, clip, even_rows, gradient_norm, group_of
+from blueberry.lm.orthogonalize import POLAR_EXPRESS, orthogonalize
 from blueberry.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -25,18 +29,55 @@ def test_orthogonalize_is_near_the_svd_polar_factor(shape):
     assert off_diagonal.abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 8, 20), (3, 20, 8)])
+def test_polar_express_is_closer_to_the_polar_factor_than_the_quintic(shape):
+    g = _matrices(*shape)
+    u, _, vh = torch.linalg.svd(g, full_matrices=False)
+    errors = {
+        name: (orthogonalize(g, coefficients=name) - u @ vh).norm(dim=(-2, -1)).max().item()
+        for name in ("quintic", "polar-express")
+    }
+    assert errors["polar-express"] < 0.6 * errors["quintic"]
+    converged = orthogonalize(g, num_iterations=10, coefficients="polar-express")
+    torch.testing.assert_close(converged, u @ vh, rtol=0, atol=1e-4)
+
+
+def test_polar_express_equals_the_paper_s_algorithm():
+    """Algorithm 1 of Amsel et al. 2025, with its division of the matrix by 1.01 written out."""
+    g = _matrices(1, 6, 9)
+    for num_iterations in (1, 5, 8, 10):
+        x = g[0] / (g[0].norm() * 1.01)
+        padded = [*POLAR_EXPRESS[:7], *[POLAR_EXPRESS[7]] * 3]
+        for index, (a, b, c) in enumerate(padded[:num_iterations]):
+            s = 1.01 if index < 7 else 1.0
+            gram = x @ x.T
+            x = a / s * x + (b / s**3 * gram + c / s**5 * gram @ gram) @ x
+        made = orthogonalize(g, num_iterations=num_iterations, coefficients="polar-express")
+        torch.testing.assert_close(made[0], x, rtol=1e-4, atol=1e-5)
+
+
 def test_orthogonalize_refuses_what_is_not_a_batch_of_matrices():
     with pytest.raises(ValueError, match="batch of matrices"):
         orthogonalize(torch.ones(3, 4))
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
-def test_muon_equals_torch_slice_by_slice_in_fp32(monkeypatch, nesterov):
+@pytest.mark.parametrize(("scale", "theirs_scale"), [("shape", "original"), ("rms", "match_rms_adamw")])
+@pytest.mark.parametrize("decays", [(0.0, 0.0), (0.0, 0.5)])
+def test_muon_equals_torch_slice_by_slice_in_fp32(monkeypatch, nesterov, scale, theirs_scale, decays):
     # torch's iterates in bfloat16; made to stay in fp32 it must agree with ours, matrix by matrix.
     monkeypatch.setattr(torch.Tensor, "bfloat16", lambda tensor: tensor.clone())
     rates = (0.02, 0.3)
     recipes = [
-        Recipe().with_({"optimizer.muon.learning_rate": rate, "optimizer.muon.nesterov": nesterov}) for rate in rates
+        Recipe().with_(
+            {
+                "optimizer.muon.learning_rate": rate,
+                "optimizer.muon.nesterov": nesterov,
+                "optimizer.muon.update_scale": scale,
+                "optimizer.muon.weight_decay": decay,
+            }
+        )
+        for rate, decay in zip(rates, decays, strict=True)
     ]
     weight = _matrices(2, 3, 4, 12, 5)  # lanes, layers, experts, rows, columns
     ours = {"expert.in": weight.clone()}
@@ -45,7 +86,14 @@ def test_muon_equals_torch_slice_by_slice_in_fp32(monkeypatch, nesterov):
         (n, i, e): torch.nn.Parameter(weight[n, i, e].clone()) for n in range(2) for i in range(3) for e in range(4)
     }
     theirs = {
-        place: torch.optim.Muon([p], lr=rates[place[0]], weight_decay=0.0, momentum=0.95, nesterov=nesterov)
+        place: torch.optim.Muon(
+            [p],
+            lr=rates[place[0]],
+            weight_decay=decays[place[0]],
+            momentum=0.95,
+            nesterov=nesterov,
+            adjust_lr_fn=theirs_scale,
+        )
         for place, p in slices.items()
     }
     for update in range(4):
@@ -56,6 +104,25 @@ def test_muon_equals_torch_slice_by_slice_in_fp32(monkeypatch, nesterov):
             theirs[place].step()
     for place, parameter in slices.items():
         torch.testing.assert_close(ours["expert.in"][place], parameter.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_are_evened_as_normuon_evens_them():
+    """One matrix at a time, from the formulas of Li et al. 2025; the norm of an update stays what it was."""
+    beta = 0.9
+    mean_square = torch.zeros(2, 3, 6, 1)
+    expected_v = torch.zeros(2, 3, 6)
+    for update in range(3):
+        direction = torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(update))
+        made = even_rows(direction, mean_square, beta)
+        for place in itertools.product(range(2), range(3)):
+            o = direction[place].double()
+            v = beta * expected_v[place].double() + (1 - beta) * (o**2).mean(1)
+            expected_v[place] = v.float()
+            even = o / v.sqrt()[:, None]
+            expected = even * o.norm() / even.norm()
+            torch.testing.assert_close(made[place].double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made.norm(dim=(-2, -1)), direction.norm(dim=(-2, -1)))
+    assert made.norm(dim=-1).std() < direction.norm(dim=-1).std()
 
 
 def test_adamw_equals_torch_lane_by_lane():
@@ -78,6 +145,66 @@ def test_adamw_equals_torch_lane_by_lane():
             theirs[n].step()
     for n, parameter in enumerate(parameters):
         torch.testing.assert_close(ours["embedding"][n], parameter.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_adamw_alone_trains_every_weight_at_its_own_rate():
+    recipe = Recipe().with_({"optimizer.kind": "adamw", "optimizer.adamw.learning_rate": 0.02})
+    shapes = {"embedding": (1, 9, 4), "expert.in": (1, 2, 3, 5, 4), "router": (1, 2, 3, 4), "norm.final": (1, 4)}
+    ours = {name: _matrices(*shape) for name, shape in shapes.items()}
+    parameters = {name: torch.nn.Parameter(w.clone()) for name, w in ours.items()}
+    optimizer = Optimizer([recipe], ours, CPU)
+    theirs = torch.optim.AdamW(parameters.values(), lr=0.02, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    for update in range(3):
+        stream = torch.Generator().manual_seed(update)
+        grads = {name: torch.randn(shape, generator=stream) for name, shape in shapes.items()}
+        for name, parameter in parameters.items():
+            parameter.grad = grads[name].clone()
+        optimizer.step(ours, grads, update=update, multiplier_N=torch.ones(1))
+        theirs.step()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(ours[name], parameter.detach(), rtol=1e-5, atol=1e-6)
+
+
+GROUPS = {
+    "attention.qkv": "matrices",
+    "expert.in": "matrices",
+    "router": "router",
+    "embedding": "embedding",
+    "head": "head",
+    "norm.final": "norms",
+}
+
+
+@pytest.mark.parametrize("kind", ["muon-adamw", "adamw"])
+@pytest.mark.parametrize("group", ["matrices", "router", "embedding", "norms"])
+def test_a_group_s_rate_moves_that_group_alone(kind, group):
+    assert {name: group_of(name) for name in GROUPS} == GROUPS
+    base = Recipe().with_({"optimizer.kind": kind, "optimizer.adamw.weight_decay": 0.0})
+    halved = base.with_({f"optimizer.rates.{group}": 0.5})
+    weights = {name: torch.zeros(2, 4, 3) for name in GROUPS}
+    grads = {name: _matrices(1, 4, 3).expand(2, 4, 3).clone() for name in GROUPS}
+    Optimizer([base, halved], weights, CPU).step(weights, grads, update=0, multiplier_N=torch.ones(2))
+    for name, w in weights.items():
+        assert w[0].abs().sum() > 0
+        torch.testing.assert_close(w[1], w[0] * (0.5 if GROUPS[name] == group else 1.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"optimizer.rates.head": 0.5}, 'r "optimizer.rates.head": 0.5; the head is tied'),
+        ({"model.feed_forward.kind": "mlp", "optimizer.rates.router": 0.5}, 'r "optimizer.rates.router": 0.5; a model'),
+        (
+            {"optimizer.kind": "adamw", "optimizer.muon.momentum": 0.5},
+            "r \"optimizer.muon.momentum\": given beside kind = 'adamw'",
+        ),
+        ({"optimizer.adamw.learning_rate": 0.5}, 'r "optimizer.adamw.learning_rate": no such setting'),
+    ],
+)
+def test_a_rate_of_what_is_not_there_is_refused(changes, said):
+    with pytest.raises(RecipeError) as error:
+        Recipe().with_(changes, place="r")
+    assert str(error.value).startswith(said)
 
 
 def test_the_multiplier_scales_both_rates():

@@ -3,8 +3,11 @@ import math
 import pytest
 import torch
 
+from blueberry.identity import shape_key
 from blueberry.lm.checkpoint import Checkpoints
+from blueberry.lm.optimizers import group_of
 from blueberry.lm.training import Group, train
+from blueberry.optimizer_settings import AdamWOptimizer, MuonAdamWOptimizer
 from blueberry.records import Progress
 from tests.lm.conftest import CPU, numbers, provenance
 
@@ -19,6 +22,7 @@ def _differing(tiny):
                 "train.clip_norm": clip,
                 "schedule.kind": schedule,
                 "model.feed_forward.router_noise": noise,
+                **({"schedule.patience_evaluations": 1} if schedule == "plateau" else {}),
             }
         )
         for seed, rate, decay, clip, schedule, noise in [
@@ -26,13 +30,15 @@ def _differing(tiny):
             (0, 0.03, 0.1, 0.0, "linear", 0.0),
             (1, 0.1, 0.5, 0.3, "constant", 0.2),
             (2, 0.05, 0.1, 1.0, "warmup-stable-decay", 0.1),
+            (3, 0.05, 0.1, 1.0, "plateau", 0.1),
         ]
     ]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_lanes_equal_single_runs_bitwise(tiny, train_group, dropout):
-    recipes = [recipe.with_({"model.dropout": dropout}) for recipe in _differing(tiny)]
+    often = tiny.with_({"evaluate.every_updates": 4})
+    recipes = [recipe.with_({"model.dropout": dropout}) for recipe in _differing(often)]
     together = train_group(*recipes)
     for recipe, lane in zip(recipes, together, strict=True):
         assert numbers(train_group(recipe)[0]) == numbers(lane)
@@ -144,7 +150,7 @@ def _kill_at(monkeypatch, update: int) -> None:
 
 
 def test_resumed_equals_undisturbed_bitwise(tiny, train_group, checkpoints, monkeypatch):
-    recipes = _differing(tiny.with_({"model.dropout": 0.1}))
+    recipes = _differing(tiny.with_({"model.dropout": 0.1, "evaluate.every_updates": 4}))
     undisturbed = train_group(*recipes)
     monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as context:
@@ -207,16 +213,145 @@ def test_progress_says_what_is_done(tiny, dataset, monkeypatch):
     assert progress[-1].train_losses[0] < progress[0].train_losses[0]
 
 
+def test_how_far_groups_move_is_recorded(tiny, dataset, train_group):
+    """Against the weights themselves, before and after the update that each evaluation follows."""
+    recipe = tiny.with_({"train.updates": 6, "evaluate.every_updates": 3, "optimizer.rates.embedding": 0.5})
+    other = recipe.with_({"seed": 1, "optimizer.muon.learning_rate": 0.01})
+    recorded = [result.evaluations for result in train_group(recipe, other)]
+    assert [[look.update for look in looks] for looks in recorded] == [[3, 6], [3, 6]]
+    group = Group([recipe, other], dataset, CPU)
+    for update in range(6):
+        _, grads = group._gradients(group._batch())
+        before = {name: w.clone() for name, w in group.weights.items()}
+        group.step()
+        if update not in (2, 5):
+            continue
+        for lane, looks in enumerate(recorded):
+            groups = {one.group: one for one in looks[update // 3].groups}
+            assert set(groups) == {"matrices", "router", "embedding", "norms"}
+            for label, one in groups.items():
+                names = [name for name in before if group_of(name) == label]
+
+                def norm(tensors, names=names, lane=lane):
+                    return math.sqrt(sum(tensors[name][lane].double().square().sum().item() for name in names))
+
+                change = norm({name: group.weights[name] - before[name] for name in names})
+                assert one.gradient_norm == pytest.approx(norm(grads), rel=1e-4)
+                assert one.update_fraction == pytest.approx(change / norm(before), rel=1e-4)
+            rate = looks[update // 3].groups[0].learning_rate
+            assert rate == pytest.approx(group.recipes[lane].planned_rates()[update], rel=1e-6)
+            ratios = {label: one.learning_rate / groups["matrices"].learning_rate for label, one in groups.items()}
+            assert ratios == pytest.approx({"matrices": 1, "router": 1, "embedding": 0.05, "norms": 0.1}, rel=1e-6)
+
+
+def test_updates_without_evaluation_measure_no_movement(tiny, dataset, monkeypatch):
+    group = Group([tiny], dataset, CPU)
+    group.step()
+    assert group.movement is None
+    monkeypatch.setattr("blueberry.lm.movement.group_norms", None)
+    group.step()
+
+
+def _stalling(tiny):
+    """A rate so small that nothing improves by 1 nat: a cut after every second evaluation."""
+    return tiny.with_(
+        {
+            "schedule.kind": "plateau",
+            "schedule.warmup_updates": 3,
+            "schedule.factor": 0.5,
+            "schedule.patience_evaluations": 2,
+            "schedule.min_improvement_nats": 1.0,
+            "evaluate.every_updates": 3,
+            "optimizer.muon.learning_rate": 0.001,
+        }
+    )
+
+
+def test_a_plateau_cuts_the_rate_that_is_used(tiny, train_group):
+    (result,) = train_group(_stalling(tiny))
+    assert [cut.model_dump() for cut in result.rate_cuts] == [
+        {"update": 9, "multiplier": 0.5},
+        {"update": 15, "multiplier": 0.25},
+    ]
+    heights = [1 / 3, 2 / 3, *[1.0] * 7, *[0.5] * 6, *[0.25] * 5]
+    assert result.curve.learning_rate == pytest.approx([0.001 * height for height in heights])
+    used = {look.update: look.groups[0].learning_rate for look in result.evaluations}
+    assert used == pytest.approx({update: 0.001 * heights[update - 1] for update in (3, 6, 9, 12, 15, 18, 20)})
+    without = _stalling(tiny).with_({"schedule.min_improvement_nats": 0.0})
+    (uncut,) = train_group(without)
+    assert uncut.final.loss != result.final.loss
+
+
+@pytest.mark.parametrize("update", [9, 14])
+def test_a_plateau_s_cuts_survive_resumption(tiny, train_group, checkpoints, monkeypatch, update):
+    recipes = [_stalling(tiny), _stalling(tiny).with_({"seed": 1, "schedule.patience_evaluations": 1})]
+    undisturbed = train_group(*recipes)
+    monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as context:
+        _kill_at(context, update)
+        with pytest.raises(_Killed):
+            train_group(*recipes, checkpoints=checkpoints)
+    assert checkpoints.updates("run0")[0] == update
+    resumed = train_group(*recipes, checkpoints=checkpoints)
+    assert [numbers(result) for result in resumed] == [numbers(result) for result in undisturbed]
+    assert all(result.rate_cuts for result in resumed)
+
+
+OPTIMIZERS = {kind.model_fields["kind"].default: kind for kind in (MuonAdamWOptimizer, AdamWOptimizer)}
+OTHERS = {
+    "muon.learning_rate": 0.02,
+    "muon.momentum": 0.8,
+    "muon.nesterov": False,
+    "muon.num_iterations": 2,
+    "muon.coefficients": "polar-express",
+    "muon.update_scale": "rms",
+    "muon.weight_decay": 1.0,
+    "muon.row_beta": 0.9,
+    "adamw.learning_rate_ratio": 0.3,
+    "adamw.learning_rate": 0.02,
+    "adamw.beta1": 0.5,
+    "adamw.beta2": 0.5,
+    "adamw.epsilon": 1e-2,
+    "adamw.weight_decay": 1.0,
+    "rates.matrices": 0.5,
+    "rates.router": 0.5,
+    "rates.embedding": 0.5,
+    "rates.norms": 0.5,
+}
+"""A value for each setting of an optimizer that is not its default. A new setting without one fails."""
+REFUSED_HERE = {"rates.head"}
+"""Of what this model has not; setting it is an error."""
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_every_setting_of_every_optimizer_changes_the_run(tiny, train_group, kind):
+    base = tiny.with_({"train.updates": 3, "optimizer.kind": kind})
+    assert type(base.optimizer) is OPTIMIZERS[kind]
+    names = {name for name in base.flat() if name.startswith("optimizer.")} - {"optimizer.kind"}
+    changed = {
+        name: base.with_({name: OTHERS[name.removeprefix("optimizer.")]})
+        for name in sorted(names - {f"optimizer.{name}" for name in REFUSED_HERE})
+    }
+    beside = {name: recipe for name, recipe in changed.items() if shape_key(recipe, "d") == shape_key(base, "d")}
+    alone = {name: recipe for name, recipe in changed.items() if name not in beside}
+    unchanged, *lanes = train_group(base, *beside.values())
+    results = dict(zip(beside, lanes, strict=True)) | {name: train_group(one)[0] for name, one in alone.items()}
+    assert set(results) == set(changed)
+    for name, result in results.items():
+        assert result.final.loss != unchanged.final.loss, name
+
+
+def test_adamw_alone_learns(tiny, train_group):
+    (result,) = train_group(tiny.with_({"optimizer.kind": "adamw", "optimizer.adamw.learning_rate": 0.01}))
+    assert result.final.loss < result.curve.train_loss[0] - 1
+    assert [one.learning_rate for one in result.evaluations[-1].groups] == pytest.approx([0.001] * 4)
+
+
 def test_every_per_lane_setting_changes_a_lane(tiny, train_group):
     """A setting that is set but never read would leave its lane equal to its neighbour's."""
     changes = {
         "seed": 1,
         "optimizer.muon.learning_rate": 0.02,
-        "optimizer.muon.momentum": 0.8,
-        "optimizer.adamw.learning_rate_ratio": 0.3,
-        "optimizer.adamw.beta1": 0.5,
-        "optimizer.adamw.beta2": 0.5,
-        "optimizer.adamw.weight_decay": 1.0,
         "train.clip_norm": 0.05,
         "schedule.kind": "linear",
         "schedule.warmup_fraction": 0.4,
@@ -244,9 +379,6 @@ def test_every_per_lane_setting_changes_a_lane(tiny, train_group):
         ("model.feed_forward.activation", "relu-squared"),
         ("model.feed_forward.num_experts", 2),
         ("model.feed_forward.top_k", 1),
-        ("optimizer.muon.nesterov", False),
-        ("optimizer.muon.num_iterations", 2),
-        ("optimizer.adamw.epsilon", 1e-2),
         ("train.batch_sequences", 5),
         ("evaluate.tokens", 256),
     ],

@@ -37,6 +37,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and curves.png.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would do; train nothing.")] = False,
+    rates: Annotated[bool, typer.Option("--rates", help="With --dry-run: the rate at every update.")] = False,
     json: JsonOption = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -52,8 +53,12 @@ def train(
     made = Recipe.load(recipe).with_(words.overrides(overrides or []), place=str(recipe))
     if dry_run:
         spent = cost(made)
-        _answer(json, {"recipe": made.model_dump(), **spent.model_dump()}, words.dry_run(made, spent))
+        planned = made.planned_rates()
+        document = {"recipe": made.model_dump(), **spent.model_dump(), "rates": planned}
+        _answer(json, document, words.dry_run(made, spent, planned, every_rate=rates))
         return 0
+    if rates:
+        raise typer.BadParameter("--rates is given without --dry-run; only a dry run prints rates; add --dry-run")
     with watching_a_run(quiet=quiet, no_color=no_color) as on_progress:
         result = api.train(made, store=store, on_progress=on_progress)
     folder = api.write_run(result, out or Path("runs") / result.fingerprint)

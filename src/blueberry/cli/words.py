@@ -33,7 +33,8 @@ def overrides(given: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def dry_run(recipe: Recipe, spent: Cost) -> str:
+def dry_run(recipe: Recipe, spent: Cost, rates: Sequence[float], *, every_rate: bool = False) -> str:
+    """The resolved recipe as TOML, and as comments what it costs and the rates it plans."""
     counted = spent.parameters
     return "\n".join(
         [
@@ -44,8 +45,17 @@ def dry_run(recipe: Recipe, spent: Cost) -> str:
             f"{spent.num_tokens:,} tokens in all",
             f"# arithmetic   {quantity(spent.flops_per_token)}FLOP a token, {quantity(spent.num_flops)}FLOP in all",
             f"# memory       about {quantity(spent.memory_bytes)}B",
+            f"# rate         {_rates(recipe, rates)}",
+            *((f"# update {update:>6}  {rate:.6g}" for update, rate in enumerate(rates, 1)) if every_rate else ()),
         ]
     )
+
+
+def _rates(recipe: Recipe, rates: Sequence[float]) -> str:
+    """Where the planned rate begins, is highest and ends."""
+    telling = sorted({0, rates.index(max(rates)), len(rates) - 1})
+    said = ", ".join(f"{rates[update]:.3g} at update {update + 1:,}" for update in telling)
+    return f"{said}, if the validation loss never stalls" if recipe.schedule.kind == "plateau" else said
 
 
 def run(result: RunResult, folder: Path) -> str:

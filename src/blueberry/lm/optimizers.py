@@ -10,48 +10,56 @@ import torch
 from torch import Tensor
 
 from blueberry.lm.model import Weights, is_matrix
+from blueberry.lm.orthogonalize import orthogonalize
+from blueberry.optimizer_settings import (
+    MUON_GROUPS,
+    WEIGHT_GROUPS,
+    AdamWOptimizer,
+    Muon,
+    MuonAdamWOptimizer,
+    WeightGroup,
+    peak_rates,
+)
 from blueberry.recipe import Recipe
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
-
-def orthogonalize(g_NRC: Tensor, *, num_iterations: int = 5) -> Tensor:
-    """Replace each matrix by its nearest semi-orthogonal one, approximately.
-
-    Shapes: (..., R, C) -> (..., R, C). Units: none; singular values land in about 0.7 to 1.2.
-    Raises: ValueError if g is not a batch of matrices.
-    Source: Newton-Schulz quintic of Jordan et al. 2024 (Muon); coefficients 3.4445, -4.7750, 2.0315.
-    """
-    if g_NRC.ndim < 3:
-        raise ValueError(f"expected a batch of matrices, got shape {tuple(g_NRC.shape)}")
-    a, b, c = NEWTON_SCHULZ
-    x = g_NRC.flatten(0, -3)
-    tall = x.shape[-2] > x.shape[-1]
-    if tall:
-        x = x.transpose(-2, -1)
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(num_iterations):
-        gram = x @ x.transpose(-2, -1)
-        poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.baddbmm(x, poly, x, beta=a)
-    return (x.transpose(-2, -1) if tall else x).view_as(g_NRC)
+def group_of(name: str) -> WeightGroup:
+    """The group of weights whose rate a weight is trained at."""
+    if name == "embedding" or name == "head":
+        return name
+    if not is_matrix(name):
+        return "norms"
+    return "router" if name.startswith("router") else "matrices"
 
 
 class Rates:
     """The settings that may differ between lanes, as tensors (N,)."""
 
     def __init__(self, recipes: Sequence[Recipe], device: torch.device) -> None:
-        def lanes(name: str) -> Tensor:
-            return torch.tensor([recipe.get(name) for recipe in recipes], dtype=torch.float32, device=device)
+        def tensor(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
 
-        self.muon_N = lanes("optimizer.muon.learning_rate")
-        self.momentum_N = lanes("optimizer.muon.momentum")
-        self.adamw_N = self.muon_N * lanes("optimizer.adamw.learning_rate_ratio")
+        def lanes(name: str) -> Tensor:
+            return tensor([recipe.get(name) for recipe in recipes])
+
+        peaks = [peak_rates(recipe.optimizer) for recipe in recipes]
+        self.peak_N: dict[WeightGroup, Tensor] = {
+            group: tensor([peak[group] for peak in peaks]) for group in WEIGHT_GROUPS
+        }
+        """Of each group, where the schedule's multiplier is 1."""
         self.beta1_N = lanes("optimizer.adamw.beta1")
         self.beta2_N = lanes("optimizer.adamw.beta2")
         self.betas = [(recipe.optimizer.adamw.beta1, recipe.optimizer.adamw.beta2) for recipe in recipes]
         self.decay_N = lanes("optimizer.adamw.weight_decay")
         self.clip_N = lanes("train.clip_norm")
+        if isinstance(recipes[0].optimizer, MuonAdamWOptimizer):
+            self.momentum_N = lanes("optimizer.muon.momentum")
+            self.muon_decay_N = lanes("optimizer.muon.weight_decay")
+            self.muon_decays = any(recipe.get("optimizer.muon.weight_decay") > 0 for recipe in recipes)
+
+    def used(self, multiplier_N: Tensor) -> dict[WeightGroup, Tensor]:
+        """The rate of each group (N,) at the schedule's multiplier."""
+        return {group: peak_N * multiplier_N for group, peak_N in self.peak_N.items()}
 
     def bias_corrections(self, update: int) -> tuple[Tensor, Tensor]:
         """1 - beta^(update + 1) for both betas, (N,) each; powers in float64, one lane at a time."""
@@ -61,47 +69,83 @@ class Rates:
 
 
 class Optimizer:
-    """Muon for the matrices, AdamW for embedding and norms. Weights are changed in place."""
+    """Muon for matrices and AdamW for the rest, or AdamW for all. Weights are changed in place."""
 
     def __init__(self, recipes: Sequence[Recipe], weights: Weights, device: torch.device) -> None:
-        self.recipe = recipes[0]
+        settings = recipes[0].optimizer
+        self.muon = None if isinstance(settings, AdamWOptimizer) else settings.muon
+        """None where AdamW trains every weight."""
+        self.epsilon = settings.adamw.epsilon
         self.rates = Rates(recipes, device)
         self.state: Weights = {}
-        """Moments by name: momentum.W for Muon, mean.W and square.W for AdamW."""
+        """Moments by name: momentum.W (and rows.W) for Muon, mean.W and square.W for AdamW."""
         for name, weight in weights.items():
-            for moment in ("momentum",) if is_matrix(name) else ("mean", "square"):
-                self.state[f"{moment}.{name}"] = torch.zeros_like(weight)
+            if self.muon is None or group_of(name) not in MUON_GROUPS:
+                self.state[f"mean.{name}"] = torch.zeros_like(weight)
+                self.state[f"square.{name}"] = torch.zeros_like(weight)
+                continue
+            self.state[f"momentum.{name}"] = torch.zeros_like(weight)
+            if self.muon.row_beta is not None:
+                self.state[f"rows.{name}"] = torch.zeros_like(weight[..., :1])
 
     @torch.no_grad()
     def step(self, weights: Weights, grads: Weights, *, update: int, multiplier_N: Tensor) -> None:
         """One update, counted from 0, at `multiplier_N` times the peak rates."""
+        rates_N = self.rates.used(multiplier_N)
         for name, weight in weights.items():
-            if is_matrix(name):
-                self._muon(name, weight, grads[name], multiplier_N)
+            group = group_of(name)
+            rate_N = rates_N[group]
+            if self.muon is None or group not in MUON_GROUPS:
+                self._adamw(name, weight, grads[name], update, rate_N)
             else:
-                self._adamw(name, weight, grads[name], update, multiplier_N)
+                self._muon(self.muon, name, weight, grads[name], rate_N)
 
-    def _muon(self, name: str, weight: Tensor, grad: Tensor, multiplier_N: Tensor) -> None:
-        muon = self.recipe.optimizer.muon
+    def _muon(self, muon: Muon, name: str, weight: Tensor, grad: Tensor, rate_N: Tensor) -> None:
         momentum = self.state[f"momentum.{name}"]
         beta = along(self.rates.momentum_N, weight)
         momentum.lerp_(grad, 1 - beta)
         direction = grad.lerp(momentum, beta) if muon.nesterov else momentum
+        step = orthogonalize(direction, num_iterations=muon.num_iterations, coefficients=muon.coefficients)
+        if muon.row_beta is not None:
+            step = even_rows(step, self.state[f"rows.{name}"], muon.row_beta)
+        if self.rates.muon_decays:
+            weight.mul_(along(1 - rate_N * self.rates.muon_decay_N, weight))
         rows, columns = weight.shape[-2:]
-        rate_N = self.rates.muon_N * multiplier_N * max(1.0, rows / columns) ** 0.5
-        weight.sub_(orthogonalize(direction, num_iterations=muon.num_iterations) * along(rate_N, weight))
+        weight.sub_(step.mul_(along(rate_N * update_scale(muon.update_scale, rows, columns), weight)))
 
-    def _adamw(self, name: str, weight: Tensor, grad: Tensor, update: int, multiplier_N: Tensor) -> None:
+    def _adamw(self, name: str, weight: Tensor, grad: Tensor, update: int, rate_N: Tensor) -> None:
         rates = self.rates
         mean, square = self.state[f"mean.{name}"], self.state[f"square.{name}"]
         beta1, beta2 = along(rates.beta1_N, weight), along(rates.beta2_N, weight)
         mean.lerp_(grad, 1 - beta1)
         square.lerp_(grad.square(), 1 - beta2)
-        rate_N = rates.adamw_N * multiplier_N
         correction1_N, correction2_N = rates.bias_corrections(update)
-        root = (square / along(correction2_N, weight)).sqrt_().add_(self.recipe.optimizer.adamw.epsilon)
+        root = (square / along(correction2_N, weight)).sqrt_().add_(self.epsilon)
         weight.mul_(along(1 - rate_N * rates.decay_N, weight))
         weight.sub_(mean / root * along(rate_N / correction1_N, weight))
+
+
+def update_scale(name: str, rows: int, columns: int) -> float:
+    """What an orthogonal update is multiplied with, beside the rate.
+
+    Source: "shape" Jordan et al. 2024; "rms" Liu et al. 2025 (Moonlight): a root mean square of 0.2.
+    """
+    if name == "shape":
+        return max(1.0, rows / columns) ** 0.5
+    assert name == "rms"
+    return 0.2 * max(rows, columns) ** 0.5
+
+
+def even_rows(direction: Tensor, mean_square: Tensor, beta: float) -> Tensor:
+    """Divide each row by the root of its mean square over time, then give each matrix its former norm.
+
+    Shapes: (..., R, C) and the moving mean (..., R, 1), changed in place -> (..., R, C).
+    Source: NorMuon, Li et al. 2025 (arXiv 2510.05491); no bias correction, as the norm is restored.
+    """
+    mean_square.lerp_(direction.square().mean(-1, keepdim=True), 1 - beta)
+    even = direction / mean_square.sqrt().add_(1e-10)
+    norm, even_norm = (x.norm(dim=(-2, -1), keepdim=True) for x in (direction, even))
+    return even * (norm / even_norm.add_(1e-10))
 
 
 @torch.no_grad()

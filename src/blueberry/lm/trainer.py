@@ -58,9 +58,10 @@ class Trainer:
 
 
 def code_digest() -> str:
-    """Digest of the source that computes a result: the folders lm and text, and the schedules."""
+    """Digest of the source that computes a result: the folders lm and text, the schedules and the groups' rates."""
     package = Path(blueberry.__file__).parent
     sha = hashlib.sha256()
-    for path in sorted([*package.glob("lm/*.py"), *package.glob("text/*.py"), package / "schedules.py"]):
+    alone = (package / "schedules.py", package / "optimizer_settings.py")
+    for path in sorted([*package.glob("lm/*.py"), *package.glob("text/*.py"), *alone]):
         sha.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return sha.hexdigest()[:16]

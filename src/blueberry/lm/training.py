@@ -4,7 +4,7 @@ Shapes: N lanes, B sequences of an update, M of a micro-batch, T tokens of a seq
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,10 +17,11 @@ from blueberry.lm.draws import Draws
 from blueberry.lm.evaluation import document_losses, metrics, token_scores
 from blueberry.lm.loss import head_loss
 from blueberry.lm.model import LanguageModel, Weights, initialize
+from blueberry.lm.movement import Movement, Standing
 from blueberry.lm.optimizers import Optimizer, clip, gradient_norm
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, DocumentLoss, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
-from blueberry.schedules import multipliers
+from blueberry.schedules import multipliers, rate_cuts
 from blueberry.settings import MixtureOfExperts
 from blueberry.text import Dataset, EvaluationSet, batch, evaluation_set
 
@@ -40,6 +41,11 @@ class Recorded:
     evaluations: list[dict] = field(default_factory=list)
     seconds: float = 0.0
     diverged_at: int | None = None
+
+    def seen(self, num_updates: int) -> list[tuple[int, float]]:
+        """The evaluations that a schedule can act on: update and validation loss of those before the last update."""
+        looks = [(look["update"], look["validation"]["loss"]) for look in self.evaluations]
+        return [(update, loss) for update, loss in looks if update < num_updates]
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,14 @@ class Group:
         self.model = LanguageModel.build(self.recipe, device)
         self.weights = initialize(self.recipe, self.seeds, device)
         self.optimizer = Optimizer(self.recipes, self.weights, device)
-        self.multipliers_UN = torch.tensor(list(zip(*map(multipliers, self.recipes), strict=True)), dtype=torch.float32)
+        self.multipliers_UN = torch.empty(self.recipe.num_updates, len(self.recipes))
+        """Of the peak rates; a schedule that adapts rewrites its lane's from the update it is at."""
         self.alive_N = torch.ones(len(self.recipes), dtype=torch.bool, device=device)
         self.recorded = [Recorded() for _ in self.recipes]
+        self.schedule(range(len(self.recipes)))
         self.update = 0
+        self.movement: Movement | None = None
+        """Of the last update that an evaluation follows."""
         self.unread: list[Tensor] = []
         """Losses and norms (2, N) of updates whose numbers still lie on the device."""
         feed_forward = self.recipe.model.feed_forward
@@ -78,11 +88,25 @@ class Group:
         loss_N, grads = self._gradients(tokens_NBT1)
         norm_N = gradient_norm(grads)
         self.alive_N &= loss_N.isfinite() & norm_N.isfinite()
-        clip(grads, norm_N, self.optimizer.rates.clip_N, self.alive_N)
         multiplier_N = self.multipliers_UN[self.update].to(self.device) * self.alive_N
+        before = Standing.of(self.weights, grads) if self.evaluates_after(self.update + 1) else None
+        clip(grads, norm_N, self.optimizer.rates.clip_N, self.alive_N)
         self.optimizer.step(self.weights, grads, update=self.update, multiplier_N=multiplier_N)
+        if before is not None:
+            self.movement = before.moved_to(self.weights, self.optimizer.rates.used(multiplier_N))
         self.unread.append(torch.stack((loss_N, norm_N)))
         self.update += 1
+
+    def evaluates_after(self, update: int) -> bool:
+        """Whether the held-out text is looked at once `update` updates are done."""
+        return update == self.recipe.num_updates or update % self.recipe.evaluate.every_updates == 0
+
+    def schedule(self, lanes: Iterable[int]) -> None:
+        """Lay out the multipliers of lanes, given what their evaluations have shown so far."""
+        num_updates = self.recipe.num_updates
+        for lane in lanes:
+            made = multipliers(self.recipes[lane].schedule, num_updates, self.recorded[lane].seen(num_updates))
+            self.multipliers_UN[:, lane] = torch.tensor(made, dtype=torch.float32)
 
     def read(self) -> None:
         """Fetch the numbers of the updates since the last read into the records."""
@@ -91,7 +115,7 @@ class Group:
         first = self.update - len(self.unread)
         numbers_U2N = torch.stack(self.unread).cpu()
         self.unread.clear()
-        rates_UN = self.multipliers_UN[first : self.update] * self.optimizer.rates.muon_N.cpu()
+        rates_UN = self.multipliers_UN[first : self.update] * self.optimizer.rates.peak_N["matrices"].cpu()
         for lane, recorded in enumerate(self.recorded):
             for offset, (loss, norm) in enumerate(numbers_U2N[:, :, lane].tolist()):
                 if recorded.diverged_at is not None:
@@ -134,6 +158,7 @@ class Group:
         self.recorded[lane] = Recorded(**checkpoint.recorded)
         self.alive_N[lane] = self.recorded[lane].diverged_at is None
         self.update = checkpoint.update
+        self.schedule([lane])
 
     def _batch(self) -> Tensor:
         """The update's tokens (N, B, T + 1); lanes of one seed see the same."""
@@ -233,7 +258,7 @@ def train(
         started = time.monotonic()
         group.step()
         ends = group.update == recipe.num_updates
-        evaluates = ends or group.update % recipe.evaluate.every_updates == 0
+        evaluates = group.evaluates_after(group.update)
         if device.type == "cpu" or evaluates or len(group.unread) >= UPDATES_BETWEEN_READS:
             group.read()
         now = time.monotonic()
@@ -262,16 +287,21 @@ def train(
 
 
 def _note(group: Group, looks: Sequence[Metrics | None]) -> None:
-    """Record an evaluation of the lanes that live. `looks` is empty when none does."""
-    for recorded, measured in zip(group.recorded, looks, strict=False):
+    """Record an evaluation of the lanes that live, and let their schedules see it. `looks` is empty when none does."""
+    assert group.movement is not None or not looks
+    moved = group.movement.statistics() if group.movement is not None else []
+    for lane, (recorded, measured) in enumerate(zip(group.recorded, looks, strict=False)):
         if measured is not None and recorded.diverged_at is None:
             evaluation = Evaluation(
                 update=group.update,
                 tokens=group.update * group.recipe.update_tokens,
                 seconds=recorded.seconds,
                 validation=measured,
+                groups=moved[lane],
             )
-            recorded.evaluations.append(evaluation.model_dump())
+            recorded.evaluations.append(evaluation.model_dump(mode="json"))
+            if group.recipes[lane].schedule.kind == "plateau":
+                group.schedule([lane])
 
 
 def _progress(group: Group, fingerprints: Sequence[str], updates_per_second: float) -> Progress:
@@ -306,6 +336,7 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
             gradient_norm=tuple(recorded.gradient_norm),
             learning_rate=tuple(recorded.learning_rate),
         ),
+        rate_cuts=tuple(rate_cuts(recipe.schedule, recorded.seen(recipe.num_updates))),
         document_losses=ending.documents if ending else (),
         num_updates=num_updates,
         num_tokens=num_tokens,

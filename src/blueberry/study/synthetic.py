@@ -14,7 +14,6 @@ from blueberry.cost import cost
 from blueberry.identity import canonical_json, digest, fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
-from blueberry.schedules import multipliers
 
 DATA_DIGEST = digest("blueberry/synthetic/1")
 """To plan with: the synthetic trainer has no data."""
@@ -125,8 +124,7 @@ def _metrics(loss: float, num_tokens: int) -> Metrics:
 def _curve(recipe: Recipe, final: float | None, num_updates: int) -> Curve:
     """Falls from guessing uniformly to the final loss, or rises from it until it is not finite."""
     start = math.log(recipe.data.vocabulary_tokens)
-    peak = recipe.optimizer.muon.learning_rate
-    rates = tuple(peak * multiplier for multiplier in multipliers(recipe)[:num_updates])
+    rates = tuple(recipe.planned_rates()[:num_updates])
     if final is not None:
         losses = tuple(_fallen(start, final, update / recipe.num_updates) for update in range(num_updates))
     else:
