@@ -26,6 +26,9 @@ from blueberry.recipe import Recipe
 
 Precision = Literal["fp32", "bf16"]
 
+ALWAYS_FP32 = ("norm.", "router", "state.")
+"""Beginnings of the names of weights that are small, and whose rounding would be felt: a choice of experts may flip."""
+
 CLEARLY_SLOWER = 4.0
 """A product this many times slower decides without more ado: nothing around it makes that up."""
 PRODUCT_ROWS = 64
@@ -35,10 +38,10 @@ NUM_ROUNDS = 5
 
 
 def compute_weights(weights: Weights, precision: Precision) -> Weights:
-    """The weights that the model is computed with: cast once an update. Norms and router stay as they are."""
+    """The weights that the model is computed with: cast once an update, but for those that stay in fp32."""
     if precision == "fp32":
         return weights
-    return {name: w if "norm" in name or "router" in name else w.to(torch.bfloat16) for name, w in weights.items()}
+    return {name: w if name.startswith(ALWAYS_FP32) else w.to(torch.bfloat16) for name, w in weights.items()}
 
 
 def faster_precision(recipe: Recipe, device: torch.device, *, folder: Path, machine: str) -> Precision:
