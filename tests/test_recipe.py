@@ -103,6 +103,7 @@ def test_what_decides_no_number_is_not_in_the_identity():
     recipe = Recipe()
     name = fingerprint(recipe, "data")
     assert fingerprint(recipe.with_({"train.micro_batch_sequences": 4}), "data") == name
+    assert fingerprint(recipe.with_({"train.checkpoint_activations": True}), "data") == name
     assert fingerprint(recipe.with_({"train.tokens": 200 * 1024}), "data") == name
     assert fingerprint(recipe, "other data") != name
 
@@ -115,9 +116,10 @@ VALUES = {
     "data.tokenizer": "byte",
     "optimizer.muon.nesterov": False,
     "model.num_heads": 4,
+    "train.precision": "bf16",
 }
-ONE_KIND = {"model.attention.kind", "optimizer.kind", "train.precision"}
-NO_NUMBER = {"train.micro_batch_sequences", "train.tokens"}
+ONE_KIND = {"model.attention.kind", "optimizer.kind"}
+NO_NUMBER = {"train.micro_batch_sequences", "train.checkpoint_activations", "train.tokens"}
 
 
 def _another(recipe: Recipe, name: str):

@@ -33,7 +33,10 @@ def _weights(recipe, seed=5):
     """As if trained: no norm is 1, and scores differ enough to matter."""
     stream = torch.Generator().manual_seed(seed)
     made = {name: w[0] for name, w in initialize(recipe, (seed,), torch.device("cpu")).items()}
-    return {n: (w if n.startswith("norm") else 5 * w) + 0.1 * torch.randn(w.shape, generator=stream) for n, w in made.items()}
+    return {
+        n: (w if n.startswith("norm") else 5 * w) + 0.1 * torch.randn(w.shape, generator=stream)
+        for n, w in made.items()
+    }
 
 
 def _bpe(tiny, **changes):
@@ -63,7 +66,10 @@ def test_the_docs_script_without_blueberry_gives_our_logits(tiny, tokenizer, tmp
     ours = logits(weights, recipe, tokens[None])[0]
     assert ours.std() > 0.5
     torch.testing.assert_close(scope["logits"](tmp_path, tokens), ours, rtol=1e-4, atol=1e-4)
-    for other in (recipe.with_({"model.feed_forward.kind": "mlp"}), recipe.with_({"model.feed_forward.activation": "gelu"})):
+    for other in (
+        recipe.with_({"model.feed_forward.kind": "mlp"}),
+        recipe.with_({"model.feed_forward.activation": "gelu"}),
+    ):
         export(_weights(other), other, tokenizer, tmp_path)
         with pytest.raises(AssertionError):
             scope["logits"](tmp_path, tokens)
@@ -147,7 +153,17 @@ def test_a_finished_run_is_exported_by_the_beginning_of_its_name(tiny, store, tm
 
 
 def test_the_command_exports(store, tmp_path):
-    command = [sys.executable, "-m", "blueberry", "export", "0123", str(tmp_path / "out"), "--store", str(store), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "blueberry",
+        "export",
+        "0123",
+        str(tmp_path / "out"),
+        "--store",
+        str(store),
+        "--json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["folder"] == str(tmp_path / "out")
     assert (tmp_path / "out" / "model.safetensors").is_file()
@@ -171,6 +187,14 @@ def test_what_cannot_be_exported_is_one_line(tiny, store, tmp_path, spoil, run, 
         api.export(run, tmp_path / "out", store=store)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("files", [{}, {"config.json": "{"}, {"config.json": '{"format": "another"}'}])
+def test_a_folder_without_a_model_is_one_line(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(StoreError, match="no model exported by Blueberry"):
+        load(tmp_path)
 
 
 def test_another_tokenizer_is_refused(tiny, tmp_path):

@@ -8,7 +8,7 @@ from blueberry.errors import StoreError
 from blueberry.lm import precision
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.lanes import train
-from blueberry.lm.model import LanguageModel, initialize
+from blueberry.lm.model import LanguageModel
 from blueberry.lm.precision import compute_weights, faster_precision, measure
 from blueberry.lm.trainer import Trainer
 from blueberry.lm.training import Group
@@ -242,7 +242,8 @@ def test_another_precision_s_checkpoint_is_not_continued(tiny, tmp_path, counted
     auto = tiny.with_({"train.precision": "auto"})
     builds = []
     monkeypatch.setattr(
-        "blueberry.lm.checkpoint.Checkpoints", lambda folder, build: (builds.append(build), Checkpoints(folder, build))[1]
+        "blueberry.lm.checkpoint.Checkpoints",
+        lambda folder, build: (builds.append(build), Checkpoints(folder, build))[1],
     )
     for seconds in ({"fp32": 1.0, "bf16": 2.0}, {"fp32": 2.0, "bf16": 1.0}):
         monkeypatch.setattr(precision, "measure", lambda recipe, device, seconds=seconds: seconds)

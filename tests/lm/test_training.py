@@ -248,6 +248,7 @@ def test_every_per_lane_setting_changes_a_lane(tiny, train_group):
         ("optimizer.muon.num_iterations", 2),
         ("optimizer.adamw.epsilon", 1e-2),
         ("train.batch_sequences", 5),
+        ("train.precision", "bf16"),
         ("evaluate.tokens", 256),
     ],
 )

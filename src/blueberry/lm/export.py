@@ -1,9 +1,9 @@
 """A trained model as files that others can load: our own form, and that of transformers where it agrees exactly.
 
-    DIR/model.safetensors   the weights, fp32, by our names
-    DIR/config.json         the recipe, what computed it, and which form of transformers stands beside it, or why none
-    DIR/tokenizer.json      for the `tokenizers` library
-    DIR/transformers/       config.json, model.safetensors, tokenizer.json: for AutoModelForCausalLM
+DIR/model.safetensors   the weights, fp32, by our names
+DIR/config.json         the recipe, what computed it, and which form of transformers stands beside it, or why none
+DIR/tokenizer.json      for the `tokenizers` library
+DIR/transformers/       config.json, model.safetensors, tokenizer.json: for AutoModelForCausalLM
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from blueberry.errors import ReportError, StoreError
@@ -44,7 +44,7 @@ def read_trained(path: Path) -> Trained:
     try:
         with safe_open(path, framework="pt") as file:
             said = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+        weights = load_file(path)
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; weights are kept when a run ends; train it again") from None
     except (OSError, SafetensorError) as cause:
@@ -93,12 +93,14 @@ def load(folder: Path) -> tuple[Recipe, dict[str, Tensor]]:
     """An exported model's recipe and weights. Raises: StoreError if the folder holds none."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
-        config = {}
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError):
+        config, weights = {}, {}
     if config.get("format") != FORMAT:
-        raise StoreError(f"{folder}: no model exported by Blueberry; it must have our config.json; export one there")
-    with safe_open(folder / "model.safetensors", framework="pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+        raise StoreError(
+            f"{folder}: no model exported by Blueberry; our config.json and model.safetensors must be there, whole; "
+            "blueberry export RUN DIR writes them"
+        )
     return Recipe.parse(config["recipe"], place=str(folder / "config.json")), weights
 
 
