@@ -126,12 +126,12 @@ def learn(texts: Sequence[str], vocabulary_tokens: int) -> "tokenizers.Tokenizer
 
 def tokens_of(learner: "tokenizers.Tokenizer") -> list[bytes]:
     """The bytes of each of its tokens by their numbers: the 256 bytes in an order of its own, then the merges."""
-    byte_of = {character: byte for byte, character in enumerate(printed_bytes())}
+    byte_of = {character: byte for byte, character in enumerate(_printed_bytes())}
     by_id = sorted(learner.get_vocab().items(), key=lambda item: item[1])
     return [bytes(byte_of[character] for character in token) for token, _ in by_id]
 
 
-def printed_bytes() -> list[str]:
+def _printed_bytes() -> list[str]:
     """The character by which `tokenizers` writes each byte: itself if printable Latin-1, else the next from 256 on."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     stand_ins = iter(range(NUM_BYTES, 2 * NUM_BYTES))

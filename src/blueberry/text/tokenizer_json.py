@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from blueberry.text.tokenizer import PATTERN, Tokenizer, printed_bytes
+from blueberry.text.tokenizer import PATTERN, Tokenizer, _printed_bytes
 
 if TYPE_CHECKING:
     import tokenizers
@@ -20,7 +20,7 @@ def _rebuilt(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
     from tokenizers.pre_tokenizers import ByteLevel, Split
     from tokenizers.pre_tokenizers import Sequence as InTurn
 
-    printed = printed_bytes()
+    printed = _printed_bytes()
 
     def written(token: bytes) -> str:
         return "".join(printed[byte] for byte in token)
