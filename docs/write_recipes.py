@@ -26,7 +26,7 @@ def with_reference(page: str) -> str:
     """The page with the part between its marks written anew."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    assert rest and after, f"{PAGE} must hold {BEGIN} and {END}"
+    assert END in rest, f"{PAGE} must hold {BEGIN} and {END}"
     return f"{before}{BEGIN}\n{render()}{END}{after}"
 
 
@@ -82,6 +82,8 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _choices(annotation: Any) -> list[Any]:
+    if annotation is bool:
+        return [False, True]
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
     return [choice for part in get_args(annotation) for choice in _choices(part)]
