@@ -27,7 +27,7 @@ def train(
 ) -> Iterator[Progress | RunResult]:
     """`training.train`, split into halves of the lanes when single sequences of all of them do not fit.
 
-    Halves go on from the newest checkpoint of the whole, so at most some seconds are lost. Blueberry's numbers
+    Halves go on from the newest checkpoint of the whole, so at most some seconds are lost. A run's numbers
     do not depend on it: see `blueberry.lm.memory`.
     Raises: RecipeError if one sequence of one run does not fit.
     """
