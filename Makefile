@@ -2,7 +2,7 @@
 PY ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test setup lint clean
+.PHONY: demo test setup lint docs clean
 
 demo: setup
 	$(BIN)/blueberry run studies/demo-lr-sweep.toml
@@ -14,6 +14,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+docs: setup
+	$(BIN)/python docs/write_recipes.py
 
 setup: .venv/stamp
 

@@ -35,6 +35,17 @@ def test_micro_batches_save_memory():
     assert pieces < whole
 
 
+def test_checkpointed_activations_and_bf16_save_memory_where_activations_are_most_of_it():
+    large = DOCUMENTS.with_({"train.batch_sequences": 64})
+    whole, again, half = (
+        cost(large.with_(c)).memory_bytes
+        for c in ({}, {"train.checkpoint_activations": True}, {"train.precision": "bf16"})
+    )
+    state, copy = 4 * (3 * 60_180_480 + 4 * 18_879_360), 2 * 79_059_840
+    assert half - state - copy == (whole - state) / 2
+    assert (again - state) / (whole - state) == pytest.approx(1 / 6, abs=0.05)
+
+
 def test_threads_depend_on_the_recipe_and_the_machine_alone():
     assert num_threads(Recipe(), 8) == 1
     assert num_threads(DOCUMENTS, 8) == 8

@@ -112,6 +112,7 @@ def test_what_decides_no_number_is_not_in_the_identity():
     recipe = Recipe()
     name = fingerprint(recipe, "data")
     assert fingerprint(recipe.with_({"train.micro_batch_sequences": 4}), "data") == name
+    assert fingerprint(recipe.with_({"train.checkpoint_activations": True}), "data") == name
     assert fingerprint(recipe.with_({"train.tokens": 200 * 1024}), "data") == name
     assert fingerprint(recipe, "other data") != name
 
@@ -132,11 +133,12 @@ VALUES = {
     "schedule.warmup_from_fraction": 0.5,
     "schedule.horizon_updates": 300,
     "model.num_heads": 4,
+    "train.precision": "bf16",
 }
-ONE_KIND = {"model.attention.kind", "train.precision"}
+ONE_KIND = {"model.attention.kind"}
 REFUSED = {"optimizer.rates.head", "schedule.first_update_zero"}
 """Not to be set without something else."""
-NO_NUMBER = {"train.micro_batch_sequences", "train.tokens"}
+NO_NUMBER = {"train.micro_batch_sequences", "train.checkpoint_activations", "train.tokens"}
 
 
 def _another(recipe: Recipe, name: str):

@@ -4,6 +4,7 @@ Nothing here trains or judges; it hands the built-in trainer to the engine, the 
 judgement to the report.
 """
 
+import glob
 import os
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from blueberry.cost import num_threads
-from blueberry.errors import StudyError, TrainerError
+from blueberry.errors import DataError, StoreError, StudyError, TrainerError
 from blueberry.identity import fingerprint
 from blueberry.judge import judge
 from blueberry.judge.forecast import Forecast, forecast
@@ -80,6 +81,39 @@ def write_run(result: RunResult, folder: Path) -> Path:
     from blueberry.report.single_run import write_run  # see Judged.report
 
     return write_run(result, folder)
+
+
+def export(run: str, folder: Path, *, store: str | Path | None = None) -> str:
+    """Write a finished run's model for others to load; returns what was written, in one line.
+
+    `run` is the run's fingerprint or the beginning of it, or the path of a file of weights.
+    Raises: StoreError if there are no such weights, DataError if its text is not here, ReportError if the folder
+    cannot be written.
+    """
+    from blueberry.lm.export import export, read_trained  # torch is slow to load, and only this needs it here
+
+    opened = Path(store or default_store())
+    trained = read_trained(_weights_of(run, opened))
+    if data_digest(trained.recipe.data) != trained.data_digest:
+        raise DataError(
+            f"run {run}: was trained on text {trained.data_digest}, and its corpus is now "
+            f"{data_digest(trained.recipe.data)}; the tokenizer must be the one it was trained with; train it again"
+        )
+    form = export(trained.weights, trained.recipe, load(trained.recipe.data, opened / "data").tokenizer, folder)
+    written = form if isinstance(form, str) else f"{folder / 'transformers'} is the same as a {form.architecture}"
+    return f"wrote {folder}; {written}"
+
+
+def _weights_of(run: str, store: Path) -> Path:
+    if run.endswith(".safetensors"):
+        return Path(run)
+    kept = sorted((store / "weights").glob(f"{glob.escape(run)}*.safetensors")) if run else []
+    if len(kept) != 1:
+        many = f"{len(kept)} runs begin so; give more of the name" if kept else "no weights of such a run are here"
+        raise StoreError(
+            f"{store}: run {run!r}: {many}; a run is named by its fingerprint, which blueberry train prints"
+        )
+    return kept[0]
 
 
 @dataclass(frozen=True)

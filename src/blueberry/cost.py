@@ -23,7 +23,7 @@ class Cost(Record):
     num_tokens: int
     num_flops: float
     memory_bytes: int
-    """Estimate for one lane: weights, gradients, optimizer state and one micro-batch's activations, fp32."""
+    """Estimate for one lane: weights, gradients, optimizer state and one micro-batch's activations."""
 
 
 def cost(recipe: Recipe) -> Cost:
@@ -78,12 +78,20 @@ def _layer_matrices(recipe: Recipe) -> tuple[int, int, int, int, int]:
 
 
 def _memory_bytes(recipe: Recipe, counted: Parameters) -> int:
-    """Weights, gradients, momentum (and AdamW's second moment), and what the backward pass keeps."""
+    """Weights, gradients, momentum (and AdamW's second moment), and what the backward pass keeps.
+
+    bf16 halves what is kept and adds a copy of the weights; checkpointed layers keep only what enters them, and
+    one at a time the rest. "auto" is taken to be fp32.
+    """
     model = recipe.model
     _, _, _, _, num_active = _layer_matrices(recipe)
     state = 3 * counted.muon + 4 * counted.adamw
-    per_token = model.num_layers * (12 * model.width + num_active * (2 * model.width + 2 * model.feed_forward.hidden))
-    return 4 * (state + recipe.micro_batch_sequences * model.context_tokens * (per_token + 4 * model.width))
+    whole, inputs = (1, model.num_layers) if recipe.train.checkpoint_activations else (model.num_layers, 0)
+    per_layer = 12 * model.width + num_active * (2 * model.width + 2 * model.feed_forward.hidden)
+    per_token = whole * per_layer + inputs * model.width + 4 * model.width
+    is_half = recipe.train.precision == "bf16"
+    activations = (2 if is_half else 4) * recipe.micro_batch_sequences * model.context_tokens * per_token
+    return 4 * state + activations + (2 * counted.total if is_half else 0)
 
 
 SMALL_UPDATE_FLOPS = 1e11

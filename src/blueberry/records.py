@@ -107,6 +107,10 @@ class Provenance(Record):
     threads: int
     lanes: int
     """Runs trained side by side with this one, itself included."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Of products and activations; None where nobody said."""
+    micro_batch_sequences: int | None = None
+    """Sequences of a lane held in memory at once, in the end; None where nobody said."""
     data_digest: str
     evaluation_digest: str
     """Digest of the validation tokens the final loss was measured on."""
@@ -164,3 +168,5 @@ class Progress(Record):
     num_updates: int
     train_losses: tuple[float | None, ...] = ()
     tokens_per_second: float | None = None
+    note: str | None = None
+    """One line that a person should read, said once."""

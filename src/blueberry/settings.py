@@ -132,7 +132,16 @@ class Train(Section):
         None, "sequences held in memory at once; changes no number", unit="sequences", memory_only=True, ge=1
     )
     clip_norm: float = setting(1.0, "gradients are scaled down to this norm; 0 does not clip", per_lane=True, ge=0)
-    precision: Literal["fp32"] = setting("fp32", "of weights, activations and optimizer state")
+    precision: Literal["fp32", "bf16", "auto"] = setting(
+        "fp32",
+        "of products and activations, in training and evaluation; weights are kept and updated in fp32 always; "
+        "auto: the faster one here, measured once and kept in the store; the result says which",
+    )
+    checkpoint_activations: bool = setting(
+        False,
+        "keep only what enters each layer and compute the layer again backward; changes no number (Chen et al. 2016)",
+        memory_only=True,
+    )
 
     DEFAULT_UPDATES: ClassVar[int] = 200
 

@@ -86,12 +86,19 @@ def test_a_rate_that_is_merely_unstable_blocks_nothing():
         ({"provenance": build(code_digest="other")}, "drift"),
         ({"provenance": build(torch="other")}, "drift"),
         ({"provenance": build(device="other")}, "drift"),
+        ({"provenance": build(precision="bf16")}, "drift"),
     ],
 )
 def test_blocks_that_one_arm_shows(change, name):
-    changes = {other: {"provenance": build()} for other in CLEAN}
-    changes["b"] = {"provenance": build(), **change}
+    changes = {other: {"provenance": build(precision="fp32")} for other in CLEAN}
+    changes["b"] = {"provenance": build(precision="fp32"), **change}
     assert fired(arms(**changes)) == {(name, "block")}
+
+
+def test_precision_is_no_drift_where_it_is_the_question_or_nobody_said():
+    differing = {"a": {"provenance": build(precision="fp32")}, "b": {"provenance": build(precision="bf16")}}
+    assert fired(arms(**differing), vary=("train.precision",)) == set()
+    assert fired(arms(a={"provenance": build()}, b={"provenance": build(precision="bf16")})) == set()
 
 
 def test_other_lanes_are_no_drift():

@@ -380,6 +380,7 @@ def test_every_per_lane_setting_changes_a_lane(tiny, train_group):
         ("model.feed_forward.num_experts", 2),
         ("model.feed_forward.top_k", 1),
         ("train.batch_sequences", 5),
+        ("train.precision", "bf16"),
         ("evaluate.tokens", 256),
     ],
 )

@@ -67,6 +67,21 @@ def train(
 
 
 @app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A run's fingerprint, or the beginning of it.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Write a trained model as safetensors, config and tokenizer, and for transformers where that agrees exactly."""
+    from blueberry import api
+
+    said = api.export(run, folder, store=store)
+    _answer(json, {"folder": str(folder), "wrote": said}, said)
+    return 0
+
+
+@app.command()
 def new(
     kind: Annotated[str, typer.Argument(help="sweep or compare.", show_default=False)],
     base: Annotated[

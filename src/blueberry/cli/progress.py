@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -29,6 +30,8 @@ def watching_a_study(name: str, *, quiet: bool, no_color: bool) -> Iterator[Call
             speed = sum(one.tokens_per_second or 0.0 for one in seen.running)
             failed = f", {seen.failed} failed" if seen.failed else ""
             running = sum(len(one.fingerprints) for one in seen.running)
+            for note in seen.notes:
+                show.note(note)
             show(
                 seen.updates_done / max(seen.updates_total, 1),
                 f"{name}: {seen.done} of {seen.total} runs done, {running} running{failed}",
@@ -52,6 +55,8 @@ def watching_a_run(*, quiet: bool, no_color: bool) -> Iterator[Callable[[RunProg
             losses = [loss for loss in seen.train_losses if loss is not None]
             loss = f", loss {losses[0]:.3f}" if losses else ""
             text = f"update {seen.update} of {seen.num_updates}{loss}"
+            if seen.note is not None:
+                show.note(seen.note)
             show(seen.update / seen.num_updates, text, _rest(seen.tokens_per_second or 0.0, left))
 
         yield on_progress
@@ -87,30 +92,54 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
 
 
+class _Display(Protocol):
+    def __call__(self, fraction: float, what: str, rest: str) -> None: ...
+
+    def note(self, line: str) -> None:
+        """Say a line, the first time it is given, and leave it standing."""
+        ...
+
+
 @contextmanager
-def _display(quiet: bool, no_color: bool) -> Iterator[Callable[[float, str, str], None] | None]:
-    """Gives `show(fraction, what, rest)`."""
+def _display(quiet: bool, no_color: bool) -> Iterator[_Display | None]:
     if quiet:
         yield None
         return
     console = Console(stderr=True, no_color=no_color or None, highlight=False)
     if not console.is_terminal:
-        yield _lines()
+        yield _Lines()
         return
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[rest]}"))
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=1.0, rest="")
-        yield lambda fraction, what, rest: bar.update(task, completed=fraction, description=what, rest=rest)
+        yield _Bar(bar)
 
 
-def _lines() -> Callable[[float, str, str], None]:
-    said_at: float | None = None
+class _Bar:
+    def __init__(self, bar: Progress) -> None:
+        self._bar, self._noted = bar, set[str]()
+        self._task = bar.add_task("starting", total=1.0, rest="")
 
-    def show(fraction: float, what: str, rest: str) -> None:
-        nonlocal said_at
+    def __call__(self, fraction: float, what: str, rest: str) -> None:
+        self._bar.update(self._task, completed=fraction, description=what, rest=rest)
+
+    def note(self, line: str) -> None:
+        if line not in self._noted:
+            self._noted.add(line)
+            self._bar.console.print(line, markup=False)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._said_at: float | None = None
+        self._noted = set[str]()
+
+    def __call__(self, fraction: float, what: str, rest: str) -> None:
         now = time.monotonic()
-        if said_at is None or now - said_at >= LINE_SECONDS:
-            said_at = now
+        if self._said_at is None or now - self._said_at >= LINE_SECONDS:
+            self._said_at = now
             print(f"{fraction:4.0%}  {what}; {rest}", file=sys.stderr, flush=True)
 
-    return show
+    def note(self, line: str) -> None:
+        if line not in self._noted:
+            self._noted.add(line)
+            print(line, file=sys.stderr, flush=True)

@@ -190,13 +190,15 @@ def evaluation_set(measured: Measured) -> list[Audit]:
 
 
 def drift(measured: Measured) -> list[Audit]:
-    """Results of different builds or devices in one comparison."""
+    """Results of different builds, devices or precisions in one comparison."""
     builds = [build for arm in measured.evidence.arms for build in arm.provenance]
     kinds = {
         "trainer sources": {build.code_digest for build in builds},
         "torch versions": {build.torch for build in builds},
         "devices": {build.device for build in builds},
     }
+    if "train.precision" not in measured.evidence.vary:  # else that difference is the question
+        kinds["precisions"] = {build.precision for build in builds if build.precision is not None}
     mixed = [f"{len(values)} {kind}" for kind, values in kinds.items() if len(values) > 1]
     if not mixed:
         return []

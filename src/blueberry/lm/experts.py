@@ -121,8 +121,8 @@ def dispatch(x_PD: Tensor, assignment: Assignment) -> Tensor:
 
 
 def combine(y_AD: Tensor, weight_PK: Tensor, assignment: Assignment) -> Tensor:
-    """(A, D), (P, K) -> (P, D): the weighted sum of each token's K expert outputs."""
-    return _Combine.apply(y_AD, weight_PK, assignment)  # pyright: ignore[reportReturnType]
+    """(A, D), (P, K) -> (P, D): the weighted sum of each token's K expert outputs, in their precision."""
+    return _Combine.apply(y_AD, weight_PK.to(y_AD.dtype), assignment)  # pyright: ignore[reportReturnType]
 
 
 def grouped_linear(x_AI: Tensor, w_GOI: Tensor, assignment: Assignment) -> Tensor:

@@ -19,21 +19,26 @@ class _HeadLoss(Function):
     @staticmethod
     def forward(ctx: Any, x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor) -> Tensor:
         num_lanes, num_tokens, _ = x_NSD.shape
-        grad_x_NSD, grad_w_NVD = torch.empty_like(x_NSD), torch.zeros_like(w_NVD)
-        loss_N = x_NSD.new_zeros(num_lanes)
+        exact = torch.promote_types(x_NSD.dtype, torch.float32)
+        grad_x_NSD, grad_w_NVD = torch.empty_like(x_NSD), torch.zeros_like(w_NVD, dtype=exact)
+        loss_N = x_NSD.new_zeros(num_lanes, dtype=exact)
         for lane in range(num_lanes):
             w_VD = w_NVD[lane]
             for rows in _chunks(num_tokens, w_VD.shape[0]):
                 x_CD, target_C1 = x_NSD[lane, rows], target_NS[lane, rows, None]
-                logits_CV = x_CD @ w_VD.T
+                logits_CV = (x_CD @ w_VD.T).to(exact)
                 peak_C1, right_C1 = logits_CV.amax(-1, keepdim=True), logits_CV.gather(-1, target_C1)
                 grad_CV = logits_CV.sub_(peak_C1).exp_()
                 total_C1 = grad_CV.sum(-1, keepdim=True)
                 loss_N[lane] += (total_C1.log() + peak_C1 - right_C1).sum()
                 grad_CV.div_(total_C1)
                 grad_CV.scatter_add_(-1, target_C1, grad_CV.new_full((), -1.0).expand_as(target_C1))
+                grad_CV = grad_CV.to(x_CD.dtype)
                 torch.mm(grad_CV, w_VD, out=grad_x_NSD[lane, rows])
-                grad_w_NVD[lane].addmm_(grad_CV.T, x_CD)
+                if x_CD.dtype == exact:
+                    grad_w_NVD[lane].addmm_(grad_CV.T, x_CD)
+                else:  # summed over the chunks in fp32
+                    grad_w_NVD[lane].add_(grad_CV.T @ x_CD)
         ctx.save_for_backward(grad_x_NSD, grad_w_NVD)
         return loss_N
 
@@ -41,21 +46,25 @@ class _HeadLoss(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         grad_x_NSD, grad_w_NVD = ctx.saved_tensors
         scale_N11 = grads[0][:, None, None]
-        return grad_x_NSD * scale_N11, grad_w_NVD * scale_N11, None
+        return (grad_x_NSD * scale_N11).to(grad_x_NSD.dtype), grad_w_NVD * scale_N11, None
 
 
 def head_loss(x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor) -> Tensor:
-    """Sum over tokens of the cross-entropy of softmax(x w^T), in nats, one a lane: (N,)."""
+    """Sum over tokens of the cross-entropy of softmax(x w^T), in nats, one a lane: (N,).
+
+    Logits are computed in the precision of x and w, softmax, loss and sums in fp32 at least.
+    """
     return _HeadLoss.apply(x_NSD, w_NVD, target_NS)  # pyright: ignore[reportReturnType]
 
 
 def head_scores(x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each token in nats, and whether the most likely token is the right one: both (N, S)."""
-    loss_NS = torch.empty_like(target_NS, dtype=x_NSD.dtype)
+    exact = torch.promote_types(x_NSD.dtype, torch.float32)
+    loss_NS = torch.empty_like(target_NS, dtype=exact)
     right_NS = torch.empty_like(target_NS, dtype=torch.bool)
     for lane in range(x_NSD.shape[0]):
         for rows in _chunks(x_NSD.shape[1], w_NVD.shape[1]):
-            logits_CV = x_NSD[lane, rows] @ w_NVD[lane].T
+            logits_CV = (x_NSD[lane, rows] @ w_NVD[lane].T).to(exact)
             target_C = target_NS[lane, rows]
             loss_NS[lane, rows] = logits_CV.logsumexp(-1) - logits_CV.gather(-1, target_C[:, None]).squeeze(-1)
             right_NS[lane, rows] = logits_CV.argmax(-1) == target_C

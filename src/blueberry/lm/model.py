@@ -8,11 +8,13 @@ C = D / Q features of a head, H hidden, E experts, K chosen a token, V vocabular
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from blueberry.identity import digest
 from blueberry.lm.draws import Draws
@@ -103,7 +105,7 @@ def rotate(x_T1C: Tensor, cos_TC: Tensor, sin_TC: Tensor) -> Tensor:
     """
     first, second = x_T1C.chunk(2, -1)
     cos, sin = cos_TC[:, None, :], sin_TC[:, None, :]
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(x_T1C.dtype)
 
 
 @dataclass(frozen=True)
@@ -141,22 +143,42 @@ class LanguageModel:
         balances, loads = [], []
         for index in range(model.num_layers):
             w = {name: of_layers[index] for name, of_layers in layers.items()}
-            site = _SITES_A_LAYER * (index + 1)
-            y_NSD = self._attention(w, norm(x_NSD, w["norm.attention"]), num_positions, draws, site)
-            x_NSD = x_NSD + self._drop(y_NSD, draws, site + _ATTENTION_BRANCH)
-            h_NSD = norm(x_NSD, w["norm.feed_forward"])
-            if "router" in w:
-                fraction_NE = None if fraction_NLE is None else fraction_NLE[:, index]
-                y_NSD, balance_N, load_NE = self._experts(w, h_NSD, draws, site, noise_N, fraction_NE)
+            fraction_NE = None if fraction_NLE is None else fraction_NLE[:, index]
+            block = partial(self._block, w, num_positions, draws, _SITES_A_LAYER * (index + 1), noise_N, fraction_NE)
+            if self.recipe.train.checkpoint_activations and torch.is_grad_enabled():
+                # Nothing here draws from torch's generators, so their state need not be kept.
+                outcome = checkpoint(block, x_NSD, use_reentrant=False, preserve_rng_state=False)
+            else:
+                outcome = block(x_NSD)
+            x_NSD, balance_N, load_NE = outcome
+            if balance_N is not None:
                 balances.append(balance_N)
                 loads.append(load_NE)
-            else:
-                y_NSD = self._mlp(w, h_NSD, draws, site)
-            x_NSD = x_NSD + self._drop(y_NSD, draws, site + _FEED_FORWARD_BRANCH)
         x_NSD = self._drop(norm(x_NSD, weights["norm.final"]), draws, _HEAD_SITE)
         if not balances:
             return Hidden(x_NSD, None, None)
         return Hidden(x_NSD, sum(balances[1:], balances[0]), torch.stack(loads, 1))
+
+    def _block(
+        self,
+        w: Weights,
+        num_positions: int,
+        draws: Draws | None,
+        site: int,
+        noise_N: Tensor | None,
+        fraction_NE: Tensor | None,
+        x_NSD: Tensor,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """One layer: the residual stream after it, and what its router did, if it has one."""
+        y_NSD = self._attention(w, norm(x_NSD, w["norm.attention"]), num_positions, draws, site)
+        x_NSD = x_NSD + self._drop(y_NSD, draws, site + _ATTENTION_BRANCH)
+        h_NSD = norm(x_NSD, w["norm.feed_forward"])
+        balance_N = load_NE = None
+        if "router" in w:
+            y_NSD, balance_N, load_NE = self._experts(w, h_NSD, draws, site, noise_N, fraction_NE)
+        else:
+            y_NSD = self._mlp(w, h_NSD, draws, site)
+        return x_NSD + self._drop(y_NSD, draws, site + _FEED_FORWARD_BRANCH), balance_N, load_NE
 
     def _attention(self, w: Weights, x_NSD: Tensor, num_positions: int, draws: Draws | None, site: int) -> Tensor:
         heads = self.recipe.model.num_heads
@@ -172,9 +194,9 @@ class LanguageModel:
         else:
             score_RQTT = q_RQTC @ k_RQTC.transpose(-1, -2) / math.sqrt(width // heads)
             hidden_TT = torch.ones(num_positions, num_positions, dtype=torch.bool, device=self.device).triu(1)
-            share_RQTT = score_RQTT.masked_fill(hidden_TT, float("-inf")).softmax(-1)
+            share_RQTT = at_least_fp32(score_RQTT).masked_fill(hidden_TT, float("-inf")).softmax(-1)
             keep = draws.keep_NBK(site + _ATTENTION, heads * num_positions**2, drop)
-            y_RQTC = (share_RQTT * keep.view_as(share_RQTT)) @ v_RQTC
+            y_RQTC = (share_RQTT * keep.view_as(share_RQTT)).to(v_RQTC.dtype) @ v_RQTC
         return linear(y_RQTC.transpose(1, 2).reshape(num_lanes, num_tokens, width), w["attention.out"])
 
     def _mlp(self, w: Weights, x_NSD: Tensor, draws: Draws | None, site: int) -> Tensor:
@@ -211,7 +233,7 @@ class LanguageModel:
         if draws is not None and self.recipe.model.dropout > 0:
             num_draws = num_tokens // len(draws.sequences) * feed_forward.top_k * feed_forward.hidden
             keep = draws.keep_NBK(site + _HIDDEN, num_draws, self.recipe.model.dropout)
-            h_AH = h_AH * keep.view_as(h_AH).index_select(0, assignment.order_A)
+            h_AH = (h_AH * keep.view_as(h_AH).index_select(0, assignment.order_A)).to(h_AH.dtype)
         y_AD = grouped_linear(h_AH, w["expert.out"].flatten(0, 1), assignment)
         y_PD = combine(y_AD, weight_NSK.flatten(0, 1), assignment)
         return y_PD.view_as(x_NSD), balance_N, load_NE
@@ -221,17 +243,23 @@ class LanguageModel:
         if draws is None or drop == 0:
             return x_NSD
         per_sequence = x_NSD[0].numel() // len(draws.sequences)
-        return x_NSD * draws.keep_NBK(site, per_sequence, drop).view_as(x_NSD)
+        return (x_NSD * draws.keep_NBK(site, per_sequence, drop).view_as(x_NSD)).to(x_NSD.dtype)
 
 
 def linear(x_NSI: Tensor, w_NOI: Tensor) -> Tensor:
-    """Each lane's tokens times that lane's matrix: (N, S, I), (N, O, I) -> (N, S, O)."""
-    return torch.bmm(x_NSI, w_NOI.transpose(1, 2))
+    """Each lane's tokens times that lane's matrix, in the matrix's precision: (N, S, I), (N, O, I) -> (N, S, O)."""
+    return torch.bmm(x_NSI.to(w_NOI.dtype), w_NOI.transpose(1, 2))
 
 
 def norm(x_NSD: Tensor, w_ND: Tensor) -> Tensor:
-    """Root-mean-square norm with a gain per lane. Source: Zhang & Sennrich 2019; epsilon as in torch."""
-    return F.rms_norm(x_NSD, x_NSD.shape[-1:]) * w_ND[:, None, :]
+    """Root-mean-square norm with a gain per lane. Source: Zhang & Sennrich 2019; epsilon as in torch for fp32."""
+    exact_NSD = at_least_fp32(x_NSD)
+    return (F.rms_norm(exact_NSD, x_NSD.shape[-1:]) * w_ND[:, None, :]).to(x_NSD.dtype)
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """The same in fp32, for sums that bf16 would spoil; fp32 and float64 stay what they are."""
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def embed(w_NVD: Tensor, tokens_NS: Tensor) -> Tensor:

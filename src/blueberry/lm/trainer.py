@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import blueberry
 from blueberry.cost import num_threads
@@ -15,6 +16,11 @@ from blueberry.identity import digest, fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
 from blueberry.text import load
+
+if TYPE_CHECKING:
+    import torch
+
+    from blueberry.lm.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Trainer:
         import torch
 
         from blueberry.lm.checkpoint import Checkpoints
-        from blueberry.lm.training import train
+        from blueberry.lm.lanes import train
 
         name = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(name)
@@ -51,10 +57,24 @@ class Trainer:
             data_digest=dataset.digest,
             evaluation_digest="",
         )
-        build = digest(provenance.model_dump_json(exclude={"lanes"}))
+        precision = self._precision(recipes[0], device, provenance)
+        build = digest(provenance.model_dump_json(exclude={"lanes"}), precision)
         checkpoints = Checkpoints(self.store / "checkpoints", build)
         names = [fingerprint(recipe, dataset.digest) for recipe in recipes]
-        yield from train(recipes, names, dataset, provenance, device=device, checkpoints=checkpoints)
+        yield from train(
+            recipes, names, dataset, provenance, device=device, precision=precision, checkpoints=checkpoints
+        )
+
+    def _precision(self, recipe: Recipe, device: "torch.device", provenance: Provenance) -> "Precision":
+        """What the recipe asks for; for "auto" the faster one on this machine, once and for all of this store."""
+        from blueberry.lm.precision import faster_precision, processor
+
+        asked = recipe.train.precision
+        if asked != "auto":
+            return asked
+        machine = f"{provenance.device}, {processor()}, {provenance.threads} threads, torch {provenance.torch}"
+        build = f"{machine}, build {provenance.code_digest}"
+        return faster_precision(recipe, device, folder=self.store / "precision", machine=build)
 
 
 def code_digest() -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blueberry.cost import flops_per_token
@@ -16,9 +17,11 @@ from blueberry.lm.checkpoint import Checkpoint, Checkpoints
 from blueberry.lm.draws import Draws
 from blueberry.lm.evaluation import document_losses, metrics, token_scores
 from blueberry.lm.loss import head_loss
+from blueberry.lm.memory import free, is_out_of_memory, smaller_micro_batch
 from blueberry.lm.model import LanguageModel, Weights, initialize
 from blueberry.lm.movement import Movement, Standing
 from blueberry.lm.optimizers import Optimizer, clip, gradient_norm
+from blueberry.lm.precision import Precision, compute_weights
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, DocumentLoss, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import multipliers, rate_cuts
@@ -41,6 +44,8 @@ class Recorded:
     evaluations: list[dict] = field(default_factory=list)
     seconds: float = 0.0
     diverged_at: int | None = None
+    micro_batch_sequences: int | None = None
+    """What memory allowed; None where it allowed what the recipe asks for."""
 
     def seen(self, num_updates: int) -> list[tuple[int, float]]:
         """The evaluations that a schedule can act on: update and validation loss of those before the last update."""
@@ -60,9 +65,19 @@ class Ending:
 class Group:
     """Recipes of one shape key in training. `step` does one update of all lanes; nothing else changes state."""
 
-    def __init__(self, recipes: Sequence[Recipe], dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self, recipes: Sequence[Recipe], dataset: Dataset, device: torch.device, precision: Precision | None = None
+    ) -> None:
+        """`precision` is what the recipes' train.precision was resolved to; needed where that is "auto"."""
         self.recipes, self.dataset, self.device = tuple(recipes), dataset, device
         self.recipe = self.recipes[0]
+        asked = self.recipe.train.precision
+        self.precision: Precision = precision or ("bf16" if asked == "bf16" else "fp32")
+        assert asked in (self.precision, "auto")
+        assert precision is not None or asked != "auto"
+        self.micro_batch_sequences = self.recipe.micro_batch_sequences
+        self.notes: list[str] = []
+        """Lines for a person, not yet said."""
         self.seeds = tuple(recipe.seed for recipe in self.recipes)
         self.model = LanguageModel.build(self.recipe, device)
         self.weights = initialize(self.recipe, self.seeds, device)
@@ -85,7 +100,7 @@ class Group:
     def step(self) -> None:
         """One optimizer step of every lane. A lane whose loss or gradient is not finite is frozen for good."""
         tokens_NBT1 = self._batch()
-        loss_N, grads = self._gradients(tokens_NBT1)
+        loss_N, grads = self._fitting_gradients(tokens_NBT1)
         norm_N = gradient_norm(grads)
         self.alive_N &= loss_N.isfinite() & norm_N.isfinite()
         multiplier_N = self.multipliers_UN[self.update].to(self.device) * self.alive_N
@@ -128,13 +143,13 @@ class Group:
 
     def look(self, held_out: EvaluationSet) -> list[Metrics | None]:
         """Measure every lane; None for a lane whose loss is not finite."""
-        losses_NWT, rights_NWT = token_scores(self.model, self.weights, held_out.windows)
+        losses_NWT, rights_NWT = self._scores(held_out)
         token_bytes = self.dataset.token_bytes
         return [metrics(losses_NWT[n], rights_NWT[n], held_out, token_bytes) for n in range(len(self.recipes))]
 
     def finish(self, validation: EvaluationSet, test: EvaluationSet) -> list[Ending | None]:
         """The last look, at both held-out sets; None for a lane that has diverged."""
-        losses_NWT, rights_NWT = token_scores(self.model, self.weights, validation.windows)
+        losses_NWT, rights_NWT = self._scores(validation)
         tests = self.look(test)
         endings: list[Ending | None] = []
         for lane in range(len(self.recipes)):
@@ -157,6 +172,8 @@ class Group:
             m[lane] = checkpoint.tensors[f"moments.{name}"]
         self.recorded[lane] = Recorded(**checkpoint.recorded)
         self.alive_N[lane] = self.recorded[lane].diverged_at is None
+        allowed = self.recorded[lane].micro_batch_sequences
+        self.micro_batch_sequences = min(self.micro_batch_sequences, allowed or self.micro_batch_sequences)
         self.update = checkpoint.update
         self.schedule([lane])
 
@@ -175,17 +192,41 @@ class Group:
         }
         return torch.from_numpy(np.stack([by_seed[seed] for seed in self.seeds])).to(self.device)
 
+    def _scores(self, held_out: EvaluationSet) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Evaluation in the precision of training."""
+        return token_scores(self.model, compute_weights(self.weights, self.precision), held_out.windows)
+
+    def _fitting_gradients(self, tokens_NBT1: Tensor) -> tuple[Tensor, Weights]:
+        """The gradients, in smaller micro-batches from now on if memory runs out. See `blueberry.lm.memory`."""
+        while True:
+            before = self.micro_batch_sequences
+            try:
+                return self._gradients(tokens_NBT1)
+            except (RuntimeError, MemoryError) as error:
+                smaller = smaller_micro_batch(self.recipe.train.batch_sequences, before)
+                if not is_out_of_memory(error) or smaller is None:
+                    raise
+            free(self.device)  # only outside of `except` are the tensors of the failed attempt out of reach
+            self.micro_batch_sequences = smaller
+            for recorded in self.recorded:
+                recorded.micro_batch_sequences = smaller
+            self.notes.append(
+                f"out of memory with {before} sequences at once: going on with micro-batches of {smaller}; "
+                f"only rounding changes; train.micro_batch_sequences = {smaller} begins with that"
+            )
+
     def _gradients(self, tokens_NBT1: Tensor) -> tuple[Tensor, Weights]:
         """Mean cross-entropy (N,) over the update's tokens, and the gradients of the whole objective."""
-        size, micro = self.recipe.train.batch_sequences, self.recipe.micro_batch_sequences
+        size, micro = self.recipe.train.batch_sequences, self.micro_batch_sequences
         parts = [range(start, start + micro) for start in range(0, size, micro)]
         # The balance loss is not a sum over tokens: with several micro-batches, the shares of the whole
         # update are counted first, so that splitting an update changes no number.
-        fraction_NLE = self._fractions(tokens_NBT1, parts) if len(parts) > 1 else None
+        weights = compute_weights(self.weights, self.precision)
+        fraction_NLE = self._fractions(weights, tokens_NBT1, parts) if len(parts) > 1 else None
         loss_N = torch.zeros(len(self.recipes), device=self.device)
         grads: Weights = {}
         for part in parts:
-            leaves = {name: w.detach().requires_grad_() for name, w in self.weights.items()}
+            leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
             tokens_NMT1 = tokens_NBT1[:, part.start : part.stop]
             hidden = self.model.hidden(
                 leaves,
@@ -200,17 +241,18 @@ class Group:
             if hidden.balance_N is not None and self.balance_N is not None:
                 objective_N = objective_N + self.balance_N * hidden.balance_N * (micro / size)
             part_grads = torch.autograd.grad(objective_N.sum(), list(leaves.values()))
-            for name, grad in zip(leaves, part_grads, strict=True):
+            for name, part_grad in zip(leaves, part_grads, strict=True):
+                grad = part_grad.to(self.weights[name].dtype)
                 grads[name] = grads[name].add_(grad) if name in grads else grad
             loss_N += part_loss_N.detach()
         return loss_N, grads
 
     @torch.no_grad()
-    def _fractions(self, tokens_NBT1: Tensor, parts: list[range]) -> Tensor | None:
+    def _fractions(self, weights: Weights, tokens_NBT1: Tensor, parts: list[range]) -> Tensor | None:
         """The share of the whole update's assignments that each expert receives, (N, L, E)."""
         loads = [
             self.model.hidden(
-                self.weights,
+                weights,
                 tokens_NBT1[:, part.start : part.stop, :-1],
                 draws=self._draws(part),
                 noise_N=self.noise_N,
@@ -237,18 +279,21 @@ def train(
     provenance: Provenance,
     *,
     device: torch.device,
+    precision: Precision | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Iterator[Progress | RunResult]:
     """Train recipes of one shape key, one lane each: Progress now and then, and one RunResult each.
 
-    `provenance` is completed with the digest of the evaluation set. With `checkpoints`, the group goes on from
-    the newest state all its lanes have, and saves its own every few seconds.
+    `precision` is what train.precision was resolved to; needed where that is "auto". `provenance` is completed
+    with what is known here. With `checkpoints`, the group goes on from the newest state all its lanes have, and
+    saves its own every few seconds.
     """
-    group = Group(recipes, dataset, device)
+    group = Group(recipes, dataset, device, precision)
     recipe = group.recipe
     cut = {"context_tokens": recipe.model.context_tokens, "num_tokens": recipe.evaluate.tokens}
     validation, test = evaluation_set(dataset.validation, **cut), evaluation_set(dataset.test, **cut)
-    provenance = provenance.model_copy(update={"evaluation_digest": validation.digest})
+    known = {"evaluation_digest": validation.digest, "lanes": len(recipes), "precision": group.precision}
+    provenance = provenance.model_copy(update=known)
     if checkpoints is not None:
         _restore(group, fingerprints, checkpoints)
     yielded: set[int] = set()
@@ -271,6 +316,8 @@ def train(
                 yielded.add(lane)
                 yield _result(group, lane, fingerprints[lane], provenance, None)
         now = time.monotonic()
+        while group.notes:
+            yield _progress(group, fingerprints, None, note=group.notes.pop(0))
         if now - last_progress >= PROGRESS_SECONDS:
             yield _progress(group, fingerprints, (group.update - measured_from) / (now - mark))
             last_progress = now
@@ -304,13 +351,17 @@ def _note(group: Group, looks: Sequence[Metrics | None]) -> None:
                 group.schedule([lane])
 
 
-def _progress(group: Group, fingerprints: Sequence[str], updates_per_second: float) -> Progress:
+def _progress(
+    group: Group, fingerprints: Sequence[str], updates_per_second: float | None, note: str | None = None
+) -> Progress:
+    tokens_an_update = group.recipe.update_tokens * len(fingerprints)
     return Progress(
         fingerprints=tuple(fingerprints),
         update=group.update,
         num_updates=group.recipe.num_updates,
         train_losses=tuple(recorded.train_loss[-1] if recorded.train_loss else None for recorded in group.recorded),
-        tokens_per_second=updates_per_second * group.recipe.update_tokens * len(fingerprints),
+        tokens_per_second=None if updates_per_second is None else updates_per_second * tokens_an_update,
+        note=note,
     )
 
 
@@ -342,7 +393,7 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
         num_tokens=num_tokens,
         num_flops=num_tokens * flops_per_token(recipe),
         train_seconds=recorded.seconds,
-        provenance=provenance,
+        provenance=provenance.model_copy(update={"micro_batch_sequences": group.micro_batch_sequences}),
     )
 
 

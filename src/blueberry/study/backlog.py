@@ -31,6 +31,8 @@ class Snapshot:
     updates_done: int
     updates_total: int
     """Runs without an arm yet are taken to be as long as the base recipe's."""
+    notes: tuple[str, ...] = ()
+    """What trainers had to say to a person, each once, in order."""
 
 
 class Backlog:
@@ -42,6 +44,7 @@ class Backlog:
         """`given_up` are runs to leave alone; `undecided_updates` the guessed length of those without an arm yet."""
         self.failures: dict[str, RunResult] = {}
         self.num_trained = 0
+        self._notes: dict[str, None] = {}
         self._store, self._owner = store, owner
         given_up = frozenset(given_up)
         groups = (tuple(run for run in g if run.fingerprint not in given_up) for g in planned.groups(lanes))
@@ -95,6 +98,8 @@ class Backlog:
                 self._count(run)
         elif isinstance(message, Progress):
             self._said[task] = message
+            if message.note is not None:
+                self._notes[message.note] = None
         else:
             self._end(task, message)
 
@@ -118,6 +123,7 @@ class Backlog:
             failed=self._num_given_up + len(self.failures),
             updates_done=self._updates_ended + updates,
             updates_total=self._num_updates,
+            notes=tuple(self._notes),
         )
 
     def _end(self, task: Task, ended: Ended) -> None:

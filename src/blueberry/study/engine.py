@@ -108,6 +108,8 @@ def _work(
             if on_event is not None and time.monotonic() - told_at >= EVENT_SECONDS:
                 told_at = time.monotonic()
                 on_event(backlog.snapshot())
+        if on_event is not None and (last := backlog.snapshot()).notes:  # a person should not miss any
+            on_event(last)
     except StoreError:
         raise  # nothing can be committed
     except BaseException:

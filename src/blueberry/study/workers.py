@@ -74,7 +74,7 @@ def train(trainer: Trainer, runs: Sequence[Run]) -> Iterator[Message | Blueberry
     try:
         for message in trainer([run.recipe for run in runs]):
             if isinstance(message, Progress):
-                if time.monotonic() - said_at < PROGRESS_SECONDS:
+                if message.note is None and time.monotonic() - said_at < PROGRESS_SECONDS:
                     continue
                 said_at = time.monotonic()
             elif not isinstance(message, RunResult):
