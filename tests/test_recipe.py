@@ -35,6 +35,12 @@ def test_a_recipe_is_frozen():
         ({"train.updates": 10, "train.tokens": 10}, None),
         ({"train.micro_batch_sequences": 5}, 'r "train.micro_batch_sequences": 5; it must divide batch_sequences = 16; try 4'),
         ({"model.feed_forward.kind": "mlp", "model.feed_forward.top_k": 2}, None),
+        ({"model.feed_forward.kind": "moe-bias-balanced", "model.feed_forward.balance_weight": 0.1}, None),
+        ({"model.feed_forward.kind": "moe-bias-balanced", "model.feed_forward.top_k": 9}, None),
+        ({"model.attention.kind": "grouped-query", "model.num_heads": 4, "model.attention.num_kv_heads": 3}, 'r "model.attention.num_kv_heads": 3; it must divide num_heads = 4; try 2'),
+        ({"model.attention.kind": "latent", "model.attention.rope_size": 3}, None),
+        ({"model.attention.kind": "latent", "model.attention.query_key_norm": True}, None),
+        ({"model.attention.value_size": 3}, None),
         ({"data.tokenizer": "byte", "data.vocabulary_tokens": 300}, None),
         ({"optimizer.muon.learning_rate": float("nan")}, None),
         ({"optimizer.muon.learning_rate": float("inf")}, None),
@@ -111,12 +117,15 @@ VALUES = {
     "schedule.kind": "linear",
     "model.feed_forward.kind": "mlp",
     "model.feed_forward.activation": "gelu",
+    "model.feed_forward.router": "softmax-before",
+    "model.attention.kind": "latent",
+    "model.initialization": "fan-in",
     "data.corpus": "synthetic",
     "data.tokenizer": "byte",
     "optimizer.muon.nesterov": False,
     "model.num_heads": 4,
 }
-ONE_KIND = {"model.attention.kind", "optimizer.kind", "train.precision"}
+ONE_KIND = {"optimizer.kind", "train.precision"}
 NO_NUMBER = {"train.micro_batch_sequences", "train.tokens"}
 
 
@@ -124,6 +133,8 @@ def _another(recipe: Recipe, name: str):
     if name in VALUES:
         return VALUES[name]
     value = recipe.get(name)
+    if isinstance(value, bool):
+        return not value
     return value / 2 if isinstance(value, float) and value else 0.5 if isinstance(value, float) else value * 2 or 1
 
 

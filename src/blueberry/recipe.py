@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from blueberry.errors import RecipeError, did_you_mean
-from blueberry.settings import CosineSchedule, Data, Evaluate, Model, Optimizer, Schedule, Section, Train, setting
+from blueberry.model_settings import Model
+from blueberry.settings import CosineSchedule, Data, Evaluate, Optimizer, Schedule, Section, Train, setting
 from blueberry.toml import read_toml, to_toml
 
 

@@ -42,6 +42,17 @@ class Metrics(Record):
         return exp(self.loss) if self.loss < 709 else None
 
 
+class Routing(Record):
+    """How evenly the experts shared a set of tokens, without router noise; one number a layer, first to last."""
+
+    max_load_ratio: tuple[float, ...]
+    """The busiest expert's assignments over an equal share: 1 is even, num_experts / top_k the most there can be."""
+    load_entropy_nats: tuple[float, ...]
+    """Of the experts' shares of the assignments: ln num_experts is even, ln top_k the least there can be."""
+    dropped_fraction: float
+    """Of the assignments of all layers, those that no expert took; 0 as there is no limit to what one takes."""
+
+
 class Evaluation(Record):
     """The validation set after an update."""
 
@@ -52,6 +63,8 @@ class Evaluation(Record):
     seconds: float
     """Training time until then, without evaluations."""
     validation: Metrics
+    routing: Routing | None = None
+    """Of the validation tokens; None without experts."""
 
 
 class Curve(Record):

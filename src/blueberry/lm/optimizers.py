@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from blueberry.lm.model import Weights, is_matrix
+from blueberry.lm.weights import Weights, is_matrix
 from blueberry.recipe import Recipe
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)

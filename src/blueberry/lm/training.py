@@ -14,14 +14,15 @@ from torch import Tensor
 from blueberry.cost import flops_per_token
 from blueberry.lm.checkpoint import Checkpoint, Checkpoints
 from blueberry.lm.draws import Draws
-from blueberry.lm.evaluation import document_losses, metrics, token_scores
+from blueberry.lm.evaluation import Look, looks
 from blueberry.lm.loss import head_loss
-from blueberry.lm.model import LanguageModel, Weights, initialize
+from blueberry.lm.model import LanguageModel
 from blueberry.lm.optimizers import Optimizer, clip, gradient_norm
+from blueberry.lm.routers import rebalanced
+from blueberry.lm.weights import ROUTER_BIAS, Weights, head_weight, initial_state, initialize
 from blueberry.recipe import Recipe
-from blueberry.records import Curve, DocumentLoss, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
+from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import multipliers
-from blueberry.settings import MixtureOfExperts
 from blueberry.text import Dataset, EvaluationSet, batch, evaluation_set
 
 PROGRESS_SECONDS = 0.5
@@ -46,9 +47,8 @@ class Recorded:
 class Ending:
     """The last look at one lane."""
 
-    final: Metrics
+    final: Look
     test: Metrics | None
-    documents: tuple[DocumentLoss, ...]
 
 
 class Group:
@@ -60,6 +60,8 @@ class Group:
         self.seeds = tuple(recipe.seed for recipe in self.recipes)
         self.model = LanguageModel.build(self.recipe, device)
         self.weights = initialize(self.recipe, self.seeds, device)
+        self.state = initial_state(self.recipe, len(self.recipes), device)
+        """What the model carries from update to update and no gradient trains."""
         self.optimizer = Optimizer(self.recipes, self.weights, device)
         self.multipliers_UN = torch.tensor(list(zip(*map(multipliers, self.recipes), strict=True)), dtype=torch.float32)
         self.alive_N = torch.ones(len(self.recipes), dtype=torch.bool, device=device)
@@ -67,10 +69,12 @@ class Group:
         self.update = 0
         self.unread: list[Tensor] = []
         """Losses and norms (2, N) of updates whose numbers still lie on the device."""
-        feed_forward = self.recipe.model.feed_forward
-        has_experts = isinstance(feed_forward, MixtureOfExperts)
-        self.noise_N = self._lanes("model.feed_forward.router_noise") if has_experts else None
-        self.balance_N = self._lanes("model.feed_forward.balance_weight") if has_experts else None
+        self.noise_N = self._lanes("model.feed_forward.router_noise")
+        self.balance_N = self._lanes("model.feed_forward.balance_weight")
+        self.z_N = self._lanes("model.feed_forward.z_weight")
+        self.bias_rate_N = self._lanes("model.feed_forward.bias_rate")
+        self.load_NLE: Tensor | None = None
+        """Assignments of the last update's tokens, which a bias-balanced router learns from."""
 
     def step(self) -> None:
         """One optimizer step of every lane. A lane whose loss or gradient is not finite is frozen for good."""
@@ -81,6 +85,9 @@ class Group:
         clip(grads, norm_N, self.optimizer.rates.clip_N, self.alive_N)
         multiplier_N = self.multipliers_UN[self.update].to(self.device) * self.alive_N
         self.optimizer.step(self.weights, grads, update=self.update, multiplier_N=multiplier_N)
+        if self.bias_rate_N is not None and self.load_NLE is not None:
+            rate_N = self.bias_rate_N * self.alive_N
+            self.state[ROUTER_BIAS] = rebalanced(self.state[ROUTER_BIAS], self.load_NLE, rate_N)
         self.unread.append(torch.stack((loss_N, norm_N)))
         self.update += 1
 
@@ -102,32 +109,24 @@ class Group:
                 if _finite(loss) is None or _finite(norm) is None:
                     recorded.diverged_at = first + offset + 1
 
-    def look(self, held_out: EvaluationSet) -> list[Metrics | None]:
+    def look(self, held_out: EvaluationSet) -> list[Look | None]:
         """Measure every lane; None for a lane whose loss is not finite."""
-        losses_NWT, rights_NWT = token_scores(self.model, self.weights, held_out.windows)
-        token_bytes = self.dataset.token_bytes
-        return [metrics(losses_NWT[n], rights_NWT[n], held_out, token_bytes) for n in range(len(self.recipes))]
+        return looks(self.model, {**self.weights, **self.state}, held_out, self.dataset.token_bytes)
 
     def finish(self, validation: EvaluationSet, test: EvaluationSet) -> list[Ending | None]:
         """The last look, at both held-out sets; None for a lane that has diverged."""
-        losses_NWT, rights_NWT = token_scores(self.model, self.weights, validation.windows)
-        tests = self.look(test)
-        endings: list[Ending | None] = []
-        for lane in range(len(self.recipes)):
-            final = metrics(losses_NWT[lane], rights_NWT[lane], validation, self.dataset.token_bytes)
-            documents = document_losses(losses_NWT[lane], validation)
-            endings.append(None if final is None else Ending(final, tests[lane], documents))
-        return endings
+        pairs = zip(self.look(validation), self.look(test), strict=True)
+        return [final and Ending(final, tested.metrics if tested else None) for final, tested in pairs]
 
     def lane_tensors(self, lane: int) -> Weights:
-        """A lane's weights and moments, without the lane axis."""
-        tensors = {f"weights.{name}": w[lane] for name, w in self.weights.items()}
+        """A lane's weights, state and moments, without the lane axis."""
+        tensors = {f"weights.{name}": w[lane] for name, w in {**self.weights, **self.state}.items()}
         moments = {f"moments.{name}": m[lane] for name, m in self.optimizer.state.items()}
         return {name: t.cpu().contiguous() for name, t in {**tensors, **moments}.items()}
 
     def set_lane(self, lane: int, checkpoint: Checkpoint) -> None:
         """Put a lane back where a checkpoint left it."""
-        for name, w in self.weights.items():
+        for name, w in {**self.weights, **self.state}.items():
             w[lane] = checkpoint.tensors[f"weights.{name}"]
         for name, m in self.optimizer.state.items():
             m[lane] = checkpoint.tensors[f"moments.{name}"]
@@ -156,28 +155,35 @@ class Group:
         parts = [range(start, start + micro) for start in range(0, size, micro)]
         # The balance loss is not a sum over tokens: with several micro-batches, the shares of the whole
         # update are counted first, so that splitting an update changes no number.
-        fraction_NLE = self._fractions(tokens_NBT1, parts) if len(parts) > 1 else None
+        counts_first = len(parts) > 1 and self.balance_N is not None
+        fraction_NLE = self._fractions(tokens_NBT1, parts) if counts_first else None
         loss_N = torch.zeros(len(self.recipes), device=self.device)
         grads: Weights = {}
+        loads: list[Tensor] = []
         for part in parts:
             leaves = {name: w.detach().requires_grad_() for name, w in self.weights.items()}
             tokens_NMT1 = tokens_NBT1[:, part.start : part.stop]
             hidden = self.model.hidden(
-                leaves,
+                {**leaves, **self.state},
                 tokens_NMT1[..., :-1],
                 draws=self._draws(part),
                 noise_N=self.noise_N,
                 fraction_NLE=fraction_NLE,
             )
             target_NS = tokens_NMT1[..., 1:].flatten(1)
-            part_loss_N = head_loss(hidden.x_NSD, leaves["embedding"], target_NS) / tokens_NBT1[0, :, 1:].numel()
+            part_loss_N = head_loss(hidden.x_NSD, head_weight(leaves), target_NS) / tokens_NBT1[0, :, 1:].numel()
             objective_N = part_loss_N
             if hidden.balance_N is not None and self.balance_N is not None:
                 objective_N = objective_N + self.balance_N * hidden.balance_N * (micro / size)
+            if hidden.z_N is not None and self.z_N is not None:
+                objective_N = objective_N + self.z_N * hidden.z_N * (micro / size)
+            if hidden.load_NLE is not None:
+                loads.append(hidden.load_NLE)
             part_grads = torch.autograd.grad(objective_N.sum(), list(leaves.values()))
             for name, grad in zip(leaves, part_grads, strict=True):
                 grads[name] = grads[name].add_(grad) if name in grads else grad
             loss_N += part_loss_N.detach()
+        self.load_NLE = sum(loads[1:], loads[0]) if loads else None
         return loss_N, grads
 
     @torch.no_grad()
@@ -185,7 +191,7 @@ class Group:
         """The share of the whole update's assignments that each expert receives, (N, L, E)."""
         loads = [
             self.model.hidden(
-                self.weights,
+                {**self.weights, **self.state},
                 tokens_NBT1[:, part.start : part.stop, :-1],
                 draws=self._draws(part),
                 noise_N=self.noise_N,
@@ -201,7 +207,10 @@ class Group:
     def _draws(self, part: range) -> Draws:
         return Draws(self.seeds, self.update, part, self.device)
 
-    def _lanes(self, name: str) -> Tensor:
+    def _lanes(self, name: str) -> Tensor | None:
+        """A setting of every lane, (N,); None where the recipe's kind has no such setting."""
+        if name not in self.recipe.flat():
+            return None
         return torch.tensor([recipe.get(name) for recipe in self.recipes], dtype=torch.float32, device=self.device)
 
 
@@ -253,7 +262,7 @@ def train(
             _save(group, fingerprints, checkpoints, leave_out=yielded)
             last_checkpoint = time.monotonic()
     endings = group.finish(validation, test) if len(yielded) < len(recipes) else []
-    _note(group, [ending.final if ending else None for ending in endings])
+    _note(group, [ending and ending.final for ending in endings])
     for lane, ending in enumerate(endings):
         if lane not in yielded:
             if ending is None:
@@ -261,7 +270,7 @@ def train(
             yield _result(group, lane, fingerprints[lane], provenance, ending)
 
 
-def _note(group: Group, looks: Sequence[Metrics | None]) -> None:
+def _note(group: Group, looks: Sequence[Look | None]) -> None:
     """Record an evaluation of the lanes that live. `looks` is empty when none does."""
     for recorded, measured in zip(group.recorded, looks, strict=False):
         if measured is not None and recorded.diverged_at is None:
@@ -269,7 +278,8 @@ def _note(group: Group, looks: Sequence[Metrics | None]) -> None:
                 update=group.update,
                 tokens=group.update * group.recipe.update_tokens,
                 seconds=recorded.seconds,
-                validation=measured,
+                validation=measured.metrics,
+                routing=measured.routing,
             )
             recorded.evaluations.append(evaluation.model_dump())
 
@@ -298,7 +308,7 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
         recipe=recipe.flat(),
         status="diverged" if ending is None else "completed",
         failure=failure,
-        final=ending.final if ending else None,
+        final=ending.final.metrics if ending else None,
         test=ending.test if ending else None,
         evaluations=tuple(Evaluation.model_validate(evaluation) for evaluation in recorded.evaluations),
         curve=Curve(
@@ -306,7 +316,7 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
             gradient_norm=tuple(recorded.gradient_norm),
             learning_rate=tuple(recorded.learning_rate),
         ),
-        document_losses=ending.documents if ending else (),
+        document_losses=ending.final.documents if ending else (),
         num_updates=num_updates,
         num_tokens=num_tokens,
         num_flops=num_tokens * flops_per_token(recipe),
