@@ -1,8 +1,11 @@
 """What a recipe costs, in closed form: parameters by optimizer, FLOPs, tokens, bytes. Nothing is built."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from blueberry.model_settings import Experts, GroupedQueryAttention, LatentAttention, Model, SwiGlu
 from blueberry.recipe import Recipe
 from blueberry.records import Record
-from blueberry.settings import MixtureOfExperts
 
 
 class Parameters(Record):
@@ -42,39 +45,98 @@ def cost(recipe: Recipe) -> Cost:
 
 
 def parameters(recipe: Recipe) -> Parameters:
-    """Parameters of the model: matrices under Muon, embedding (tied to the head) and norms under AdamW.
+    """Parameters of the model: matrices under Muon; embedding, head (if not tied), norms and biases under AdamW.
 
-    Where AdamW is the only optimizer, all are its own.
+    Where AdamW is the only optimizer, all are its own. The selection biases of a bias-balanced router are no
+    parameters: no gradient trains them.
     """
-    model = recipe.model
-    attention, expert, router, num_experts, num_active = _layer_matrices(recipe)
-    matrices = model.num_layers * (attention + router + num_experts * expert)
-    vectors = recipe.data.vocabulary_tokens * model.width + (2 * model.num_layers + 1) * model.width
-    idle = model.num_layers * (num_experts - num_active) * expert
+    model, layer = recipe.model, _layer(recipe.model)
+    matrices = model.num_layers * (layer.shared_matrices + layer.num_experts * layer.expert)
+    tables = (1 if model.tied_head else 2) * recipe.data.vocabulary_tokens * model.width
+    total = matrices + tables + model.num_layers * (layer.vectors + 2 * model.width) + model.width
+    idle = model.num_layers * (layer.num_experts - layer.num_chosen) * layer.expert
     muon = matrices if recipe.optimizer.kind == "muon-adamw" else 0
-    total = matrices + vectors
     return Parameters(total=total, active=total - idle, muon=muon, adamw=total - muon)
 
 
 def flops_per_token(recipe: Recipe) -> float:
-    """Forward plus backward: 6 per active matrix parameter (the head included), and causal attention."""
-    model = recipe.model
-    attention, expert, router, _, num_active = _layer_matrices(recipe)
+    """Forward plus backward: 6 per active matrix parameter (the head included), and causal attention.
+
+    A document mask is not taken off: how much it hides depends on the text.
+    """
+    model, layer = recipe.model, _layer(recipe.model)
     head = recipe.data.vocabulary_tokens * model.width
-    matrices = model.num_layers * (attention + router + num_active * expert) + head
-    # QK^T and PV: 2 products of 2 * width FLOPs with each of context/2 visible tokens, forward; twice that back.
-    causal = 3 * model.num_layers * 2 * 2 * model.width * model.context_tokens / 2
+    matrices = model.num_layers * (layer.shared_matrices + layer.num_chosen * layer.expert) + head
+    # QK^T and PV: products of 2 FLOPs a feature with each of context/2 visible tokens, forward; twice that back.
+    causal = 3 * model.num_layers * 2 * layer.score_and_value_features * model.context_tokens / 2
     return 6.0 * matrices + causal
 
 
-def _layer_matrices(recipe: Recipe) -> tuple[int, int, int, int, int]:
-    """Parameters of one layer's attention, one expert and the router; experts in all and used by a token."""
-    model, feed_forward = recipe.model, recipe.model.feed_forward
-    attention = 4 * model.width * model.width
-    expert = 2 * model.width * feed_forward.hidden
-    if isinstance(feed_forward, MixtureOfExperts):
-        return attention, expert, model.width * feed_forward.num_experts, feed_forward.num_experts, feed_forward.top_k
-    return attention, expert, 0, 1, 1
+@dataclass(frozen=True)
+class _Layer:
+    """One layer in numbers of parameters, norms before the branches not counted."""
+
+    shared_matrices: int
+    """Of the matrices that every token meets."""
+    vectors: int
+    """Of the attention's norms and biases."""
+    score_and_value_features: int
+    """A query's and a value's, of all heads."""
+    expert: int
+    """Of one expert to choose from; a feed-forward without experts is part of `shared_matrices`."""
+    num_experts: int
+    num_chosen: int
+    hidden_features: int
+    """Activations between matrices that a token meets in the feed-forward."""
+
+
+def _layer(model: Model) -> _Layer:
+    attention, vectors, features = ATTENTION[model.attention.kind](model)
+    kind = model.feed_forward
+    if isinstance(kind, Experts):
+        expert = (3 if kind.gated else 2) * model.width * kind.hidden
+        shared = attention + model.width * kind.num_experts + kind.num_shared_experts * expert
+        hidden = (2 if kind.gated else 1) * (kind.top_k + kind.num_shared_experts) * kind.hidden
+        return _Layer(shared, vectors, features, expert, kind.num_experts, kind.top_k, hidden)
+    num_matrices = 3 if isinstance(kind, SwiGlu) else 2
+    shared = attention + num_matrices * model.width * kind.hidden
+    return _Layer(shared, vectors, features, 0, 0, 0, (num_matrices - 1) * kind.hidden)
+
+
+def _fused_attention(model: Model) -> tuple[int, int, int]:
+    """One matrix for queries, keys and values of all heads, and one back."""
+    kind, size = model.attention, model.width // model.num_heads
+    assert not isinstance(kind, LatentAttention)
+    kv_heads = kind.num_kv_heads if isinstance(kind, GroupedQueryAttention) else model.num_heads
+    matrices = (model.num_heads + 2 * kv_heads) * size * model.width + model.width**2
+    return matrices, 2 * size if kind.query_key_norm else 0, 2 * model.width
+
+
+def _latent_attention(model: Model) -> tuple[int, int, int]:
+    """Down to the latents and up to the heads; the rotated key, `rope_size` in all, is one for all heads.
+
+    Biases, if any, on what makes the latents and the rotated key, and on the output; a gain per latent feature.
+    """
+    kind, width, heads = model.attention, model.width, model.num_heads
+    assert isinstance(kind, LatentAttention)
+    query, down = kind.plain_size + kind.rope_size, kind.key_value_rank + kind.rope_size
+    matrices = (
+        (width + heads * query) * kind.query_rank
+        + (0 if kind.query_rank else width * heads * query)
+        + width * down
+        + kind.key_value_rank * heads * (kind.plain_size + kind.value_size)
+        + heads * kind.value_size * width
+    )
+    norms, biases = kind.query_rank + kind.key_value_rank, kind.query_rank + down + width
+    return matrices, norms + (biases if kind.bias else 0), heads * (query + kind.value_size)
+
+
+ATTENTION: dict[str, Callable[[Model], tuple[int, int, int]]] = {
+    "multi-head": _fused_attention,
+    "grouped-query": _fused_attention,
+    "latent": _latent_attention,
+}
+"""Parameters in matrices, parameters in norms and biases, features of all heads' queries and values."""
 
 
 def _memory_bytes(recipe: Recipe, counted: Parameters) -> int:
@@ -83,11 +145,10 @@ def _memory_bytes(recipe: Recipe, counted: Parameters) -> int:
     bf16 halves what is kept and adds a copy of the weights; checkpointed layers keep only what enters them, and
     one at a time the rest. "auto" is taken to be fp32.
     """
-    model = recipe.model
-    _, _, _, _, num_active = _layer_matrices(recipe)
+    model, layer = recipe.model, _layer(recipe.model)
     state = 3 * counted.muon + 4 * counted.adamw
     whole, inputs = (1, model.num_layers) if recipe.train.checkpoint_activations else (model.num_layers, 0)
-    per_layer = 12 * model.width + num_active * (2 * model.width + 2 * model.feed_forward.hidden)
+    per_layer = 12 * model.width + 2 * max(layer.num_chosen, 1) * model.width + 2 * layer.hidden_features
     per_token = whole * per_layer + inputs * model.width + 4 * model.width
     is_half = recipe.train.precision == "bf16"
     activations = (2 if is_half else 4) * recipe.micro_batch_sequences * model.context_tokens * per_token

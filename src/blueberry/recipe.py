@@ -6,10 +6,11 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from blueberry.errors import RecipeError, did_you_mean
+from blueberry.model_settings import Model
 from blueberry.optimizer_settings import MuonAdamWOptimizer, Optimizer, peak_rates
 from blueberry.schedule_settings import CosineSchedule, Schedule
 from blueberry.schedules import check_length, multipliers
-from blueberry.settings import Data, Evaluate, Model, Section, Train, setting
+from blueberry.settings import Data, Evaluate, Section, Train, setting
 from blueberry.toml import read_toml, to_toml
 
 EITHER_OR = {"train.tokens": "train.updates", "schedule.warmup_updates": "schedule.warmup_fraction"}
@@ -38,7 +39,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _rates_are_of_groups_it_has(self) -> Self:
         rates = self.optimizer.rates
-        if rates.head != 1:
+        if rates.head != 1 and self.model.tied_head:
             raise ValueError(
                 f"optimizer.rates.head: {rates.head}; the head is tied to the embedding; set optimizer.rates.embedding"
             )

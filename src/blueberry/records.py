@@ -64,6 +64,17 @@ class RateCut(Record):
     """Of the rate before any cut, from then on."""
 
 
+class Routing(Record):
+    """How evenly the experts shared a set of tokens, without router noise; one number a layer, first to last."""
+
+    max_load_ratio: tuple[float, ...]
+    """The busiest expert's assignments over an equal share: 1 is even, num_experts / top_k the most there can be."""
+    load_entropy_nats: tuple[float, ...]
+    """Of the experts' shares of the assignments: ln num_experts is even, ln top_k the least there can be."""
+    dropped_fraction: float
+    """Of the assignments of all layers, those that no expert took; 0 as there is no limit to what one takes."""
+
+
 class Evaluation(Record):
     """The validation set after an update."""
 
@@ -76,6 +87,8 @@ class Evaluation(Record):
     validation: Metrics
     groups: tuple[GroupStatistics, ...] = ()
     """How that update moved each group of weights; empty from a trainer that does not measure it."""
+    routing: Routing | None = None
+    """Of the validation tokens; None without experts."""
 
 
 class Curve(Record):

@@ -1,10 +1,10 @@
-"""The sections of a recipe. Each setting is declared once, here, with its default, bounds, unit and meaning.
+"""The sections of a recipe, but for the model's. Each setting is declared once, with default, bounds, unit and meaning.
 
 Two marks say how a setting may be used: `per_lane` (runs that differ only in such settings can train side by
 side) and `memory_only` (changes no number, so it is no part of a run's identity).
 """
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,78 +21,6 @@ class Section(BaseModel):
     """A table of a recipe: frozen, strictly typed, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
-
-
-class MultiHeadAttention(Section):
-    """Causal attention with as many key/value heads as query heads (Vaswani et al. 2017)."""
-
-    kind: Literal["multi-head"] = "multi-head"
-    rotary_base: float = setting(10_000.0, "base of the rotary frequencies", gt=1)
-
-
-class Mlp(Section):
-    """Two matrices with an activation between them; no bias."""
-
-    kind: Literal["mlp"] = "mlp"
-    hidden: int = setting(256, "features between the two matrices", unit="features", ge=1)
-    activation: Literal["silu", "gelu", "relu-squared"] = setting("silu", "elementwise function between them")
-
-
-class MixtureOfExperts(Section):
-    """Each token passes through the `top_k` experts its router prefers, weighted by a softmax over the chosen."""
-
-    kind: Literal["moe"] = "moe"
-    hidden: int = setting(128, "features between an expert's two matrices", unit="features", ge=1)
-    activation: Literal["silu", "gelu", "relu-squared"] = setting("silu", "elementwise function inside an expert")
-    num_experts: int = setting(8, "experts in each layer", unit="experts", ge=1)
-    top_k: int = setting(2, "experts a token passes through", unit="experts", ge=1)
-    balance_weight: float = setting(
-        0.01,
-        "weight of num_experts * sum(fraction routed * mean probability) over the update's tokens, summed over layers",
-        per_lane=True,
-        ge=0,
-    )
-    router_noise: float = setting(
-        0.1, "sd of the normal noise added to the router's logits in training", unit="logits", per_lane=True, ge=0
-    )
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.top_k > self.num_experts:
-            raise ValueError(
-                f"top_k: {self.top_k}; a token cannot pass through more than num_experts = {self.num_experts}; "
-                "lower top_k or add experts"
-            )
-        return self
-
-
-class Model(Section):
-    """A pre-norm transformer decoder with tied embedding and head, bias-free."""
-
-    width: int = setting(64, "features of the residual stream", unit="features", ge=1)
-    num_layers: int = setting(2, "blocks of attention and feed-forward", unit="layers", ge=1)
-    num_heads: int = setting(2, "attention heads; must divide width", unit="heads", ge=1)
-    context_tokens: int = setting(64, "tokens in a training sequence", unit="tokens", ge=2)
-    dropout: float = setting(
-        0.0, "probability of zeroing: embedding, attention, experts, both residual branches, head", ge=0, lt=1
-    )
-    initial_sd: float = setting(0.02, "standard deviation of the initial matrices and embedding", gt=0)
-    attention: MultiHeadAttention = MultiHeadAttention()
-    feed_forward: Annotated[Mlp | MixtureOfExperts, Field(discriminator="kind")] = MixtureOfExperts()
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.width % self.num_heads:
-            raise ValueError(
-                f"num_heads: {self.num_heads}; it must divide width = {self.width}; "
-                f"try {_nearest_divisor(self.width, self.num_heads)}"
-            )
-        if (self.width // self.num_heads) % 2:
-            raise ValueError(
-                f"num_heads: {self.num_heads}; rotary positions need an even head size, "
-                f"width / num_heads is {self.width // self.num_heads}; change width or num_heads"
-            )
-        return self
 
 
 class Data(Section):
@@ -160,7 +88,7 @@ class Train(Section):
         if micro is not None and self.batch_sequences % micro:
             raise ValueError(
                 f"micro_batch_sequences: {micro}; it must divide batch_sequences = {self.batch_sequences}; "
-                f"try {_nearest_divisor(self.batch_sequences, micro)}"
+                f"try {nearest_divisor(self.batch_sequences, micro)}"
             )
         return self
 
@@ -172,5 +100,6 @@ class Evaluate(Section):
     tokens: int = setting(8_192, "of each held-out set, in windows spread evenly over it", unit="tokens", ge=1)
 
 
-def _nearest_divisor(whole: int, near: int) -> int:
+def nearest_divisor(whole: int, near: int) -> int:
+    """The divisor of `whole` to suggest to one who gave `near`."""
     return min((n for n in range(1, whole + 1) if whole % n == 0), key=lambda n: abs(n - near))

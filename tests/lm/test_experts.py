@@ -1,7 +1,8 @@
 import torch
 import torch.nn.functional as F
 
-from blueberry.lm.experts import Assignment, choose, combine, dispatch, grouped_linear
+from blueberry.lm.experts import Assignment, combine, dispatch, grouped_linear
+from blueberry.lm.routers import softmax_after
 
 LANES, TOKENS, WIDTH, HIDDEN, EXPERTS, CHOSEN = 3, 17, 6, 5, 4, 2
 
@@ -18,7 +19,7 @@ def _dense(x_NSD, logits_NSE, w_in, w_out):
 
 
 def _ours(x_NSD, logits_NSE, w_in, w_out):
-    indices, weights = choose(logits_NSE, CHOSEN)
+    indices, weights = softmax_after(logits_NSE, None, CHOSEN)
     assignment = Assignment(indices, EXPERTS)
     h = F.silu(grouped_linear(dispatch(x_NSD.flatten(0, 1), assignment), w_in.flatten(0, 1), assignment))
     y = grouped_linear(h, w_out.flatten(0, 1), assignment)
@@ -53,7 +54,7 @@ def test_an_expert_that_receives_nothing_gets_a_zero_gradient():
     logits[..., :CHOSEN] = 9.0
     w_in = torch.randn(1, EXPERTS, HIDDEN, WIDTH).requires_grad_()
     w_out = torch.randn(1, EXPERTS, WIDTH, HIDDEN)
-    indices, weights = choose(logits, CHOSEN)
+    indices, weights = softmax_after(logits, None, CHOSEN)
     assignment = Assignment(indices, EXPERTS)
     assert assignment.load_NE(1).tolist() == [[5, 5, 0, 0]]
     h = grouped_linear(dispatch(torch.randn(5, WIDTH), assignment), w_in.flatten(0, 1), assignment)
@@ -63,9 +64,9 @@ def test_an_expert_that_receives_nothing_gets_a_zero_gradient():
     assert grad[0, CHOSEN:].abs().sum() == 0
 
 
-def test_choose_agrees_with_topk():
+def test_the_choice_agrees_with_topk():
     logits = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(1))
-    indices, weights = choose(logits, 3)
+    indices, weights = softmax_after(logits, None, 3)
     values, expected = logits.topk(3)
     assert torch.equal(indices, expected)
     torch.testing.assert_close(weights, values.softmax(-1))

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from blueberry import api
 from blueberry.errors import BlueberryError, RecipeError, StoreError
 from blueberry.lm.export import export, load, logits, read_trained
-from blueberry.lm.model import initialize
+from blueberry.lm.weights import initialize
 from blueberry.text import Tokenizer, data_digest
 from blueberry.text.tokenizer import train_tokenizer
 

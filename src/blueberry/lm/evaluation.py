@@ -1,40 +1,80 @@
-"""Measure models on fixed tokens: nats, bits per byte, accuracy, and each document's share.
+"""Measure models on fixed tokens: nats, bits per byte, accuracy, each document's share, and the experts' load.
 
-Shapes: N lanes, W windows, T tokens of a window.
+Shapes: N lanes, W windows, T tokens of a window, L layers, E experts.
 """
 
 import math
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from blueberry.lm.loss import head_scores
-from blueberry.lm.model import LanguageModel, Weights
-from blueberry.records import DocumentLoss, Metrics
+from blueberry.lm.model import LanguageModel
+from blueberry.lm.weights import Weights, head_weight
+from blueberry.model_settings import Experts
+from blueberry.records import DocumentLoss, Metrics, Routing
 from blueberry.text import EvaluationSet
 
 WINDOW_TOKENS_AT_ONCE = 4096
 """A lane's tokens in one forward pass: a constant, so that no number depends on memory or company."""
 
 
+class TokenScores(NamedTuple):
+    """What a forward pass over windows gives, of every lane."""
+
+    loss_NWT: NDArray[np.float64]
+    """Nats of every predicted token."""
+    right_NWT: NDArray[np.bool_]
+    """Whether the most likely token was the right one."""
+    load_NLE: NDArray[np.float64] | None
+    """Assignments each expert received; None without experts."""
+
+
 @torch.no_grad()
-def token_scores(
-    model: LanguageModel, weights: Weights, windows_WT1: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Loss in nats of every predicted token, and whether the most likely token was right: both (N, W, T)."""
+def token_scores(model: LanguageModel, weights: Weights, windows_WT1: NDArray[np.int64]) -> TokenScores:
+    """Score every predicted token of the windows. `weights` are the trained ones and the state."""
     num_lanes = weights["embedding"].shape[0]
     num_windows, num_positions = windows_WT1.shape[0], windows_WT1.shape[1] - 1
     at_once = max(1, WINDOW_TOKENS_AT_ONCE // num_positions)
-    losses, rights = [], []
+    losses, rights, loads = [], [], []
     for start in range(0, num_windows, at_once):
         tokens = torch.from_numpy(windows_WT1[start : start + at_once]).to(model.device)
         tokens_NBT1 = tokens.expand(num_lanes, *tokens.shape)
         hidden = model.hidden(weights, tokens_NBT1[..., :-1])
-        loss_NS, right_NS = head_scores(hidden.x_NSD, weights["embedding"], tokens_NBT1[..., 1:].flatten(1))
+        loss_NS, right_NS = head_scores(hidden.x_NSD, head_weight(weights), tokens_NBT1[..., 1:].flatten(1))
         losses.append(loss_NS.view(num_lanes, -1, num_positions).double().cpu())
         rights.append(right_NS.view(num_lanes, -1, num_positions).cpu())
-    return torch.cat(losses, 1).numpy(), torch.cat(rights, 1).numpy()
+        if hidden.load_NLE is not None:
+            loads.append(hidden.load_NLE.double().cpu())
+    load_NLE = torch.stack(loads).sum(0).numpy() if loads else None
+    return TokenScores(torch.cat(losses, 1).numpy(), torch.cat(rights, 1).numpy(), load_NLE)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One lane measured on one held-out set."""
+
+    metrics: Metrics
+    documents: tuple[DocumentLoss, ...]
+    routing: Routing | None
+    """None without experts."""
+
+
+def looks(
+    model: LanguageModel, weights: Weights, held_out: EvaluationSet, token_bytes_V: NDArray[np.int32]
+) -> list[Look | None]:
+    """Measure every lane; None for a lane whose loss is not finite."""
+    scores = token_scores(model, weights, held_out.windows)
+    feed_forward, found = model.recipe.model.feed_forward, []
+    for lane, (loss_WT, right_WT) in enumerate(zip(scores.loss_NWT, scores.right_NWT, strict=True)):
+        measured, shared_out = metrics(loss_WT, right_WT, held_out, token_bytes_V), None
+        if isinstance(feed_forward, Experts) and scores.load_NLE is not None:
+            shared_out = routing(scores.load_NLE[lane], loss_WT.size * feed_forward.top_k)
+        found.append(measured and Look(measured, document_losses(loss_WT, held_out), shared_out))
+    return found
 
 
 def metrics(
@@ -52,6 +92,17 @@ def metrics(
         bits_per_byte=float(loss_WT.sum() / math.log(2) / num_bytes),
         accuracy=float(right_WT.mean()),
         num_tokens=loss_WT.size,
+    )
+
+
+def routing(load_LE: NDArray[np.float64], num_assignments: int) -> Routing:
+    """One lane's expert loads in the units of a report. A layer asked for `num_assignments` of them."""
+    share_LE = load_LE / load_LE.sum(-1, keepdims=True)
+    log_share_LE = np.log(share_LE, where=share_LE > 0, out=np.zeros_like(share_LE))
+    return Routing(
+        max_load_ratio=tuple((share_LE.max(-1) * share_LE.shape[-1]).tolist()),
+        load_entropy_nats=tuple((-(share_LE * log_share_LE).sum(-1)).tolist()),
+        dropped_fraction=float(1 - load_LE.sum() / (num_assignments * len(load_LE))),
     )
 
 

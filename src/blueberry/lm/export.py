@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from blueberry.errors import ReportError, StoreError
-from blueberry.lm.model import LanguageModel, weight_shapes
+from blueberry.lm.model import LanguageModel
 from blueberry.lm.transformers_form import TransformersForm, transformers_form
+from blueberry.lm.weights import weight_shapes
 from blueberry.recipe import Recipe
 from blueberry.text import Tokenizer
 from blueberry.text.tokenizer_json import tokenizer_json

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blueberry.lm.model import Weights
 from blueberry.lm.optimizers import gradient_norm, group_of
+from blueberry.lm.weights import Weights
 from blueberry.optimizer_settings import WeightGroup
 from blueberry.records import GroupStatistics
 

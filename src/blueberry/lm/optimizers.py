@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from blueberry.lm.model import Weights, is_matrix
 from blueberry.lm.orthogonalize import orthogonalize
+from blueberry.lm.weights import Weights, is_matrix
 from blueberry.optimizer_settings import (
     MUON_GROUPS,
     WEIGHT_GROUPS,

@@ -21,7 +21,8 @@ from blueberry.cost import flops_per_token
 from blueberry.errors import StoreError
 from blueberry.identity import canonical_json, digest
 from blueberry.lm.loss import head_loss
-from blueberry.lm.model import LanguageModel, Weights, initialize, weight_shapes
+from blueberry.lm.model import LanguageModel
+from blueberry.lm.weights import Weights, initialize, weight_shapes
 from blueberry.recipe import Recipe
 
 Precision = Literal["fp32", "bf16"]

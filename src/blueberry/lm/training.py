@@ -9,23 +9,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from blueberry.cost import flops_per_token
 from blueberry.lm.checkpoint import Checkpoint, Checkpoints
 from blueberry.lm.draws import Draws
-from blueberry.lm.evaluation import document_losses, metrics, token_scores
+from blueberry.lm.evaluation import Look, looks
 from blueberry.lm.loss import head_loss
 from blueberry.lm.memory import free, is_out_of_memory, smaller_micro_batch
-from blueberry.lm.model import LanguageModel, Weights, initialize
+from blueberry.lm.model import LanguageModel
 from blueberry.lm.movement import Movement, Standing
 from blueberry.lm.optimizers import Optimizer, clip, gradient_norm
 from blueberry.lm.precision import Precision, compute_weights
+from blueberry.lm.routers import rebalanced
+from blueberry.lm.weights import ROUTER_BIAS, Weights, head_weight, initial_state, initialize
 from blueberry.recipe import Recipe
-from blueberry.records import Curve, DocumentLoss, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
+from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import multipliers, rate_cuts
-from blueberry.settings import MixtureOfExperts
 from blueberry.text import Dataset, EvaluationSet, batch, evaluation_set
 
 PROGRESS_SECONDS = 0.5
@@ -57,9 +57,8 @@ class Recorded:
 class Ending:
     """The last look at one lane."""
 
-    final: Metrics
+    final: Look
     test: Metrics | None
-    documents: tuple[DocumentLoss, ...]
 
 
 class Group:
@@ -81,6 +80,8 @@ class Group:
         self.seeds = tuple(recipe.seed for recipe in self.recipes)
         self.model = LanguageModel.build(self.recipe, device)
         self.weights = initialize(self.recipe, self.seeds, device)
+        self.state = initial_state(self.recipe, len(self.recipes), device)
+        """What the model carries from update to update and no gradient trains."""
         self.optimizer = Optimizer(self.recipes, self.weights, device)
         self.multipliers_UN = torch.empty(self.recipe.num_updates, len(self.recipes))
         """Of the peak rates; a schedule that adapts rewrites its lane's from the update it is at."""
@@ -92,10 +93,12 @@ class Group:
         """Of the last update that an evaluation follows."""
         self.unread: list[Tensor] = []
         """Losses and norms (2, N) of updates whose numbers still lie on the device."""
-        feed_forward = self.recipe.model.feed_forward
-        has_experts = isinstance(feed_forward, MixtureOfExperts)
-        self.noise_N = self._lanes("model.feed_forward.router_noise") if has_experts else None
-        self.balance_N = self._lanes("model.feed_forward.balance_weight") if has_experts else None
+        self.noise_N = self._lanes("model.feed_forward.router_noise")
+        self.balance_N = self._lanes("model.feed_forward.balance_weight")
+        self.z_N = self._lanes("model.feed_forward.z_weight")
+        self.bias_rate_N = self._lanes("model.feed_forward.bias_rate")
+        self.load_NLE: Tensor | None = None
+        """Assignments of the last update's tokens, which a bias-balanced router learns from."""
 
     def step(self) -> None:
         """One optimizer step of every lane. A lane whose loss or gradient is not finite is frozen for good."""
@@ -109,6 +112,9 @@ class Group:
         self.optimizer.step(self.weights, grads, update=self.update, multiplier_N=multiplier_N)
         if before is not None:
             self.movement = before.moved_to(self.weights, self.optimizer.rates.used(multiplier_N))
+        if self.bias_rate_N is not None and self.load_NLE is not None:
+            rate_N = self.bias_rate_N * self.alive_N
+            self.state[ROUTER_BIAS] = rebalanced(self.state[ROUTER_BIAS], self.load_NLE, rate_N)
         self.unread.append(torch.stack((loss_N, norm_N)))
         self.update += 1
 
@@ -141,32 +147,25 @@ class Group:
                 if _finite(loss) is None or _finite(norm) is None:
                     recorded.diverged_at = first + offset + 1
 
-    def look(self, held_out: EvaluationSet) -> list[Metrics | None]:
-        """Measure every lane; None for a lane whose loss is not finite."""
-        losses_NWT, rights_NWT = self._scores(held_out)
-        token_bytes = self.dataset.token_bytes
-        return [metrics(losses_NWT[n], rights_NWT[n], held_out, token_bytes) for n in range(len(self.recipes))]
+    def look(self, held_out: EvaluationSet) -> list[Look | None]:
+        """Measure every lane, in the precision of training; None for a lane whose loss is not finite."""
+        weights = {**compute_weights(self.weights, self.precision), **self.state}
+        return looks(self.model, weights, held_out, self.dataset.token_bytes)
 
     def finish(self, validation: EvaluationSet, test: EvaluationSet) -> list[Ending | None]:
         """The last look, at both held-out sets; None for a lane that has diverged."""
-        losses_NWT, rights_NWT = self._scores(validation)
-        tests = self.look(test)
-        endings: list[Ending | None] = []
-        for lane in range(len(self.recipes)):
-            final = metrics(losses_NWT[lane], rights_NWT[lane], validation, self.dataset.token_bytes)
-            documents = document_losses(losses_NWT[lane], validation)
-            endings.append(None if final is None else Ending(final, tests[lane], documents))
-        return endings
+        pairs = zip(self.look(validation), self.look(test), strict=True)
+        return [final and Ending(final, tested.metrics if tested else None) for final, tested in pairs]
 
     def lane_tensors(self, lane: int) -> Weights:
-        """A lane's weights and moments, without the lane axis."""
-        tensors = {f"weights.{name}": w[lane] for name, w in self.weights.items()}
+        """A lane's weights, state and moments, without the lane axis."""
+        tensors = {f"weights.{name}": w[lane] for name, w in {**self.weights, **self.state}.items()}
         moments = {f"moments.{name}": m[lane] for name, m in self.optimizer.state.items()}
         return {name: t.cpu().contiguous() for name, t in {**tensors, **moments}.items()}
 
     def set_lane(self, lane: int, checkpoint: Checkpoint) -> None:
         """Put a lane back where a checkpoint left it."""
-        for name, w in self.weights.items():
+        for name, w in {**self.weights, **self.state}.items():
             w[lane] = checkpoint.tensors[f"weights.{name}"]
         for name, m in self.optimizer.state.items():
             m[lane] = checkpoint.tensors[f"moments.{name}"]
@@ -191,10 +190,6 @@ class Group:
             for seed in set(self.seeds)
         }
         return torch.from_numpy(np.stack([by_seed[seed] for seed in self.seeds])).to(self.device)
-
-    def _scores(self, held_out: EvaluationSet) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Evaluation in the precision of training."""
-        return token_scores(self.model, compute_weights(self.weights, self.precision), held_out.windows)
 
     def _fitting_gradients(self, tokens_NBT1: Tensor) -> tuple[Tensor, Weights]:
         """The gradients, in smaller micro-batches from now on if memory runs out. See `blueberry.lm.memory`."""
@@ -222,29 +217,36 @@ class Group:
         # The balance loss is not a sum over tokens: with several micro-batches, the shares of the whole
         # update are counted first, so that splitting an update changes no number.
         weights = compute_weights(self.weights, self.precision)
-        fraction_NLE = self._fractions(weights, tokens_NBT1, parts) if len(parts) > 1 else None
+        counts_first = len(parts) > 1 and self.balance_N is not None
+        fraction_NLE = self._fractions(weights, tokens_NBT1, parts) if counts_first else None
         loss_N = torch.zeros(len(self.recipes), device=self.device)
         grads: Weights = {}
+        loads: list[Tensor] = []
         for part in parts:
             leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
             tokens_NMT1 = tokens_NBT1[:, part.start : part.stop]
             hidden = self.model.hidden(
-                leaves,
+                {**leaves, **self.state},
                 tokens_NMT1[..., :-1],
                 draws=self._draws(part),
                 noise_N=self.noise_N,
                 fraction_NLE=fraction_NLE,
             )
             target_NS = tokens_NMT1[..., 1:].flatten(1)
-            part_loss_N = head_loss(hidden.x_NSD, leaves["embedding"], target_NS) / tokens_NBT1[0, :, 1:].numel()
+            part_loss_N = head_loss(hidden.x_NSD, head_weight(leaves), target_NS) / tokens_NBT1[0, :, 1:].numel()
             objective_N = part_loss_N
             if hidden.balance_N is not None and self.balance_N is not None:
                 objective_N = objective_N + self.balance_N * hidden.balance_N * (micro / size)
+            if hidden.z_N is not None and self.z_N is not None:
+                objective_N = objective_N + self.z_N * hidden.z_N * (micro / size)
+            if hidden.load_NLE is not None:
+                loads.append(hidden.load_NLE)
             part_grads = torch.autograd.grad(objective_N.sum(), list(leaves.values()))
             for name, part_grad in zip(leaves, part_grads, strict=True):
                 grad = part_grad.to(self.weights[name].dtype)
                 grads[name] = grads[name].add_(grad) if name in grads else grad
             loss_N += part_loss_N.detach()
+        self.load_NLE = sum(loads[1:], loads[0]) if loads else None
         return loss_N, grads
 
     @torch.no_grad()
@@ -252,7 +254,7 @@ class Group:
         """The share of the whole update's assignments that each expert receives, (N, L, E)."""
         loads = [
             self.model.hidden(
-                weights,
+                {**weights, **self.state},
                 tokens_NBT1[:, part.start : part.stop, :-1],
                 draws=self._draws(part),
                 noise_N=self.noise_N,
@@ -268,7 +270,10 @@ class Group:
     def _draws(self, part: range) -> Draws:
         return Draws(self.seeds, self.update, part, self.device)
 
-    def _lanes(self, name: str) -> Tensor:
+    def _lanes(self, name: str) -> Tensor | None:
+        """A setting of every lane, (N,); None where the recipe's kind has no such setting."""
+        if name not in self.recipe.flat():
+            return None
         return torch.tensor([recipe.get(name) for recipe in self.recipes], dtype=torch.float32, device=self.device)
 
 
@@ -325,7 +330,7 @@ def train(
             _save(group, fingerprints, checkpoints, leave_out=yielded)
             last_checkpoint = time.monotonic()
     endings = group.finish(validation, test) if len(yielded) < len(recipes) else []
-    _note(group, [ending.final if ending else None for ending in endings])
+    _note(group, [ending and ending.final for ending in endings])
     for lane, ending in enumerate(endings):
         if lane not in yielded:
             if ending is None:
@@ -333,7 +338,7 @@ def train(
             yield _result(group, lane, fingerprints[lane], provenance, ending)
 
 
-def _note(group: Group, looks: Sequence[Metrics | None]) -> None:
+def _note(group: Group, looks: Sequence[Look | None]) -> None:
     """Record an evaluation of the lanes that live, and let their schedules see it. `looks` is empty when none does."""
     assert group.movement is not None or not looks
     moved = group.movement.statistics() if group.movement is not None else []
@@ -343,7 +348,8 @@ def _note(group: Group, looks: Sequence[Metrics | None]) -> None:
                 update=group.update,
                 tokens=group.update * group.recipe.update_tokens,
                 seconds=recorded.seconds,
-                validation=measured,
+                validation=measured.metrics,
+                routing=measured.routing,
                 groups=moved[lane],
             )
             recorded.evaluations.append(evaluation.model_dump(mode="json"))
@@ -379,7 +385,7 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
         recipe=recipe.flat(),
         status="diverged" if ending is None else "completed",
         failure=failure,
-        final=ending.final if ending else None,
+        final=ending.final.metrics if ending else None,
         test=ending.test if ending else None,
         evaluations=tuple(Evaluation.model_validate(evaluation) for evaluation in recorded.evaluations),
         curve=Curve(
@@ -388,7 +394,7 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
             learning_rate=tuple(recorded.learning_rate),
         ),
         rate_cuts=tuple(rate_cuts(recipe.schedule, recorded.seen(recipe.num_updates))),
-        document_losses=ending.documents if ending else (),
+        document_losses=ending.final.documents if ending else (),
         num_updates=num_updates,
         num_tokens=num_tokens,
         num_flops=num_tokens * flops_per_token(recipe),
