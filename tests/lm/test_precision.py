@@ -7,6 +7,7 @@ import torch
 from blueberry.errors import StoreError
 from blueberry.lm import precision
 from blueberry.lm.checkpoint import Checkpoints
+from blueberry.lm.evaluation import token_scores
 from blueberry.lm.lanes import train
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.precision import compute_weights, faster_precision, measure
@@ -72,11 +73,7 @@ def test_bf16_learns_and_says_so(half, tiny, train_group):
 def test_evaluation_is_in_the_precision_of_training(half, tiny, dataset):
     both = [Group([recipe], dataset, CPU) for recipe in (half, tiny)]
     tokens = both[0].dataset.validation.tokens[: 4 * 33].reshape(4, 33).astype("int64")
-
-    class Windows:
-        windows = tokens
-
-    scores_16, scores = (group._scores(Windows)[0] for group in both)
+    scores_16, scores = (token_scores(g.model, g.evaluation_weights(), tokens).loss_NWT for g in both)
     assert not (scores_16 == scores).any()
     assert scores_16 == pytest.approx(scores, rel=0.02)
 

@@ -165,7 +165,7 @@ LR = "optimizer.muon.learning_rate"
         (SWEEP, {"set": {LR: 0.1}}, f' [set] "{LR}": 0.1; [vary] varies it too'),
         (SWEEP, {"set": {"model.width": 2**70}}, ' [set] "model.width": an integer beyond 64 bits; must be a text'),
         (SWEEP, {"set": {"a\nb": 1}}, ' [set] "a\\nb": no such setting'),
-        (SWEEP, {"set": {"model.width": 63}}, ' [set] "model.num_heads": 4; it must divide width = 63'),
+        (SWEEP, {"set": {"model.width": 63}}, ' [set] "model.num_heads": 2; it must divide width = 63'),
         (COMPARE, {"arms": {"baseline": {"model.dropout": 0.1}}}, "an arm's name is made of"),
         (COMPARE, {"arms": {"a b": {"model.dropout": 0.1}}}, ' [arms.a b]: "a b"; an arm\'s name is made of'),
         (COMPARE, {"arms": {"a": {}}}, ' [arms.a]: arms "baseline" and "a" are the same run'),

@@ -72,9 +72,8 @@ def _fused(model: Model, w: Weights, x_NSD: Tensor, positions: Positions) -> tup
             (w["norm.query"][:, None].expand(-1, heads, -1), w["norm.key"][:, None].expand(-1, kv_heads, -1)), 1
         )
         normed = F.rms_norm(at_least_fp32(qk_RTJC), (size,))
-        qk_RTJC = (
-            (normed.view(len(x_NSD), -1, heads + kv_heads, size) * gain_NJC[:, None]).view_as(normed).to(qk_RTJC.dtype)
-        )
+        gained = normed.view(len(x_NSD), -1, heads + kv_heads, size) * gain_NJC[:, None]
+        qk_RTJC = gained.view_as(normed).to(qk_RTJC.dtype)
     qk_RTJC = rotate(qk_RTJC, positions.cos, positions.sin)
     q_RQTC, k_RKTC = qk_RTJC.transpose(1, 2).split([heads, kv_heads], 1)
     v_RKTC = qkv_RTJC[:, :, heads + kv_heads :].transpose(1, 2)

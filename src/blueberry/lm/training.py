@@ -148,9 +148,12 @@ class Group:
                     recorded.diverged_at = first + offset + 1
 
     def look(self, held_out: EvaluationSet) -> list[Look | None]:
-        """Measure every lane, in the precision of training; None for a lane whose loss is not finite."""
-        weights = {**compute_weights(self.weights, self.precision), **self.state}
-        return looks(self.model, weights, held_out, self.dataset.token_bytes)
+        """Measure every lane; None for a lane whose loss is not finite."""
+        return looks(self.model, self.evaluation_weights(), held_out, self.dataset.token_bytes)
+
+    def evaluation_weights(self) -> Weights:
+        """What the model is evaluated with, in the precision of training: the trained weights and the state."""
+        return {**compute_weights(self.weights, self.precision), **self.state}
 
     def finish(self, validation: EvaluationSet, test: EvaluationSet) -> list[Ending | None]:
         """The last look, at both held-out sets; None for a lane that has diverged."""
