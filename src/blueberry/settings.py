@@ -95,33 +95,6 @@ class Model(Section):
         return self
 
 
-class Data(Section):
-    """Which text, cut how, in which tokens."""
-
-    corpus: Literal["python-stdlib", "synthetic"] = setting(
-        "python-stdlib", "python-stdlib: this interpreter's own library; synthetic: a language of known entropy"
-    )
-    tokenizer: Literal["bpe", "byte"] = setting("bpe", "bpe: trained on the training documents; byte: 256 tokens")
-    vocabulary_tokens: int = setting(512, "entries of a bpe tokenizer; 256 for byte", unit="tokens", ge=256, le=65536)
-    validation_fraction: float = setting(0.1, "of the documents, chosen by their hash, to select on", gt=0, lt=0.5)
-    test_fraction: float = setting(0.05, "of the documents, chosen by their hash, never selected on", gt=0, lt=0.5)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _byte_has_256(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("tokenizer") == "byte" and "vocabulary_tokens" not in given:
-            return {**given, "vocabulary_tokens": 256}
-        return given
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.tokenizer == "byte" and self.vocabulary_tokens != 256:
-            raise ValueError(
-                f"vocabulary_tokens: {self.vocabulary_tokens}; the byte tokenizer has 256; leave it out or set 256"
-            )
-        return self
-
-
 class Muon(Section):
     """Momentum, then the nearest semi-orthogonal matrix (Jordan et al. 2024). Trains every matrix but the embedding."""
 
