@@ -117,7 +117,7 @@ VALUES = {
     "model.num_heads": 4,
 }
 ONE_KIND = {"model.attention.kind", "optimizer.kind", "train.precision"}
-NO_NUMBER = {"train.micro_batch_sequences", "train.tokens"}
+NO_NUMBER = {"train.micro_batch_sequences", "train.tokens", "train.keep_weights"}
 
 
 def _another(recipe: Recipe, name: str):

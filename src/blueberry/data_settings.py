@@ -123,14 +123,14 @@ class Data(Section):
     )
     files: Files | None = None
     hugging_face: HuggingFace | None = None
-    mixture: dict[str, MixturePart] = Field({}, description="the corpora of a mixture by name")
-    sets: dict[str, NamedSet] = Field({}, description="further corpora to measure by name")
+    mixture: dict[str, MixturePart] = setting({}, "the corpora of a mixture by name")
+    sets: dict[str, NamedSet] = setting({}, "further corpora to measure by name")
     max_documents: int | None = _MAX_DOCUMENTS
     max_characters: int | None = _MAX_CHARACTERS
     max_tokens: int | None = _MAX_TOKENS
     tokenizer: Literal["bpe", "byte", "file", "hugging-face"] = setting(
         "bpe",
-        "bpe: trained on the training documents; byte: 256 tokens; file: a tokenizer.json; hugging-face: one of the hub",
+        "bpe: trained on the training documents; byte: 256 tokens; file: a tokenizer.json; hugging-face: the hub's",
     )
     tokenizer_path: str | None = _local(None, "of the tokenizer.json, for tokenizer = file")
     tokenizer_repository: str | None = setting(None, "owner/name on the hub, for tokenizer = hugging-face")
@@ -235,12 +235,16 @@ def _require_own_section(source: Source) -> None:
             raise ValueError(f'{name}: given; the corpus is {source.corpus!r}; set corpus = "{owner}" or remove it')
         if not given and source.corpus == owner:
             needs = "paths" if owner == "files" else "repository and revision"
-            raise ValueError(f'corpus: "{owner}"; it needs its section; set {name}.{needs.replace(" and ", f" and {name}.")}')
+            raise ValueError(
+                f'corpus: "{owner}"; it needs its section; set {name}.{needs.replace(" and ", f" and {name}.")}'
+            )
 
 
 def _require_repository(given: str, name: str, kind: str) -> None:
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", given):
-        raise ValueError(f"{name}: {given!r}; must be owner/name as in https://huggingface.co/{kind}OWNER/NAME; mend it")
+        raise ValueError(
+            f"{name}: {given!r}; must be owner/name as in https://huggingface.co/{kind}OWNER/NAME; mend it"
+        )
 
 
 def _require_commit(given: str, name: str, page: str) -> None:

@@ -57,7 +57,7 @@ MOST_NAMES = 40
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "x"?` with the nearest known name, or the known names (their sections, of many) if none is near."""
+    """`; did you mean "x"?` with the nearest known name; where none is near, the known ones or their sections."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:

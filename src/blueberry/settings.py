@@ -180,6 +180,9 @@ class Train(Section):
         None, "sequences held in memory at once; changes no number", unit="sequences", memory_only=True, ge=1
     )
     clip_norm: float = setting(1.0, "gradients are scaled down to this norm; 0 does not clip", per_lane=True, ge=0)
+    keep_weights: bool = setting(
+        True, "save the final weights in the store, for sampling and export; changes no number", memory_only=True
+    )
     precision: Literal["fp32"] = setting("fp32", "of weights, activations and optimizer state")
 
     DEFAULT_UPDATES: ClassVar[int] = 200

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from blueberry.errors import DataError
 from blueberry.data_settings import Data
+from blueberry.errors import DataError
 from blueberry.text import SEPARATOR, Dataset, data_digest, dataset, evaluation_set, load
 from blueberry.text.corpus import CORPORA, Corpus, Document
 from blueberry.text.preparation import split_of

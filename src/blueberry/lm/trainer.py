@@ -22,7 +22,7 @@ class Trainer:
     """Trains groups of recipes of one shape key, one lane each."""
 
     store: Path
-    """Prepared text lies in its folder `data`, checkpoints in `checkpoints`."""
+    """Prepared text lies in its folder `data`, checkpoints in `checkpoints`, final weights in `weights`."""
     device: str = "auto"
     """As torch names it; "auto" is the first CUDA device, else the CPU."""
 
@@ -54,7 +54,10 @@ class Trainer:
         build = digest(provenance.model_dump_json(exclude={"lanes"}))
         checkpoints = Checkpoints(self.store / "checkpoints", build)
         names = [fingerprint(recipe, dataset.digest) for recipe in recipes]
-        yield from train(recipes, names, dataset, provenance, device=device, checkpoints=checkpoints)
+        kept = self.store / "weights"
+        yield from train(
+            recipes, names, dataset, provenance, device=device, checkpoints=checkpoints, weights_folder=kept
+        )
 
 
 def code_digest() -> str:

@@ -4,8 +4,9 @@ Shapes: N lanes, B sequences of an update, M of a micro-batch, T tokens of a seq
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,11 +19,12 @@ from blueberry.lm.evaluation import document_losses, metrics, token_scores
 from blueberry.lm.loss import head_loss
 from blueberry.lm.model import LanguageModel, Weights, initialize
 from blueberry.lm.optimizers import Optimizer, clip, gradient_norm
+from blueberry.lm.weights import Trained, save_weights
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, DocumentLoss, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import multipliers
 from blueberry.settings import MixtureOfExperts
-from blueberry.text import Dataset, EvaluationSet, batch, evaluation_set
+from blueberry.text import Dataset, EvaluationSet, batch, evaluation_set, require_a_batch
 
 PROGRESS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 10.0
@@ -107,6 +109,14 @@ class Group:
         losses_NWT, rights_NWT = token_scores(self.model, self.weights, held_out.windows)
         token_bytes = self.dataset.token_bytes
         return [metrics(losses_NWT[n], rights_NWT[n], held_out, token_bytes) for n in range(len(self.recipes))]
+
+    def look_at_sets(self, sets: Mapping[str, EvaluationSet]) -> list[dict[str, Metrics]]:
+        """Measure every lane on every named set; what is not finite is left out."""
+        looks = {name: self.look(held_out) for name, held_out in sets.items()}
+        return [
+            {name: measured for name, lanes in looks.items() if (measured := lanes[lane]) is not None}
+            for lane in range(len(self.recipes))
+        ]
 
     def finish(self, validation: EvaluationSet, test: EvaluationSet) -> list[Ending | None]:
         """The last look, at both held-out sets; None for a lane that has diverged."""
@@ -213,16 +223,23 @@ def train(
     *,
     device: torch.device,
     checkpoints: Checkpoints | None = None,
+    weights_folder: Path | None = None,
 ) -> Iterator[Progress | RunResult]:
     """Train recipes of one shape key, one lane each: Progress now and then, and one RunResult each.
 
     `provenance` is completed with the digest of the evaluation set. With `checkpoints`, the group goes on from
-    the newest state all its lanes have, and saves its own every few seconds.
+    the newest state all its lanes have, and saves its own every few seconds. With `weights_folder`, the final
+    weights of runs whose recipe keeps them are there when their results are given.
+    Raises: DataError if a split is too short for a window or an update, StoreError if the disk refuses.
     """
     group = Group(recipes, dataset, device)
     recipe = group.recipe
+    require_a_batch(
+        dataset.train, batch_sequences=recipe.train.batch_sequences, context_tokens=recipe.model.context_tokens
+    )
     cut = {"context_tokens": recipe.model.context_tokens, "num_tokens": recipe.evaluate.tokens}
     validation, test = evaluation_set(dataset.validation, **cut), evaluation_set(dataset.test, **cut)
+    sets = {name: evaluation_set(split, **cut) for name, split in dataset.sets.items()}
     provenance = provenance.model_copy(update={"evaluation_digest": validation.digest})
     if checkpoints is not None:
         _restore(group, fingerprints, checkpoints)
@@ -240,7 +257,7 @@ def train(
         for recorded in group.recorded:
             recorded.seconds += (now - started) / len(recipes)
         if evaluates and not ends:
-            _note(group, group.look(validation))
+            _note(group, group.look(validation), group.look_at_sets(sets))
         for lane, recorded in enumerate(group.recorded):
             if recorded.diverged_at is not None and lane not in yielded:
                 yielded.add(lane)
@@ -253,23 +270,26 @@ def train(
             _save(group, fingerprints, checkpoints, leave_out=yielded)
             last_checkpoint = time.monotonic()
     endings = group.finish(validation, test) if len(yielded) < len(recipes) else []
-    _note(group, [ending.final if ending else None for ending in endings])
+    _note(group, [ending.final if ending else None for ending in endings], group.look_at_sets(sets) if endings else [])
     for lane, ending in enumerate(endings):
         if lane not in yielded:
             if ending is None:
                 group.recorded[lane].diverged_at = group.update
+            elif weights_folder is not None and group.recipes[lane].train.keep_weights:
+                _keep_weights(group, lane, weights_folder / f"{fingerprints[lane]}.safetensors")
             yield _result(group, lane, fingerprints[lane], provenance, ending)
 
 
-def _note(group: Group, looks: Sequence[Metrics | None]) -> None:
-    """Record an evaluation of the lanes that live. `looks` is empty when none does."""
-    for recorded, measured in zip(group.recorded, looks, strict=False):
+def _note(group: Group, looks: Sequence[Metrics | None], sets: Sequence[dict[str, Metrics]]) -> None:
+    """Record an evaluation of the lanes that live. `looks` and `sets` are empty when none does."""
+    for recorded, measured, named in zip(group.recorded, looks, sets, strict=False):
         if measured is not None and recorded.diverged_at is None:
             evaluation = Evaluation(
                 update=group.update,
                 tokens=group.update * group.recipe.update_tokens,
                 seconds=recorded.seconds,
                 validation=measured,
+                sets=named,
             )
             recorded.evaluations.append(evaluation.model_dump())
 
@@ -293,6 +313,7 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
             kind="diverged", update=recorded.diverged_at, message="the loss or its gradient was not finite"
         )
     num_tokens = num_updates * recipe.update_tokens
+    evaluations = tuple(Evaluation.model_validate(evaluation) for evaluation in recorded.evaluations)
     return RunResult(
         fingerprint=fingerprint,
         recipe=recipe.flat(),
@@ -300,7 +321,8 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
         failure=failure,
         final=ending.final if ending else None,
         test=ending.test if ending else None,
-        evaluations=tuple(Evaluation.model_validate(evaluation) for evaluation in recorded.evaluations),
+        sets=evaluations[-1].sets if ending else {},
+        evaluations=evaluations,
         curve=Curve(
             train_loss=tuple(recorded.train_loss),
             gradient_norm=tuple(recorded.gradient_norm),
@@ -313,6 +335,11 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
         train_seconds=recorded.seconds,
         provenance=provenance,
     )
+
+
+def _keep_weights(group: Group, lane: int, path: Path) -> None:
+    tensors = {name: w[lane].cpu().contiguous() for name, w in group.weights.items()}
+    save_weights(path, Trained(group.recipes[lane], group.dataset.digest, group.dataset.tokenizer, tensors))
 
 
 def _save(group: Group, fingerprints: Sequence[str], checkpoints: Checkpoints, leave_out: set[int]) -> None:

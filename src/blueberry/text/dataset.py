@@ -179,4 +179,8 @@ def load(data: Data, cache_dir: Path) -> Dataset:
 
 def _lots(data: Data) -> dict[SplitName, Lot]:
     first = 1 - data.validation_fraction - data.test_fraction
-    return {"train": Lot(0, first), "validation": Lot(first, 1 - data.test_fraction), "test": Lot(1 - data.test_fraction, 1)}
+    return {
+        "train": Lot(0, first),
+        "validation": Lot(first, 1 - data.test_fraction),
+        "test": Lot(1 - data.test_fraction, 1),
+    }

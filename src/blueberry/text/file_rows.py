@@ -1,4 +1,4 @@
-"""The texts in one file, one after another: a file, its pieces, or the rows of a table. Nothing is held whole but a row."""
+"""The texts in one file, one after another: the file, its pieces, or the rows of a table. Only a row is held whole."""
 
 import codecs
 import json
@@ -86,8 +86,8 @@ def _json_lines(path: Path, column: str, place: str) -> Iterator[tuple[int, str]
 
 def _parquet(path: Path, column: str, place: str) -> Iterator[tuple[int, str]]:
     require("pyarrow", "parquet", f"{place}.paths: {path}")
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow  # pyright: ignore[reportMissingImports]
+    import pyarrow.parquet  # pyright: ignore[reportMissingImports]
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:

@@ -32,7 +32,9 @@ def files_corpus(files: Files, cache_dir: Path | None, place: str = "data.files"
         paths = found(files, place)
         formats = [format_of(path, files) for path in paths]
         if set(formats) == {"text"} and files.text_column != "text":
-            raise DataError(f"{place}.text_column: {files.text_column!r}; all files are text, without columns; remove it")
+            raise DataError(
+                f"{place}.text_column: {files.text_column!r}; all files are text, without columns; remove it"
+            )
         if "text" not in formats and files.delimiter is not None:
             raise DataError(f"{place}.delimiter: {files.delimiter!r}; no file is text; remove it")
         read = {"formats": formats, "text_column": files.text_column, "delimiter": files.delimiter}

@@ -35,13 +35,14 @@ def hub_corpus(source: Source, cache_dir: Path | None, place: str = "data") -> C
 
     def documents() -> Iterator[Document]:
         assert cache_dir is not None, "text of the hub is kept in a store"
+        store = cache_dir
 
         def download(folder: Path) -> None:
-            with cache.writing(cache_dir), (folder / _DOCUMENTS).open("w", encoding="utf-8") as file:
+            with cache.writing(store), (folder / _DOCUMENTS).open("w", encoding="utf-8") as file:
                 for text in stream(wanted, source.max_documents, f"{place}.hugging_face"):
                     file.write(json.dumps(text[: source.max_characters]) + "\n")
 
-        folder = cache.entry(cache_dir, f"hub-{name}", download)
+        folder = cache.entry(store, f"hub-{name}", download)
         with (folder / _DOCUMENTS).open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 text = json.loads(line).encode(errors="replace")
@@ -57,8 +58,8 @@ def stream(wanted: HuggingFace, max_documents: int | None, place: str) -> Iterat
     Raises: DataError if `datasets` is missing, the hub is out of reach, or it has no such dataset or column.
     """
     require("datasets", "hf", f"{place}.repository")
-    require_reachable(f"{place}.repository", wanted.repository, "use files at hand: data.corpus = \"files\"")
-    import datasets
+    require_reachable(f"{place}.repository", wanted.repository, 'use files at hand: data.corpus = "files"')
+    import datasets  # pyright: ignore[reportMissingImports]
 
     datasets.disable_progress_bars()
     with _in_one_line(f"{place}.repository", wanted.repository):
@@ -108,7 +109,7 @@ def require_reachable(place: str, given: str, instead: str) -> None:
     reason = "HF_HUB_OFFLINE is set" if offline else _unreachable(endpoint)
     if reason is not None:
         raise DataError(
-            f'{place}: "{given}"; {endpoint} cannot be reached ({reason}); it is asked once and then kept in the store; '
+            f'{place}: "{given}"; {endpoint} cannot be reached ({reason}); it is asked once, then the store keeps it; '
             f"go online for that, or {instead}"
         )
 

@@ -80,7 +80,7 @@ def evaluation_set(split: Split | Mixture, *, context_tokens: int, num_tokens: i
 
 
 def passes(split: Split | Mixture, *, num_updates: int, batch_sequences: int, context_tokens: int) -> float:
-    """Tokens a run predicts over the different ones among them that its split can offer; a mixture's most worn corpus's.
+    """Tokens a run predicts over the different ones among them that its split can offer; of a mixture, the highest.
 
     Raises: DataError if the split is shorter than a window.
     """

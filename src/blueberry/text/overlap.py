@@ -59,7 +59,9 @@ def _hashes(tokens_WT: np.ndarray, ngram_tokens: int) -> np.ndarray:
     hashes_WG = np.zeros((tokens_WT.shape[0], size), dtype=np.uint64)
     with np.errstate(over="ignore"):
         for offset in range(ngram_tokens):
-            hashes_WG = (hashes_WG + tokens_WT[:, offset : offset + size].astype(np.uint64) + np.uint64(1)) * _MULTIPLIER
+            hashes_WG = (
+                hashes_WG + tokens_WT[:, offset : offset + size].astype(np.uint64) + np.uint64(1)
+            ) * _MULTIPLIER
             hashes_WG ^= hashes_WG >> np.uint64(29)
     return hashes_WG
 

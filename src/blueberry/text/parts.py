@@ -47,9 +47,7 @@ def parts(data: Data) -> tuple[Part, ...]:
     """Those trained on first, in the recipe's order."""
     if data.corpus == "mixture":
         total = sum(part.weight for part in data.mixture.values())
-        trained = [
-            Part(name, part, f"data.mixture.{name}", part.weight / total) for name, part in data.mixture.items()
-        ]
+        trained = [Part(name, part, f"data.mixture.{name}", part.weight / total) for name, part in data.mixture.items()]
     else:
         trained = [Part("", data, "data", 1.0)]
     return (*trained, *(Part(name, source, f"data.sets.{name}", 0.0) for name, source in data.sets.items()))

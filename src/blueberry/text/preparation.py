@@ -220,9 +220,9 @@ def _encode(batch: list[Document], tokenizer: AnyTokenizer, end: np.ndarray) -> 
 def _no_document(split: str, part: Part, data: Data, num_documents: int) -> str:
     if part.source.files is not None and num_documents < _FEW_DOCUMENTS:
         return (
-            f"{part.place}.files.paths: {list(part.source.files.paths)}; of {num_documents} documents none falls to the "
-            f"{split} split, which needs one; give more, or cut text files into documents with "
-            f'{part.place}.files.delimiter = "\\n\\n"'.replace("\n", "\\n")
+            f"{part.place}.files.paths: {list(part.source.files.paths)}; of {num_documents} documents none falls to "
+            f"the {split} split, which needs one; give more, or cut text files into documents with "
+            f'{part.place}.files.delimiter = "\\n\\n"'
         )
     setting = "validation_fraction" if split == "train" else f"{split}_fraction"
     remedy = "lower it" if split == "train" else "raise it"
