@@ -29,7 +29,7 @@ HUB = {
         ({**FILES, "data.files.format": "jsonl", "data.files.delimiter": "x"}, "r \"data.files.delimiter\": 'x'; a jsonl file has a document a row; remove it or change format"),
         ({**FILES, "data.files.pahts": 1}, 'r "data.files.pahts": no such setting; did you mean "data.files.paths"?'),
         ({"data.corpus": "hugging-face"}, None),
-        ({**HUB, "data.hugging_face.revision": "main"}, f"r \"data.hugging_face.revision\": 'main'; only a commit stays what it is; give its 40 hexadecimal digits, from https://huggingface.co/datasets/owner/name/commits/main"),
+        ({**HUB, "data.hugging_face.revision": "main"}, "r \"data.hugging_face.revision\": 'main'; only a commit stays what it is; give its 40 hexadecimal digits, from https://huggingface.co/datasets/owner/name/commits/main"),
         ({**HUB, "data.hugging_face.repository": "a b"}, None),
         ({"data.corpus": "mixture"}, 'r "data.corpus": "mixture"; it needs corpora to mix; add [data.mixture.NAME] tables'),
         ({"data.mixture.a.weight": 2.0}, None),
@@ -59,7 +59,9 @@ def test_what_does_not_fit_is_one_line(changes, line):
 def test_a_file_s_mistake_within_a_named_corpus_is_named():
     with pytest.raises(RecipeError) as error:
         Recipe.parse({"data": {"corpus": "mixture", "mixture": {"a": {"wieght": 2.0}}}}, place="r")
-    assert str(error.value).startswith('r "data.mixture.a.wieght": no such setting; did you mean "data.mixture.a.weight"?')
+    assert str(error.value).startswith(
+        'r "data.mixture.a.wieght": no such setting; did you mean "data.mixture.a.weight"?'
+    )
 
 
 MIXED = {

@@ -98,14 +98,11 @@ def sample(
 
     Raises: StoreError if the store has no weights of it.
     """
-    import torch
-
     from blueberry.lm.sampling import sample
     from blueberry.lm.weights import find_weights, load_weights
 
     path = find_weights(Path(store or default_store()) / "weights", _fingerprint_of(run))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return sample(load_weights(path), prompt, num_tokens=num_tokens, temperature=temperature, seed=seed, device=device)
+    return sample(load_weights(path), prompt, num_tokens=num_tokens, temperature=temperature, seed=seed)
 
 
 def _fingerprint_of(run: str) -> str:

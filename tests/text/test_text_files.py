@@ -73,7 +73,9 @@ def test_parquet_gives_the_same_documents(folder):
     dataset = load(data_of(folder / "rows.parquet"), folder / "cache")
     assert texts_of(dataset) == EVERY
     assert dataset.left_out == {"": {"empty": 1}}
-    with pytest.raises(DataError, match=r'rows\.parquet: no column "body"; it has id, text; set data\.files\.text_column'):
+    with pytest.raises(
+        DataError, match=r'rows\.parquet: no column "body"; it has id, text; set data\.files\.text_column'
+    ):
         load(data_of(folder / "rows.parquet", text_column="body"), folder / "cache")
     with pytest.raises(DataError, match=r'row 1: column "id" holds int; a document is a text'):
         load(data_of(folder / "rows.parquet", text_column="id"), folder / "cache")
@@ -173,7 +175,7 @@ def test_files_that_change_while_they_are_read_are_refused(folder, monkeypatch):
         path.write_text(path.read_text() + json.dumps({"text": "late"}) + "\n")
 
     monkeypatch.setattr(files, "rows", grown)
-    with pytest.raises(DataError, match="^data: files changed while they were read"):
+    with pytest.raises(DataError, match=r"^data: files changed while they were read"):
         load(data_of(path), folder / "cache")
 
 
@@ -182,6 +184,8 @@ def test_cuts_take_the_first_documents_characters_and_tokens(folder):
     assert texts_of(first) == sorted(map(words, range(60)))
     short = load(data_of(folder / "rows.jsonl", max_characters=30), folder / "cache")
     assert texts_of(short) == sorted({words(number)[:30] for number in range(90)})
+    with pytest.raises(DataError, match=r"^data\.max_tokens: 90; the documents it reaches give none to the \w+ split"):
+        load(data_of(folder / "rows.jsonl", max_tokens=90), folder / "cache")
     few = load(data_of(folder / "rows.jsonl", max_tokens=4000), folder / "cache")
     assert sum(split.tokens.size for split in (few.train, few.validation, few.test)) == 4000
     whole = load(data_of(folder / "rows.jsonl"), folder / "cache")

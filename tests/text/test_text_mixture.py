@@ -80,7 +80,7 @@ def test_an_update_larger_than_the_corpus_is_refused(make):
 @pytest.fixture
 def prose(tmp_path):
     for number in range(60):
-        (tmp_path / f"{number}.txt").write_text(f"Prose number {number} says {number**3}. " * 9)
+        (tmp_path / f"{number}.txt").write_text(f"Prose number {number} says {number**3}. " * 150)
     return Files(paths=(f"{tmp_path}/*.txt",))
 
 

@@ -13,7 +13,7 @@ from blueberry.text.corpus import CORPORA
 from blueberry.text.tokenizer import token_type
 from blueberry.text.tokenizer_file import TokenizerFile
 
-TEXTS = [document.content.decode() for document in CORPORA["synthetic"].documents()[:20]]
+TEXTS = [document.content.decode() for document in CORPORA["synthetic"].documents()[:60]]
 
 
 def byte_level(*, prefix=False, special=("<|endoftext|>",)) -> Tokenizer:
@@ -53,7 +53,7 @@ def data(tmp_path):
 
 def test_a_dataset_holds_the_library_s_tokens_and_exact_bytes(data, tmp_path):
     made = byte_level()
-    dataset = load(data(made, max_documents=60), tmp_path / "cache")
+    dataset = load(data(made, max_documents=60, test_fraction=0.2), tmp_path / "cache")
     content = {document.name: document.content for document in CORPORA["synthetic"].documents()}
     train = dataset.train
     end = made.token_to_id("<|endoftext|>")
@@ -100,7 +100,9 @@ def test_the_end_token_is_found_named_or_missed():
 
 
 def test_a_vocabulary_that_disagrees_names_the_setting_and_the_size(data, tmp_path):
-    with pytest.raises(DataError, match=r"^data\.vocabulary_tokens: 512; [^;]* 400 entries; set data\.vocabulary_tokens = 400$"):
+    with pytest.raises(
+        DataError, match=r"^data\.vocabulary_tokens: 512; [^;]* 400 entries; set data\.vocabulary_tokens = 400$"
+    ):
         load(data(byte_level(), vocabulary_tokens=512), tmp_path / "cache")
 
 
@@ -131,7 +133,7 @@ def test_more_than_65536_tokens_are_stored_in_four_bytes(data, tmp_path):
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     size = max(vocabulary.values()) + 1
-    asked = data(made, vocabulary_tokens=size, max_documents=20, validation_fraction=0.2, test_fraction=0.2)
+    asked = data(made, vocabulary_tokens=size, max_documents=60, test_fraction=0.2)
     dataset = load(asked, tmp_path / "cache")
     assert dataset.train.tokens.dtype == np.uint32
     assert dataset.train.tokens.max() >= 70_000

@@ -28,15 +28,17 @@ class Sample:
 
 @torch.no_grad()
 def sample(
-    trained: Trained, prompt: str, *, num_tokens: int, temperature: float, seed: int, device: torch.device
+    trained: Trained, prompt: str, *, num_tokens: int, temperature: float, seed: int, device: torch.device | None = None
 ) -> Sample:
     """Continue a prompt by at most `num_tokens` tokens; it ends sooner where the model ends the document.
 
     `temperature` divides the logits; 0 takes the likeliest token each time. The model sees at most its context:
-    past it, the window slides. A function of its arguments, on one build and device.
+    past it, the window slides. A function of its arguments, on one build and device; by default the first CUDA
+    device, else the CPU.
     Raises: DataError if the prompt is empty and the tokenizer has no mark to begin a document after.
     """
     tokenizer = trained.tokenizer
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokens = [int(token) for token in tokenizer.encode(prompt)]
     if not tokens and tokenizer.separator is None:
         raise DataError("prompt: empty; this run's documents have no mark to begin after; give some text")

@@ -31,6 +31,7 @@ class Trainer:
 
         Raises: DataError if the corpus does not fit the recipe, StoreError if the disk refuses.
         """
+        dataset = load(recipes[0].data, self.store / "data")  # before torch: what is wrong here is said soon
         import torch
 
         from blueberry.lm.checkpoint import Checkpoints
@@ -40,7 +41,6 @@ class Trainer:
         device = torch.device(name)
         threads = num_threads(recipes[0], os.cpu_count() or 1) if device.type == "cpu" else 1
         torch.set_num_threads(threads)
-        dataset = load(recipes[0].data, self.store / "data")
         capability = torch.backends.cpu.get_cpu_capability()
         provenance = Provenance(
             code_digest=code_digest(),

@@ -6,6 +6,7 @@ and tokenizer are text in its header. Nothing in it is executed when it is read.
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def save_weights(path: Path, trained: Trained) -> None:
     """Write, sync and rename. Raises: StoreError if the disk refuses."""
     header = {
         "format": FORMAT,
-        "recipe": trained.recipe.model_dump_json(),
+        "recipe": trained.recipe.model_dump(mode="json"),
         "data_digest": trained.data_digest,
         "tokenizer": write_tokenizer(trained.tokenizer),
     }
@@ -43,12 +44,14 @@ def save_weights(path: Path, trained: Trained) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(save_tensors(trained.tensors, header))
+            # One entry, because safetensors writes several in any order: equal runs give equal files.
+            file.write(save_tensors(trained.tensors, {"blueberry": json.dumps(header)}))
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
     except OSError as cause:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StoreError(
             f"{path}: cannot write the weights ({cause.strerror}); a run keeps its weights; free space there, choose "
             "another --store, or set train.keep_weights = false"
@@ -62,14 +65,14 @@ def load_weights(path: Path) -> Trained:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("blueberry", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     except (OSError, SafetensorError) as cause:
         raise StoreError(f"{path}: cannot be read ({cause}); train that run again to write it anew") from None
     if header.get("format") != FORMAT:
         raise StoreError(f"{path}: holds {header.get('format')!r}; only {FORMAT!r} is read here; train the run again")
     trained = Trained(
-        recipe=Recipe.parse(json.loads(header["recipe"]), place=str(path)),
+        recipe=Recipe.parse(header["recipe"], place=str(path)),
         data_digest=header["data_digest"],
         tokenizer=read_tokenizer(header["tokenizer"]),
         tensors=tensors,

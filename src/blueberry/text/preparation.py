@@ -218,11 +218,17 @@ def _encode(batch: list[Document], tokenizer: AnyTokenizer, end: np.ndarray) -> 
 
 
 def _no_document(split: str, part: Part, data: Data, num_documents: int) -> str:
-    if part.source.files is not None and num_documents < _FEW_DOCUMENTS:
+    few = num_documents < _FEW_DOCUMENTS and part.source.max_tokens is None
+    if part.source.files is not None and few:
         return (
             f"{part.place}.files.paths: {list(part.source.files.paths)}; of {num_documents} documents none falls to "
             f"the {split} split, which needs one; give more, or cut text files into documents with "
             f'{part.place}.files.delimiter = "\\n\\n"'
+        )
+    if part.source.max_tokens is not None:
+        return (
+            f"{part.place}.max_tokens: {part.source.max_tokens}; the documents it reaches give none to the {split} "
+            "split, which needs one; raise it"
         )
     setting = "validation_fraction" if split == "train" else f"{split}_fraction"
     remedy = "lower it" if split == "train" else "raise it"
