@@ -13,8 +13,8 @@ PACKAGE = Path(blueberry.__file__).parent
 REPOSITORY = PACKAGE.parent.parent
 
 FLOORS = {
-    "errors": 0, "toml": 0, "settings": 0, "model_settings": 0, "optimizer_settings": 0, "schedule_settings": 0,
-    "recipe": 0, "records": 0, "identity": 0, "schedules": 0, "cost": 0,
+    "errors": 0, "toml": 0, "settings": 0, "data_settings": 0, "model_settings": 0, "optimizer_settings": 0,
+    "schedule_settings": 0, "recipe": 0, "records": 0, "identity": 0, "schedules": 0, "cost": 0,
     "text": 1, "stats": 1,
     "lm": 2, "study": 2,
     "judge": 3,
@@ -41,6 +41,9 @@ THIRD_PARTY = {
     "rich": {"cli"},
     "tokenizers": {"text"},
     "tiktoken": {"text"},
+    "pyarrow": {"text"},
+    "datasets": {"text"},
+    "huggingface_hub": {"text"},
 }
 
 

@@ -4,16 +4,16 @@ Nothing here trains or judges; it hands the built-in trainer to the engine, the 
 judgement to the report.
 """
 
-import glob
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blueberry.cost import num_threads
-from blueberry.errors import DataError, StoreError, StudyError, TrainerError
+from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.identity import fingerprint
 from blueberry.judge import judge
 from blueberry.judge.forecast import Forecast, forecast
@@ -27,7 +27,10 @@ from blueberry.study.backlog import Snapshot
 from blueberry.study.plan import Plan, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
-from blueberry.text import data_digest, load
+from blueberry.text import data_digest, load, require_a_batch
+
+if TYPE_CHECKING:
+    from blueberry.lm.sampling import Sample
 
 LANES_ON_A_GPU = 8
 
@@ -59,21 +62,60 @@ def train(
 ) -> RunResult:
     """Train one recipe in this process, or give its result if the store has it already.
 
+    A known run whose weights should be kept and are not there is trained again for them; its result stays.
     Raises: DataError if the corpus does not fit the recipe, StoreError if the store does not work.
     """
     folder = Path(store or default_store())
     with Store.open(folder) as opened:
-        name = fingerprint(recipe, data_digest(recipe.data))
-        known = opened.results([name])
-        if known:
-            return known[name]
+        name = fingerprint(recipe, data_digest(recipe.data, opened.data))
+        known = opened.results([name]).get(name)
+        if known is not None and not _lacks_weights(recipe, known, folder):
+            return known
         for event in Trainer(folder)([recipe]):
             if isinstance(event, RunResult):
                 opened.commit(event)
-                return event
+                return known or event
             if on_progress is not None:
                 on_progress(event)
     raise TrainerError(f"trainer: gave no result for run {name}; it must give one; report this")
+
+
+def _lacks_weights(recipe: Recipe, known: RunResult, store: Path) -> bool:
+    path = store / "weights" / f"{known.fingerprint}.safetensors"
+    return known.status == "completed" and recipe.train.keep_weights and not path.is_file()
+
+
+def sample(
+    run: str,
+    prompt: str = "",
+    *,
+    num_tokens: int = 100,
+    temperature: float = 0.8,
+    seed: int = 0,
+    store: str | Path | None = None,
+) -> "Sample":
+    """Continue a prompt with a trained run: its fingerprint, the beginning of one, or the path of its result.json.
+
+    Raises: StoreError if the store has no weights of it.
+    """
+    from blueberry.lm.sampling import sample
+    from blueberry.lm.trained import find_weights, load_weights
+
+    path = find_weights(Path(store or default_store()) / "weights", _fingerprint_of(run))
+    return sample(load_weights(path), prompt, num_tokens=num_tokens, temperature=temperature, seed=seed)
+
+
+def _fingerprint_of(run: str) -> str:
+    """What a run is called, given that or its result file or the folder of it."""
+    path = Path(run) / "result.json" if run and Path(run).is_dir() else Path(run)
+    if path.suffix != ".json":
+        return run
+    try:
+        return RunResult.model_validate_json(path.read_bytes()).fingerprint
+    except (OSError, ValueError):
+        raise StoreError(
+            f"{path}: not the result of a run; sample needs a fingerprint or a result.json of blueberry train; mend it"
+        ) from None
 
 
 def write_run(result: RunResult, folder: Path) -> Path:
@@ -86,34 +128,16 @@ def write_run(result: RunResult, folder: Path) -> Path:
 def export(run: str, folder: Path, *, store: str | Path | None = None) -> str:
     """Write a finished run's model for others to load; returns what was written, in one line.
 
-    `run` is the run's fingerprint or the beginning of it, or the path of a file of weights.
-    Raises: StoreError if there are no such weights, DataError if its text is not here, ReportError if the folder
-    cannot be written.
+    `run` is its fingerprint, the beginning of one, or the path of its result.json.
+    Raises: StoreError if the store has no weights of it, ReportError if the folder cannot be written.
     """
-    from blueberry.lm.export import export, read_trained  # torch is slow to load, and only this needs it here
+    from blueberry.lm.export import export  # torch is slow to load, and only this needs it here
+    from blueberry.lm.trained import find_weights, load_weights
 
-    opened = Path(store or default_store())
-    trained = read_trained(_weights_of(run, opened))
-    if data_digest(trained.recipe.data) != trained.data_digest:
-        raise DataError(
-            f"run {run}: was trained on text {trained.data_digest}, and its corpus is now "
-            f"{data_digest(trained.recipe.data)}; the tokenizer must be the one it was trained with; train it again"
-        )
-    form = export(trained.weights, trained.recipe, load(trained.recipe.data, opened / "data").tokenizer, folder)
+    trained = load_weights(find_weights(Path(store or default_store()) / "weights", _fingerprint_of(run)))
+    form = export(trained.tensors, trained.recipe, trained.tokenizer, folder)
     written = form if isinstance(form, str) else f"{folder / 'transformers'} is the same as a {form.architecture}"
     return f"wrote {folder}; {written}"
-
-
-def _weights_of(run: str, store: Path) -> Path:
-    if run.endswith(".safetensors"):
-        return Path(run)
-    kept = sorted((store / "weights").glob(f"{glob.escape(run)}*.safetensors")) if run else []
-    if len(kept) != 1:
-        many = f"{len(kept)} runs begin so; give more of the name" if kept else "no weights of such a run are here"
-        raise StoreError(
-            f"{store}: run {run!r}: {many}; a run is named by its fingerprint, which blueberry train prints"
-        )
-    return kept[0]
 
 
 @dataclass(frozen=True)
@@ -147,10 +171,13 @@ def conduct(
     placed = placement(study.base, workers)
     with Store.open(folder) as opened:
         if trainer is None:
-            load(study.base.data, opened.data)  # once and here: workers would wait for each other
+            text = load(study.base.data, opened.data)  # once and here: workers would wait for each other
+            for arm in study.arms:
+                shape = {"context_tokens": arm.recipe.model.context_tokens}
+                require_a_batch(text.train, batch_sequences=arm.recipe.train.batch_sequences, **shape)
         outcome = engine.run(
             study,
-            data_digest=data_digest(study.base.data),
+            data_digest=data_digest(study.base.data, opened.data),
             store=opened,
             trainer=trainer or Trainer(folder),
             workers=placed.workers if workers is None else workers,
@@ -193,7 +220,7 @@ def look(study: Study, store: Path) -> Judged:
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     """What a study would run and could detect, given the results in a store, which need not exist yet."""
     placed = placement(study.base, workers)
-    made, results, speed = plan(study, data_digest(study.base.data), {}), {}, None
+    made, results, speed = plan(study, data_digest(study.base.data, store / "data"), {}), {}, None
     if (store / "store.sqlite").is_file():
         with Store.open(store, create=False) as opened:
             made, results = _planned(study, opened)
@@ -202,7 +229,7 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
 
 
 def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
-    make = partial(plan, study, data_digest(study.base.data))
+    make = partial(plan, study, data_digest(study.base.data, store.data))
     results: dict[str, RunResult] = {}
     while True:
         made = make(results)
@@ -219,7 +246,7 @@ def _judge(study: Study, planned: Plan, results: dict[str, RunResult], store: Pa
         results,
         planned,
         entropy_bits_per_byte=text.entropy_bits_per_byte if text else None,
-        train_tokens=len(text.train.tokens) if text else None,
+        train_tokens=text.train_tokens if text else None,
     )
     runs = tuple(
         LabelledRun(made.arm, made.seed, made.stage, results[made.fingerprint])

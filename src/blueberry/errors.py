@@ -52,10 +52,16 @@ class ReportError(BlueberryError):
     """A report cannot be written where it was asked for."""
 
 
+MOST_NAMES = 40
+"""That one line lists."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "x"?` with the nearest known name, or the known names when none is near."""
+    """`; did you mean "x"?` with the nearest known name; where none is near, the known ones or their sections."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f'; did you mean "{near[0]}"?'
+    if len(known) > MOST_NAMES:
+        known = sorted({name.partition(".")[0] for name in known})
     return f"; known: {', '.join(known)}" if known else ""

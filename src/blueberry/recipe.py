@@ -1,16 +1,17 @@
 """A recipe: everything that decides a run's numbers, frozen and complete."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_origin
 
 from pydantic import ValidationError, model_validator
 
+from blueberry.data_settings import Data
 from blueberry.errors import RecipeError, did_you_mean
 from blueberry.model_settings import Model
 from blueberry.optimizer_settings import MuonAdamWOptimizer, Optimizer, peak_rates
 from blueberry.schedule_settings import CosineSchedule, Schedule
 from blueberry.schedules import check_length, multipliers
-from blueberry.settings import Data, Evaluate, Section, Train, setting
+from blueberry.settings import Evaluate, Section, Train, setting
 from blueberry.toml import read_toml, to_toml
 
 EITHER_OR = {"train.tokens": "train.updates", "schedule.warmup_updates": "schedule.warmup_fraction"}
@@ -80,7 +81,7 @@ class Recipe(Section):
                     f'{place} "{one}": given beside {other}; they say the same in two units; give one of them'
                 )
         nested = self.model_dump()
-        for name in sorted(changes, key=lambda name: not name.endswith(".kind")):
+        for name in sorted(changes, key=lambda name: not name.endswith((".kind", ".corpus", ".tokenizer"))):
             _replace(nested, name, changes[name], place)
         return Recipe.parse(nested, place=place)
 
@@ -88,6 +89,9 @@ class Recipe(Section):
         """The value of a dotted setting. Raises: RecipeError if this recipe has none of that name."""
         value: Any = self
         for part in name.split("."):
+            if isinstance(value, dict) and part in value:
+                value = value[part]
+                continue
             if not isinstance(value, Section) or part not in type(value).model_fields:
                 raise RecipeError(f'recipe "{name}": no such setting{did_you_mean(name, self.flat())}')
             value = getattr(value, part)
@@ -121,14 +125,14 @@ class Recipe(Section):
         return [peak * height for height in multipliers(self.schedule, self.num_updates)]
 
     def identity(self, *, per_lane: bool = True) -> dict[str, Any]:
-        """What decides the numbers: flat settings without the memory-only ones, the length in updates.
+        """What decides the numbers: flat settings without the memory-only and local ones, the length in updates.
 
         With `per_lane=False` also without what may differ between lanes.
         """
         kept = {
             name: value
             for (name, value), marks in zip(_flatten(self), _marks(self), strict=True)
-            if not marks.get("memory_only") and (per_lane or not marks.get("per_lane"))
+            if not marks.get("memory_only") and not marks.get("local") and (per_lane or not marks.get("per_lane"))
         }
         del kept["train.tokens"]
         if not per_lane:
@@ -149,8 +153,9 @@ def _names_of(section: type[Section], prefix: str = "") -> list[str]:
     names: list[str] = []
     for name, field in section.model_fields.items():
         kinds = _sections_in(field.annotation)
+        inside = f"{prefix}{name}.NAME." if _is_table(field.annotation) else f"{prefix}{name}."
         for kind in kinds:
-            names += _names_of(kind, f"{prefix}{name}.")
+            names += _names_of(kind, inside)
         if not kinds:
             names.append(prefix + name)
     return names
@@ -161,6 +166,11 @@ def _sections_in(annotation: Any) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [kind for part in getattr(annotation, "__args__", ()) for kind in _sections_in(part)]
+
+
+def _is_table(annotation: Any) -> bool:
+    """Whether a field holds sections under names that the user chooses."""
+    return get_origin(annotation) is dict
 
 
 def _with_default_kinds(section: type[Section], given: Any) -> Any:
@@ -184,7 +194,13 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
     *path, last = name.split(".")
     table = nested
     candidates: list[type[Section]] = [Recipe]
+    names_follow = False
     for part in path:
+        if names_follow:
+            table, names_follow = table.setdefault(part, {}), False
+            if not isinstance(table, dict):
+                raise RecipeError(f'{place} "{name}": given beside {part} = {table!r}; {part} is a section')
+            continue
         fields = [c.model_fields[part] for c in candidates if part in c.model_fields]
         candidates = [s for field in fields for s in _sections_in(field.annotation)]
         if not candidates:
@@ -194,11 +210,14 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
                 f'{place} "{name}": given beside kind = {table["kind"]!r}; that kind has no {part}; '
                 "change the kind or leave it out"
             )
+        names_follow = any(_is_table(field.annotation) for field in fields)
+        if table.get(part) is None:
+            table[part] = {}
         if not isinstance(table := table[part], dict):
             raise RecipeError(
                 f'{place} "{name}": given beside {part} = {table!r}; {part} is a section; give its settings'
             )
-    if not any(last in c.model_fields for c in candidates):
+    if not names_follow and not any(last in c.model_fields for c in candidates):
         raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
     if last == "kind":
         chosen = [c for c in candidates if c.model_fields["kind"].default == value]
@@ -208,9 +227,17 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
         if name in (one, other):
             taken_back = other if name == one else one
             table[taken_back.rpartition(".")[2]] = None
-    if name == "data.tokenizer" and value != table["tokenizer"]:
-        table.pop("vocabulary_tokens", None)
+    if last in _OWN_SETTINGS and value != table.get(last):
+        for gone in _OWN_SETTINGS[last]:
+            table.pop(gone, None)
     table[last] = value
+
+
+_OWN_SETTINGS = {
+    "corpus": ("files", "hugging_face", "mixture"),
+    "tokenizer": ("vocabulary_tokens", "tokenizer_path", "tokenizer_repository", "tokenizer_revision", "end_token"),
+}
+"""What another choice leaves behind, as another kind does."""
 
 
 def _keep_what_both_have(table: dict[str, Any], kind: type[Section]) -> None:
@@ -225,20 +252,26 @@ def _keep_what_both_have(table: dict[str, Any], kind: type[Section]) -> None:
 
 
 def _flatten(section: Section, prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        flat += _flatten(value, f"{prefix}{name}.") if isinstance(value, Section) else [(prefix + name, value)]
-    return flat
+    return [(f"{prefix}{name}", value) for name, value, _ in _leaves(section)]
 
 
 def _marks(section: Section) -> list[dict[str, Any]]:
-    marks: list[dict[str, Any]] = []
+    return [marks for _, _, marks in _leaves(section)]
+
+
+def _leaves(section: Section) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Each setting with its dotted name, value and marks. A section that is left out has none."""
+    leaves: list[tuple[str, Any, dict[str, Any]]] = []
     for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        extra = field.json_schema_extra
-        marks += _marks(value) if isinstance(value, Section) else [extra if isinstance(extra, dict) else {}]
-    return marks
+        value, extra = getattr(section, name), field.json_schema_extra
+        if _sections_in(field.annotation):
+            inside = value if isinstance(value, dict) else {"": value} if value is not None else {}
+            for key, one in inside.items():
+                prefix = f"{name}.{key}." if key else f"{name}."
+                leaves += [(f"{prefix}{inner}", given, marks) for inner, given, marks in _leaves(one)]
+        else:
+            leaves.append((name, value, extra if isinstance(extra, dict) else {}))
+    return leaves
 
 
 def _one_line(error: ValidationError, place: str) -> str:
@@ -271,7 +304,12 @@ def _locate(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
     """
     parts: list[str] = []
     candidates: list[type[Section]] = [Recipe]
+    names_follow = False
     for part in map(str, loc):
+        if names_follow:
+            parts.append(part)
+            names_follow = False
+            continue
         chosen = [c for c in candidates if "kind" in c.model_fields and c.model_fields["kind"].default == part]
         if len(candidates) > 1 and chosen:
             candidates = chosen
@@ -282,6 +320,7 @@ def _locate(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
         ]
         if not inside:
             break
+        names_follow = any(_is_table(c.model_fields[part].annotation) for c in candidates if part in c.model_fields)
         candidates = inside
     prefix = ".".join(parts[:-1])
     return parts, [f"{prefix}.{name}" if prefix else name for c in candidates for name in c.model_fields]

@@ -28,8 +28,8 @@ class Metrics(Record):
 
     loss: float
     """Mean negative log likelihood, nats per token."""
-    bits_per_byte: float
-    """The same in bits per byte of the text those tokens stand for."""
+    bits_per_byte: float | None
+    """The same in bits per byte of the text those tokens stand for; None where a tokenizer does not say how many."""
     accuracy: float
     """Fraction of tokens whose most likely prediction is right."""
     num_tokens: int
@@ -89,6 +89,8 @@ class Evaluation(Record):
     """How that update moved each group of weights; empty from a trainer that does not measure it."""
     routing: Routing | None = None
     """Of the validation tokens; None without experts."""
+    sets: dict[str, Metrics] = Field(default_factory=dict)
+    """Further held-out text by name: each corpus of a mixture, and `data.sets`."""
 
 
 class Curve(Record):
@@ -141,6 +143,8 @@ class RunResult(Record):
     """Validation after the last update; None unless completed."""
     test: Metrics | None = None
     """The test set after the last update. Never selected on."""
+    sets: dict[str, Metrics] = Field(default_factory=dict)
+    """The named sets after the last update; empty unless completed."""
     evaluations: tuple[Evaluation, ...] = ()
     curve: Curve = Curve()
     rate_cuts: tuple[RateCut, ...] = ()

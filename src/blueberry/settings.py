@@ -23,33 +23,6 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
 
 
-class Data(Section):
-    """Which text, cut how, in which tokens."""
-
-    corpus: Literal["python-stdlib", "synthetic"] = setting(
-        "python-stdlib", "python-stdlib: this interpreter's own library; synthetic: a language of known entropy"
-    )
-    tokenizer: Literal["bpe", "byte"] = setting("bpe", "bpe: trained on the training documents; byte: 256 tokens")
-    vocabulary_tokens: int = setting(512, "entries of a bpe tokenizer; 256 for byte", unit="tokens", ge=256, le=65536)
-    validation_fraction: float = setting(0.1, "of the documents, chosen by their hash, to select on", gt=0, lt=0.5)
-    test_fraction: float = setting(0.05, "of the documents, chosen by their hash, never selected on", gt=0, lt=0.5)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _byte_has_256(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("tokenizer") == "byte" and "vocabulary_tokens" not in given:
-            return {**given, "vocabulary_tokens": 256}
-        return given
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.tokenizer == "byte" and self.vocabulary_tokens != 256:
-            raise ValueError(
-                f"vocabulary_tokens: {self.vocabulary_tokens}; the byte tokenizer has 256; leave it out or set 256"
-            )
-        return self
-
-
 class Train(Section):
     """How long, and how much at once. An update is one optimizer step."""
 
@@ -60,6 +33,9 @@ class Train(Section):
         None, "sequences held in memory at once; changes no number", unit="sequences", memory_only=True, ge=1
     )
     clip_norm: float = setting(1.0, "gradients are scaled down to this norm; 0 does not clip", per_lane=True, ge=0)
+    keep_weights: bool = setting(
+        True, "save the final weights in the store, for sampling and export; changes no number", memory_only=True
+    )
     precision: Literal["fp32", "bf16", "auto"] = setting(
         "fp32",
         "of products and activations, in training and evaluation; weights are kept and updated in fp32 always; "

@@ -21,9 +21,10 @@ class Builder:
     def __init__(self):
         self.calls = 0
 
-    def __call__(self):
+    def __call__(self, folder):
         self.calls += 1
-        return FILES
+        for name, body in FILES.items():
+            (folder / name).write_bytes(body)
 
 
 def content(folder):
@@ -85,11 +86,11 @@ def test_an_entry_under_another_name_is_not_whole(tmp_path):
 
 
 def test_what_another_process_finished_first_is_kept(tmp_path):
-    def build():
+    def build(folder):
         cache.entry(tmp_path, NAME, Builder())  # while we were building
         (tmp_path / NAME).touch()
         os.utime(tmp_path / NAME / "a.tokens", (1, 1))
-        return FILES
+        Builder()(folder)
 
     folder = cache.entry(tmp_path, NAME, build)
     assert (folder / "a.tokens").stat().st_mtime == 1
@@ -97,7 +98,7 @@ def test_what_another_process_finished_first_is_kept(tmp_path):
 
 
 def test_a_failing_build_leaves_nothing_and_says_its_own_error(tmp_path):
-    def build():
+    def build(folder):
         raise FileNotFoundError("the corpus")
 
     with pytest.raises(FileNotFoundError, match="the corpus"):
@@ -152,11 +153,12 @@ import os, sys, time
 from pathlib import Path
 from blueberry.text import cache
 root, mode = Path(sys.argv[1]), sys.argv[2]
-def build():
+def build(folder):
     (root.parent / f"building-{os.getpid()}").touch()
     while mode == "together" and len(list(root.parent.glob("building-*"))) < 3:
         time.sleep(0.01)
-    return {"a.tokens": bytes(range(200)), "b.json": b"{}"}
+    (folder / "a.tokens").write_bytes(bytes(range(200)))
+    (folder / "b.json").write_bytes(b"{}")
 if mode == "killed":
     def forever(descriptor):
         print("half written", flush=True)

@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+from blueberry.data_settings import Data
 from blueberry.errors import DataError
-from blueberry.settings import Data
 from blueberry.text import SEPARATOR, Dataset, data_digest, dataset, evaluation_set, load
 from blueberry.text.corpus import CORPORA, Corpus, Document
+from blueberry.text.preparation import split_of
 
 SYNTHETIC = Data(corpus="synthetic", tokenizer="byte")
 
@@ -80,7 +81,7 @@ def test_fractions_are_kept_about(stdlib, synthetic):
 
 def test_a_dataset_says_what_it_is(stdlib, synthetic):
     assert stdlib.digest == data_digest(Data())
-    assert stdlib.vocabulary_tokens == 1024 == stdlib.token_bytes.size
+    assert stdlib.vocabulary_tokens == 512 == stdlib.token_bytes.size
     assert stdlib.entropy_bits_per_byte is None
     assert synthetic.vocabulary_tokens == 256
     assert synthetic.entropy_bits_per_byte == 127 / 64
@@ -98,11 +99,11 @@ def test_tokens_are_mapped_and_cannot_be_written(stdlib):
 def test_the_tokenizer_sees_training_documents_only(corpus, tmp_path):
     data = Data(corpus="synthetic", vocabulary_tokens=300)
     before = load(data, tmp_path)
-    held_out = [index for index, document in enumerate(corpus) if dataset.split_of(document, data) != "train"]
+    held_out = [index for index, document in enumerate(corpus) if split_of(document, data) != "train"]
     strange = (Document(f"strange{n}", b"zqzq " * 500 + str(n).encode()) for n in range(10**6))
     for index in held_out:  # other documents, which stay held out
-        which = dataset.split_of(corpus[index], data)
-        corpus[index] = next(document for document in strange if dataset.split_of(document, data) == which)
+        which = split_of(corpus[index], data)
+        corpus[index] = next(document for document in strange if split_of(document, data) == which)
     after = load(data, tmp_path)
     assert after.digest != before.digest
     assert after.tokenizer == before.tokenizer
@@ -112,16 +113,16 @@ def test_the_tokenizer_sees_training_documents_only(corpus, tmp_path):
 
 def test_a_documents_split_depends_on_it_alone(corpus):
     data = Data()
-    where = {document.name: dataset.split_of(document, data) for document in corpus}
+    where = {document.name: split_of(document, data) for document in corpus}
     assert set(where.values()) == {"train", "validation", "test"}
     renamed = [Document(f"x{document.name}", document.content) for document in corpus]
     rewritten = [Document(document.name, document.content + b"more") for document in corpus]
     for changed in (renamed, rewritten):
-        moved = [a for a, b in zip(corpus, changed, strict=True) if where[a.name] != dataset.split_of(b, data)]
+        moved = [a for a, b in zip(corpus, changed, strict=True) if where[a.name] != split_of(b, data)]
         assert moved
     for grown in ("validation", "test"):
         wider = data.model_copy(update={f"{grown}_fraction": 0.3})
-        moved = [(where[document.name], dataset.split_of(document, wider)) for document in corpus]
+        moved = [(where[document.name], split_of(document, wider)) for document in corpus]
         assert {pair for pair in moved if pair[0] != pair[1]} == {("train", grown)}
 
 
@@ -129,7 +130,7 @@ def test_digest_names_all_that_decides_the_tokens(corpus, monkeypatch):
     base = Data(corpus="synthetic")
     variants = [
         base,
-        base.model_copy(update={"vocabulary_tokens": 512}),
+        base.model_copy(update={"vocabulary_tokens": 1024}),
         base.model_copy(update={"validation_fraction": 0.2}),
         base.model_copy(update={"test_fraction": 0.2}),
         Data(corpus="synthetic", tokenizer="byte"),
@@ -148,7 +149,7 @@ def test_digest_names_all_that_decides_the_tokens(corpus, monkeypatch):
 def test_the_digest_needs_no_tokenizer_and_nothing_needs_torch(tmp_path):
     script = """
 import sys
-from blueberry.settings import Data
+from blueberry.data_settings import Data
 from blueberry import text
 text.data_digest(Data())
 assert not {"tokenizers", "tiktoken", "torch", "scipy"} & sys.modules.keys()
@@ -159,7 +160,7 @@ assert not {"tokenizers", "tiktoken", "torch", "scipy"} & sys.modules.keys()
 
 
 def test_loading_again_reads_what_was_prepared(cache_dir, stdlib, monkeypatch):
-    monkeypatch.setattr(dataset, "_prepare", lambda data: pytest.fail("prepared twice"))
+    monkeypatch.setattr(dataset, "prepare", lambda *given: pytest.fail("prepared twice"))
     again = load(Data(), cache_dir)
     assert again.tokenizer == stdlib.tokenizer
     for a, b in zip(splits(again), splits(stdlib), strict=True):

@@ -82,6 +82,30 @@ def export(
 
 
 @app.command()
+def sample(
+    run: Annotated[
+        str, typer.Argument(help="A run's fingerprint, the beginning of one, or its result.json.", show_default=False)
+    ],
+    prompt: Annotated[str, typer.Option(help="Text to continue; empty begins a document.")] = "",
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to write, at most.")] = 100,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="Divides the logits; 0 takes the likeliest token each time.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Print text from a trained run."""
+    from dataclasses import asdict
+
+    from blueberry import api
+
+    made = api.sample(run, prompt, num_tokens=tokens, temperature=temperature, seed=seed, store=store)
+    _answer(json, asdict(made), made.text)
+    return 0
+
+
+@app.command()
 def new(
     kind: Annotated[str, typer.Argument(help="sweep or compare.", show_default=False)],
     base: Annotated[

@@ -64,11 +64,13 @@ def run(result: RunResult, folder: Path) -> str:
         return f"diverged{at}: a lower learning rate or more warmup may hold it\nsee {folder}"
     final = result.final
     assert final is not None
+    bits = f"{final.bits_per_byte:.4f} bits per byte" if final.bits_per_byte is not None else "bits per byte unknown"
     perplexity = f", perplexity {final.perplexity:,.2f}" if final.perplexity is not None else ""
+    named = "".join(f"\n  {name}: {measured.loss:.4f} nats" for name, measured in result.sets.items())
     return (
-        f"validation loss {final.loss:.4f} nats ({final.bits_per_byte:.4f} bits per byte{perplexity}, "
+        f"validation loss {final.loss:.4f} nats ({bits}{perplexity}, "
         f"accuracy {final.accuracy:.1%}) after {result.num_updates:,} updates, {result.num_tokens:,} tokens, "
-        f"{duration(result.train_seconds)}; one seed: no claim rests on it\nsee {folder}"
+        f"{duration(result.train_seconds)}; one seed: no claim rests on it{named}\nsee {folder}"
     )
 
 

@@ -39,7 +39,7 @@ class Forecast:
     seconds: float | None
     """Of all runs still to do; None until runs of this machine show its speed."""
     disk_bytes: int
-    """Results, and the checkpoints of what runs at one time."""
+    """Results, final weights where they are kept, and the checkpoints of what runs at one time."""
     noise_sd: float | None
     """Of a paired difference, in the metric; None until two arms share two seeds."""
     noise_n: int
@@ -91,6 +91,7 @@ def forecast(
         lanes=lanes,
         seconds=_seconds(flops, num_runs, workers, flops_per_second),
         disk_bytes=RESULT_BYTES_PER_UPDATE * (left.num_updates + undecided * base.num_updates)
+        + 4 * base.parameters.total * num_runs * study.base.train.keep_weights
         + 2 * at_once * 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw),
         noise_sd=noise.paired_sd,
         noise_n=noise.n,

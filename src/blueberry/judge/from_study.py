@@ -109,6 +109,6 @@ def _entropy(metric: str, ended: list[RunResult], bits_per_byte: float | None) -
     if bits_per_byte is None or metric == "val_bits_per_byte":
         return bits_per_byte
     final = next((result.final for result in ended if result.final is not None), None)
-    if metric != "val_loss" or final is None or final.bits_per_byte == 0:
+    if metric != "val_loss" or final is None or not final.bits_per_byte:
         return None
     return bits_per_byte * final.loss / final.bits_per_byte

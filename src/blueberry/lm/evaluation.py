@@ -64,7 +64,7 @@ class Look:
 
 
 def looks(
-    model: LanguageModel, weights: Weights, held_out: EvaluationSet, token_bytes_V: NDArray[np.int32]
+    model: LanguageModel, weights: Weights, held_out: EvaluationSet, token_bytes_V: NDArray[np.int32] | None
 ) -> list[Look | None]:
     """Measure every lane; None for a lane whose loss is not finite."""
     scores = token_scores(model, weights, held_out.windows)
@@ -81,15 +81,15 @@ def metrics(
     loss_WT: NDArray[np.float64],
     right_WT: NDArray[np.bool_],
     held_out: EvaluationSet,
-    token_bytes_V: NDArray[np.int32],
+    token_bytes_V: NDArray[np.int32] | None,
 ) -> Metrics | None:
     """One lane's scores in the units of a report; None if any loss is not finite."""
     if not np.isfinite(loss_WT).all():
         return None
-    num_bytes = int(token_bytes_V[held_out.windows[:, 1:]].sum())
+    num_bytes = 0 if token_bytes_V is None else int(token_bytes_V[held_out.windows[:, 1:]].sum())
     return Metrics(
         loss=float(loss_WT.mean()),
-        bits_per_byte=float(loss_WT.sum() / math.log(2) / num_bytes),
+        bits_per_byte=float(loss_WT.sum() / math.log(2) / num_bytes) if num_bytes else None,
         accuracy=float(right_WT.mean()),
         num_tokens=loss_WT.size,
     )

@@ -9,60 +9,27 @@ DIR/transformers/       config.json, model.safetensors, tokenizer.json: for Auto
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from blueberry.errors import ReportError, StoreError
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.transformers_form import TransformersForm, transformers_form
-from blueberry.lm.weights import weight_shapes
 from blueberry.recipe import Recipe
-from blueberry.text import Tokenizer
+from blueberry.text import AnyTokenizer
 from blueberry.text.tokenizer_json import tokenizer_json
 
 FORMAT = "blueberry/export/1"
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The final weights of one run, as the store keeps them."""
-
-    recipe: Recipe
-    weights: dict[str, Tensor]
-    """Without a lane axis, by the names of `blueberry.lm.model.weight_shapes`."""
-    data_digest: str
-    """Of the text whose tokenizer its token numbers belong to."""
-
-
-def read_trained(path: Path) -> Trained:
-    """A run's final weights. Raises: StoreError if the file is missing, damaged, or not of its recipe's shape."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            said = file.metadata() or {}
-        weights = load_file(path)
-    except FileNotFoundError:
-        raise StoreError(f"{path}: no such file; weights are kept when a run ends; train it again") from None
-    except (OSError, SafetensorError) as cause:
-        raise StoreError(f"{path}: cannot be read ({cause}); it must be a safetensors file; train it again") from None
-    if not {"recipe", "data_digest"} <= said.keys():
-        raise StoreError(f"{path}: says no recipe; weights kept by Blueberry do; give a file of a store's weights/")
-    recipe = Recipe.parse(json.loads(said["recipe"]), place=str(path))
-    for name, shape in weight_shapes(recipe).items():
-        found = tuple(weights[name].shape) if name in weights else None
-        if found != tuple(shape):
-            raise StoreError(
-                f"{path}: {name} has shape {found}; its recipe makes it {tuple(shape)}; train the run again"
-            )
-    return Trained(recipe, weights, said["data_digest"])
-
-
-def export(weights: Mapping[str, Tensor], recipe: Recipe, tokenizer: Tokenizer, folder: Path) -> TransformersForm | str:
+def export(
+    weights: Mapping[str, Tensor], recipe: Recipe, tokenizer: AnyTokenizer, folder: Path
+) -> TransformersForm | str:
     """Write one lane's weights, its recipe and its tokenizer to a folder, made where it is missing.
 
     Returns the form of transformers that was written too, or in one line why there is none.

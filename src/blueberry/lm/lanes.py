@@ -1,6 +1,8 @@
 """Training a group of recipes in as few lane groups as memory allows: one, unless it runs out."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,6 +26,7 @@ def train(
     device: torch.device,
     precision: Precision,
     checkpoints: Checkpoints | None = None,
+    weights_folder: Path | None = None,
 ) -> Iterator[Progress | RunResult]:
     """`training.train`, split into halves of the lanes when single sequences of all of them do not fit.
 
@@ -31,11 +34,15 @@ def train(
     do not depend on it: see `blueberry.lm.memory`.
     Raises: RecipeError if one sequence of one run does not fit.
     """
+    settings: dict[str, Any] = {
+        "device": device,
+        "precision": precision,
+        "checkpoints": checkpoints,
+        "weights_folder": weights_folder,
+    }
     missing = dict(zip(fingerprints, recipes, strict=True))
     try:
-        for event in training.train(
-            recipes, fingerprints, dataset, provenance, device=device, precision=precision, checkpoints=checkpoints
-        ):
+        for event in training.train(recipes, fingerprints, dataset, provenance, **settings):
             if isinstance(event, RunResult):
                 del missing[event.fingerprint]
             yield event
@@ -58,15 +65,7 @@ def train(
         "no number changes",
     )
     for part in halves:
-        yield from train(
-            [missing[name] for name in part],
-            part,
-            dataset,
-            provenance,
-            device=device,
-            precision=precision,
-            checkpoints=checkpoints,
-        )
+        yield from train([missing[name] for name in part], part, dataset, provenance, **settings)
 
 
 def _counted(parts: list[list[str]]) -> list[str]:

@@ -28,7 +28,7 @@ class Trainer:
     """Trains groups of recipes of one shape key, one lane each."""
 
     store: Path
-    """Prepared text lies in its folder `data`, checkpoints in `checkpoints`."""
+    """Prepared text lies in its folder `data`, checkpoints in `checkpoints`, final weights in `weights`."""
     device: str = "auto"
     """As torch names it; "auto" is the first CUDA device, else the CPU."""
 
@@ -37,6 +37,7 @@ class Trainer:
 
         Raises: DataError if the corpus does not fit the recipe, StoreError if the disk refuses.
         """
+        dataset = load(recipes[0].data, self.store / "data")  # before torch: what is wrong here is said soon
         import torch
 
         from blueberry.lm.checkpoint import Checkpoints
@@ -46,7 +47,6 @@ class Trainer:
         device = torch.device(name)
         threads = num_threads(recipes[0], os.cpu_count() or 1) if device.type == "cpu" else 1
         torch.set_num_threads(threads)
-        dataset = load(recipes[0].data, self.store / "data")
         capability = torch.backends.cpu.get_cpu_capability()
         provenance = Provenance(
             code_digest=code_digest(),
@@ -62,7 +62,14 @@ class Trainer:
         checkpoints = Checkpoints(self.store / "checkpoints", build)
         names = [fingerprint(recipe, dataset.digest) for recipe in recipes]
         yield from train(
-            recipes, names, dataset, provenance, device=device, precision=precision, checkpoints=checkpoints
+            recipes,
+            names,
+            dataset,
+            provenance,
+            device=device,
+            precision=precision,
+            checkpoints=checkpoints,
+            weights_folder=self.store / "weights",
         )
 
     def _precision(self, recipe: Recipe, device: "torch.device", provenance: Provenance) -> "Precision":

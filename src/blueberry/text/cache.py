@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,27 +20,27 @@ from blueberry.identity import canonical_json, digest
 
 MANIFEST = "manifest.json"
 _ABANDONED_SECONDS = 24 * 3600
-_UNFINISHED = re.compile(r"\.[0-9a-f]+\.[0-9a-f]{32}(\.damaged)?")
+_UNFINISHED = re.compile(r"\.(hub-)?[0-9a-f]+\.[0-9a-f]{32}(\.damaged)?")
 
 
-def entry(cache_dir: Path, name: str, build: Callable[[], Mapping[str, bytes]]) -> Path:
+def entry(cache_dir: Path, name: str, build: Callable[[Path], None]) -> Path:
     """The folder `cache_dir/name`, whole; built first when it is missing or damaged.
 
-    `build` gives the content of each file, and must give the same in every process that asks for this name.
+    `build` writes files into the empty folder it is given, the same in every process that asks for this name.
     Raises: DataError, one line, if the folder cannot be written; whatever `build` raises.
     """
     folder = cache_dir / name
     if is_whole(folder):
         return folder
-    with _writing(cache_dir):
+    with writing(cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(cache_dir)
         unfinished = cache_dir / f".{name}.{uuid.uuid4().hex}"
         unfinished.mkdir()
     try:
-        files = build()
-        with _writing(cache_dir):
-            _write(unfinished, name, files)
+        build(unfinished)
+        with writing(cache_dir):
+            _seal(unfinished, name)
             _install(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -60,18 +60,16 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _write(folder: Path, name: str, files: Mapping[str, bytes]) -> None:
-    said = {
-        file_name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for file_name, content in files.items()
-    }
-    manifest = canonical_json({"files": said, "digest": _manifest_digest(name, said)})
-    for file_name, content in {**files, MANIFEST: manifest.encode()}.items():
-        with (folder / file_name).open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync_folder(folder)
+def _seal(folder: Path, name: str) -> None:
+    """Sync the files of a folder and write their manifest."""
+    said = {}
+    for path in sorted(folder.iterdir()):
+        said[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        _sync(path)
+    manifest = folder / MANIFEST
+    manifest.write_text(canonical_json({"files": said, "digest": _manifest_digest(name, said)}), encoding="utf-8")
+    _sync(manifest)
+    _sync(folder)
 
 
 def _manifest_digest(name: str, files: dict[str, dict[str, int | str]]) -> str:
@@ -89,7 +87,7 @@ def _install(unfinished: Path, folder: Path) -> None:
             folder.rename(damaged)
             shutil.rmtree(damaged)
         unfinished.rename(folder)
-        _sync_folder(folder.parent)
+        _sync(folder.parent)
 
 
 @contextmanager
@@ -118,8 +116,8 @@ def _remove_abandoned(cache_dir: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -132,7 +130,8 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _writing(cache_dir: Path) -> Iterator[None]:
+def writing(cache_dir: Path) -> Iterator[None]:
+    """What goes wrong when writing there, as one line."""
     try:
         yield
     except OSError as cause:

@@ -2,7 +2,7 @@
 
 import os
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,18 +17,20 @@ class Document:
     name: str
     content: bytes
     """UTF-8, not empty, without NUL: that byte ends documents in the token stream."""
+    is_named: bool = True
+    """Whether its name is part of it; not so where the name only says where the text lies."""
 
     @property
     def digest(self) -> str:
-        return digest(self.name, self.content)
+        return digest(self.name if self.is_named else "", self.content)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    documents: Callable[[], tuple[Document, ...]]
-    """In order of their names; no two have the same content. Raises: DataError if there is no text."""
+    documents: Callable[[], Iterable[Document]]
+    """In an order of its own, read anew at every call. Raises: DataError if there is no text, or none to be read."""
     digest: Callable[[], str]
-    """Changes when, and only when, a document does. Raises: DataError if there is no text."""
+    """Changes when, and only when, a document or their order does. Raises: DataError if there is no text."""
     entropy_bits_per_byte: float | None = None
     """The least expected cost of a byte, where it is known."""
 

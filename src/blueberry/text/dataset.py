@@ -1,37 +1,65 @@
-"""A corpus as three token streams, prepared once and then memory-mapped."""
+"""A corpus, or several, as token streams, prepared once and then memory-mapped."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from blueberry.data_settings import Data
 from blueberry.errors import DataError
 from blueberry.identity import canonical_json, digest
-from blueberry.settings import Data
 from blueberry.text import cache
-from blueberry.text.corpus import CORPORA, Document
-from blueberry.text.tokenizer import NUM_BYTES, PATTERN, SEPARATOR, Tokenizer, train_tokenizer
+from blueberry.text.corpus import CORPORA
+from blueberry.text.parts import Part, parts
+from blueberry.text.preparation import (
+    SPLITS,
+    WHOLE,
+    AnyTokenizer,
+    SplitName,
+    prepare,
+    read_tokenizer,
+    stream_file,
+    tokenizer_digest,
+)
+from blueberry.text.tokenizer import PATTERN, token_type
 
-FORMAT = "blueberry/data/1"
+FORMAT = "blueberry/data/2"
 """Names how documents become files. Whoever changes split, stream or file format changes this name."""
 
-SplitName = Literal["train", "validation", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+@dataclass(frozen=True)
+class Lot:
+    """Which windows of a stream are a split's, when windows overlap: from `start` to `stop` of their shuffled list."""
+
+    start: float
+    stop: float
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Documents in order of their names, each ended by the separator, as one stream."""
+    """Documents in the order of their corpus, each ended by the separator if there is one, as one stream."""
 
     name: SplitName
     tokens: np.ndarray
-    """uint16 (S,)."""
+    """uint16 (S,), or uint32 where the vocabulary needs it."""
     documents: tuple[str, ...]
     document_starts: np.ndarray
     """int64 (D+1,): document d is tokens[starts[d]:starts[d + 1]], its separator included."""
+    lot: Lot | None = None
+    """None: the whole stream is this split's, in windows side by side. Else windows begin at every token."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """The same split of several corpora, in fixed proportions."""
+
+    name: SplitName
+    names: tuple[str, ...]
+    parts: tuple[Split, ...]
+    shares: tuple[float, ...]
+    """Of the windows; they add up to 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,119 +71,116 @@ class Dataset:
     part of the price.
     """
 
-    train: Split
-    validation: Split
-    test: Split
-    tokenizer: Tokenizer
+    train: Split | Mixture
+    validation: Split | Mixture
+    test: Split | Mixture
+    sets: dict[str, Split]
+    """Held-out text that every evaluation measures by name: each corpus of a mixture, and `data.sets`."""
+    tokenizer: AnyTokenizer
     digest: str
     entropy_bits_per_byte: float | None
     """No model can expect to pay less; None where nobody knows. See `blueberry.text.synthetic`."""
+    left_out: dict[str, dict[str, int]]
+    """Documents that could not be taken, counted by corpus and reason."""
 
     @property
     def vocabulary_tokens(self) -> int:
         return self.tokenizer.vocabulary_tokens
 
     @property
-    def token_bytes(self) -> np.ndarray:
-        """Bytes of text each token stands for: int32 (V,)."""
+    def token_bytes(self) -> np.ndarray | None:
+        """Bytes of text each token stands for: int32 (V,); None if the tokenizer has no such numbers."""
         return self.tokenizer.token_bytes
 
+    @cached_property
+    def train_tokens(self) -> int:
+        """Tokens that training can take before any is seen twice."""
+        if isinstance(self.train, Split):
+            return self.train.tokens.size
+        pairs = zip(self.train.parts, self.train.shares, strict=True)
+        return min(int(part.tokens.size / share) for part, share in pairs)
 
-def data_digest(data: Data) -> str:
+
+def data_digest(data: Data, cache_dir: Path | None = None) -> str:
     """The name of a dataset: a digest of everything that decides its tokens. Trains nothing.
 
-    Raises: DataError if the corpus is missing.
+    Files are named by their content, not by where they lie; with `cache_dir` an unchanged one is read only once.
+    Raises: DataError if a corpus or the tokenizer is missing.
     """
     specification = {
         "tokenizer": data.tokenizer,
+        "tokenizer_file": tokenizer_digest(data, cache_dir),
+        "tokenizer_repository": data.tokenizer_repository,
+        "tokenizer_revision": data.tokenizer_revision,
+        "end_token": data.end_token,
+        "mark_documents": data.mark_documents,
         "vocabulary_tokens": data.vocabulary_tokens,
         "validation_fraction": data.validation_fraction,
         "test_fraction": data.test_fraction,
+        "windows": data.windows,
+        "parts": [part.identity(cache_dir) for part in parts(data)],
+        "trained": [part.name for part in parts(data) if part.share > 0],
     }
-    if data.vocabulary_tokens > NUM_BYTES:
+    if data.tokenizer == "bpe":
         from importlib.metadata import version
 
         specification |= {"pattern": PATTERN, "tokenizers": version("tokenizers")}
-    return digest(FORMAT, CORPORA[data.corpus].digest(), canonical_json(specification))
+    return digest(FORMAT, canonical_json(specification))
 
 
 def load(data: Data, cache_dir: Path) -> Dataset:
     """The dataset, prepared in `cache_dir/<data_digest>` when it is not there whole; then memory-mapped.
 
-    Raises: DataError if the corpus is missing, a split has no document, the vocabulary cannot be filled or the
-    folder cannot be written.
+    Raises: DataError if a corpus is missing, a split has no document, the vocabulary does not fit or the folder
+    cannot be written.
     """
-    name = data_digest(data)
-    folder = cache.entry(cache_dir, name, lambda: _prepare(data))
-    streams = json.loads((folder / "streams.json").read_bytes())
-    merged = json.loads((folder / "tokenizer.json").read_bytes())["merged"]
-    splits = {split: _open(folder, split, streams[split]) for split in SPLITS}
+    name = data_digest(data, cache_dir)
+
+    def build(unfinished: Path) -> None:
+        prepare(data, cache_dir, unfinished)
+        if data_digest(data, cache_dir) != name:
+            raise DataError("data: files changed while they were read; a run needs them at rest; run it again")
+
+    folder = cache.entry(cache_dir, name, build)
+    written = json.loads((folder / "streams.json").read_bytes())
+    tokenizer = read_tokenizer((folder / "tokenizer.json").read_bytes())
+    dtype = np.dtype(token_type(tokenizer.vocabulary_tokens)).newbyteorder("<")
+
+    def opened(part: Part, split: SplitName) -> Split:
+        stream = WHOLE if data.windows == "overlapping" else split
+        path = folder / stream_file(part.name, stream)
+        return Split(
+            name=split,
+            # A plain array over the map: subclasses of arrays slow down indexing and pickle oddly.
+            tokens=np.asarray(np.memmap(path.with_name(f"{path.name}.tokens"), dtype=dtype, mode="r")),
+            documents=tuple(written["streams"][part.name][stream]),
+            document_starts=np.fromfile(path.with_name(f"{path.name}.starts"), dtype="<i8").astype(np.int64),
+            lot=_lots(data)[split] if data.windows == "overlapping" else None,
+        )
+
+    named = parts(data)
+    trained = [part for part in named if part.share > 0]
+
+    def of(split: SplitName) -> Split | Mixture:
+        if data.corpus != "mixture":
+            return opened(trained[0], split)
+        names, shares = tuple(p.name for p in trained), tuple(p.share for p in trained)
+        return Mixture(split, names, tuple(opened(part, split) for part in trained), shares)
+
     return Dataset(
-        **splits,
-        tokenizer=Tokenizer(tuple(bytes.fromhex(token) for token in merged)),
+        **{split: of(split) for split in SPLITS},
+        sets={part.name: opened(part, "validation") for part in named if part.name},
+        tokenizer=tokenizer,
         digest=name,
-        entropy_bits_per_byte=CORPORA[data.corpus].entropy_bits_per_byte,
+        entropy_bits_per_byte=CORPORA[data.corpus].entropy_bits_per_byte if data.corpus in CORPORA else None,
+        left_out={name: counts for name, counts in written["left_out"].items() if counts},
     )
 
 
-def split_of(document: Document, data: Data) -> SplitName:
-    """Decided by the document's name and content alone, so no other document moves it.
-
-    Test and validation grow from opposite ends, so neither fraction changes what the other holds.
-    """
-    share = int(document.digest, 16) / 16 ** len(document.digest)
-    if share < data.test_fraction:
-        return "test"
-    return "validation" if share >= 1 - data.validation_fraction else "train"
-
-
-def _prepare(data: Data) -> dict[str, bytes]:
-    """The files of a prepared dataset."""
-    documents = CORPORA[data.corpus].documents()
-    members: dict[SplitName, list[Document]] = {split: [] for split in SPLITS}
-    for document in documents:
-        members[split_of(document, data)].append(document)
-    for split in SPLITS:
-        if not members[split]:
-            raise DataError(_no_document(split, data, len(documents)))
-    tokenizer = train_tokenizer([document.content.decode() for document in members["train"]], data.vocabulary_tokens)
-    files: dict[str, bytes] = {}
-    streams = {}
-    for split in SPLITS:
-        tokens, starts = _stream(members[split], tokenizer)
-        files[f"{split}.tokens"] = tokens.astype("<u2").tobytes()
-        streams[split] = {"documents": [document.name for document in members[split]], "starts": starts.tolist()}
-    merged = [token.hex() for token in tokenizer.merged]
+def _lots(data: Data) -> dict[SplitName, Lot]:
+    first = 1 - data.validation_fraction - data.test_fraction
     return {
-        **files,
-        "streams.json": canonical_json(streams).encode(),
-        "tokenizer.json": canonical_json({"merged": merged}).encode(),
+        "train": Lot(0, first),
+        "validation": Lot(first, 1 - data.test_fraction),
+        "test": Lot(1 - data.test_fraction, 1),
     }
-
-
-def _stream(documents: Iterable[Document], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """All tokens, uint16 (S,), and where documents start, int64 (D+1,)."""
-    separator = np.array([SEPARATOR], dtype=np.uint16)
-    parts = [np.concatenate([tokenizer.encode(document.content.decode()), separator]) for document in documents]
-    return np.concatenate(parts), np.cumsum([0, *(part.size for part in parts)], dtype=np.int64)
-
-
-def _open(folder: Path, split: SplitName, stream: dict[str, list]) -> Split:
-    return Split(
-        name=split,
-        # A plain array over the map: subclasses of arrays slow down indexing and pickle oddly.
-        tokens=np.asarray(np.memmap(folder / f"{split}.tokens", dtype="<u2", mode="r")),
-        documents=tuple(stream["documents"]),
-        document_starts=np.array(stream["starts"], dtype=np.int64),
-    )
-
-
-def _no_document(split: SplitName, data: Data, num_documents: int) -> str:
-    if split == "train":
-        setting, remedy = "validation_fraction", "lower it"
-    else:
-        setting, remedy = f"{split}_fraction", "raise it"
-    return (
-        f"data.{setting}: {getattr(data, setting)}; of {num_documents} documents none falls to the {split} split, "
-        f"which needs one; {remedy}"
-    )

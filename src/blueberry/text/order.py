@@ -2,6 +2,7 @@
 
 A window is T + 1 consecutive tokens: T inputs and, one later, T to predict. Windows start T apart, so a pass
 over them predicts every token once, but for the first and the fewer than T that no whole window reaches.
+Only splits of overlapping windows (see `Lot`) have their own: some of those that begin at every token.
 """
 
 import hashlib
@@ -12,7 +13,10 @@ import numpy as np
 
 from blueberry.errors import DataError
 from blueberry.identity import digest
-from blueberry.text.dataset import Split
+from blueberry.text.dataset import Mixture, Split
+
+CYCLE = 1000
+"""Windows over which a mixture keeps its proportions: a share is a whole number of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,51 +32,71 @@ class EvaluationSet:
     """Of the tokens: equal digests, equal losses."""
 
 
-def batch(split: Split, *, seed: int, update: int, batch_sequences: int, context_tokens: int) -> np.ndarray:
+def batch(split: Split | Mixture, *, seed: int, update: int, batch_sequences: int, context_tokens: int) -> np.ndarray:
     """The windows of one update: int64 (B, T+1).
 
     Every pass takes all windows in an order of its own, drawn from (seed, pass); a batch may end one pass and
-    begin the next. Nothing else enters, so a run resumes anywhere and lanes do not disturb one another.
+    begin the next. The windows of a mixture's corpora take turns in an order drawn from (seed, cycle), and each
+    corpus has passes of its own. Nothing else enters, so a run resumes anywhere and lanes do not disturb one
+    another.
     Raises: DataError if the split is shorter than a window.
     """
     assert update >= 0
-    num_windows = count_windows(split, context_tokens=context_tokens)
-    first = update * batch_sequences
-    places = [divmod(place, num_windows) for place in range(first, first + batch_sequences)]
-    chosen = [_permutation(seed, number, num_windows)[place] for number, place in places]
-    return _windows(split, np.array(chosen, dtype=np.int64), context_tokens)
+    places = np.arange(update * batch_sequences, (update + 1) * batch_sequences, dtype=np.int64)
+    if isinstance(split, Split):
+        return _windows(split, _in_passes(split, places, str(seed), context_tokens), context_tokens)
+    corpus_B, place_B = _turns(split, places, seed)
+    windows_BT1 = np.empty((batch_sequences, context_tokens + 1), dtype=np.int64)
+    for number, part in enumerate(split.parts):
+        rows = np.flatnonzero(corpus_B == number)
+        chosen = _in_passes(part, place_B[rows], f"{seed}/{split.names[number]}", context_tokens)
+        windows_BT1[rows] = _windows(part, chosen, context_tokens)
+    return windows_BT1
 
 
-def evaluation_set(split: Split, *, context_tokens: int, num_tokens: int) -> EvaluationSet:
+def evaluation_set(split: Split | Mixture, *, context_tokens: int, num_tokens: int) -> EvaluationSet:
     """Windows to predict at least `num_tokens` tokens, spread evenly over the split; all if it has no more.
 
+    A mixture's are shared out among its corpora; documents are then named "corpus/document".
     Raises: DataError if the split is shorter than a window.
     """
     assert num_tokens >= 1
+    if isinstance(split, Mixture):
+        return _mixed([
+            evaluation_set(part, context_tokens=context_tokens, num_tokens=max(1, round(num_tokens * share)))
+            for part, share in zip(split.parts, split.shares, strict=True)
+        ], split.names, context_tokens)  # fmt: skip
     num_windows = count_windows(split, context_tokens=context_tokens)
     num_chosen = min(num_windows, -(-num_tokens // context_tokens))
     chosen = np.arange(num_chosen, dtype=np.int64) * num_windows // num_chosen
     windows = _windows(split, chosen, context_tokens)
-    positions = chosen[:, None] * context_tokens + np.arange(1, context_tokens + 1)
+    positions = window_starts(split, chosen, context_tokens)[:, None] + np.arange(1, context_tokens + 1)
     return EvaluationSet(
         windows=windows,
         document_of=np.searchsorted(split.document_starts, positions, side="right") - 1,
         documents=split.documents,
-        digest=digest("blueberry/evaluation/1", str(context_tokens), windows.astype("<u2").tobytes()),
+        digest=_evaluation_digest(windows, split.tokens.itemsize, context_tokens),
     )
 
 
-def passes(split: Split, *, num_updates: int, batch_sequences: int, context_tokens: int) -> float:
-    """Tokens a run predicts over the different ones among them that its split can offer.
+def passes(split: Split | Mixture, *, num_updates: int, batch_sequences: int, context_tokens: int) -> float:
+    """Tokens a run predicts over the different ones among them that its split can offer; of a mixture, the highest.
 
     Raises: DataError if the split is shorter than a window.
     """
-    return num_updates * batch_sequences / count_windows(split, context_tokens=context_tokens)
+    num_windows = num_updates * batch_sequences
+    if isinstance(split, Split):
+        return num_windows / count_windows(split, context_tokens=context_tokens)
+    pairs = zip(split.parts, split.shares, strict=True)
+    return max(num_windows * share / count_windows(part, context_tokens=context_tokens) for part, share in pairs)
 
 
 def count_windows(split: Split, *, context_tokens: int) -> int:
     """Windows in a pass. Raises: DataError if there is none."""
-    num_windows = (split.tokens.size - 1) // context_tokens
+    if split.lot is None:
+        num_windows = (split.tokens.size - 1) // context_tokens
+    else:
+        num_windows = _lot_starts(split, context_tokens).size
     if num_windows < 1:
         remedy = "" if split.name == "train" else f" or raise data.{split.name}_fraction"
         raise DataError(
@@ -82,14 +106,95 @@ def count_windows(split: Split, *, context_tokens: int) -> int:
     return num_windows
 
 
+def require_a_batch(split: Split | Mixture, *, batch_sequences: int, context_tokens: int) -> None:
+    """Raises: DataError if an update would need a window twice."""
+    parts = (split,) if isinstance(split, Split) else split.parts
+    num_windows = sum(count_windows(part, context_tokens=context_tokens) for part in parts)
+    if num_windows < batch_sequences:
+        raise DataError(
+            f"train.batch_sequences: {batch_sequences}; the training split holds {num_windows} windows of "
+            f"{context_tokens} tokens, fewer than one update takes; lower train.batch_sequences or give more text"
+        )
+
+
+def window_starts(split: Split, chosen: np.ndarray, context_tokens: int) -> np.ndarray:
+    """The position in the stream of the first token of these windows, int64 (W,)."""
+    return chosen * context_tokens if split.lot is None else _lot_starts(split, context_tokens)[chosen]
+
+
 def _windows(split: Split, chosen: np.ndarray, context_tokens: int) -> np.ndarray:
-    positions = chosen[:, None] * context_tokens + np.arange(context_tokens + 1)
+    positions = window_starts(split, chosen, context_tokens)[:, None] + np.arange(context_tokens + 1)
     return split.tokens[positions].astype(np.int64)
 
 
+def _in_passes(split: Split, places: np.ndarray, stream: str, context_tokens: int) -> np.ndarray:
+    """The windows at these places of an endless sequence of passes, each in an order of its own."""
+    num_windows = count_windows(split, context_tokens=context_tokens)
+    turns = (divmod(int(place), num_windows) for place in places)
+    chosen = [_permutation(f"order/1/{stream}/{number}", num_windows)[place] for number, place in turns]
+    return np.array(chosen, dtype=np.int64)
+
+
+def _turns(mixture: Mixture, places: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whose turn it is at each place, and how many turns that corpus has had before: both int64."""
+    counts = _counts_a_cycle(mixture.shares, mixture.names)
+    corpora, before = [], []
+    for cycle, place in (divmod(int(place), CYCLE) for place in places):
+        whose = np.repeat(np.arange(len(counts)), counts)[_permutation(f"mixture/1/{seed}/{cycle}", CYCLE)]
+        corpora.append(int(whose[place]))
+        before.append(cycle * counts[corpora[-1]] + int((whose[:place] == corpora[-1]).sum()))
+    return np.array(corpora, dtype=np.int64), np.array(before, dtype=np.int64)
+
+
+@lru_cache(maxsize=8)
+def _counts_a_cycle(shares: tuple[float, ...], names: tuple[str, ...]) -> tuple[int, ...]:
+    """Whole windows of a cycle for each corpus: rounded down, the rest to the largest remainders.
+
+    Raises: DataError if a share is less than one window in a cycle.
+    """
+    exact = np.array(shares) * CYCLE
+    counts = np.floor(exact + 1e-9).astype(int)
+    for number in np.argsort(-(exact - counts), kind="stable")[: CYCLE - counts.sum()]:
+        counts[number] += 1
+    for name, count, share in zip(names, counts, shares, strict=True):
+        if count < 1:
+            raise DataError(
+                f"data.mixture.{name}.weight: its share is {share:.2g}; the least is {1 / CYCLE:g}; raise it or "
+                "leave that corpus out"
+            )
+    return tuple(int(count) for count in counts)
+
+
+def _mixed(held_out: list[EvaluationSet], names: tuple[str, ...], context_tokens: int) -> EvaluationSet:
+    firsts = np.cumsum([0, *(len(one.documents) for one in held_out)])
+    windows = np.concatenate([one.windows for one in held_out])
+    return EvaluationSet(
+        windows=windows,
+        document_of=np.concatenate([one.document_of + first for one, first in zip(held_out, firsts, strict=False)]),
+        documents=tuple(f"{name}/{doc}" for name, one in zip(names, held_out, strict=True) for doc in one.documents),
+        digest=digest("blueberry/evaluation/1", str(context_tokens), *(one.digest for one in held_out)),
+    )
+
+
+def _evaluation_digest(windows: np.ndarray, token_size: int, context_tokens: int) -> str:
+    return digest("blueberry/evaluation/1", str(context_tokens), windows.astype(f"<u{token_size}").tobytes())
+
+
+def _lot_starts(split: Split, context_tokens: int) -> np.ndarray:
+    """Where this split's overlapping windows begin, ascending."""
+    assert split.lot is not None
+    return _lot(max(split.tokens.size - context_tokens, 0), split.lot.start, split.lot.stop)
+
+
+@lru_cache(maxsize=8)
+def _lot(num_windows: int, start: float, stop: float) -> np.ndarray:
+    shuffled = _permutation("lots/1", num_windows)
+    return np.sort(shuffled[round(start * num_windows) : round(stop * num_windows)]).astype(np.int64)
+
+
 @lru_cache(maxsize=64)
-def _permutation(seed: int, pass_number: int, num_windows: int) -> np.ndarray:
+def _permutation(stream: str, num_windows: int) -> np.ndarray:
     """The order of one pass: sorted by random keys, so that it is the same under every version of numpy."""
-    shake = hashlib.shake_256(f"blueberry/order/1/{seed}/{pass_number}".encode())
+    shake = hashlib.shake_256(f"blueberry/{stream}".encode())
     keys = np.frombuffer(shake.digest(8 * num_windows), dtype="<u8")
     return np.argsort(keys, kind="stable").astype(np.int32)

@@ -36,6 +36,8 @@ class Tokenizer:
 
     merged: tuple[bytes, ...] = ()
     """The bytes of tokens 256, 257, ..."""
+    separator: int | None = SEPARATOR
+    """The token that ends a document; None where documents are joined without a mark."""
 
     @property
     def vocabulary_tokens(self) -> int:
@@ -54,7 +56,7 @@ class Tokenizer:
         return sizes_V
 
     def encode(self, text: str) -> np.ndarray:
-        """uint16 (S,). A NUL in the text becomes a separator.
+        """uint16 (S,), uint32 above 65,536 entries. A NUL in the text becomes a separator.
 
         Raises: DataError if the text has a lone surrogate, which UTF-8 cannot hold.
         """
@@ -66,7 +68,11 @@ class Tokenizer:
             ) from None
         if not self.merged:
             return np.frombuffer(content, dtype=np.uint8).astype(np.uint16)
-        return np.asarray(self._encoding.encode_ordinary(text), dtype=np.uint16)
+        return np.asarray(self._encoding.encode_ordinary(text), dtype=token_type(self.vocabulary_tokens))
+
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """One array a text."""
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Tokens that end within a character, as sampled ones may, give the replacement character there."""
@@ -86,7 +92,12 @@ class Tokenizer:
         )
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary_tokens: int) -> Tokenizer:
+def token_type(vocabulary_tokens: int) -> type[np.uint16] | type[np.uint32]:
+    """The smallest kind of integer that holds every token."""
+    return np.uint16 if vocabulary_tokens <= 1 << 16 else np.uint32
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_tokens: int) -> Tokenizer:
     """The most frequent merges of these texts; a function of the texts and the version of `tokenizers`.
 
     Raises: DataError if the texts have too few pairs that occur twice to fill the vocabulary.
@@ -103,7 +114,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary_tokens: int) -> Tokenizer:
     return Tokenizer(tuple(learned[NUM_BYTES:]))
 
 
-def learn(texts: Sequence[str], vocabulary_tokens: int) -> "tokenizers.Tokenizer":
+def learn(texts: Iterable[str], vocabulary_tokens: int) -> "tokenizers.Tokenizer":
     """At most `vocabulary_tokens`, fewer where no pair is left that occurs twice."""
     from tokenizers import Regex, models, trainers
     from tokenizers import Tokenizer as Learner
@@ -120,15 +131,14 @@ def learn(texts: Sequence[str], vocabulary_tokens: int) -> "tokenizers.Tokenizer
         special_tokens=[],
         show_progress=False,
     )
-    learner.train_from_iterator(texts, trainer, length=len(texts))
+    learner.train_from_iterator(texts, trainer)
     return learner
 
 
 def tokens_of(learner: "tokenizers.Tokenizer") -> list[bytes]:
     """The bytes of each of its tokens by their numbers: the 256 bytes in an order of its own, then the merges."""
-    byte_of = {character: byte for byte, character in enumerate(_printed_bytes())}
     by_id = sorted(learner.get_vocab().items(), key=lambda item: item[1])
-    return [bytes(byte_of[character] for character in token) for token, _ in by_id]
+    return [bytes(BYTE_OF_CHARACTER[character] for character in token) for token, _ in by_id]
 
 
 def _printed_bytes() -> list[str]:
@@ -136,3 +146,7 @@ def _printed_bytes() -> list[str]:
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     stand_ins = iter(range(NUM_BYTES, 2 * NUM_BYTES))
     return [chr(byte if byte in printable else next(stand_ins)) for byte in range(NUM_BYTES)]
+
+
+BYTE_OF_CHARACTER = {character: byte for byte, character in enumerate(_printed_bytes())}
+"""How byte-level vocabularies write bytes."""

@@ -2,14 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from blueberry.text.tokenizer import PATTERN, Tokenizer, _printed_bytes
+from blueberry.text.preparation import AnyTokenizer
+from blueberry.text.tokenizer import BYTE_OF_CHARACTER, PATTERN, Tokenizer
+from blueberry.text.tokenizer_file import TokenizerFile
 
 if TYPE_CHECKING:
     import tokenizers
 
 
-def tokenizer_json(tokenizer: Tokenizer) -> str:
+def tokenizer_json(tokenizer: AnyTokenizer) -> str:
     """The content of a `tokenizer.json` that encodes as ours does, with the same token numbers."""
+    if isinstance(tokenizer, TokenizerFile):
+        return tokenizer.content
     return _rebuilt(tokenizer).to_str(pretty=True)
 
 
@@ -20,7 +24,7 @@ def _rebuilt(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
     from tokenizers.pre_tokenizers import ByteLevel, Split
     from tokenizers.pre_tokenizers import Sequence as InTurn
 
-    printed = _printed_bytes()
+    printed = {byte: character for character, byte in BYTE_OF_CHARACTER.items()}
 
     def written(token: bytes) -> str:
         return "".join(printed[byte] for byte in token)

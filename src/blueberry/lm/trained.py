@@ -1,0 +1,110 @@
+"""A run's final weights on disk, with all that is needed to use them again: its recipe and its tokenizer.
+
+`STORE/weights/FINGERPRINT.safetensors` holds the tensors of one lane, without the lane axis; recipe, data digest
+and tokenizer are text in its header. Nothing in it is executed when it is read.
+"""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from blueberry.errors import StoreError
+from blueberry.lm.weights import state_shapes, weight_shapes
+from blueberry.recipe import Recipe
+from blueberry.text import AnyTokenizer, read_tokenizer, write_tokenizer
+
+FORMAT = "blueberry/weights/1"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model as a run left it."""
+
+    recipe: Recipe
+    data_digest: str
+    tokenizer: AnyTokenizer
+    tensors: dict[str, Tensor]
+    """By name, of one lane."""
+
+
+def save_weights(path: Path, trained: Trained) -> None:
+    """Write, sync and rename. Raises: StoreError if the disk refuses."""
+    header = {
+        "format": FORMAT,
+        "recipe": trained.recipe.model_dump(mode="json"),
+        "data_digest": trained.data_digest,
+        "tokenizer": write_tokenizer(trained.tokenizer),
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            # One entry, because safetensors writes several in any order: equal runs give equal files.
+            file.write(save_tensors(trained.tensors, {"blueberry": json.dumps(header)}))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError as cause:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path}: cannot write the weights ({cause.strerror}); a run keeps its weights; free space there, choose "
+            "another --store, or set train.keep_weights = false"
+        ) from None
+
+
+def load_weights(path: Path) -> Trained:
+    """Read a file of `save_weights`.
+
+    Raises: StoreError if it is damaged or of another kind, or its tokenizer disagrees with its weights.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("blueberry", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except (OSError, SafetensorError) as cause:
+        raise StoreError(f"{path}: cannot be read ({cause}); train that run again to write it anew") from None
+    if header.get("format") != FORMAT:
+        raise StoreError(f"{path}: holds {header.get('format')!r}; only {FORMAT!r} is read here; train the run again")
+    trained = Trained(
+        recipe=Recipe.parse(header["recipe"], place=str(path)),
+        data_digest=header["data_digest"],
+        tokenizer=read_tokenizer(header["tokenizer"]),
+        tensors=tensors,
+    )
+    for name, shape in {**weight_shapes(trained.recipe), **state_shapes(trained.recipe)}.items():
+        found = tuple(tensors[name].shape) if name in tensors else None
+        if found != tuple(shape):
+            raise StoreError(
+                f"{path}: {name} has shape {found}; its recipe makes it {tuple(shape)}; train that run again"
+            )
+    rows, entries = tensors["embedding"].shape[0], trained.tokenizer.vocabulary_tokens
+    if rows != entries:
+        raise StoreError(
+            f"{path}: weights for {rows} tokens, a tokenizer of {entries}; they must agree; train that run again"
+        )
+    return trained
+
+
+def find_weights(folder: Path, run: str) -> Path:
+    """The weights of the run with this fingerprint, or this beginning of one.
+
+    Raises: StoreError if there are none, or those of several runs.
+    """
+    found = sorted(path for path in folder.glob("*.safetensors") if path.stem.startswith(run)) if run else []
+    exact = [path for path in found if path.stem == run]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if found:
+        some = ", ".join(path.stem for path in found[:3])
+        raise StoreError(f'run "{run}": begins {len(found)} runs ({some}, ...); give more of the fingerprint')
+    raise StoreError(
+        f'run "{run}": no weights of it in {folder}; weights are kept of runs that were completed with '
+        "train.keep_weights = true; blueberry train RECIPE trains it, mend the name or mend --store"
+    )

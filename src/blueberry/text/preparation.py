@@ -1,0 +1,238 @@
+"""Documents to token files: read in turn, encoded in small batches, written as they come. Memory stays flat."""
+
+import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from blueberry.data_settings import Data, NamedSet
+from blueberry.errors import DataError
+from blueberry.identity import canonical_json
+from blueberry.text import cache
+from blueberry.text.corpus import Document
+from blueberry.text.files import file_digest
+from blueberry.text.hub import tokenizer_file
+from blueberry.text.parts import Part, parts, taken
+from blueberry.text.tokenizer import SEPARATOR, Tokenizer, token_type, train_tokenizer
+from blueberry.text.tokenizer_file import TokenizerFile
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+WHOLE = "whole"
+"""The one stream of overlapping windows, whose splits are sets of windows."""
+AnyTokenizer = Tokenizer | TokenizerFile
+
+_BATCH_BYTES = 1 << 22
+"""Text encoded at once."""
+_FEW_DOCUMENTS = 40
+"""With so few it is their number, not the fractions, that leaves a split empty."""
+
+
+def prepare(data: Data, cache_dir: Path, folder: Path) -> None:
+    """Write a dataset's files into a folder.
+
+    Raises: DataError if there is no text, a split has none, or the vocabulary does not fit.
+    """
+    tokenizer = make_tokenizer(data, cache_dir)
+    streams, left_out = {}, {}
+    for part in parts(data):
+        counted: Counter[str] = Counter()
+        streams[part.name] = _write_part(part, data, tokenizer, cache_dir, folder, counted)
+        left_out[part.name] = dict(counted)
+    with cache.writing(cache_dir):
+        (folder / "streams.json").write_text(canonical_json({"streams": streams, "left_out": left_out}))
+        (folder / "tokenizer.json").write_text(write_tokenizer(tokenizer), encoding="utf-8")
+
+
+def make_tokenizer(data: Data, cache_dir: Path) -> AnyTokenizer:
+    """The tokenizer that a recipe names; a bpe is trained on the training documents, all corpora's alike.
+
+    Raises: DataError if it is missing or its vocabulary is not the recipe's.
+    """
+    if data.tokenizer in ("byte", "bpe"):
+        made = train_tokenizer(_training_texts(data, cache_dir), data.vocabulary_tokens)
+        return Tokenizer(made.merged, SEPARATOR if data.mark_documents else None)
+    if data.tokenizer == "file":
+        path = _tokenizer_path(data)
+        place, content = str(path), path.read_bytes().decode(errors="replace")
+    else:
+        assert data.tokenizer_repository is not None
+        assert data.tokenizer_revision is not None
+        place = data.tokenizer_repository
+        content = tokenizer_file(data.tokenizer_repository, data.tokenizer_revision, cache_dir)
+    made = TokenizerFile.parse(content, place=place, end_token=data.end_token, mark_documents=data.mark_documents)
+    if made.vocabulary_tokens != data.vocabulary_tokens:
+        raise DataError(
+            f"data.vocabulary_tokens: {data.vocabulary_tokens}; the tokenizer {place} has {made.vocabulary_tokens} "
+            f"entries; set data.vocabulary_tokens = {made.vocabulary_tokens}"
+        )
+    return made
+
+
+def tokenizer_digest(data: Data, cache_dir: Path | None) -> str | None:
+    """Of a tokenizer file's content; None where the recipe says it all. Raises: DataError if it is missing."""
+    return file_digest(_tokenizer_path(data), cache_dir, "data.tokenizer_path") if data.tokenizer == "file" else None
+
+
+def write_tokenizer(tokenizer: AnyTokenizer) -> str:
+    """As JSON, for `read_tokenizer`."""
+    if isinstance(tokenizer, TokenizerFile):
+        return json.dumps({"file": tokenizer.content, "separator": tokenizer.separator})
+    return json.dumps({"merged": [token.hex() for token in tokenizer.merged], "separator": tokenizer.separator})
+
+
+def read_tokenizer(written: str | bytes) -> AnyTokenizer:
+    said = json.loads(written)
+    if "file" in said:
+        return TokenizerFile(said["file"], said["separator"])
+    return Tokenizer(tuple(bytes.fromhex(token) for token in said["merged"]), said["separator"])
+
+
+def split_of(document: Document, data: Data) -> SplitName:
+    """Decided by the document alone, so no other document moves it, and one text is in one split of every corpus.
+
+    Test and validation grow from opposite ends, so neither fraction changes what the other holds.
+    """
+    share = int(document.digest, 16) / 16 ** len(document.digest)
+    if share < data.test_fraction:
+        return "test"
+    return "validation" if share >= 1 - data.validation_fraction else "train"
+
+
+def stream_file(part_name: str, stream: str) -> str:
+    return f"{part_name}.{stream}" if part_name else stream
+
+
+def _tokenizer_path(data: Data) -> Path:
+    path = Path(os.path.expanduser(data.tokenizer_path or ""))
+    if "\0" in str(path) or not path.is_file():
+        raise DataError(
+            f'data.tokenizer_path: "{data.tokenizer_path}"; no such file from {Path.cwd()}; give a tokenizer.json'
+        )
+    return path
+
+
+def _training_texts(data: Data, cache_dir: Path) -> Iterator[str]:
+    for part in parts(data):
+        if part.share == 0:
+            continue
+        place_of, counted = _placing(part, data), Counter[str]()
+        for document in taken(part, cache_dir):
+            counted[place_of(document)] += 1
+            if place_of(document) in ("train", WHOLE):
+                yield document.content.decode()
+        for name in _stream_names(part, data):  # said now, not after a long training
+            if not counted[name]:
+                raise DataError(_no_document(name, part, data, counted.total()))
+
+
+class _Stream:
+    """One growing file of tokens, and where its documents start."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("wb")
+        self.starts, self.names = array("q", [0]), list[str]()
+
+    def add(self, name: str, tokens: np.ndarray) -> None:
+        self.file.write(tokens.astype(tokens.dtype.newbyteorder("<"), copy=False).tobytes())
+        self.names.append(name)
+        self.starts.append(self.starts[-1] + tokens.size)
+
+
+def _write_part(
+    part: Part, data: Data, tokenizer: AnyTokenizer, cache_dir: Path, folder: Path, left_out: Counter[str]
+) -> dict[str, list[str]]:
+    """Write the streams of one corpus; returns the names of their documents."""
+    place_of = _placing(part, data)
+    names = _stream_names(part, data)
+    streams = {name: _Stream(folder / f"{stream_file(part.name, name)}.tokens") for name in names}
+    num_documents = num_tokens = 0
+
+    def counted() -> Iterator[Document]:
+        nonlocal num_documents
+        for document in taken(part, cache_dir, left_out):
+            num_documents += 1
+            if place_of(document) in streams:
+                yield document
+
+    most = part.source.max_tokens
+    try:
+        for document, tokens in _encoded(counted(), tokenizer):
+            tokens = tokens if most is None else tokens[: most - num_tokens]
+            if not tokens.size:
+                break
+            with cache.writing(cache_dir):
+                streams[place_of(document)].add(document.name, tokens)
+            num_tokens += tokens.size
+    finally:
+        for stream in streams.values():
+            stream.file.close()
+    for name, stream in streams.items():
+        if not stream.names:
+            raise DataError(_no_document(name, part, data, num_documents))
+        with cache.writing(cache_dir):
+            starts = np.frombuffer(stream.starts, dtype=np.int64).astype("<i8")
+            (folder / f"{stream_file(part.name, name)}.starts").write_bytes(starts.tobytes())
+    return {name: stream.names for name, stream in streams.items()}
+
+
+def _stream_names(part: Part, data: Data) -> tuple[str, ...]:
+    if data.windows == "overlapping":
+        return (WHOLE,)
+    return SPLITS if part.share > 0 else ("validation",)
+
+
+def _placing(part: Part, data: Data) -> Callable[[Document], str]:
+    """The stream that each document belongs to."""
+    if data.windows == "overlapping":
+        return lambda document: WHOLE
+    if isinstance(part.source, NamedSet) and part.source.documents == "all":
+        return lambda document: "validation"
+    return lambda document: split_of(document, data)
+
+
+def _encoded(documents: Iterable[Document], tokenizer: AnyTokenizer) -> Iterator[tuple[Document, np.ndarray]]:
+    """Each document's tokens, its mark included."""
+    mark = [] if tokenizer.separator is None else [tokenizer.separator]
+    end = np.array(mark, dtype=token_type(tokenizer.vocabulary_tokens))
+    batch: list[Document] = []
+    num_bytes = 0
+    for document in documents:
+        batch.append(document)
+        num_bytes += len(document.content)
+        if num_bytes >= _BATCH_BYTES:
+            yield from _encode(batch, tokenizer, end)
+            batch, num_bytes = [], 0
+    yield from _encode(batch, tokenizer, end)
+
+
+def _encode(batch: list[Document], tokenizer: AnyTokenizer, end: np.ndarray) -> Iterator[tuple[Document, np.ndarray]]:
+    arrays = tokenizer.encode_all([document.content.decode() for document in batch])
+    for document, tokens in zip(batch, arrays, strict=True):
+        yield document, np.concatenate([tokens, end]).astype(end.dtype, copy=False)
+
+
+def _no_document(split: str, part: Part, data: Data, num_documents: int) -> str:
+    few = num_documents < _FEW_DOCUMENTS and part.source.max_tokens is None
+    if part.source.files is not None and few:
+        return (
+            f"{part.place}.files.paths: {list(part.source.files.paths)}; of {num_documents} documents none falls to "
+            f"the {split} split, which needs one; give more, or cut text files into documents with "
+            f'{part.place}.files.delimiter = "\\n\\n"'
+        )
+    if part.source.max_tokens is not None:
+        return (
+            f"{part.place}.max_tokens: {part.source.max_tokens}; the documents it reaches give none to the {split} "
+            "split, which needs one; raise it"
+        )
+    setting = "validation_fraction" if split == "train" else f"{split}_fraction"
+    remedy = "lower it" if split == "train" else "raise it"
+    return (
+        f"data.{setting}: {getattr(data, setting)}; of {num_documents} documents none falls to the {split} split, "
+        f"which needs one; {remedy}"
+    )
