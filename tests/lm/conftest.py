@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,8 @@ from blueberry.lm.training import train
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
 from blueberry.text import Dataset, load
+from blueberry.text.dataset import Split
+from blueberry.text.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
 
@@ -49,6 +52,20 @@ def tiny() -> Recipe:
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return load(TINY.data, tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def short_documents() -> Dataset:
+    """Random bytes in documents of 2 to 9 tokens, so that a window holds several."""
+    stream = np.random.default_rng(0)
+
+    def split(name, num_documents):
+        lengths = stream.integers(2, 10, num_documents)
+        documents = [np.append(stream.integers(1, 256, length - 1), 0) for length in lengths]
+        names = tuple(map(str, range(num_documents)))
+        return Split(name, np.concatenate(documents).astype(np.uint16), names, np.append(0, lengths.cumsum()))
+
+    return Dataset(split("train", 200), split("validation", 40), split("test", 40), Tokenizer(), "short", None)
 
 
 @pytest.fixture

@@ -88,7 +88,8 @@ class Group:
         """Losses and norms (2, N) of updates whose numbers still lie on the device."""
         self.noise_N = self._lanes("model.feed_forward.router_noise")
         self.balance_N = self._lanes("model.feed_forward.balance_weight")
-        self.z_N = self._lanes("model.feed_forward.z_weight")
+        z_N = self._lanes("model.feed_forward.z_weight")
+        self.z_N = z_N if z_N is not None and z_N.any() else None  # a backward pass for nothing is not free
         self.bias_rate_N = self._lanes("model.feed_forward.bias_rate")
         self.load_NLE: Tensor | None = None
         """Assignments of the last update's tokens, which a bias-balanced router learns from."""
