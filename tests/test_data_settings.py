@@ -173,11 +173,11 @@ def test_every_data_setting_decides_which_run_it_is(texts):
     cases = _cases(texts)
     assert cases.keys() == {name for name in setting_names() if name.startswith("data.")}
     for name, (beside, *values) in cases.items():
-        names = set()
-        for value in values:
-            recipe = Recipe().with_({**beside, name: value})
-            names.add(fingerprint(recipe, data_digest(recipe.data)))
-        assert len(names) == 2, name
+        first, second = (Recipe().with_({**beside, name: value}) for value in values)
+        digests = [data_digest(first.data), data_digest(second.data)]
+        assert fingerprint(first, digests[0]) != fingerprint(second, digests[1]), name
+        # Weights decide which windows are drawn, not what is prepared.
+        assert (digests[0] != digests[1]) == (name != "data.mixture.NAME.weight"), name
 
 
 def test_defaults_are_what_they_were():

@@ -31,15 +31,22 @@ def test_the_same_seed_gives_the_same_text_and_another_another(trained):
     assert draw(trained, temperature=1e-9).continuation == draw(trained, temperature=0).continuation
 
 
-def test_greedy_takes_the_likeliest_token_of_the_last_context(trained):
+def test_greedy_takes_the_likeliest_token_of_the_last_context(trained, monkeypatch):
     """Against the model run by hand; more tokens than the context holds, so the window must slide."""
     context = trained.recipe.model.context_tokens
+    windows = []
+    forward = LanguageModel.hidden
+    monkeypatch.setattr(
+        LanguageModel, "hidden", lambda *given: (windows.append(given[2][0, 0].tolist()), forward(*given))[1]
+    )
     made = draw(trained, temperature=0, num_tokens=20)
+    monkeypatch.undo()
     seen = [0, *LETTERS.encode()]
     model = LanguageModel.build(trained.recipe, CPU)
     weights = {name: w[None] for name, w in trained.tensors.items()}
     expected = []
-    for _ in range(made.num_tokens):
+    for window in windows:
+        assert window == seen[-context:]
         hidden = model.hidden(weights, torch.tensor([[seen[-context:]]]))
         expected.append(int((weights["embedding"][0] @ hidden.x_NSD[0, -1]).argmax()))
         seen.append(expected[-1])

@@ -116,6 +116,10 @@ def test_evaluation_digest_names_the_tokens():
         ),
     ]
     assert len({plain.digest, *(other.digest for other in others)}) == 4
+    wide = [
+        Split("train", split.tokens.astype(np.uint32) + n, split.documents, split.document_starts) for n in (0, 1 << 16)
+    ]
+    assert len({evaluation_set(one, context_tokens=7, num_tokens=70).digest for one in wide}) == 2
 
 
 def test_passes_are_tokens_over_different_tokens():

@@ -1,8 +1,8 @@
 """Text to token batches: corpora, tokenizers, splits and the order of training. No torch."""
 
 from blueberry.text.dataset import Dataset, Mixture, Split, data_digest, load
+from blueberry.text.leak import Overlap, overlap
 from blueberry.text.order import EvaluationSet, batch, evaluation_set, passes, require_a_batch
-from blueberry.text.overlap import Overlap, overlap
 from blueberry.text.preparation import AnyTokenizer, read_tokenizer, write_tokenizer
 from blueberry.text.tokenizer import SEPARATOR, Tokenizer
 from blueberry.text.tokenizer_file import TokenizerFile

@@ -58,8 +58,8 @@ def stream(wanted: HuggingFace, max_documents: int | None, place: str) -> Iterat
 
     Raises: DataError if `datasets` is missing, the hub is out of reach, or it has no such dataset or column.
     """
-    require("datasets", "hf", f"{place}.repository")
     require_reachable(f"{place}.repository", wanted.repository, 'use files at hand: data.corpus = "files"')
+    require("datasets", "hf", f"{place}.repository")
     import datasets  # pyright: ignore[reportMissingImports]
 
     datasets.disable_progress_bars()
@@ -91,8 +91,8 @@ def tokenizer_file(repository: str, revision: str, cache_dir: Path) -> str:
     place = "data.tokenizer_repository"
 
     def download(folder: Path) -> None:
-        require("huggingface_hub", "hf", place)
         require_reachable(place, repository, 'use a file at hand: data.tokenizer = "file"')
+        require("huggingface_hub", "hf", place)
         from huggingface_hub import hf_hub_download
 
         with TemporaryDirectory() as passing:
@@ -114,8 +114,8 @@ def require_reachable(place: str, given: str, instead: str) -> None:
     reason = "HF_HUB_OFFLINE is set" if offline else _unreachable(endpoint)
     if reason is not None:
         raise DataError(
-            f'{place}: "{given}"; {endpoint} cannot be reached ({reason}); it is asked once, then the store keeps it; '
-            f"go online for that, or {instead}"
+            f'{place}: "{given}"; offline: {endpoint} cannot be reached ({reason}); it is asked once, then the store '
+            f"keeps the answer; go online for that, or {instead}"
         )
 
 
