@@ -359,7 +359,7 @@ def test_snapshots_count_up_and_are_few(study: Study, store: Store, tmp_path: Pa
     assert [one.done for one in snapshots] == sorted(one.done for one in snapshots)
     assert [one.updates_done for one in snapshots] == sorted(one.updates_done for one in snapshots)
     assert any(0 < progress.update < 6 for one in snapshots for progress in one.running)
-    assert dataclasses.astuple(snapshots[-1]) == (NUM_RUNS, NUM_RUNS, (), 0, NUM_RUNS * 6, NUM_RUNS * 6)
+    assert dataclasses.astuple(snapshots[-1]) == (NUM_RUNS, NUM_RUNS, (), 0, NUM_RUNS * 6, NUM_RUNS * 6, ())
 
 
 def test_a_store_that_breaks_stops_the_study(study: Study, store: Store) -> None:
