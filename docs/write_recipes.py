@@ -46,7 +46,8 @@ def _section(section: type[Section], prefix: str, default_kind: str | None) -> l
     for name, field in section.model_fields.items():
         kinds = sections_in(field.annotation)
         for inside in kinds:
-            inner += _section(inside, f"{prefix}{name}.", getattr(field.default, "kind", None))
+            named = f"{prefix}{name}.NAME." if get_origin(field.annotation) is dict else f"{prefix}{name}."
+            inner += _section(inside, named, getattr(field.default, "kind", None))
         if not kinds:
             rows.append(_row(f"{prefix}{name}", field))
     said = " ".join(inspect.cleandoc(section.__doc__ or "").split()) if section.__doc__ else ""

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -30,7 +31,8 @@ def _declared(section=Recipe, prefix=""):
     for name, field in section.model_fields.items():
         kinds = write_recipes.sections_in(field.annotation)
         for kind in kinds:
-            yield from _declared(kind, f"{prefix}{name}.")
+            chosen = ".NAME" if get_origin(field.annotation) is dict else ""  # sections under names of the user's
+            yield from _declared(kind, f"{prefix}{name}{chosen}.")
         if not kinds:
             default = "not given" if field.default is None else f"`{toml_value(field.default)}`"
             yield prefix + name, default, (field.json_schema_extra or {}).get("unit", "")
@@ -75,7 +77,8 @@ def test_defaults_are_those_of_a_resolved_recipe():
 def test_every_setting_that_the_text_names_exists(page):
     text = (DOCS / page).read_text(encoding="utf-8")
     tops = "|".join(name for name in Recipe.model_fields if name != "seed")
-    named = set(re.findall(rf"(?<![\w/.\"])((?:{tops})(?:\.[a-z_0-9]+)+)(?=[`=,. ])", text))
+    named = set(re.findall(rf"(?<![\w/.\"])((?:{tops})(?:\.(?:NAME|[a-z_0-9]+))+)(?=[`=,. ])", text))
     files = {name for name in named if name.endswith((".safetensors", ".json", ".py"))}
     sections = {name.rpartition(".")[0] for name in setting_names()}
+    sections |= {name.removesuffix(".NAME") for name in sections}
     assert named - files - setting_names() - sections == set()

@@ -76,7 +76,7 @@ class Recipe(Section):
         """
         changes = {**(overrides or {}), **more}
         for one, other in EITHER_OR.items():
-            if {one, other} <= changes.keys():
+            if changes.get(one) is not None and changes.get(other) is not None:
                 raise RecipeError(
                     f'{place} "{one}": given beside {other}; they say the same in two units; give one of them'
                 )
@@ -224,7 +224,7 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
         if chosen:
             _keep_what_both_have(table, chosen[0])
     for one, other in EITHER_OR.items():
-        if name in (one, other):
+        if name in (one, other) and value is not None:
             taken_back = other if name == one else one
             table[taken_back.rpartition(".")[2]] = None
     if last in _OWN_SETTINGS and value != table.get(last):

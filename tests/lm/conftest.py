@@ -65,7 +65,8 @@ def short_documents() -> Dataset:
         names = tuple(map(str, range(num_documents)))
         return Split(name, np.concatenate(documents).astype(np.uint16), names, np.append(0, lengths.cumsum()))
 
-    return Dataset(split("train", 200), split("validation", 40), split("test", 40), Tokenizer(), "short", None)
+    splits = {"train": split("train", 200), "validation": split("validation", 40), "test": split("test", 40)}
+    return Dataset(**splits, sets={}, tokenizer=Tokenizer(), digest="short", entropy_bits_per_byte=None, left_out={})
 
 
 @pytest.fixture

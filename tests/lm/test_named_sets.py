@@ -63,7 +63,7 @@ def test_every_evaluation_measures_every_set(mixed, text):
 def test_a_set_s_metrics_are_those_of_its_own_windows(mixed, text):
     group = Group([mixed], text, CPU)
     held_out = evaluation_set(text.sets["numbers"], context_tokens=32, num_tokens=mixed.evaluate.tokens)
-    assert group.look_at_sets({"numbers": held_out}) == [{"numbers": group.look(held_out)[0]}]
+    assert group.look_at_sets({"numbers": held_out}) == [{"numbers": group.look(held_out)[0].metrics}]
 
 
 def test_weights_of_a_mixture_change_the_run_and_sets_do_not(mixed, text):
@@ -99,4 +99,4 @@ def test_bits_per_byte_are_missing_where_bytes_are_not_known(mixed, text):
 
     shape = (held_out.windows.shape[0], 32)
     assert metrics(np.ones(shape), np.ones(shape, dtype=bool), held_out, None).bits_per_byte is None
-    assert group.look(held_out)[0].bits_per_byte is not None
+    assert group.look(held_out)[0].metrics.bits_per_byte is not None

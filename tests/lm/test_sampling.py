@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from blueberry.errors import DataError, StoreError
-from blueberry.lm.model import LanguageModel, initialize
+from blueberry.lm.model import LanguageModel
 from blueberry.lm.sampling import sample
 from blueberry.lm.trained import Trained, find_weights, load_weights, save_weights
 from blueberry.lm.training import Group, train
+from blueberry.lm.weights import initialize
 from blueberry.text import Tokenizer
 from tests.lm.conftest import CPU, provenance
 

@@ -17,7 +17,6 @@ from blueberry.lm.chance import Chance
 from blueberry.lm.layers import at_least_fp32, linear, norm
 from blueberry.lm.weights import Weights
 from blueberry.model_settings import GroupedQueryAttention, LatentAttention, Model
-from blueberry.text.tokenizer import SEPARATOR
 
 
 @dataclass(frozen=True)
@@ -123,12 +122,12 @@ PROJECTIONS: dict[str, Callable[[Model, Weights, Tensor, Positions], tuple[Tenso
 """From the normed input (N, S, D) to queries (R, Q, T, C), keys (R, Q, T, C) and values (R, Q, T, U)."""
 
 
-def same_document(tokens_RT: Tensor) -> Tensor:
+def same_document(tokens_RT: Tensor, separator: int) -> Tensor:
     """Who sees whom when documents are apart: (R, T) -> (R, 1, T, T), True where row i may see column j <= i.
 
     A separator belongs to the document that it ends; what precedes the first one is a document too.
     """
-    ends_RT = tokens_RT == SEPARATOR
+    ends_RT = tokens_RT == separator
     document_RT = ends_RT.cumsum(-1) - ends_RT.long()
     return (document_RT[:, :, None] == document_RT[:, None, :]).tril()[:, None]
 

@@ -71,7 +71,7 @@ class Group:
         self.notes: list[str] = []
         """Lines for a person, not yet said."""
         self.seeds = tuple(recipe.seed for recipe in self.recipes)
-        self.model = LanguageModel.build(self.recipe, device)
+        self.model = LanguageModel.build(self.recipe, device, dataset.tokenizer.separator)
         self.weights = initialize(self.recipe, self.seeds, device)
         self.state = initial_state(self.recipe, len(self.recipes), device)
         """What the model carries from update to update and no gradient trains."""

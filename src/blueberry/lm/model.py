@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from blueberry.errors import DataError
 from blueberry.lm import chance as places
 from blueberry.lm.attention import Positions, attention, rotary_tables, same_document
 from blueberry.lm.chance import Chance
@@ -22,6 +23,7 @@ from blueberry.lm.feed_forward import DENSE, Routed, experts
 from blueberry.lm.layers import embed, norm
 from blueberry.lm.weights import UNLAYERED, Weights
 from blueberry.recipe import Recipe
+from blueberry.text import SEPARATOR
 
 
 class Hidden(NamedTuple):
@@ -43,10 +45,18 @@ class LanguageModel:
     recipe: Recipe
     device: torch.device
     rotary: tuple[Tensor, Tensor]
+    separator: int | None
+    """The token that ends a document."""
 
     @classmethod
-    def build(cls, recipe: Recipe, device: torch.device) -> "LanguageModel":
-        return cls(recipe, device, rotary_tables(recipe.model, device))
+    def build(cls, recipe: Recipe, device: torch.device, separator: int | None = SEPARATOR) -> "LanguageModel":
+        """Raises: DataError if documents are to be told apart and no token ends them."""
+        if recipe.model.document_mask and separator is None:
+            raise DataError(
+                'recipe "model.document_mask": true; no token ends a document in this text; '
+                "give data.end_token, or set data.mark_documents = true"
+            )
+        return cls(recipe, device, rotary_tables(recipe.model, device), separator)
 
     def hidden(
         self,
@@ -114,7 +124,10 @@ class LanguageModel:
     def _positions(self, tokens_NBT: Tensor) -> Positions:
         num_positions = tokens_NBT.shape[-1]
         cos, sin = (table[:num_positions] for table in self.rotary)
-        visible_R1TT = same_document(tokens_NBT.flatten(0, 1)) if self.recipe.model.document_mask else None
+        visible_R1TT = None
+        if self.recipe.model.document_mask:
+            assert self.separator is not None
+            visible_R1TT = same_document(tokens_NBT.flatten(0, 1), self.separator)
         return Positions(num_positions, cos, sin, visible_R1TT)
 
 

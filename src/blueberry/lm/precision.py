@@ -22,7 +22,7 @@ from blueberry.errors import StoreError
 from blueberry.identity import canonical_json, digest
 from blueberry.lm.loss import head_loss
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.weights import Weights, initialize, weight_shapes
+from blueberry.lm.weights import Weights, head_weight, initialize, weight_shapes
 from blueberry.recipe import Recipe
 
 Precision = Literal["fp32", "bf16"]
@@ -131,8 +131,8 @@ def _model_pass(recipe: Recipe, device: torch.device, *, num_sequences: int) -> 
             given.append(x.detach().requires_grad_())
 
         def head() -> None:
-            loss = head_loss(given[0], leaves["embedding"], tokens.flatten(1))
-            torch.autograd.grad(loss.sum(), [given[0], leaves["embedding"]])
+            loss = head_loss(given[0], head_weight(leaves), tokens.flatten(1))
+            torch.autograd.grad(loss.sum(), [given[0], head_weight(leaves)])
 
         return recipe.model.num_layers * _seconds(layer, device) + _seconds(head, device)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from blueberry.errors import DataError
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.trained import Trained
+from blueberry.lm.weights import head_weight
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ def sample(
         raise DataError("prompt: empty; this run's documents have no mark to begin after; give some text")
     # A document begins after the mark that ended the one before it.
     seen = [*([] if tokenizer.separator is None else [tokenizer.separator]), *tokens]
-    model = LanguageModel.build(trained.recipe, device)
+    model = LanguageModel.build(trained.recipe, device, trained.tokenizer.separator)
     weights = {name: w[None].to(device) for name, w in trained.tensors.items()}
     draws = torch.Generator().manual_seed(seed)
     made: list[int] = []
     while len(made) < num_tokens:
         window_11T = torch.tensor([[seen[-trained.recipe.model.context_tokens :]]], device=device)
         last_D = model.hidden(weights, window_11T).x_NSD[0, -1]
-        token = _choose(weights["embedding"][0] @ last_D, temperature, draws)
+        token = _choose(head_weight(weights)[0] @ last_D, temperature, draws)
         if token == tokenizer.separator:
             return Sample(prompt, tokenizer.decode(made), len(made), ended=True)
         made.append(token)
