@@ -20,7 +20,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 @pytest.mark.parametrize(
     ("name", "total", "muon", "adamw", "active_fraction"),
-    [("moe-79m", 79_059_840, 60_180_480, 18_879_360, 0.463), ("deepseek-47m", 47_395_712, 22_216_704, 25_179_008, 1)],
+    [("moe-79m", 79_059_840, 60_180_480, 18_879_360, 0.463), ("deepseek-47m", 47_395_712, 0, 47_395_712, 1)],
 )
 def test_the_documents_models_have_the_documents_counts(name, total, muon, adamw, active_fraction):
     counted = parameters(Recipe.load(RECIPES / f"{name}.toml"))
