@@ -65,8 +65,21 @@ def short_documents() -> Dataset:
         names = tuple(map(str, range(num_documents)))
         return Split(name, np.concatenate(documents).astype(np.uint16), names, np.append(0, lengths.cumsum()))
 
-    splits = {"train": split("train", 200), "validation": split("validation", 40), "test": split("test", 40)}
-    return Dataset(**splits, sets={}, tokenizer=Tokenizer(), digest="short", entropy_bits_per_byte=None, left_out={})
+    return made_up(split("train", 200), split("validation", 40), split("test", 40))
+
+
+def made_up(train: Split, validation: Split, test: Split) -> Dataset:
+    """Tokens that stand for no corpus."""
+    return Dataset(
+        train=train,
+        validation=validation,
+        test=test,
+        sets={},
+        tokenizer=Tokenizer(),
+        digest="made up",
+        entropy_bits_per_byte=None,
+        left_out={},
+    )
 
 
 @pytest.fixture

@@ -10,10 +10,8 @@ import torch
 from blueberry.cost import parameters
 from blueberry.lm.training import Group
 from blueberry.recipe import Recipe
-from blueberry.text import Dataset
 from blueberry.text.dataset import Split
-from blueberry.text.tokenizer import Tokenizer
-from tests.lm.conftest import CPU
+from tests.lm.conftest import CPU, made_up
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -50,7 +48,7 @@ def test_the_documents_models_take_an_update(name):
     stream = np.random.default_rng(0)
     tokens = stream.integers(0, recipe.data.vocabulary_tokens, 4 * 512).astype(np.uint16)
     train_split = Split("train", tokens, ("0",), np.array([0, len(tokens)]))
-    group = Group([recipe], Dataset(train_split, train_split, train_split, Tokenizer(), "random", None), CPU)
+    group = Group([recipe], made_up(train_split, train_split, train_split), CPU)
     before = {key: w.clone() for key, w in group.weights.items()}
     group.step()
     group.read()
