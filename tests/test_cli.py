@@ -152,6 +152,7 @@ def test_new_writes_a_study_that_plans(here, refusal):
         (["train", "none.toml"], "none.toml: no such file"),
         (["train", "tiny.toml", "optimizer.muon.lrr=1"], 'did you mean "optimizer.muon.learning_rate"?'),
         (["train", "tiny.toml", "train.updates"], "key=value"),
+        (["train", "tiny.toml", "seed=1\nfoo=2"], '"seed"'),
         (["train", "tiny.toml", "model.num_heads=3"], "must divide width"),
         (["train", "tiny.toml", "evaluate.tokens=0"], "evaluate.tokens"),
         (["run", "none.toml"], "none.toml: no such file"),
@@ -174,6 +175,26 @@ def test_a_mistake_is_one_line_and_exit_code_2(refusal, words, said):
 def test_a_mistake_in_a_study_names_the_place(here, refusal):
     (here / "bad.toml").write_text(STUDY.replace("learning_rate", "lrr"))
     assert refusal("run", "bad.toml").startswith('bad.toml [vary] "optimizer.muon.lrr": no such setting; did you mean')
+
+
+def test_an_answer_that_cannot_be_written_is_one_line(here):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "blueberry", "train", "tiny.toml", "--dry-run"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=here)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("standard output: No space left on device")
+
+
+def test_an_empty_store_option_is_the_default_store(here):
+    assert blueberry(here, "train", "tiny.toml", "--store", "", "--quiet").returncode == 0
+    assert (here / ".blueberry" / "store.sqlite").is_file()
+    assert not (here / "store.sqlite").exists()
+
+
+def test_huge_values_are_refused_at_once(refusal):
+    for setting in ("train.updates=1000000000", "train.tokens=9999999999999", "model.width=99999999999999999999999"):
+        assert setting.partition("=")[0] in refusal("train", "tiny.toml", setting, "--dry-run")
 
 
 def test_no_command_shows_the_help(here):

@@ -215,3 +215,8 @@ def test_any_table_is_a_recipe_or_one_line(given_):
     except RecipeError as error:
         assert "\n" not in str(error)
         assert str(error).startswith("recipe.toml")
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    (tmp_path / "bom.toml").write_bytes(b"\xef\xbb\xbfseed = 3\n")
+    assert Recipe.load(tmp_path / "bom.toml").seed == 3

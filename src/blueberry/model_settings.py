@@ -153,10 +153,12 @@ Experts = MixtureOfExperts | BiasBalancedExperts
 class Model(Section):
     """A pre-norm transformer decoder, bias-free but where its attention says otherwise."""
 
-    width: int = setting(64, "features of the residual stream", unit="features", ge=1)
-    num_layers: int = setting(2, "blocks of attention and feed-forward", unit="layers", ge=1)
-    num_heads: int = setting(2, "attention heads; must divide width unless attention is latent", unit="heads", ge=1)
-    context_tokens: int = setting(64, "tokens in a training sequence", unit="tokens", ge=2)
+    width: int = setting(64, "features of the residual stream", unit="features", ge=1, le=10**6)
+    num_layers: int = setting(2, "blocks of attention and feed-forward", unit="layers", ge=1, le=10**6)
+    num_heads: int = setting(
+        2, "attention heads; must divide width unless attention is latent", unit="heads", ge=1, le=10**6
+    )
+    context_tokens: int = setting(64, "tokens in a training sequence", unit="tokens", ge=2, le=10**6)
     document_mask: bool = setting(False, "a token sees its own document only; positions do not restart")
     dropout: float = setting(
         0.0, "probability of zeroing: embedding, attention, feed-forward, both residual branches, head", ge=0, lt=1

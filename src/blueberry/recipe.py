@@ -17,6 +17,8 @@ from blueberry.toml import read_toml, to_toml
 EITHER_OR = {"train.tokens": "train.updates", "schedule.warmup_updates": "schedule.warmup_fraction"}
 """Settings that say one thing in two units: giving either takes the other back."""
 
+MOST_UPDATES = 10**7
+
 
 class Recipe(Section):
     """Everything that decides a run's numbers. `Recipe()` is the nano mixture of experts."""
@@ -31,6 +33,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
+        if self.num_updates > MOST_UPDATES:
+            raise ValueError(
+                f"train.tokens: {self.train.tokens}; they are {self.num_updates} updates, and a run has at most "
+                f"{MOST_UPDATES}; give fewer, or larger updates"
+            )
         try:
             check_length(self.schedule, self.num_updates, self.evaluate.every_updates)
         except ValueError as broken:
@@ -44,7 +51,7 @@ class Recipe(Section):
             raise ValueError(
                 f"optimizer.rates.head: {rates.head}; the head is tied to the embedding; set optimizer.rates.embedding"
             )
-        if rates.router != 1 and self.model.feed_forward.kind != "moe":
+        if rates.router != 1 and not self.model.feed_forward.kind.startswith("moe"):
             raise ValueError(
                 f"optimizer.rates.router: {rates.router}; a model without experts has no router; leave it out"
             )

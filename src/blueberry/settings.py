@@ -26,9 +26,9 @@ class Section(BaseModel):
 class Train(Section):
     """How long, and how much at once. An update is one optimizer step."""
 
-    updates: int | None = setting(None, "optimizer steps; give this or tokens", unit="updates", ge=1)
-    tokens: int | None = setting(None, "training tokens, rounded up to whole updates", unit="tokens", ge=1)
-    batch_sequences: int = setting(16, "sequences in an update", unit="sequences", ge=1)
+    updates: int | None = setting(None, "optimizer steps; give this or tokens", unit="updates", ge=1, le=10**7)
+    tokens: int | None = setting(None, "training tokens, rounded up to whole updates", unit="tokens", ge=1, le=10**13)
+    batch_sequences: int = setting(16, "sequences in an update", unit="sequences", ge=1, le=10**6)
     micro_batch_sequences: int | None = setting(
         None, "sequences held in memory at once; changes no number", unit="sequences", memory_only=True, ge=1
     )

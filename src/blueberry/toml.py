@@ -8,7 +8,7 @@ from typing import Any
 def read_toml(path: Path, error: type[Exception]) -> dict[str, Any]:
     """Parse a TOML file; what goes wrong is raised as `error`, one line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise error(f"{path}: no such file; give the path of a TOML file") from None
     except IsADirectoryError:

@@ -276,3 +276,18 @@ def test_the_json_has_no_nan_and_no_bare_infinity(values):
     assert "NaN" not in text
     if math.inf in values.get("b", []):
         assert '"inf"' in text
+
+
+def test_two_seeds_rank_nothing_however_far_apart_the_arms_are():
+    judgement = weigh_arms({"a": [3.0, 3.01], "b": [4.0, 4.01], "c": [5.0, 5.01]})
+    assert {arm.status for arm in judgement.arms} == {"best", "unresolved"}
+    assert {verdict.verdict for verdict in judgement.verdicts} == {"inconclusive"}
+    assert {verdict.winner for verdict in judgement.verdicts} == {None}
+    assert "better" not in judgement.known
+    assert judgement.recommendation.withheld is not None
+
+
+def test_when_everything_diverges_more_seeds_are_not_the_remedy():
+    judgement = weigh_arms({"a": [math.inf] * 3, "b": [math.inf] * 3})
+    assert "without diverging" in judgement.unknown
+    assert "seeds" not in judgement.unknown

@@ -1,5 +1,9 @@
+import shutil
 from pathlib import Path
 
+import pytest
+
+from blueberry.errors import StoreError
 from blueberry.recipe import Recipe
 from blueberry.records import Failure, Progress, RunResult
 from blueberry.study.claims import Owner
@@ -65,3 +69,11 @@ def test_a_study_file_points_at_its_recipe_from_where_it_lies(tmp_path: Path):
     made = write_study_file("sweep", tmp_path / "recipes" / "r.toml", tmp_path / "studies" / "lr.toml")
     assert 'base       = "../recipes/r.toml"' in made.read_text()
     assert len(Study.load(made).arms) == 13
+
+
+def test_a_store_that_was_deleted_is_missed_at_the_next_commit(tmp_path: Path):
+    (result,) = Synthetic()([Recipe()])
+    with Store.open(tmp_path / "store") as store:
+        shutil.rmtree(tmp_path / "store")
+        with pytest.raises(StoreError, match="is gone"):
+            store.commit(result)

@@ -1,10 +1,14 @@
 """Words in, words out. Every command loads what it needs when it runs, so that help is quick and torch stays out."""
 
 import json as jsonlib
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from blueberry.errors import ReportError
 
 app = typer.Typer(
     name="blueberry",
@@ -15,7 +19,7 @@ app = typer.Typer(
 )
 
 StoreOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--store", help="Folder of results, checkpoints and prepared text.", envvar="BLUEBERRY_STORE"),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, only the answer.")]
@@ -138,7 +142,7 @@ def plan(
     from blueberry.study.spec import Study
 
     loaded = Study.load(study)
-    seen = api.foresee(loaded, store or api.default_store(), workers)
+    seen = api.foresee(loaded, Path(store or api.default_store()), workers)
     _answer(json, seen.to_dict(), words.forecast(seen))
     return 0
 
@@ -176,7 +180,7 @@ def report(
     from blueberry.study.spec import Study
 
     loaded = Study.load(study)
-    return _report(api.look(loaded, store or api.default_store()), out or Path("reports") / loaded.name, json)
+    return _report(api.look(loaded, Path(store or api.default_store())), out or Path("reports") / loaded.name, json)
 
 
 @app.command()
@@ -193,7 +197,7 @@ def status(
     from blueberry.study.standing import standings
     from blueberry.study.store import Store
 
-    with Store.open(store or api.default_store(), create=False) as opened:
+    with Store.open(Path(store or api.default_store()), create=False) as opened:
         found = standings(opened, study)
     _answer(json, {"studies": [one.to_dict() for one in found]}, words.standings(found))
     return 0
@@ -211,4 +215,14 @@ def _report(judged: Any, folder: Path, json: bool) -> int:
 
 
 def _answer(json: bool, document: dict[str, Any], text: str) -> None:
-    typer.echo(jsonlib.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if json else text)
+    """The answer on standard output. Raises: ReportError if it cannot be written there."""
+    try:
+        typer.echo(jsonlib.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if json else text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as cause:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (Python flushes it once more at its end)
+        raise ReportError(
+            f"standard output: {cause.strerror}; the answer must be written somewhere; free space"
+        ) from None

@@ -27,7 +27,8 @@ def overrides(given: Sequence[str]) -> dict[str, Any]:
         if not equals or not name:
             raise RecipeError(f"{word!r}: not a setting; overrides are written key=value; e.g. train.updates=100")
         try:
-            settings[name] = tomllib.loads(f"value = {value}")["value"]
+            read = tomllib.loads(f"value = {value}")
+            settings[name] = read["value"] if read.keys() == {"value"} else value
         except (tomllib.TOMLDecodeError, RecursionError):
             settings[name] = value
     return settings

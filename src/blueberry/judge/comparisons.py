@@ -1,11 +1,12 @@
 """Verdicts: the best arm against each other arm, and the baseline against each other arm."""
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import Verdict
-from blueberry.judge.measured import Measured
+from blueberry.judge.measured import LEAST_BLOCKS, Measured
 from blueberry.stats.multiplicity import holm_levels
 from blueberry.stats.paired import Paired, paired
 from blueberry.stats.verdicts import Decision, decide, decide_diverged
@@ -50,6 +51,11 @@ def _verdict(measured: Measured, a: int, b: int, pair: Paired, level: float) -> 
     if a > b:
         pair = Paired(None if pair.difference is None else -pair.difference, pair.sd, pair.n, pair.df)
     decision = _decision(measured, a, b, pair, level)
+    if not measured.can_judge:
+        missing = max(LEAST_BLOCKS - measured.num_blocks, 1)
+        decision = replace(
+            decision, verdict="inconclusive", b_is_better=None, more_seeds=decision.more_seeds or missing
+        )
     winner = None
     if decision.b_is_better is not None:
         winner = measured.arm(b if decision.b_is_better else a).name

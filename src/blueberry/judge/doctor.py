@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 from blueberry.judge import words
 from blueberry.judge.judgement import Audit, Bound
-from blueberry.judge.measured import Measured, axis_values
+from blueberry.judge.measured import LEAST_BLOCKS, Measured, axis_values
 
-LEAST_BLOCKS = 3
 LEAST_AXIS_VALUES = 3
 """Fewer values of a setting are a comparison, not a range with ends."""
 BELOW_ENTROPY = 0.97
@@ -37,7 +36,7 @@ def edge(measured: Measured) -> list[Audit]:
         steps = sorted(set(values))
         touching = {values[measured.best]}
         is_axis = measured.axis is not None and measured.axis.setting == setting
-        if is_axis and measured.noise_is_known:
+        if is_axis and measured.can_judge:
             touching |= {values[i] for i in measured.unresolved}
             if isinstance(measured.optimum, Bound):
                 touching.add(steps[0] if measured.optimum.side == "below" else steps[-1])

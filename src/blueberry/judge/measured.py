@@ -18,6 +18,10 @@ LOG_FROM_RATIO = 8.0
 """An axis of undeclared scale whose largest value is this many times its smallest is taken to be logarithmic."""
 
 
+LEAST_BLOCKS = 3
+"""Seeds on which every arm has ended, below which nothing is told from chance."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """The one varied setting, when it is a number in every arm."""
@@ -50,8 +54,9 @@ class Measured:
         return int((~np.isnan(self.values_KN)).all(axis=0).sum()) if self.values_KN.size else 0
 
     @property
-    def noise_is_known(self) -> bool:
-        return self.noise.sd is not None
+    def can_judge(self) -> bool:
+        """Whether arms may be told apart at all. Where not, none is called better or worse than another."""
+        return self.noise.sd is not None and self.num_blocks >= LEAST_BLOCKS
 
     def arm(self, index: int) -> ArmRuns:
         return self.evidence.arms[index]
@@ -67,18 +72,20 @@ def measure(evidence: Evidence) -> Measured:
     seeds = tuple(sorted({seed for arm in evidence.arms for seed in arm.search}))
     values_KN = np.array([[arm.search.get(seed, math.nan) for seed in seeds] for arm in evidence.arms], dtype=float)
     values_KN = values_KN.reshape(len(evidence.arms), len(seeds))
-    kept = unresolved(values_KN, alpha=evidence.alpha, looks=evidence.looks)
-    noise = measure_noise(values_KN)
-    return Measured(
+    measured = Measured(
         evidence=evidence,
         seeds=seeds,
         values_KN=values_KN,
-        noise=noise,
+        noise=measure_noise(values_KN),
         best=best_arm(values_KN),
-        unresolved=tuple(kept),
+        unresolved=tuple(np.flatnonzero(~np.isinf(values_KN).any(axis=1)).tolist()),
         axis=axis,
-        optimum=_optimum(axis, values_KN, kept, evidence.alpha) if noise.sd is not None else None,
+        optimum=None,
     )
+    if not measured.can_judge:
+        return measured
+    kept = unresolved(values_KN, alpha=evidence.alpha, looks=evidence.looks)
+    return replace(measured, unresolved=tuple(kept), optimum=_optimum(axis, values_KN, kept, evidence.alpha))
 
 
 def summarise(measured: Measured) -> tuple[ArmSummary, ...]:

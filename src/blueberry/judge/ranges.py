@@ -16,7 +16,7 @@ def find_ranges(measured: Measured) -> Ranges:
         return Ranges()
     unstable = [value for i, value in enumerate(axis.values) if is_unstable(measured, i)]
     unstable_from = min(unstable) if unstable else None
-    if measured.best is None or not measured.noise_is_known:
+    if measured.best is None or not measured.can_judge:
         return Ranges(unstable_from=unstable_from)
     kept = [axis.values[i] for i in measured.unresolved]
     return Ranges(

@@ -13,7 +13,7 @@ def known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) ->
     if best is None or measured.best is None:
         return f"No arm has a finite {measured.evidence.metric}: every run diverged or is missing."
     label = _label(measured, measured.best)
-    if not measured.noise_is_known:
+    if not measured.can_judge:
         others = words.count(len(measured.unresolved) - 1, "arm")
         return f"{label} has the least {_its_number(measured, best)}; nothing separates it from the other {others}."
     against = _against_baseline(verdicts)
@@ -31,12 +31,13 @@ def known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) ->
 
 def unknown(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
     """What these runs do not show, and what would."""
+    if best is None:
+        lower = "lower the rates" if measured.axis is not None and _noun(measured) == "rate" else "change what diverges"
+        return f"Which {_noun(measured)} is best; {lower}, so that some arm trains without diverging on every seed."
     blocking = [audit for audit in audits if audit.severity == "block"]
     if blocking:
-        first = blocking[0]
-        return f"Which {_noun(measured)} is best: {first.message}. {first.remedy[0].upper()}{first.remedy[1:]}."
-    if best is None:
-        return f"Which {_noun(measured)} is best; run arms that train without diverging."
+        said = [f"{audit.message}. {audit.remedy[0].upper()}{audit.remedy[1:]}." for audit in blocking]
+        return f"Which {_noun(measured)} is best: {' Also, '.join(said)}"
     names = {measured.arm(index).name for index in measured.unresolved}
     open_ = [v for v in verdicts if v.a == best.arm and v.b in names and v.verdict == "inconclusive"]
     if open_:

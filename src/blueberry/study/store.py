@@ -251,6 +251,10 @@ class Store:
 
         A durable one is also synced (some 5 ms), and survives the loss of power.
         """
+        if not self.path.is_file():  # else we would go on writing to a file that has no name any more
+            raise StoreError(
+                f"{self.path}: is gone; what ended since cannot be kept; restore it, or run the study again"
+            )
         with _speaking(self.path):
             self._sql.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._sql.execute("BEGIN IMMEDIATE")
