@@ -128,3 +128,30 @@ def test_head_loss_and_gradients_equal_cross_entropy(monkeypatch, chunk):
     losses, rights = head_scores(x.detach(), w.detach(), target)
     torch.testing.assert_close(losses, expected.detach())
     assert torch.equal(rights, logits.argmax(-1) == target)
+
+
+@pytest.mark.parametrize("kind", ["moe", "mlp"])
+def test_dropout_acts_at_each_of_its_places(tiny, monkeypatch, kind):
+    """After the embedding, in attention, inside the feed-forward, on both residual branches, before the head."""
+    drawn = []
+    keep = Draws.keep_NBK
+
+    def recorded(draws, site, num_elements, drop):
+        drawn.append(site)
+        return (
+            torch.zeros_like(keep(draws, site, num_elements, drop))
+            if site == zeroed
+            else keep(draws, site, num_elements, drop)
+        )
+
+    recipe = tiny.with_({"model.feed_forward.kind": kind, "model.dropout": 0.1})
+    weights, tokens = initialize(recipe, (0,), CPU), _tokens(recipe)
+    model = LanguageModel.build(recipe, CPU)
+    monkeypatch.setattr(Draws, "keep_NBK", recorded)
+    zeroed = None
+    plain = model.hidden(weights, tokens, draws=Draws((0,), 0, range(3), CPU)).x_NSD
+    sites = {0, 1} | {8 * layer + site for layer in (1, 2) for site in (2, 3, 5, 6)}
+    assert sorted(drawn) == sorted(sites)
+    for zeroed in sites:  # what is drawn is used: a mask of zeros there changes the outcome
+        changed = model.hidden(weights, tokens, draws=Draws((0,), 0, range(3), CPU)).x_NSD
+        assert not torch.equal(changed, plain), zeroed
