@@ -220,11 +220,12 @@ def look(study: Study, store: Path) -> Judged:
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     """What a study would run and could detect, given the results in a store, which need not exist yet."""
     placed = placement(study.base, workers)
-    made, results, speed = plan(study, data_digest(study.base.data, store / "data"), {}), {}, None
     if (store / "store.sqlite").is_file():
         with Store.open(store, create=False) as opened:
             made, results = _planned(study, opened)
             speed = opened.flops_per_second()
+    else:
+        made, results, speed = plan(study, data_digest(study.base.data, store / "data"), {}), {}, None
     return forecast(study, made, results, workers=placed.workers, lanes=placed.lanes, flops_per_second=speed)
 
 

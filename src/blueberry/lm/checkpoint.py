@@ -7,7 +7,6 @@ recognised and the one before it is used. The two newest are kept.
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +83,6 @@ class Checkpoints:
                 if header["build"] == self.build:
                     return Checkpoint(update, load_tensors(data), json.loads(header["recorded"]))
         return None
-
-    def forget(self, fingerprint: str) -> None:
-        """Delete a run's checkpoints: its result is safe elsewhere."""
-        shutil.rmtree(self.folder / fingerprint, ignore_errors=True)
 
     def _newest_first(self, fingerprint: str) -> list[Path]:
         return sorted((self.folder / fingerprint).glob("update-*.safetensors"), reverse=True)
