@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -28,6 +28,8 @@ class Run:
     shape_key: str
     """Runs with one shape key can train side by side."""
     stage: Stage
+    part: str = ""
+    """Of a study made of parts: the name of the part whose arm this is."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Plan:
     """The arm with the least mean over the searching seeds; None until all of them have ended, or if none is finite."""
     num_undecided: int
     """Confirming runs that are still to come but have no arm yet."""
+    parts: Mapping[str, "Plan"] = field(default_factory=dict)
+    """By name, of a study made of parts; `runs` are then theirs, and the leaders are theirs too."""
 
     @cached_property
     def done(self) -> tuple[Run, ...]:
@@ -96,6 +100,8 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult]
     The confirming runs of the leading arm join once every searching run has ended. A result that says "failed"
     (the program crashed, not the training) has not ended its run.
     """
+    if study.parts:
+        return _join({part.name: plan(part, data_digest, results) for part in study.parts})
     search = _search(study, data_digest)
     ended = frozenset(name for name, result in results.items() if result.status != "failed")
     if not all(run.fingerprint in ended for run in search):
@@ -104,7 +110,15 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult]
     return _plan(search + _confirm(study, data_digest, leader), ended, leader, 0)
 
 
-@lru_cache(maxsize=8)  # planning is repeated after every stage, and naming runs is nearly all its cost
+def _join(parts: dict[str, Plan]) -> Plan:
+    """One plan of several: all searching runs, seed by seed, before the confirming ones."""
+    runs = [replace(run, part=name) for name, part in parts.items() for run in part.runs]
+    runs.sort(key=lambda run: (run.stage == "confirm", run.seed))
+    ended = frozenset[str]().union(*(part.ended for part in parts.values()))
+    return Plan(tuple(runs), ended, None, sum(part.num_undecided for part in parts.values()), parts)
+
+
+@lru_cache(maxsize=64)  # planning is repeated after every stage, and naming runs is nearly all its cost
 def _search(study: Study, data_digest: DataDigest) -> tuple[Run, ...]:
     seeds = range(study.base.seed, study.base.seed + study.seeds.search)
     named = [(arm, data_digest(arm.recipe)) for arm in study.arms]

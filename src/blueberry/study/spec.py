@@ -2,9 +2,9 @@
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from blueberry.errors import StudyError
 from blueberry.identity import canonical_json
@@ -29,7 +29,7 @@ METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "train_loss")
 """Lower is better in each."""
 KEYS = (
     "question", "base", "metric", "min_effect", "alpha",
-    "set", "vary", "arms", "combine", "seeds", "strategy", "trainer",
+    "set", "vary", "arms", "combine", "tune", "across", "seeds", "strategy", "trainer",
 )  # fmt: skip
 MAX_ARMS = 10_000
 MAX_SEEDS = 1_000
@@ -83,6 +83,11 @@ class Study:
     seeds: Seeds
     method: str
     """"grid": every arm on every searching seed."""
+    parts: tuple["Study", ...] = ()
+    """Studies that this one is made of, one an arm, named as it is; the runs are theirs. Empty for most studies."""
+    joined: Literal["tune", "across"] | None = None
+    """How the parts answer the question. "tune": each arm at its own best over the axes of [tune], compared on fresh
+    seeds. "across": the same study under each condition of [across]; what changes between them is the answer."""
     trainer_command: tuple[str, ...] | None = None
     """Always None: the built-in trainer, or one handed over in Python."""
 
@@ -113,7 +118,7 @@ class Study:
         axes = _read_axes(given, base, fixed, place)
         arms = _cross(axes, base, f"{place} [vary]") if axes else _read_arms(given, base, place)
         _refuse_equal_arms(arms, axes, place)
-        return cls(
+        whole = cls(
             path=path,
             name=path.stem,
             question=question,
@@ -127,6 +132,7 @@ class Study:
             seeds=_read_seeds(given, base, place),
             method=choice(section(given, "strategy", place), "method", f"{place} [strategy]", "grid", ("grid",)),
         )
+        return _tuned(whole, given, place) if "tune" in given else _across(whole, given, place)
 
     def __hash__(self) -> int:
         return hash((self.path, self.question))
@@ -150,6 +156,37 @@ def _refuse_what_is_not_built(given: dict[str, Any], place: str) -> None:
     if strategy.get("method") in ("race", "optuna"):
         refuse(f'{place} [strategy] "method"', strategy["method"], 'not supported yet; use "grid"')
     choice(combine, "mode", f"{place} [combine]", "none", ("none",))
+
+
+def _tuned(study: Study, given: dict[str, Any], place: str) -> Study:
+    """Each arm becomes a part: a study of its own over the axes of [tune]."""
+    table = settings(section(given, "tune", place), f"{place} [tune]")
+    axes = tuple(
+        read_axis(name, value, study.base.flat().get(name), f"{place} [tune]") for name, value in table.items()
+    )
+    parts = tuple(
+        replace(study, name=arm.name, base=arm.recipe, axes=axes, arms=_cross(axes, arm.recipe, f"{place} [tune]"))
+        for arm in study.arms
+    )
+    return replace(study, parts=parts, joined="tune")
+
+
+def _across(study: Study, given: dict[str, Any], place: str) -> Study:
+    """Each condition becomes a part: the whole study over the base recipe under that condition."""
+    table = settings(section(given, "across", place), f"{place} [across]")
+    if not table:
+        return study
+    flat = study.base.flat()
+    axes = tuple(read_axis(name, value, flat.get(name), f"{place} [across]") for name, value in table.items())
+    conditions = _cross(axes, study.base, f"{place} [across]")
+    parts = []
+    for condition in conditions:
+        moved = tuple(
+            Arm(arm.name, arm.settings, condition.recipe.with_(arm.settings, place=f"{place} [across]"))
+            for arm in study.arms
+        )
+        parts.append(replace(study, name=condition.name, base=condition.recipe, arms=moved))
+    return replace(study, axes=axes, arms=conditions, parts=tuple(parts), joined="across")
 
 
 def _load_base(given: dict[str, Any], path: Path) -> Recipe:
