@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from blueberry.cost import num_threads
 from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.identity import fingerprint
-from blueberry.judge import judge
+from blueberry.judge import Text, judge
 from blueberry.judge.forecast import Forecast, forecast
+from blueberry.judge.from_study import Texts, no_texts
 from blueberry.judge.judgement import Judgement
 from blueberry.lm.trainer import Trainer
 from blueberry.recipe import Recipe
@@ -244,6 +245,20 @@ def _data_digest(trainer: engine.Trainer | None, folder: Path) -> DataDigest:
     return getattr(trainer, "data_digest", of_text)
 
 
+def _texts(folder: Path) -> Texts:
+    """What is known of the text that a recipe trains on; each text is loaded once."""
+    known: dict[str, Text] = {}
+
+    def text_of(recipe: Recipe) -> Text:
+        key = recipe.data.model_dump_json()
+        if key not in known:
+            loaded = load(recipe.data, folder)
+            known[key] = Text(loaded.entropy_bits_per_byte, loaded.train_tokens)
+        return known[key]
+
+    return text_of
+
+
 def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
     make = partial(plan, study, _data_digest(None, store.data))
     results: dict[str, RunResult] = {}
@@ -256,16 +271,9 @@ def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
 
 
 def _judge(study: Study, planned: Plan, results: dict[str, RunResult], store: Path, *, own_text: bool) -> Judged:
-    text = load(study.base.data, store / "data") if own_text else None
-    judgement = judge(
-        study,
-        results,
-        planned,
-        entropy_bits_per_byte=text.entropy_bits_per_byte if text else None,
-        train_tokens=text.train_tokens if text else None,
-    )
+    judgement = judge(study, results, planned, texts=_texts(store / "data") if own_text else no_texts)
     runs = tuple(
-        LabelledRun(made.arm, made.seed, made.stage, results[made.fingerprint])
+        LabelledRun(made.arm, made.seed, made.stage, results[made.fingerprint], made.part)
         for made in planned.runs
         if made.fingerprint in results
     )

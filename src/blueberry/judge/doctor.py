@@ -4,7 +4,7 @@ An audit is a function of what was measured that returns its findings; to add on
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from blueberry.judge import words
 from blueberry.judge.judgement import Audit, Bound
@@ -21,6 +21,11 @@ ROUNDED_TO = 6
 def audit(measured: Measured) -> tuple[Audit, ...]:
     """Every finding of every audit, blocking ones first."""
     found = [finding for look in AUDITS.values() for finding in look(measured)]
+    return in_order(found)
+
+
+def in_order(found: Iterable[Audit]) -> tuple[Audit, ...]:
+    """Blocking ones first, else as they are."""
     return tuple(sorted(found, key=lambda finding: finding.severity != "block"))
 
 

@@ -12,7 +12,9 @@ from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.spec import Arm, Study
 
-Stage = Literal["search", "confirm"]
+Stage = Literal["search", "compare", "confirm"]
+"""Choosing; comparing what was chosen for each arm of [tune], on fresh seeds; reporting the winner, on fresher ones."""
+STAGES: tuple[Stage, ...] = ("search", "compare", "confirm")
 DataDigest = Callable[[Recipe], str]
 """Names by content what a trainer reads beside the recipe: its text, or a command and its files."""
 
@@ -83,7 +85,7 @@ class Plan:
         """
         assert lanes >= 1
         found: list[tuple[Run, ...]] = []
-        for stage in ("search", "confirm"):
+        for stage in STAGES:
             by_shape: dict[str, list[Run]] = {}
             for run in self.runs:
                 if run.stage == stage:
@@ -101,7 +103,7 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult]
     (the program crashed, not the training) has not ended its run.
     """
     if study.parts:
-        return _join({part.name: plan(part, data_digest, results) for part in study.parts})
+        return _join(study, data_digest, {part.name: plan(part, data_digest, results) for part in study.parts}, results)
     search = _search(study, data_digest)
     ended = frozenset(name for name, result in results.items() if result.status != "failed")
     if not all(run.fingerprint in ended for run in search):
@@ -110,12 +112,27 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult]
     return _plan(search + _confirm(study, data_digest, leader), ended, leader, 0)
 
 
-def _join(parts: dict[str, Plan]) -> Plan:
-    """One plan of several: all searching runs, seed by seed, before the confirming ones."""
+def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results: Mapping[str, RunResult]) -> Plan:
+    """One plan of several: all searching runs, seed by seed, before those on fresh seeds."""
     runs = [replace(run, part=name) for name, part in parts.items() for run in part.runs]
-    runs.sort(key=lambda run: (run.stage == "confirm", run.seed))
+    runs.sort(key=lambda run: (STAGES.index(run.stage), run.seed))
     ended = frozenset[str]().union(*(part.ended for part in parts.values()))
-    return Plan(tuple(runs), ended, None, sum(part.num_undecided for part in parts.values()), parts)
+    num_undecided = sum(part.num_undecided for part in parts.values())
+    if study.joined != "tune":
+        return Plan(tuple(runs), ended, None, num_undecided, parts)
+    runs = [replace(run, stage="compare") if run.stage == "confirm" else run for run in runs]
+    compared = [run for run in runs if run.stage == "compare"]
+    if num_undecided or not all(run.fingerprint in ended for run in compared):
+        return Plan(tuple(runs), ended, None, num_undecided + study.seeds.confirm, parts)
+    by_part = [replace(run, arm=run.part) for run in compared]
+    leader = _leader(study.metric, by_part, results) if compared else None
+    winner = next((part for part in study.parts if part.name == leader), None)
+    if winner is not None:
+        after = replace(winner, seeds=replace(winner.seeds, max=winner.seeds.max + winner.seeds.confirm))
+        runs += [replace(run, part=winner.name) for run in _confirm(after, data_digest, parts[winner.name].leader)]
+    known = frozenset(run.fingerprint for run in runs if run.fingerprint in results)
+    failed = frozenset(name for name in known if results[name].status == "failed")
+    return Plan(tuple(runs), known - failed, leader, 0, parts)
 
 
 @lru_cache(maxsize=64)  # planning is repeated after every stage, and naming runs is nearly all its cost

@@ -45,6 +45,8 @@ class Arm:
     """What tells it from the others: dotted setting to value. Empty for the baseline."""
     recipe: Recipe
     """With [set] and its own settings applied; its seed is the base recipe's."""
+    factors: tuple[str, ...] = ()
+    """The named changes it holds: one for an arm of [arms], several for a combination, none for the baseline."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,7 @@ def _across(study: Study, given: dict[str, Any], place: str) -> Study:
     parts = []
     for condition in conditions:
         moved = tuple(
-            Arm(arm.name, arm.settings, condition.recipe.with_(arm.settings, place=f"{place} [across]"))
-            for arm in study.arms
+            replace(arm, recipe=condition.recipe.with_(arm.settings, place=f"{place} [across]")) for arm in study.arms
         )
         parts.append(replace(study, name=condition.name, base=condition.recipe, arms=moved))
     return replace(study, axes=axes, arms=conditions, parts=tuple(parts), joined="across")
@@ -257,7 +258,7 @@ def _read_arms(given: dict[str, Any], base: Recipe, place: str) -> tuple[Arm, ..
         for setting in changed:
             _refuse_unfit(setting, base, arm_place)
         recipe = base.with_(changed, place=arm_place)
-        arms.append(Arm(name, _as_in(recipe, changed), recipe))
+        arms.append(Arm(name, _as_in(recipe, changed), recipe, (name,)))
     if len(arms) > MAX_ARMS:
         raise StudyError(f"{place} [arms]: {len(arms)} arms; a study has at most {MAX_ARMS}; leave some out")
     return tuple(arms)
