@@ -62,6 +62,8 @@ class Evidence:
     """The least expected value of the metric that the corpus allows; known for synthetic text only."""
     passes: float | None = None
     """Tokens consumed over unique training tokens, in the longest run."""
+    at_one_rate: tuple[str, ...] = ()
+    """Settings of schedule or architecture that vary while the learning rate does not."""
     found: tuple[Audit, ...] = ()
     """What was found already, by those who gathered this."""
     cost: RunCost = field(default_factory=lambda: RunCost(runs=0, tokens=0, flops=0.0, seconds=0.0))

@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from blueberry.errors import StudyError
+from blueberry.identity import canonical_json
+from blueberry.judge import words
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import RunCost
 from blueberry.recipe import Recipe
@@ -57,6 +59,7 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
         else None,
         entropy=_entropy(study.metric, [result for _, result in ended], text.entropy_bits_per_byte),
         passes=_passes(ended, texts),
+        at_one_rate=_at_one_rate(study),
         cost=RunCost(
             runs=len(ended),
             tokens=sum(result.num_tokens for _, result in ended),
@@ -91,6 +94,14 @@ def arm_runs(
         evaluations={run.seed: _evaluations(study.metric, result) for run, result in search if result.evaluations},
         provenance=tuple(dict.fromkeys(result.provenance for _, result in ended if result.provenance is not None)),
     )
+
+
+def _at_one_rate(study: Study) -> tuple[str, ...]:
+    if study.joined or any(words.is_rate(name) for name in study.varied):
+        return ()
+    reshaped = len({canonical_json(arm.recipe.identity(per_lane=False)) for arm in study.arms}) > 1
+    model = [name for name in study.varied if name.startswith("model.") and reshaped]
+    return (*model, *(name for name in study.varied if name == "schedule.kind"))
 
 
 def _passes(ended: list[tuple[Run, RunResult]], texts: Texts) -> float | None:
