@@ -220,7 +220,8 @@ def _known(parts: Sequence[Part], conditions: Sequence[Condition], laws: Sequenc
     }
     said = [f"{what} at {words.listing(names)}" for what, names in groups.items() if names]
     said += [_worse(parts[i], c) for i, c in enumerate(conditions) if c.holds == "worse"]
-    known = f"{_label(parts[0].judgement)}, best at {first.condition}, {words.listing(said, most=8)}."
+    label = _label(parts[0].judgement)
+    known = f"{label[:1].upper()}{label[1:]}, best at {first.condition}, {words.listing(said, most=8)}."
     moving = next((law for law in laws if law.of in parts[0].judgement.vary), None)
     return f"{known} {_law_sentence(moving)}" if moving else known
 
@@ -263,5 +264,6 @@ def _label(judgement: Judgement) -> str:
     value = _axis_value(judgement)
     best = judgement.best
     if value is not None:
-        return words.setting_value(value)
+        last = judgement.vary[0].rpartition(".")[2].replace("_", " ")
+        return f"{last} {words.setting_value(value)}"
     return best.arm if best else "nothing"

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from blueberry.cost import parameters
 from blueberry.errors import StudyError
-from blueberry.identity import canonical_json
 from blueberry.judge import words
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import RunCost
@@ -99,8 +99,8 @@ def arm_runs(
 def _at_one_rate(study: Study) -> tuple[str, ...]:
     if study.joined or any(words.is_rate(name) for name in study.varied):
         return ()
-    reshaped = len({canonical_json(arm.recipe.identity(per_lane=False)) for arm in study.arms}) > 1
-    model = [name for name in study.varied if name.startswith("model.") and reshaped]
+    resized = len({parameters(arm.recipe).total for arm in study.arms}) > 1
+    model = [n for n in study.varied if n.startswith("model.") and (resized or n.endswith(".kind"))]
     return (*model, *(name for name in study.varied if name == "schedule.kind"))
 
 

@@ -25,9 +25,14 @@ def to_json(value: Any) -> str:
 
 def results_json(judgement: Judgement, runs: Sequence[LabelledRun]) -> str:
     """`results.json`: every run with its settings, metrics and curves, one line a run."""
-    settings = {arm.arm: arm.settings for arm in judgement.arms}
+    settings = {("", arm.arm): arm.settings for arm in judgement.arms}
+    for part in judgement.parts:
+        settings |= {(part.name, arm.arm): {**part.settings, **arm.settings} for arm in part.judgement.arms}
     head = {"schema": RESULTS_SCHEMA, "question": judgement.question, "metric": judgement.metric}
-    lines = [json.dumps(_run(run, settings.get(run.arm, {})), ensure_ascii=False, allow_nan=False) for run in runs]
+    lines = [
+        json.dumps(_run(run, settings.get((run.part, run.arm), {})), ensure_ascii=False, allow_nan=False)
+        for run in runs
+    ]
     opening = json.dumps(head, ensure_ascii=False, allow_nan=False)[:-1]
     return f'{opening}, "runs": [\n' + ",\n".join(lines) + "\n]}\n"
 
@@ -54,7 +59,7 @@ def final_results(judgement: Judgement, runs: Sequence[LabelledRun], axis: Axis)
                 "tokens": run.result.num_tokens,
             }
         )
-    stages = {"search": 0, "confirm": 1}
+    stages = {"search": 0, "compare": 1, "confirm": 2}
     return sorted(rows, key=lambda row: (stages[row["stage"]], row["learning_rate"], row["arm"], row["seed"]))
 
 
@@ -130,6 +135,7 @@ def _statistics(arm: str, rate: Any, runs: Sequence[LabelledRun]) -> dict[str, A
 def _run(run: LabelledRun, settings: dict[str, Any]) -> dict[str, Any]:
     result = run.result
     return {
+        **({"part": run.part} if run.part else {}),
         "arm": run.arm,
         "seed": run.seed,
         "stage": run.stage,

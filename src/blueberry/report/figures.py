@@ -12,6 +12,9 @@ from blueberry.judge.judgement import Judgement
 from blueberry.report.axis import Axis, find_axis
 from blueberry.report.differences import Differences, differences, differences_caption
 from blueberry.report.differences_chart import draw_differences
+from blueberry.report.kinds import of_the_whole
+from blueberry.report.kinds_chart import WIDTH as KIND_WIDTH
+from blueberry.report.kinds_figures import KindFigure, kind_figures
 from blueberry.report.learning_curves import (
     LearningCurves,
     Window,
@@ -60,6 +63,8 @@ class Computed:
     differences: Differences | None
     """For named arms, when there is something to compare."""
     learning: LearningCurves
+    of_kind: tuple[KindFigure, ...]
+    """What only this kind of study has."""
 
     @property
     def has_rates(self) -> bool:
@@ -67,14 +72,16 @@ class Computed:
 
 
 def compute(judgement: Judgement, runs: Sequence[LabelledRun]) -> Computed:
+    runs = of_the_whole(judgement, runs)
     axis = find_axis(judgement)
     return Computed(
         judgement=judgement,
-        runs=tuple(runs),
+        runs=runs,
         axis=axis,
-        curve=lr_curve(judgement) if axis else None,
-        differences=None if axis else differences(judgement),
+        curve=lr_curve(judgement) if axis and not judgement.conditions else None,
+        differences=None if axis or judgement.conditions else differences(judgement),
         learning=learning_curves(judgement, runs),
+        of_kind=kind_figures(judgement, runs),
     )
 
 
@@ -84,6 +91,9 @@ def pictures(computed: Computed) -> Iterator[Picture]:
         yield _loss_picture(computed.curve, computed.judgement)
     if computed.differences is not None:
         yield _differences_picture(computed.differences, computed.judgement)
+    for figure in computed.of_kind:
+        spec = finished(figure.draw(LIGHT, KIND_WIDTH), figure.title, computed.judgement.question)
+        yield Picture(figure.path, figure.title, figure.caption, spec)
     if computed.learning.whole is not None:
         if computed.learning.any_validation:
             yield _curves_picture(computed)

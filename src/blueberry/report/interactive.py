@@ -42,6 +42,8 @@ class Chip:
 @dataclass(frozen=True)
 class PageFigures:
     main: PageFigure | None
+    of_kind: tuple[PageFigure, ...]
+    """What only this kind of study has."""
     curves: tuple[PageFigure, ...]
     """Those that follow the chips."""
     each_arm: PageFigure | None
@@ -63,6 +65,10 @@ def page_figures(computed: Computed) -> PageFigures:
         each = PageFigure("each-arm", "One arm, every seed", said, spec)
     return PageFigures(
         main=_main(computed),
+        of_kind=tuple(
+            PageFigure(figure.name, figure.title, figure.caption, _finished(figure.draw(PAGE, "container")))
+            for figure in computed.of_kind
+        ),
         curves=_curves(computed),
         each_arm=each,
         chips=tuple(

@@ -109,7 +109,7 @@ def learning_curves(judgement: Judgement, runs: Sequence[LabelledRun]) -> Learni
         block_updates=block,
         num_updates=num_updates,
         whole=_whole(arms, num_updates),
-        late=_late(arms, num_updates),
+        late=None if judgement.conditions else _late(arms, num_updates),  # conditions end at different updates
         ordered_by=axis.setting if axis else None,
     )
 

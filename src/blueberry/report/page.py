@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from blueberry.judge.judgement import ArmSummary, Audit, Judgement
 from blueberry.report.differences import BASELINE, verdict_on, verdict_words
+from blueberry.report.kinds import Table, of_the_whole, tables
 from blueberry.report.runs import LabelledRun
 from blueberry.report.wording import (
     MISSING,
@@ -80,6 +81,8 @@ class Page:
     rows: tuple[ArmRow, ...]
     against_baseline: tuple[Comparison, ...]
     """Empty where the baseline is the best, or there is none."""
+    tables: tuple[Table, ...]
+    """Of parts, conditions and effects."""
     noise: tuple[Fact, ...]
     confirmation: tuple[Fact, ...]
     confirmed: bool
@@ -94,6 +97,7 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
     recommendation = judgement.recommendation
     withheld = None if recommendation.withheld is None else sentence(recommendation.withheld)
     best = judgement.best.arm if judgement.best and judgement.verdicts else None
+    whole = of_the_whole(judgement, runs)
     return Page(
         question=judgement.question,
         known=judgement.known,
@@ -109,8 +113,9 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
         best=best,
         rows=tuple(_row(judgement, arm, best) for arm in judgement.arms),
         against_baseline=_against_baseline(judgement),
+        tables=tables(judgement),
         noise=_noise(judgement),
-        confirmation=_confirmation(judgement, runs),
+        confirmation=_confirmation(judgement, whole),
         confirmed=judgement.best is not None and judgement.best.confirmed,
         cost=_cost(judgement),
         judged=_judged(judgement),
@@ -126,7 +131,12 @@ def _measured(judgement: Judgement) -> str:
     unit = metric_unit(judgement.metric)
     per = " per token" if unit == "nats" else ""
     said = f"{metric_name(judgement.metric)}{f', in {unit}{per}' if unit else ''}, at the end of training"
-    said = sentence(f"{said}, over the seeds that search; lower is better")
+    seeds = "the seeds that search"
+    if judgement.conditions:
+        seeds = "the seeds that report each condition's own best"
+    elif judgement.parts:
+        seeds = "seeds that did not choose an arm's own best"
+    said = sentence(f"{said}, over {seeds}; lower is better")
     level = f"{1 - judgement.alpha:.0%}"
     if not judgement.verdicts:
         return f"{said} Intervals are at {level}."
@@ -148,6 +158,8 @@ def _row(judgement: Judgement, arm: ArmSummary, best: str | None) -> ArmRow:
     places = decimals(judgement)
     one_axis = len(judgement.vary) == 1
     words = {"best": "best", "unresolved": "not told apart", "worse": "worse", "diverged": "diverged"}[arm.status]
+    if judgement.conditions:
+        words = "not compared"
     if arm.num_diverged:
         words = f"{arm.num_diverged} of {arm.n} diverged"
     return ArmRow(

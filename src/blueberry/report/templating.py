@@ -18,7 +18,8 @@ _MINUS = re.compile(r"(?<![\w.)\]-])-(?=[\d∞])")
 
 def html(page: Page, figures: PageFigures, pictures: Sequence[str]) -> str:
     """The page, with style, scripts and data inside it."""
-    drawn = [figure for figure in (figures.main, *figures.curves, figures.each_arm) if figure is not None]
+    shown = (figures.main, *figures.of_kind, *figures.curves, figures.each_arm)
+    drawn = [figure for figure in shown if figure is not None]
     return (
         _environment(html=True)
         .get_template("index.html")

@@ -73,9 +73,12 @@ def _files(judgement: Judgement, runs: Sequence[LabelledRun]) -> Iterator[tuple[
 
 
 def _documents(judgement: Judgement, runs: Sequence[LabelledRun], axis: Any) -> Iterator[tuple[str, str]]:
+    from blueberry.report.search_documents import search_documents  # with figures.py comes altair
+
     yield "insights.json", to_json(judgement.to_dict())
     yield "results.json", results_json(judgement, runs)
-    if axis is not None and axis.is_learning_rate:
+    yield from search_documents(judgement, runs)
+    if axis is not None and axis.is_learning_rate and not judgement.parts:
         yield "final_results.json", to_json(final_results(judgement, runs, axis))
         yield "comprehensive_insights.json", to_json(comprehensive_insights(judgement, runs, axis))
 

@@ -1,0 +1,115 @@
+"""Reports of studies made of parts and of ablations: the right numbers, and the files that each kind has."""
+
+import json
+import math
+
+import altair as alt
+import pytest
+
+from blueberry import api
+from blueberry.report.figures import compute, pictures
+from blueberry.report.interactive import page_figures
+from blueberry.report.kinds import of_the_whole, sweeps
+from blueberry.report.page import page
+from blueberry.study.spec import Study
+from blueberry.study.synthetic import Synthetic
+
+HEAD = 'question = "Which?"\nbase = "base.toml"\nmin_effect = 0.005\n'
+SCHEDULES = """
+[arms.linear]
+"schedule.kind" = "linear"
+[tune]
+"optimizer.muon.learning_rate" = [0.01, 0.02, 0.04, 0.08]
+[seeds]
+search = 3
+confirm = 3
+"""
+HORIZONS = """
+[across]
+"train.updates" = [20, 40, 80, 160]
+[vary]
+"optimizer.muon.learning_rate" = { log = [0.005, 0.5], points = 9 }
+[seeds]
+search = 3
+confirm = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    made = {}
+
+    def judged(text: str, trainer: Synthetic):
+        if text not in made:
+            folder = tmp_path_factory.mktemp("kind")
+            (folder / "base.toml").write_text("[train]\nupdates = 20\n")
+            (folder / "study.toml").write_text(HEAD + text)
+            study = Study.load(folder / "study.toml")
+            made[text] = api.conduct(study, store=folder / "store", trainer=trainer, workers=0)
+        return made[text]
+
+    return judged
+
+
+@pytest.fixture
+def schedules(judged):
+    return judged(SCHEDULES, Synthetic(optimum=0.025, choices=(("schedule.kind", "linear", -0.02),)))
+
+
+@pytest.fixture
+def horizons(judged):
+    return judged(HORIZONS, Synthetic(optimum=0.08, moves=(("train.updates", -0.3),)))
+
+
+def test_a_report_of_searches_has_their_files(schedules, tmp_path):
+    schedules.report(tmp_path)
+    have = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {
+        "figures/lr_search_comparison.png",
+        "figures/learning_rate_curves.png",
+        "figures/main_branch_comparison.png",
+        "lr_search_results.json",
+        "lr_recommendation.json",
+        "results/linear/lr_0.0200.json",
+    } <= have
+    recommended = json.loads((tmp_path / "lr_recommendation.json").read_text())
+    assert {name: one["learning_rate"] for name, one in recommended.items()} == {"baseline": 0.02, "linear": 0.02}
+    rows = json.loads((tmp_path / "lr_search_results.json").read_text())["linear"]
+    assert len(rows) == 4 * 3 + 3 + 3  # searching, comparing, and confirming the winner
+    parts = {run["part"]: run["settings"] for run in json.loads((tmp_path / "results.json").read_text())["runs"]}
+    assert parts["linear"]["schedule.kind"] == "linear"
+
+
+def test_pictures_of_every_kind_are_valid_and_named_once(schedules, horizons):
+    for found in (schedules, horizons):
+        computed = compute(found.judgement, found.runs)
+        drawn = list(pictures(computed))
+        assert len({picture.path for picture in drawn}) == len(drawn)
+        for spec in [*(p.spec for p in drawn), *(f.spec for f in page_figures(computed).of_kind)]:
+            alt.VConcatChart.validate(spec) if "vconcat" in spec else alt.Chart.from_dict(spec)
+
+
+def test_the_arms_of_a_tuned_study_are_drawn_from_their_fresh_seeds(schedules):
+    runs = of_the_whole(schedules.judgement, schedules.runs)
+    assert {run.arm for run in runs} == {"baseline", "linear"}
+    searching = {run.seed for run in schedules.runs if run.stage == "search"}
+    assert not {run.seed for run in runs} & searching
+    assert sum(run.stage == "confirm" for run in runs) == 3
+
+
+def test_losses_of_conditions_are_drawn_above_each_ones_own_best(horizons):
+    shown = sweeps(horizons.judgement)
+    assert shown is not None
+    assert shown.above_best
+    assert all(point.y == pytest.approx(0) for point in shown.points if point.best)
+    assert sum(point.best for point in shown.points) == 4
+    assert all(point.y > -1e-9 and math.isfinite(point.y) for point in shown.points)
+
+
+def test_the_page_of_a_horizon_study_says_what_carries_over(horizons):
+    shown = page(horizons.judgement, horizons.runs)
+    assert [table.title for table in shown.tables] == ["Each part's own search", "What carries over"]
+    assert {row.status_words for row in shown.rows} == {"not compared"}
+    assert next(row[-1] for row in shown.tables[1].rows) == "is the best"
+    names = {figure.name for figure in page_figures(compute(horizons.judgement, horizons.runs)).of_kind}
+    assert names == {"searches", "law"}
