@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING
 from blueberry.cost import num_threads
 from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.identity import fingerprint
-from blueberry.judge import judge
+from blueberry.judge import Text, judge
 from blueberry.judge.forecast import Forecast, forecast
+from blueberry.judge.from_study import Texts, no_texts
 from blueberry.judge.judgement import Judgement
+from blueberry.judge.referee import REFEREE
 from blueberry.lm.trainer import Trainer
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
 from blueberry.report.runs import LabelledRun
 from blueberry.study import engine
 from blueberry.study.backlog import Snapshot
-from blueberry.study.plan import DataDigest, Plan, plan
+from blueberry.study.plan import DataDigest, Plan, as_planned, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
-from blueberry.text import data_digest, load, require_a_batch
+from blueberry.text import Dataset, data_digest, load, require_a_batch
 
 if TYPE_CHECKING:
     from blueberry.lm.sampling import Sample
@@ -171,10 +173,7 @@ def conduct(
     placed = placement(study.base, workers)
     with Store.open(folder) as opened:
         if trainer is None:
-            text = load(study.base.data, opened.data)  # once and here: workers would wait for each other
-            for arm in study.arms:
-                shape = {"context_tokens": arm.recipe.model.context_tokens}
-                require_a_batch(text.train, batch_sequences=arm.recipe.train.batch_sequences, **shape)
+            _require_texts(study, opened.data)
         outcome = engine.run(
             study,
             data_digest=_data_digest(trainer, opened.data),
@@ -182,6 +181,7 @@ def conduct(
             trainer=trainer or Trainer(folder),
             workers=placed.workers if workers is None else workers,
             lanes=placed.lanes,
+            referee=REFEREE,
             on_event=on_event,
         )
     failed = {failure.fingerprint: failure for failure in outcome.failures}
@@ -226,8 +226,22 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
             made, results = _planned(study, opened)
             speed = opened.flops_per_second()
     else:
-        made, results, speed = plan(study, _data_digest(None, store / "data"), {}), {}, None
+        made, results, speed = plan(study, _data_digest(None, store / "data"), {}, REFEREE), {}, None
     return forecast(study, made, results, workers=placed.workers, lanes=placed.lanes, flops_per_second=speed)
+
+
+def _require_texts(study: Study, folder: Path) -> None:
+    """Prepare every text of a study, once and here: workers would wait for each other.
+
+    Raises: DataError if one is missing, or too short for an update of an arm that trains on it.
+    """
+    texts: dict[str, Dataset] = {}
+    for recipe in [arm.recipe for arm in study.trained_arms] or [study.base]:
+        key = recipe.data.model_dump_json()
+        if key not in texts:
+            texts[key] = load(recipe.data, folder)
+        shape = {"context_tokens": recipe.model.context_tokens}
+        require_a_batch(texts[key].train, batch_sequences=recipe.train.batch_sequences, **shape)
 
 
 def _data_digest(trainer: engine.Trainer | None, folder: Path) -> DataDigest:
@@ -244,8 +258,22 @@ def _data_digest(trainer: engine.Trainer | None, folder: Path) -> DataDigest:
     return getattr(trainer, "data_digest", of_text)
 
 
+def _texts(folder: Path) -> Texts:
+    """What is known of the text that a recipe trains on; each text is loaded once."""
+    known: dict[str, Text] = {}
+
+    def text_of(recipe: Recipe) -> Text:
+        key = recipe.data.model_dump_json()
+        if key not in known:
+            loaded = load(recipe.data, folder)
+            known[key] = Text(loaded.entropy_bits_per_byte, loaded.train_tokens)
+        return known[key]
+
+    return text_of
+
+
 def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
-    make = partial(plan, study, _data_digest(None, store.data))
+    make = partial(plan, study, _data_digest(None, store.data), referee=REFEREE)
     results: dict[str, RunResult] = {}
     while True:
         made = make(results)
@@ -256,16 +284,10 @@ def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
 
 
 def _judge(study: Study, planned: Plan, results: dict[str, RunResult], store: Path, *, own_text: bool) -> Judged:
-    text = load(study.base.data, store / "data") if own_text else None
-    judgement = judge(
-        study,
-        results,
-        planned,
-        entropy_bits_per_byte=text.entropy_bits_per_byte if text else None,
-        train_tokens=text.train_tokens if text else None,
-    )
+    texts = _texts(store / "data") if own_text else no_texts
+    judgement = judge(as_planned(study, planned), results, planned, texts=texts)
     runs = tuple(
-        LabelledRun(made.arm, made.seed, made.stage, results[made.fingerprint])
+        LabelledRun(made.arm, made.seed, made.stage, results[made.fingerprint], made.part)
         for made in planned.runs
         if made.fingerprint in results
     )

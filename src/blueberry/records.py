@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
 MEASURED = ("loss", "bits_per_byte", "accuracy", "perplexity")
 """What can be asked of `Metrics` by name."""
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from blueberry.errors import StudyError
-from blueberry.judge import gather, judge
+from blueberry.judge import Text, gather, judge
 from blueberry.recipe import Recipe
 from blueberry.records import Evaluation, Failure, Metrics, RunResult
 from blueberry.study.plan import plan
@@ -55,9 +55,9 @@ def run_all(study, statuses=lambda run: "completed"):
     """Plan and run until nothing is left, or nothing more ends."""
     results = {}
     for _ in range(2):
-        planned = plan(study, "digest", results)
+        planned = plan(study, lambda recipe: "digest", results)
         results |= {run.fingerprint: result_of(run, status=statuses(run)) for run in planned.todo}
-    return results, plan(study, "digest", results)
+    return results, plan(study, lambda recipe: "digest", results)
 
 
 def test_a_whole_study_is_judged(study):
@@ -86,9 +86,9 @@ def test_crashed_and_unfinished_runs_block(study):
 
 def test_what_the_corpus_allows_reaches_the_audits(study):
     results, planned = run_all(study)
-    judged = judge(study, results, planned, entropy_bits_per_byte=10.0, train_tokens=500)
+    judged = judge(study, results, planned, texts=lambda recipe: Text(10.0, 500))
     assert {"too-good", "passes"} <= {audit.audit for audit in judged.audits}
-    evidence = gather(study, results, planned, entropy_bits_per_byte=1.0, train_tokens=500)
+    evidence = gather(study, results, planned, texts=lambda recipe: Text(1.0, 500))
     assert evidence.entropy == pytest.approx(2.0)  # nats per token: a token stands for 2 / ln 2 bytes here
     assert evidence.passes == 2.0
 

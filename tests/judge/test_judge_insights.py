@@ -15,6 +15,9 @@ from blueberry.judge.weigh import weigh
 DOC = Path(__file__).parents[2] / "docs" / "insights.md"
 
 
+OPTIONAL_RECORDS = {"best", "stack", "laws[].held_out"}
+
+
 def documented() -> set[str]:
     return set(re.findall(r"^\| `([a-z_.\[\]]+)` \| (?!block|warn)", DOC.read_text(), re.MULTILINE))
 
@@ -25,7 +28,10 @@ def declared(model: type[BaseModel], prefix: str = "") -> set[str]:
     for name, field in model.model_fields.items():
         path = prefix + name
         kinds = [field.annotation, *typing.get_args(field.annotation)]
+        kinds += [inner for kind in kinds for inner in typing.get_args(kind)]
         records = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if Judgement in records:
+            records = []  # a part's own: all of this again
         many = typing.get_origin(field.annotation) is tuple and records
         for record in records:
             found |= declared(record, f"{path}[]." if many else f"{path}.")
@@ -37,13 +43,15 @@ def declared(model: type[BaseModel], prefix: str = "") -> set[str]:
 def paths(value: Any, prefix: str = "") -> set[str]:
     if isinstance(value, dict) and not prefix.endswith("settings"):
         return set().union(*(paths(item, f"{prefix}.{name}" if prefix else name) for name, item in value.items()))
-    if isinstance(value, list) and value and isinstance(value[0], dict):
+    if value == []:
+        return set()
+    if isinstance(value, list) and isinstance(value[0], dict):
         return set().union(*(paths(item, f"{prefix}[]") for item in value))
     return {prefix}
 
 
 def test_every_field_is_documented_and_the_other_way_round():
-    assert documented() - {"best"} == declared(Judgement) | {"schema"}
+    assert documented() - OPTIONAL_RECORDS == declared(Judgement) | {"schema"}
 
 
 def test_what_is_produced_is_documented():

@@ -4,7 +4,7 @@ An audit is a function of what was measured that returns its findings; to add on
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from blueberry.judge import words
 from blueberry.judge.judgement import Audit, Bound
@@ -21,6 +21,11 @@ ROUNDED_TO = 6
 def audit(measured: Measured) -> tuple[Audit, ...]:
     """Every finding of every audit, blocking ones first."""
     found = [finding for look in AUDITS.values() for finding in look(measured)]
+    return in_order(found)
+
+
+def in_order(found: Iterable[Audit]) -> tuple[Audit, ...]:
+    """Blocking ones first, else as they are."""
     return tuple(sorted(found, key=lambda finding: finding.severity != "block"))
 
 
@@ -179,6 +184,15 @@ def curse(measured: Measured) -> list[Audit]:
     return [_warn("curse", message, "run the best arm on fresh seeds ([seeds] confirm = 5)")]
 
 
+def one_rate(measured: Measured) -> list[Audit]:
+    """Schedules and architectures have best rates of their own; at one rate the rate is part of the difference."""
+    differing = measured.evidence.at_one_rate
+    if not differing:
+        return []
+    message = f"arms that differ in {words.listing(differing)} were run at one learning rate; a difference may be its"
+    return [_warn("one-rate", message, 'let each arm have its own: [tune] "optimizer.muon.learning_rate" = [...]')]
+
+
 def evaluation_set(measured: Measured) -> list[Audit]:
     """Losses measured on different tokens."""
     digests = {build.evaluation_digest for arm in measured.evidence.arms for build in arm.provenance}
@@ -215,6 +229,7 @@ AUDITS: dict[str, Callable[[Measured], list[Audit]]] = {
     "edge": edge,
     "passes": passes,
     "curse": curse,
+    "one-rate": one_rate,
 }
 
 

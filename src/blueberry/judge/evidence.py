@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from blueberry.judge.judgement import RunCost
+from blueberry.judge.judgement import Audit, RunCost
 from blueberry.records import Provenance
 
 BASELINE = "baseline"
@@ -23,6 +23,8 @@ class ArmRuns:
     """The same over fresh seeds, which chose nothing."""
     test: Mapping[int, float] = field(default_factory=dict)
     """The metric's twin on the test set, by seed, searching and confirming."""
+    factors: tuple[str, ...] = ()
+    """The named changes it holds; none for the baseline and on an axis."""
     crashed: tuple[int, ...] = ()
     """Seeds whose run ended without a result, so that it is missing above."""
     evaluations: Mapping[int, tuple[tuple[int, float], ...]] = field(default_factory=dict)
@@ -60,4 +62,8 @@ class Evidence:
     """The least expected value of the metric that the corpus allows; known for synthetic text only."""
     passes: float | None = None
     """Tokens consumed over unique training tokens, in the longest run."""
+    at_one_rate: tuple[str, ...] = ()
+    """Settings of schedule or architecture that vary while the learning rate does not."""
+    found: tuple[Audit, ...] = ()
+    """What was found already, by those who gathered this."""
     cost: RunCost = field(default_factory=lambda: RunCost(runs=0, tokens=0, flops=0.0, seconds=0.0))

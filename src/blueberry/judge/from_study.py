@@ -1,86 +1,119 @@
-"""From a study and its results to evidence. The only file of this floor that knows what a study is."""
+"""From a study and its results to evidence: the numbers by arm and seed, and what is known of how they were made."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from blueberry.errors import StudyError
+from blueberry.identity import canonical_json
+from blueberry.judge import words
 from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.judgement import Judgement, RunCost
-from blueberry.judge.weigh import weigh
+from blueberry.judge.judgement import RunCost
+from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study.plan import Plan, Run
+from blueberry.study.plan import Plan, Run, Stage
 from blueberry.study.spec import Arm, Study
+from blueberry.study.strategy import looks_of
 
 
-def judge(
-    study: Study,
-    results: Mapping[str, RunResult],
-    plan: Plan,
-    *,
-    entropy_bits_per_byte: float | None = None,
-    train_tokens: int | None = None,
-) -> Judgement:
-    """Judge a study by the runs of its plan that have ended.
+@dataclass(frozen=True)
+class Text:
+    """What is known of the text that a recipe trains on; None where it is not."""
 
-    `results` by fingerprint. `entropy_bits_per_byte` and `train_tokens` (unique training tokens) are the corpus's,
-    when known; without them the audits `too-good` and `passes` stay silent.
-    Raises: StudyError if a completed run has not the study's metric.
+    entropy_bits_per_byte: float | None = None
+    train_tokens: int | None = None
+    """Unique training tokens."""
+
+
+Texts = Callable[[Recipe], Text]
+
+
+def no_texts(recipe: Recipe) -> Text:
+    """Nothing is known: the audits that need it stay silent."""
+    return Text()
+
+
+def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: Texts = no_texts) -> Evidence:
+    """The evidence of a study; of one made of parts, all but its arms.
+
+    `results` by fingerprint. Raises: StudyError if a completed run has not the study's metric.
     """
-    return weigh(gather(study, results, plan, entropy_bits_per_byte=entropy_bits_per_byte, train_tokens=train_tokens))
-
-
-def gather(
-    study: Study,
-    results: Mapping[str, RunResult],
-    plan: Plan,
-    *,
-    entropy_bits_per_byte: float | None = None,
-    train_tokens: int | None = None,
-) -> Evidence:
-    """The evidence of a study. Raises: StudyError if a completed run has not the study's metric."""
-    ended = [results[run.fingerprint] for run in plan.runs if run.fingerprint in results]
-    num_missing = sum(run.fingerprint not in results for run in plan.runs)
-    tokens = [result.num_tokens for result in ended]
+    ended = [(run, results[run.fingerprint]) for run in plan.runs if run.fingerprint in results]
     axis = study.axes[0] if len(study.axes) == 1 else None
+    text = texts(study.base)
+    by_arm: dict[str, list[Run]] = {}
+    for run in plan.runs:
+        by_arm.setdefault(run.arm, []).append(run)
     return Evidence(
         question=study.question,
         metric=study.metric,
         min_effect=study.min_effect,
         alpha=study.alpha,
         vary=study.varied,
-        arms=tuple(_arm_runs(study, arm, results, plan) for arm in study.arms),
+        arms=()
+        if study.parts
+        else tuple(arm_runs(study, arm, results, by_arm.get(arm.name, ())) for arm in study.arms),
         scale=axis.scale if axis is not None and axis.scale != "list" else None,
-        num_unfinished=num_missing + plan.num_undecided,
+        looks=len(looks_of(study.seeds)) if study.method == "race" else 1,
+        num_unfinished=len(plan.runs) - len(ended) + plan.num_undecided,
         guessing_loss=math.log(study.base.data.vocabulary_tokens)
         if study.metric in ("val_loss", "train_loss")
         else None,
-        entropy=_entropy(study.metric, ended, entropy_bits_per_byte),
-        passes=max(tokens) / train_tokens if tokens and train_tokens else None,
+        entropy=_entropy(study.metric, [result for _, result in ended], text.entropy_bits_per_byte),
+        passes=_passes(ended, texts),
+        at_one_rate=_at_one_rate(study),
         cost=RunCost(
             runs=len(ended),
-            tokens=sum(tokens),
-            flops=sum((result.num_flops for result in ended), 0.0),
-            seconds=sum((result.train_seconds for result in ended), 0.0),
+            tokens=sum(result.num_tokens for _, result in ended),
+            flops=sum((result.num_flops for _, result in ended), 0.0),
+            seconds=sum((result.train_seconds for _, result in ended), 0.0),
         ),
     )
 
 
-def _arm_runs(study: Study, arm: Arm, results: Mapping[str, RunResult], plan: Plan) -> ArmRuns:
-    runs = [(run, results[run.fingerprint]) for run in plan.runs if run.arm == arm.name and run.fingerprint in results]
-    ended = [(run, result) for run, result in runs if result.status != "failed"]
-    search = [(run, result) for run, result in ended if run.stage == "search"]
+def arm_runs(
+    study: Study,
+    arm: Arm,
+    results: Mapping[str, RunResult],
+    runs: Iterable[Run],
+    *,
+    chooses: Collection[Stage] = ("search",),
+) -> ArmRuns:
+    """One arm's evidence from its runs. `chooses` are the stages whose seeds compare it with others."""
+    known = [(run, results[run.fingerprint]) for run in runs if run.fingerprint in results]
+    ended = [(run, result) for run, result in known if result.status != "failed"]
+    search = [(run, result) for run, result in ended if run.stage in chooses]
     test_metric = study.metric.replace("val_", "test_", 1)
     tests = {run.seed: result.metric(test_metric) for run, result in ended} if test_metric != study.metric else {}
     return ArmRuns(
         name=arm.name,
         settings=arm.settings,
+        factors=arm.factors,
         search={run.seed: _value(study, run, result) for run, result in search},
-        confirm={run.seed: _value(study, run, result) for run, result in ended if run.stage == "confirm"},
+        confirm={run.seed: _value(study, run, result) for run, result in ended if run.stage not in chooses},
         test={seed: value for seed, value in tests.items() if value is not None},
-        crashed=tuple(run.seed for run, result in runs if result.status == "failed"),
+        crashed=tuple(run.seed for run, result in known if result.status == "failed"),
         evaluations={run.seed: _evaluations(study.metric, result) for run, result in search if result.evaluations},
         provenance=tuple(dict.fromkeys(result.provenance for _, result in ended if result.provenance is not None)),
     )
+
+
+def _at_one_rate(study: Study) -> tuple[str, ...]:
+    if study.joined or any(words.is_rate(name) for name in study.varied):
+        return ()
+    reshaped = len({canonical_json(arm.recipe.identity(per_lane=False)) for arm in study.arms}) > 1
+    model = [name for name in study.varied if name.startswith("model.") and reshaped]
+    return (*model, *(name for name in study.varied if name == "schedule.kind"))
+
+
+def _passes(ended: list[tuple[Run, RunResult]], texts: Texts) -> float | None:
+    """How often the longest run saw its text."""
+    longest: dict[tuple[str, str], tuple[Recipe, int]] = {}
+    for run, result in ended:
+        _, before = longest.get((run.part, run.arm), (run.recipe, 0))
+        longest[run.part, run.arm] = (run.recipe, max(before, result.num_tokens))
+    known = [(tokens, texts(recipe).train_tokens) for recipe, tokens in longest.values()]
+    return max((tokens / unique for tokens, unique in known if unique is not None), default=None)
 
 
 def _value(study: Study, run: Run, result: RunResult) -> float:

@@ -7,17 +7,12 @@ A number that does not exist is None; a diverged run's metric is infinite and is
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from blueberry.judge.answers import Condition, Covered, Effect, Law, Stack
+from blueberry.judge.finding import Finding
 
 SCHEMA = "blueberry/insights/1"
 
 Status = Literal["best", "unresolved", "worse", "diverged"]
-
-
-class Finding(BaseModel):
-    """Frozen; infinities allowed (a diverged run), NaN never."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ArmSummary(Finding):
@@ -136,6 +131,17 @@ class RunCost(Finding):
     seconds: float
 
 
+class Part(Finding):
+    """One part of a study made of parts, judged by itself."""
+
+    name: str
+    settings: dict[str, Any]
+    """What tells this part from the others."""
+    covers: tuple[Covered, ...]
+    """How far its search has looked."""
+    judgement: "Judgement"
+
+
 class Judgement(Finding):
     """All that a study's runs support, and nothing else."""
 
@@ -160,12 +166,24 @@ class Judgement(Finding):
     """One sentence: what these runs show."""
     unknown: str
     """One sentence: what they do not, and what would."""
+    parts: tuple[Part, ...] = ()
+    """Of a study made of parts. With [tune] the arms are these, each at its own best; with [across] nothing is
+    compared between them, and `conditions` and `laws` say what moves."""
+    conditions: tuple[Condition, ...] = ()
+    laws: tuple[Law, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    """Of an ablation: each change, and each two together."""
+    stack: Stack | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of `insights.json`: plain JSON values, infinities as "inf"."""
-        body = {name: _plain(value) for name, value in self.model_dump().items()}
+        body = {name: _plain(value) for name, value in self.model_dump(exclude={"parts"}).items()}
         recommendation = {name: value for name, value in body["recommendation"].items() if value is not None}
-        return {"schema": SCHEMA, **body, "recommendation": recommendation}
+        parts = [
+            {**_plain(part.model_dump(exclude={"judgement"})), "judgement": part.judgement.to_dict()}
+            for part in self.parts
+        ]
+        return {"schema": SCHEMA, **body, "recommendation": recommendation, "parts": parts}
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """The core of the floor: evidence in, judgement out. Pure."""
 
 from blueberry.judge.comparisons import compare
-from blueberry.judge.doctor import audit
+from blueberry.judge.doctor import audit, in_order
+from blueberry.judge.effects import effects_sentence, find_effects, find_stack
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.measured import best_of, measure, noise_of, summarise
@@ -14,7 +15,8 @@ def weigh(evidence: Evidence) -> Judgement:
     measured = measure(evidence)
     best = best_of(measured)
     verdicts = compare(measured)
-    audits = audit(measured)
+    audits = in_order((*audit(measured), *evidence.found))
+    effects, stack = find_effects(measured), find_stack(measured)
     evidence = measured.evidence
     return Judgement(
         question=evidence.question,
@@ -32,6 +34,8 @@ def weigh(evidence: Evidence) -> Judgement:
         audits=audits,
         recommendation=recommend(measured, best, verdicts, audits),
         cost=evidence.cost,
-        known=known(measured, best, verdicts),
+        known=" ".join([known(measured, best, verdicts), *effects_sentence(measured, effects, stack)]),
         unknown=unknown(measured, best, verdicts, audits),
+        effects=effects,
+        stack=stack,
     )

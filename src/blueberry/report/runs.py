@@ -12,8 +12,10 @@ class LabelledRun:
 
     arm: str
     seed: int
-    stage: Literal["search", "confirm"]
+    stage: Literal["search", "compare", "confirm"]
     result: RunResult
+    part: str = ""
+    """Of a study made of parts."""
 
     @property
     def diverged(self) -> bool:

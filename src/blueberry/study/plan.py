@@ -7,23 +7,32 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 from blueberry.cost import cost
+from blueberry.errors import StudyError
 from blueberry.identity import fingerprint, shape_key
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.errors import StudyError
 from blueberry.study.arms import Arm, content
 from blueberry.study.proposals import Proposer
 from blueberry.study.spec import Study, settled
 from blueberry.study.strategy import looks_of
 
-Stage = Literal["search", "confirm"]
+Stage = Literal["search", "compare", "confirm"]
+"""Choosing; comparing what was chosen for each arm of [tune], on fresh seeds; reporting the winner, on fresher ones."""
+STAGES: tuple[Stage, ...] = ("search", "compare", "confirm")
 Values = Mapping[str, Mapping[int, float]]
 """The metric by arm and seed; infinite where the run diverged."""
-OpenArms = Callable[[Study, Values], Sequence[str]]
-"""Decides a race: given what all arms have measured so far, the arms that more seeds could still settle something
-about. Two at least, or none when every question is settled."""
 DataDigest = Callable[[Recipe], str]
 """Names by content what a trainer reads beside the recipe: its text, or a command and its files."""
+
+
+@dataclass(frozen=True)
+class Referee:
+    """Whoever judges a race, look by look, from what all its arms have measured so far."""
+
+    open_arms: Callable[[Study, Values], Sequence[str]]
+    """The arms that need more seeds: none when every question is settled, or no seeds are left."""
+    leading_arm: Callable[[Study, Values], str | None]
+    """The arm to confirm once none is open; None if every one diverged."""
 
 
 @dataclass(frozen=True)
@@ -95,45 +104,44 @@ class Plan:
         """The missing runs, in groups of at most `lanes` that are trained side by side.
 
         Who trains with whom is decided by all runs of one look of one part, not by which are missing or what other
-        parts have come to, so that an interrupted study goes on in the groups it began with. Sizes of whole groups of one shape differ by at most one.
+        parts have come to, so that an interrupted study goes on in the groups it began with. Sizes of whole groups of
+        one shape differ by at most one.
         """
         assert lanes >= 1
         found: list[tuple[Run, ...]] = []
-        alike: dict[tuple[bool, str, int, str], list[Run]] = {}
+        alike: dict[tuple[Stage, str, int, str], list[Run]] = {}
         for run in self.runs:
-            alike.setdefault((run.stage == "confirm", run.part, run.look, run.shape_key), []).append(run)
-        for _, runs in sorted(alike.items(), key=lambda item: item[0][0]):
+            alike.setdefault((run.stage, run.part, run.look, run.shape_key), []).append(run)
+        for _, runs in sorted(alike.items(), key=lambda item: STAGES.index(item[0][0])):
             found += _chunks(runs, lanes)
         missing = (tuple(run for run in group if run.fingerprint not in self.ended) for group in found)
         return tuple(group for group in missing if group)
 
 
 def plan(
-    study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], open_arms: OpenArms | None = None
+    study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], referee: Referee | None = None
 ) -> Plan:
     """The runs of a study given the results so far, by fingerprint. Reads nothing else.
 
     The confirming runs of the leading arm join once every searching run has ended. A result that says "failed"
-    (the program crashed, not the training) has not ended its run. A race asks `open_arms` at each look.
+    (the program crashed, not the training) has not ended its run. A race needs a referee.
     Raises: StudyError if two arms are one run because their texts are the same; if proposals are asked for and
     Optuna is missing.
     """
     if study.parts:
-        parts = {part.name: plan(part, data_digest, results, open_arms) for part in study.parts}
-        return _join(study, parts)
+        parts = {part.name: plan(part, data_digest, results, referee) for part in study.parts}
+        return _join(study, data_digest, parts, results)
     ended = frozenset(name for name, result in results.items() if result.status != "failed")
     if study.method == "race":
-        assert open_arms is not None, "a race is decided by whoever judges"
-        search = _race(study, data_digest, results, ended, open_arms)
+        assert referee is not None, "a race is decided by whoever judges"
+        search = _race(study, data_digest, results, ended, referee)
     elif study.method == "optuna":
         search = _propose(study, data_digest, results, ended)
     else:
-        runs = _block(study, data_digest, None, 0, study.seeds.search)
-        search = _Search(runs, study.arms, study.arms if _all_in(runs, ended) else ())
-    if not search.finalists:
-        return _plan(search, (), ended, None, search.most_to_come + study.seeds.confirm)
-    leader = _leader(study.metric, search, results)
-    return _plan(search, _confirm(study, data_digest, search.arms, leader), ended, leader, 0)
+        search = _grid(study, data_digest, results, ended)
+    if search.most_to_come is not None:
+        return _plan(search, (), ended, search.most_to_come + study.seeds.confirm)
+    return _plan(search, _confirm(study, data_digest, search.arms, search.leader), ended, 0)
 
 
 def as_planned(study: Study, planned: Plan) -> Study:
@@ -147,31 +155,37 @@ class _Search:
 
     runs: tuple[Run, ...]
     arms: tuple[Arm, ...]
-    finalists: tuple[Arm, ...]
-    """Of which the best is confirmed; none while the search goes on."""
-    most_to_come: int = 0
+    leader: str | None = None
+    """Known once it is over, unless every arm diverged."""
+    most_to_come: int | None = None
+    """Searching runs beside these, at most; None when it is over."""
     proposed: bool = False
 
 
+def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], ended: frozenset[str]) -> _Search:
+    """Every arm on every searching seed."""
+    runs = _block(study, data_digest, None, 0, study.seeds.search)
+    if not _all_in(runs, ended):
+        return _Search(runs, study.arms, most_to_come=0)
+    return _Search(runs, study.arms, _least(_values(study.metric, runs, results)))
+
+
 def _race(
-    study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], ended: frozenset[str], open_arms: OpenArms
+    study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], ended: frozenset[str], referee: Referee
 ) -> _Search:
     """Look by look, more seeds for the arms that were open at the look before."""
     looks = looks_of(study.seeds)
-    arms, runs, first = study.arms, list[Run](), 0
+    names, runs, first = tuple(arm.name for arm in study.arms), list[Run](), 0
     for look, num_seeds in enumerate(looks):
-        names = None if len(arms) == len(study.arms) else tuple(arm.name for arm in arms)
-        runs += [replace(run, look=look) for run in _block(study, data_digest, names, first, num_seeds)]
+        block = _block(study, data_digest, None if not look else names, first, num_seeds)
+        runs += [replace(run, look=look) for run in block]
         if not _all_in(runs, ended):
-            return _Search(tuple(runs), study.arms, (), most_to_come=len(arms) * (looks[-1] - num_seeds))
-        if num_seeds == looks[-1]:
+            return _Search(tuple(runs), study.arms, most_to_come=len(names) * (looks[-1] - num_seeds))
+        still_open = referee.open_arms(study, _values(study.metric, runs, results))
+        names, first = tuple(name for name in names if name in still_open), num_seeds
+        if not names:
             break
-        still_open = open_arms(study, _values(study.metric, runs, results))
-        left = tuple(arm for arm in arms if arm.name in still_open)
-        if len(left) < 2:
-            break
-        arms, first = left, num_seeds
-    return _Search(tuple(runs), study.arms, arms)
+    return _Search(tuple(runs), study.arms, referee.leading_arm(study, _values(study.metric, runs, results)))
 
 
 def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], ended: frozenset[str]) -> _Search:
@@ -188,26 +202,53 @@ def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, RunRes
         if not _all_in(runs, ended):
             asked_for = min((look + 1) * study.strategy.batch, study.strategy.trials)
             most = (study.strategy.trials - asked_for) * study.seeds.search
-            return _Search(tuple(runs), tuple(arms.values()), (), most, proposed=True)
+            return _Search(tuple(runs), tuple(arms.values()), most_to_come=most, proposed=True)
         means = _means(_values(study.metric, runs, results))
         proposer.tell([means[arms[key].name] for key in keys])
-    return _Search(tuple(runs), tuple(arms.values()), tuple(arms.values()), proposed=True)
+    leader = _least(_values(study.metric, runs, results))
+    return _Search(tuple(runs), tuple(arms.values()), leader, proposed=True)
 
 
 def _all_in(runs: Sequence[Run], ended: frozenset[str]) -> bool:
     return all(run.fingerprint in ended for run in runs)
 
 
-def _join(study: Study, parts: dict[str, Plan]) -> Plan:
-    """One plan of several: all searching runs, seed by seed, before the confirming ones."""
-    runs = [replace(run, part=name) for name, part in parts.items() for run in part.runs]
-    runs.sort(key=lambda run: (run.stage == "confirm", run.seed))
+def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results: Mapping[str, RunResult]) -> Plan:
+    """One plan of several: all searching runs, seed by seed, before those on fresh seeds.
+
+    What confirms an arm of [tune] compares it with the others; then the best of them is confirmed on fresher seeds.
+    """
+    stages: dict[Stage, Stage] = {"confirm": "compare"} if study.joined == "tune" else {}
+    runs = [
+        replace(run, part=name, stage=stages.get(run.stage, run.stage)) for name, p in parts.items() for run in p.runs
+    ]
+    runs.sort(key=lambda run: (STAGES.index(run.stage), run.seed))
+    _refuse_one_run_twice(study, runs)
+    ended = frozenset[str]().union(*(part.ended for part in parts.values()))
+    num_undecided = sum(part.num_undecided for part in parts.values())
+    if study.joined != "tune":
+        return Plan(tuple(runs), ended, None, num_undecided, parts=parts)
+    compared = [replace(run, arm=run.part) for run in runs if run.stage == "compare"]
+    if num_undecided or not _all_in(compared, ended):
+        return Plan(tuple(runs), ended, None, num_undecided + study.seeds.confirm, parts=parts)
+    leader = _least(_values(study.metric, compared, results))
+    winner = next((part for part in study.parts if part.name == leader), None)
+    if winner is not None:
+        after = replace(winner, seeds=replace(winner.seeds, max=winner.seeds.max + winner.seeds.confirm))
+        arms = parts[winner.name].proposed or winner.arms
+        fresh = _confirm(after, data_digest, arms, parts[winner.name].leader)
+        runs += [replace(run, part=winner.name) for run in fresh]
+    names = {run.fingerprint for run in runs if run.fingerprint in results}
+    return Plan(
+        tuple(runs), frozenset(name for name in names if results[name].status != "failed"), leader, 0, parts=parts
+    )
+
+
+def _refuse_one_run_twice(study: Study, runs: Sequence[Run]) -> None:
     whose: dict[str, str] = {}
     for run in runs:
         if whose.setdefault(run.fingerprint, run.part) != run.part:
             _refuse_twins(study, whose[run.fingerprint], run.part)
-    ended = frozenset[str]().union(*(part.ended for part in parts.values()))
-    return Plan(tuple(runs), ended, None, sum(part.num_undecided for part in parts.values()), parts=parts)
 
 
 @lru_cache(maxsize=256)  # planning is repeated after every stage, and naming runs is nearly all its cost
@@ -266,12 +307,10 @@ def totals(runs: Sequence[Run]) -> Totals:
     )
 
 
-def _plan(
-    search: _Search, confirm: tuple[Run, ...], ended: frozenset[str], leader: str | None, num_undecided: int
-) -> Plan:
+def _plan(search: _Search, confirm: tuple[Run, ...], ended: frozenset[str], num_undecided: int) -> Plan:
     runs = search.runs + confirm
     proposed = search.arms if search.proposed else ()
-    return Plan(runs, ended & {run.fingerprint for run in runs}, leader, num_undecided, proposed)
+    return Plan(runs, ended & {run.fingerprint for run in runs}, search.leader, num_undecided, proposed)
 
 
 def _values(metric: str, runs: Sequence[Run], results: Mapping[str, RunResult]) -> dict[str, dict[int, float]]:
@@ -292,11 +331,11 @@ def _means(values: Values) -> dict[str, float]:
     }
 
 
-def _leader(metric: str, search: _Search, results: Mapping[str, RunResult]) -> str | None:
-    """The finalist of least mean, the first of equals."""
-    means = _means(_values(metric, search.runs, results))
-    best = min((arm.name for arm in search.finalists), key=lambda arm: means[arm])
-    return best if math.isfinite(means[best]) else None
+def _least(values: Values) -> str | None:
+    """The arm of least mean, the first of equals; None if none is finite."""
+    means = _means(values)
+    best = min(means, key=lambda arm: means[arm], default=None)
+    return best if best is not None and math.isfinite(means[best]) else None
 
 
 def _chunks(runs: Sequence[Run], lanes: int) -> list[tuple[Run, ...]]:

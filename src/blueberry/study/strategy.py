@@ -63,7 +63,7 @@ def read_seeds(given: dict[str, Any], base: Recipe, place: str) -> Seeds:
     )
     if seeds.search > seeds.max:
         refuse(f'{place} "search"', seeds.search, f"may not exceed max = {seeds.max}; raise max or lower search")
-    if base.seed + seeds.max + seeds.confirm > 2**31:
+    if base.seed + seeds.max + 2 * seeds.confirm > 2**31:  # twice: see [tune]
         refuse(f'{place} "max"', seeds.max, f"seeds from {base.seed} would pass 2**31 - 1; lower the recipe's seed")
     return seeds
 

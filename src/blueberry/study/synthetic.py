@@ -43,6 +43,12 @@ class Synthetic:
     """Correlation between arms on the same seed: the share of the noise's variance that belongs to the seed."""
     effects: tuple[tuple[str, float], ...] = ()
     """Other numeric settings that matter: dotted name, nats for each unit above the default recipe's value."""
+    interactions: tuple[tuple[str, str, float], ...] = ()
+    """Pairs of numeric settings: nats for each product of their distances from the default recipe's values."""
+    choices: tuple[tuple[str, str, float], ...] = ()
+    """Settings that are words: dotted name, value, nats when the recipe has that value."""
+    moves: tuple[tuple[str, float], ...] = ()
+    """Settings that move the optimum: dotted name, power of their ratio to the default recipe's value."""
     seconds_per_group: float = 0.0
     """To pretend that training takes: saying Progress on the way."""
 
@@ -61,10 +67,17 @@ class Synthetic:
         value = recipe.get(self.setting)
         if self.diverges_above is not None and value > self.diverges_above:
             return None
-        distance = math.log(value / self.optimum)
-        steepness = self.curvature_nats * (self.right_over_left if distance > 0 else 1.0)
         default = Recipe()
-        others = (slope * (recipe.get(name) - default.get(name)) for name, slope in self.effects)
+        moved = (power * math.log(recipe.get(name) / default.get(name)) for name, power in self.moves)
+        distance = math.log(value / self.optimum) - math.fsum(moved)
+        steepness = self.curvature_nats * (self.right_over_left if distance > 0 else 1.0)
+
+        def beyond(name: str) -> float:
+            return recipe.get(name) - default.get(name)
+
+        others = [slope * beyond(name) for name, slope in self.effects]
+        others += [slope * beyond(a) * beyond(b) for a, b, slope in self.interactions]
+        others += [nats for name, choice, nats in self.choices if recipe.flat().get(name) == choice]
         return self.floor_nats + steepness * distance**2 + math.fsum(others)
 
     def result(self, recipe: Recipe) -> RunResult:

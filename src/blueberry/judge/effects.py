@@ -1,0 +1,102 @@
+"""Ablations with combinations: what each change does, and what two do together beyond the sum of each."""
+
+import numpy as np
+
+from blueberry.judge import words
+from blueberry.judge.answers import Effect, Stack
+from blueberry.judge.measured import Measured
+from blueberry.stats.factorial import factorial_effects, is_regular, pair_effects
+from blueberry.stats.paired import paired
+
+LEAST_COMBINED = 2
+"""Changes in one arm, without which there is nothing beyond the comparisons with the baseline."""
+
+
+def find_effects(measured: Measured) -> tuple[Effect, ...]:
+    """Empty unless some arm holds two changes, and while the noise is unknown."""
+    names, signs_KF = _design(measured)
+    if not names or not measured.can_judge:
+        return ()
+    estimate = factorial_effects if is_regular(signs_KF) else pair_effects
+    found = estimate(signs_KF, measured.values_KN, alpha=measured.evidence.alpha, floor=measured.noise.floor)
+    return tuple(
+        Effect(
+            changes=tuple(names[factor] for factor in effect.factors),
+            difference=effect.pair.difference,
+            interval=effect.interval,
+            n=effect.pair.n,
+            is_significant=effect.is_significant,
+            aliases=tuple("*".join(names[factor] for factor in other) for other in effect.aliases),
+        )
+        for effect in found
+    )
+
+
+def find_stack(measured: Measured) -> Stack | None:
+    """All changes at once against none, in one measurement, beside the sum of the single ones; None without these."""
+    names, signs_KF = _design(measured)
+    if not names or not measured.can_judge:
+        return None
+    row_of = {tuple(np.flatnonzero(row > 0).tolist()): index for index, row in enumerate(signs_KF)}
+    singles = [row_of.get((factor,)) for factor in range(len(names))]
+    everything, nothing = row_of.get(tuple(range(len(names)))), row_of.get(())
+    if everything is None or nothing is None or None in singles:
+        return None
+    values_KN, floor = measured.values_KN, measured.noise.floor
+    level = 1 - measured.evidence.alpha
+    together = paired(values_KN[nothing], values_KN[everything], floor=floor)
+    summed = paired(
+        len(names) * values_KN[nothing], values_KN[[one for one in singles if one is not None]].sum(axis=0), floor=None
+    )
+    interval, sum_interval = together.interval(level), summed.interval(level)
+    if together.difference is None or summed.difference is None or interval is None or sum_interval is None:
+        return None
+    return Stack(
+        arm=measured.arm(everything).name,
+        difference=together.difference,
+        interval=interval,
+        n=together.n,
+        sum_of_singles=summed.difference,
+        sum_interval=sum_interval,
+    )
+
+
+def effects_sentence(measured: Measured, effects: tuple[Effect, ...], stack: Stack | None) -> list[str]:
+    """What combinations add to the comparisons: which changes act, which act on each other, and the whole stack."""
+    metric, said = measured.evidence.metric, []
+    for num_changes in (1, 2):
+        found = [effect for effect in effects if len(effect.changes) == num_changes and effect.is_significant]
+        each = [
+            f"{_name(effect)} {words.difference(effect.difference or 0.0, effect.interval, metric)}" for effect in found
+        ]
+        tested = sum(len(effect.changes) == num_changes for effect in effects)
+        if tested and each:
+            said.append(f"Of {words.count(tested, _noun(num_changes))}, {words.listing(each, most=6)}.")
+        elif tested:
+            said.append(f"None of {words.count(tested, _noun(num_changes))} is told from 0.")
+    if stack is not None:
+        together = words.difference(stack.difference, stack.interval, metric)
+        summed = words.difference(stack.sum_of_singles, stack.sum_interval, metric)
+        said.append(
+            f"All changes together: {together}, measured on {words.count(stack.n, 'paired seed')}; "
+            f"the single ones add up to {summed}."
+        )
+    return said
+
+
+def _noun(num_changes: int) -> str:
+    return "main effect" if num_changes == 1 else "interaction"
+
+
+def _name(effect: Effect) -> str:
+    aliased = f" (or {', '.join(effect.aliases)})" if effect.aliases else ""
+    return f"{' with '.join(effect.changes)}{aliased}"
+
+
+def _design(measured: Measured) -> tuple[list[str], np.ndarray]:
+    """Names of the changes and, one row an arm, -1 where a change is off and +1 where it is on."""
+    factors = [arm.factors for arm in measured.evidence.arms]
+    if max((len(one) for one in factors), default=0) < LEAST_COMBINED:
+        return [], np.empty((0, 0))
+    names = list(dict.fromkeys(name for one in factors for name in one))
+    return names, np.array([[1 if name in one else -1 for name in names] for one in factors])

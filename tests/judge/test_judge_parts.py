@@ -1,0 +1,144 @@
+"""Studies made of parts, with a planted truth: it is found and said, and what is not there is not."""
+
+import math
+
+import pytest
+
+from blueberry.judge import judge
+from blueberry.judge.judgement import Judgement
+from blueberry.study.plan import plan
+from blueberry.study.spec import Study
+from blueberry.study.synthetic import Synthetic
+
+RATE = "optimizer.muon.learning_rate"
+HEAD = 'question = "?"\nbase = "base.toml"\nmin_effect = 0.005\n'
+SCHEDULES = """
+[arms.linear]
+"schedule.kind" = "linear"
+[arms.less_warmup]
+"schedule.warmup_fraction" = 0.05
+[tune]
+"optimizer.muon.learning_rate" = [0.01, 0.02, 0.04, 0.08]
+[seeds]
+search = 3
+confirm = 5
+max = 8
+"""
+HORIZONS = """
+[across]
+"train.updates" = [50, 100, 200, 400]
+[vary]
+"optimizer.muon.learning_rate" = { log = [0.005, 0.5], points = 11 }
+[seeds]
+search = 3
+confirm = 3
+"""
+
+
+@pytest.fixture
+def judged(tmp_path):
+    def judged(text: str, trainer: Synthetic) -> Judgement:
+        (tmp_path / "base.toml").write_text("[train]\nupdates = 20\n")
+        (tmp_path / "study.toml").write_text(HEAD + text)
+        study = Study.load(tmp_path / "study.toml")
+        results = {}
+        while (planned := plan(study, trainer.data_digest, results)).todo:
+            results |= {run.fingerprint: trainer.result(run.recipe) for run in planned.todo}
+        return judge(study, results, planned)
+
+    return judged
+
+
+def test_each_arm_is_compared_at_its_own_best_on_seeds_that_did_not_choose_it(judged):
+    """Linear is .02 better and wants twice the rate: at any one rate it would look worse or better than it is."""
+    trainer = Synthetic(optimum=0.02, choices=(("schedule.kind", "linear", -0.02),), noise_nats=0.002)
+    found = judged(SCHEDULES, trainer)
+    assert [arm.arm for arm in found.arms] == ["baseline", "linear", "less_warmup"]
+    assert found.best
+    assert found.best.arm == "linear"
+    assert found.best.settings == {"schedule.kind": "linear", RATE: 0.02}
+    against = next(v for v in found.verdicts if {v.a, v.b} == {"linear", "baseline"})
+    assert against.winner == "linear"
+    assert against.interval is not None
+    assert against.interval[0] < (0.02 if against.a == "linear" else -0.02) < against.interval[1]
+    searched = {seed for part in found.parts for arm in part.judgement.arms for seed in arm.seeds}
+    compared = set(found.arms[0].seeds)
+    assert len(compared) == 5
+    assert not compared & searched
+    assert found.best.confirmed
+    assert found.best.n == 5
+    assert found.recommendation.settings == found.best.settings
+
+
+def test_equal_arms_are_not_told_apart(judged):
+    found = judged(SCHEDULES, Synthetic(optimum=0.02, noise_nats=0.002))
+    assert all(verdict.verdict != "winner" for verdict in found.verdicts)
+    assert found.recommendation.text == "Keep the baseline: no change was shown to beat it."
+
+
+def test_an_arm_at_the_end_of_its_range_blocks_the_comparison(judged):
+    found = judged(SCHEDULES, Synthetic(optimum=0.2, noise_nats=0.002))
+    edges = [audit for audit in found.audits if audit.audit == "edge"]
+    assert [audit.message.partition(":")[0] for audit in edges] == ["baseline", "linear", "less_warmup"]
+    assert found.recommendation.withheld
+
+
+def test_an_arm_without_a_finite_run_ranks_last_and_is_said(judged):
+    found = judged(SCHEDULES.replace("[0.01, 0.02, 0.04, 0.08]", "[2.0, 3.0, 4.0]"), Synthetic())
+    assert found.best is None
+    assert all(arm.status == "diverged" for arm in found.arms)
+
+
+def test_how_far_a_search_has_looked_is_said(judged):
+    covers = judged(SCHEDULES, Synthetic(optimum=0.02)).parts[0].covers[0]
+    assert (covers.setting, covers.low, covers.high, covers.num_values) == (RATE, 0.01, 0.08, 4)
+    assert covers.decades == pytest.approx(math.log10(8))
+
+
+def test_an_optimum_that_moves_with_the_horizon_is_followed(judged):
+    found = judged(HORIZONS, Synthetic(optimum=0.05, moves=(("train.updates", -0.3),), noise_nats=0.003))
+    law = found.laws[0]
+    assert (law.of, law.by, law.n) == (RATE, "train.updates", 4)
+    assert law.interval[0] < -0.3 < law.interval[1] < 0
+    assert law.held_out is not None
+    assert law.held_out.holds
+    assert found.conditions[0].holds == "best"
+    assert found.conditions[-1].holds == "worse"
+    assert "is worse than" in found.known
+    assert found.recommendation.settings is None
+    assert found.verdicts == ()
+
+
+def test_a_law_that_breaks_at_the_largest_condition_is_said_not_to_hold(judged):
+    bent = Synthetic(optimum=0.05, noise_nats=0.003)
+
+    class Bent(Synthetic):
+        def result(self, recipe):
+            moved = Synthetic(optimum=0.2, noise_nats=0.003) if recipe.num_updates == 400 else bent
+            return moved.result(recipe)
+
+    held = judged(HORIZONS, Bent()).laws[0].held_out
+    assert held is not None
+    assert not held.holds
+
+
+def test_an_answer_that_holds_everywhere_is_recommended(judged):
+    found = judged(HORIZONS, Synthetic(optimum=0.05, noise_nats=0.0005))
+    assert {condition.holds for condition in found.conditions} <= {"best", "tie"}
+    assert found.recommendation.settings == {RATE: 0.05}
+
+
+def test_conditions_are_in_the_order_of_their_size(judged):
+    found = judged(HORIZONS.replace("[50, 100, 200, 400]", "[400, 50, 200]"), Synthetic(optimum=0.05))
+    assert [condition.settings["train.updates"] for condition in found.conditions] == [50, 200, 400]
+    assert found.laws[0].held_out is None
+    assert "too few to check" in found.known
+
+
+def test_two_conditions_give_no_law(judged):
+    assert judged(HORIZONS.replace(", 200, 400]", "]"), Synthetic(optimum=0.05)).laws == ()
+
+
+def test_schedules_at_one_rate_are_warned_of(judged):
+    text = SCHEDULES.replace("[tune]", "[set]").replace("[0.01, 0.02, 0.04, 0.08]", "0.02")
+    assert [audit.audit for audit in judged(text, Synthetic()).audits] == ["one-rate"]
