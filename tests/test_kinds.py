@@ -1,26 +1,29 @@
 """Each kind of study that `blueberry new` writes, from the file to its judgement."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blueberry import api
+from blueberry.errors import StudyError
 from blueberry.judge.judgement import Judgement
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 from blueberry.study.templates import TEMPLATES, write_study_file
 from blueberry.toml import read_toml
-from blueberry.errors import StudyError
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 DECAY = "optimizer.adamw.weight_decay"
 RATE = "optimizer.muon.learning_rate"
+SHORT = {"train.updates": 10}
+FEW = {RATE: {"log": [0.01, 0.16], "points": 5}}
 
 
-def new(kind: str, folder: Path) -> Study:
-    return Study.load(write_study_file(kind, RECIPES / "moe-nano.toml", folder / f"{kind}.toml"))
+def new(kind: str, folder: Path, **changes: Any) -> Study:
+    """As written, but for whole sections that a test replaces."""
+    path = write_study_file(kind, RECIPES / "moe-nano.toml", folder / f"{kind}.toml")
+    return Study.parse({**read_toml(path, StudyError), **changes}, path)
 
 
 def conduct(study: Study, folder: Path, **truth: Any) -> tuple[api.Judged, Judgement]:
@@ -31,19 +34,19 @@ def conduct(study: Study, folder: Path, **truth: Any) -> tuple[api.Judged, Judge
 
 
 def test_sweep(tmp_path: Path) -> None:
-    _, judgement = conduct(new("sweep", tmp_path), tmp_path)
+    _, judgement = conduct(new("sweep", tmp_path, set=SHORT), tmp_path)
     assert judgement.best is not None
     assert judgement.best.confirmed
     assert 0.022 < judgement.best.settings[RATE] < 0.042
 
 
 def test_compare(tmp_path: Path) -> None:
-    _, judgement = conduct(new("compare", tmp_path), tmp_path, effects=((DECAY, -0.5),))
+    _, judgement = conduct(new("compare", tmp_path, set=SHORT), tmp_path, effects=((DECAY, -0.5),))
     assert {(v.a, v.b): v.winner for v in judgement.verdicts}["more_decay", "baseline"] == "more_decay"
 
 
 def test_ablation(tmp_path: Path) -> None:
-    study = new("ablation", tmp_path)
+    study = new("ablation", tmp_path, set=SHORT)
     assert [arm.factors for arm in study.arms][:6] == [
         (), ("dropout",), ("decay",), ("clip",), ("warmup",), ("dropout", "decay"),
     ]  # fmt: skip
@@ -60,7 +63,7 @@ def test_ablation(tmp_path: Path) -> None:
     ],
 )
 def test_arms_are_compared_each_at_its_own_best(kind: str, choice: Any, winner: str, tmp_path: Path) -> None:
-    judged, judgement = conduct(new(kind, tmp_path), tmp_path, optimum=0.06, choices=(choice,))
+    judged, judgement = conduct(new(kind, tmp_path, set=SHORT, tune=FEW), tmp_path, optimum=0.06, choices=(choice,))
     assert judgement.best is not None
     assert judgement.best.arm == winner
     assert {run.stage for run in judged.plan.runs} == {"search", "compare", "confirm"}
@@ -70,8 +73,9 @@ def test_arms_are_compared_each_at_its_own_best(kind: str, choice: Any, winner: 
 
 @pytest.mark.parametrize(("kind", "setting"), [("horizon", "train.updates"), ("scaling", "model.width")])
 def test_conditions(kind: str, setting: str, tmp_path: Path) -> None:
-    study = new(kind, tmp_path)
-    judged, judgement = conduct(study, tmp_path, optimum=0.06, moves=((setting, -0.3),))
+    short = {"across": {setting: [10, 20, 80]}} if kind == "horizon" else {"set": SHORT}
+    study = new(kind, tmp_path, vary=FEW, **short)
+    judged, judgement = conduct(study, tmp_path, optimum=0.03, moves=((setting, -0.3),))
     leaders = [judged.plan.parts[part.name].leader for part in study.parts]
     rates = [next(arm.settings[RATE] for arm in study.parts[0].arms if arm.name == leader) for leader in leaders]
     assert rates[0] > rates[-1]
@@ -80,7 +84,7 @@ def test_conditions(kind: str, setting: str, tmp_path: Path) -> None:
 
 
 def test_data(tmp_path: Path) -> None:
-    judged, judgement = conduct(new("data", tmp_path), tmp_path)
+    judged, judgement = conduct(new("data", tmp_path, set=SHORT), tmp_path)
     assert len({run.fingerprint for run in judged.plan.runs}) == 4 * 5 + 5
     assert len(judgement.arms) == 4
 
@@ -122,6 +126,9 @@ def test_every_kind_on_the_real_trainer(kind: str, tmp_path: Path) -> None:
 
 def test_a_trial_of_every_kind_plans_at_once(tmp_path: Path) -> None:
     for kind in TEMPLATES:
-        seen = api.foresee(replace(new(kind, tmp_path)), tmp_path / "no-store")
+        seen = api.foresee(
+            Study.load(write_study_file(kind, RECIPES / "moe-nano.toml", tmp_path / f"{kind}.toml")),
+            tmp_path / "no-store",
+        )
         assert seen.runs_done == 0
         assert seen.runs_todo > 0

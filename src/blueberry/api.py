@@ -26,6 +26,7 @@ from blueberry.records import Progress, RunResult
 from blueberry.report.runs import LabelledRun
 from blueberry.study import engine
 from blueberry.study.backlog import Snapshot
+from blueberry.study.changes import change
 from blueberry.study.plan import DataDigest, Plan, as_planned, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
@@ -221,13 +222,20 @@ def look(study: Study, store: Path) -> Judged:
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     """What a study would run and could detect, given the results in a store, which need not exist yet."""
     placed = placement(study.base, workers)
+    speed, changed = None, None
     if (store / "store.sqlite").is_file():
         with Store.open(store, create=False) as opened:
             made, results = _planned(study, opened)
             speed = opened.flops_per_second()
+            path = str(study.path.absolute())
+            before = next((one.fingerprints for one in opened.studies() if one.path == path), ())
+            changed = change(study, made, before, opened.results(before))
     else:
-        made, results, speed = plan(study, _data_digest(None, store / "data"), {}, REFEREE), {}, None
-    return forecast(study, made, results, workers=placed.workers, lanes=placed.lanes, flops_per_second=speed)
+        made, results = plan(study, _data_digest(None, store / "data"), {}, REFEREE), {}
+    return forecast(
+        study, made, results,
+        workers=placed.workers, lanes=placed.lanes, flops_per_second=speed, changed=changed,
+    )  # fmt: skip
 
 
 def _require_texts(study: Study, folder: Path) -> None:

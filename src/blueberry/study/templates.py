@@ -30,7 +30,7 @@ max     = 16                  # the search may grow to so many; the confirming s
 _TUNED_SEEDS = """
 [seeds]                       # a seed fixes initial weights, data order and random draws
 search  = 3                   # on which every rate of every arm is trained, to find each arm's best
-confirm = 5                   # fresh ones, on which the arms are compared at their best; as many again confirm the winner
+confirm = 5                   # fresh ones, to compare the arms at their best; as many again confirm the winner
 max     = 16                  # the search may grow to so many; the fresh seeds begin after them
 """
 
@@ -128,18 +128,15 @@ _SEARCH = (
     + _TUNED_SEEDS
 )
 
-_HORIZON = (
-    """
+_HORIZON = """
 [vary]
 "optimizer.muon.learning_rate" = { log = [0.015, 0.24], points = 9 }
 
-# The whole study under each of these: once, twice, four and eight times the updates. Conditions are not compared with one
-# another; what the answer does from one to the next is the answer.
+# The whole study under each of these: once, twice, four and eight times the updates. Conditions are not compared with
+# one another; what the answer does from one to the next is the answer.
 [across]
 "train.updates" = [100, 200, 400, 800]
-"""
-    + _SEEDS.format(search=3)
-)
+""" + _SEEDS.format(search=3)
 
 _SCALING = (
     _SET
@@ -159,8 +156,8 @@ _SCALING = (
 _DATA = (
     _SET
     + """
-# How much text is enough? Training sees the first tokens of the training split, again and again where they are fewer than
-# it takes (204,800 here, so 8, 4, 2 passes and 1); validation text and tokenizer are the same for all.
+# How much text is enough? Training sees the first tokens of the training split, again and again where they are fewer
+# than it takes (204,800 here, so 8, 4, 2 passes and 1); validation text and tokenizer are the same for all.
 [vary]
 "data.max_train_tokens" = [25_600, 51_200, 102_400, 204_800]
 
