@@ -298,7 +298,7 @@ def _refuse_too_much(study: Study, place: str) -> None:
     parts = study.parts or (study,)
     each = study.seeds.max if study.method == "race" else study.seeds.search
     arms = sum(study.strategy.trials if study.method == "optuna" else len(part.arms) for part in parts)
-    num_runs = arms * each + (len(parts) + 1) * study.seeds.confirm
+    num_runs = arms * each + (len(parts) + (study.joined == "tune")) * study.seeds.confirm
     if num_runs > MAX_RUNS:
         what = f"{shown(arms)} arms on {each} seeds"
         raise StudyError(
