@@ -37,6 +37,7 @@ THIRD_PARTY = {
     "jinja2": {"report"},
     "scipy": {"stats", "judge"},
     "sqlite3": {"study"},
+    "optuna": {"study"},
     "typer": {"cli", "__main__"},
     "rich": {"cli"},
     "tokenizers": {"text"},

@@ -19,16 +19,18 @@ from blueberry.judge import Text, judge
 from blueberry.judge.forecast import Forecast, forecast
 from blueberry.judge.from_study import Texts, no_texts
 from blueberry.judge.judgement import Judgement
+from blueberry.judge.referee import REFEREE
 from blueberry.lm.trainer import Trainer
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
 from blueberry.report.runs import LabelledRun
 from blueberry.study import engine
 from blueberry.study.backlog import Snapshot
-from blueberry.study.plan import DataDigest, Plan, plan
+from blueberry.study.changes import change
+from blueberry.study.plan import DataDigest, Plan, as_planned, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
-from blueberry.text import data_digest, load, require_a_batch
+from blueberry.text import Dataset, data_digest, load, require_a_batch
 
 if TYPE_CHECKING:
     from blueberry.lm.sampling import Sample
@@ -172,10 +174,7 @@ def conduct(
     placed = placement(study.base, workers)
     with Store.open(folder) as opened:
         if trainer is None:
-            text = load(study.base.data, opened.data)  # once and here: workers would wait for each other
-            for arm in study.arms:
-                shape = {"context_tokens": arm.recipe.model.context_tokens}
-                require_a_batch(text.train, batch_sequences=arm.recipe.train.batch_sequences, **shape)
+            _require_texts(study, opened.data)
         outcome = engine.run(
             study,
             data_digest=_data_digest(trainer, opened.data),
@@ -183,6 +182,7 @@ def conduct(
             trainer=trainer or Trainer(folder),
             workers=placed.workers if workers is None else workers,
             lanes=placed.lanes,
+            referee=REFEREE,
             on_event=on_event,
         )
     failed = {failure.fingerprint: failure for failure in outcome.failures}
@@ -222,13 +222,34 @@ def look(study: Study, store: Path) -> Judged:
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     """What a study would run and could detect, given the results in a store, which need not exist yet."""
     placed = placement(study.base, workers)
+    speed, changed = None, None
     if (store / "store.sqlite").is_file():
         with Store.open(store, create=False) as opened:
             made, results = _planned(study, opened)
             speed = opened.flops_per_second()
+            path = str(study.path.absolute())
+            before = next((one.fingerprints for one in opened.studies() if one.path == path), ())
+            changed = change(study, made, before, opened.results(before))
     else:
-        made, results, speed = plan(study, _data_digest(None, store / "data"), {}), {}, None
-    return forecast(study, made, results, workers=placed.workers, lanes=placed.lanes, flops_per_second=speed)
+        made, results = plan(study, _data_digest(None, store / "data"), {}, REFEREE), {}
+    return forecast(
+        study, made, results,
+        workers=placed.workers, lanes=placed.lanes, flops_per_second=speed, changed=changed,
+    )  # fmt: skip
+
+
+def _require_texts(study: Study, folder: Path) -> None:
+    """Prepare every text of a study, once and here: workers would wait for each other.
+
+    Raises: DataError if one is missing, or too short for an update of an arm that trains on it.
+    """
+    texts: dict[str, Dataset] = {}
+    for recipe in [arm.recipe for arm in study.trained_arms] or [study.base]:
+        key = recipe.data.model_dump_json()
+        if key not in texts:
+            texts[key] = load(recipe.data, folder)
+        shape = {"context_tokens": recipe.model.context_tokens}
+        require_a_batch(texts[key].train, batch_sequences=recipe.train.batch_sequences, **shape)
 
 
 def _data_digest(trainer: engine.Trainer | None, folder: Path) -> DataDigest:
@@ -260,7 +281,7 @@ def _texts(folder: Path) -> Texts:
 
 
 def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
-    make = partial(plan, study, _data_digest(None, store.data))
+    make = partial(plan, study, _data_digest(None, store.data), referee=REFEREE)
     results: dict[str, RunResult] = {}
     while True:
         made = make(results)
@@ -271,7 +292,8 @@ def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
 
 
 def _judge(study: Study, planned: Plan, results: dict[str, RunResult], store: Path, *, own_text: bool) -> Judged:
-    judgement = judge(study, results, planned, texts=_texts(store / "data") if own_text else no_texts)
+    texts = _texts(store / "data") if own_text else no_texts
+    judgement = judge(as_planned(study, planned), results, planned, texts=texts)
     runs = tuple(
         LabelledRun(made.arm, made.seed, made.stage, results[made.fingerprint], made.part)
         for made in planned.runs

@@ -16,6 +16,11 @@ def _local(default: Any, doc: str) -> Any:
     return Field(default, description=doc, json_schema_extra={"local": True})
 
 
+def _later(doc: str, unit: str, **bounds: Any) -> Any:
+    """A setting that recipes had not always: where it is not given, runs keep the names they had without it."""
+    return Field(None, description=doc, json_schema_extra={"unit": unit, "later": True}, **bounds)
+
+
 def _several(given: Any) -> Any:
     """One text for a list of one; a list as TOML gives it for a tuple."""
     return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
@@ -128,6 +133,9 @@ class Data(Section):
     max_documents: int | None = _MAX_DOCUMENTS
     max_characters: int | None = _MAX_CHARACTERS
     max_tokens: int | None = _MAX_TOKENS
+    max_train_tokens: int | None = _later(
+        "only the first ones of the training split: validation, test and tokenizer stay as they are", "tokens", ge=1
+    )
     tokenizer: Literal["bpe", "byte", "file", "hugging-face"] = setting(
         "bpe",
         "bpe: trained on the training documents; byte: 256 tokens; file: a tokenizer.json; hugging-face: the hub's",
@@ -164,6 +172,11 @@ class Data(Section):
             for name in getattr(self, table):
                 if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}", name):
                     raise ValueError(f"{table}: {name!r}; a name is letters, digits, - and _; rename it")
+        if self.max_train_tokens is not None and (self.corpus == "mixture" or self.windows == "overlapping"):
+            given = "a mixture" if self.corpus == "mixture" else "overlapping windows"
+            raise ValueError(
+                f"max_train_tokens: {self.max_train_tokens}; {given} has no stream of its own to cut; leave it out"
+            )
         for name in self.mixture.keys() & self.sets.keys():
             raise ValueError(f"sets.{name}: is in data.mixture too; each is measured under its name; rename one")
         if self.windows == "overlapping" and (self.corpus == "mixture" or self.sets):

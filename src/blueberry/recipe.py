@@ -139,7 +139,10 @@ class Recipe(Section):
         kept = {
             name: value
             for (name, value), marks in zip(_flatten(self), _marks(self), strict=True)
-            if not marks.get("memory_only") and not marks.get("local") and (per_lane or not marks.get("per_lane"))
+            if not marks.get("memory_only")
+            and not marks.get("local")
+            and (per_lane or not marks.get("per_lane"))
+            and not (marks.get("later") and value is None)
         }
         del kept["train.tokens"]
         if not per_lane:

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MEASURED = ("loss", "bits_per_byte", "accuracy", "perplexity")
+"""What can be asked of `Metrics` by name."""
+
 
 class Record(BaseModel):
     """Frozen; unknown keys refused; NaN and infinity refused, because a missing number is None."""
@@ -164,15 +167,20 @@ class RunResult(Record):
         """A metric by the name used in studies, lower or higher as the field has it; None if there is none.
 
         val_loss, val_bits_per_byte, val_accuracy, val_perplexity, the same with test_, train_loss (the last
-        update's), train_seconds, or a name in `extra`.
+        update's), train_seconds, sets.NAME.loss (or .bits_per_byte, .accuracy, .perplexity) of a named set, or a
+        name in `extra`.
         """
+        if name.startswith("sets.") and name.count(".") == 2:
+            _, which, what = name.split(".")
+            measured = self.sets.get(which)
+            return getattr(measured, what) if measured is not None and what in MEASURED else None
         if name == "train_loss":
             return self.curve.train_loss[-1] if self.curve.train_loss else None
         if name == "train_seconds":
             return self.train_seconds
         which, _, what = name.partition("_")
         metrics = {"val": self.final, "test": self.test}.get(which)
-        if metrics is not None and what in ("loss", "bits_per_byte", "accuracy", "perplexity"):
+        if metrics is not None and what in MEASURED:
             return getattr(metrics, what)
         return self.extra.get(name)
 

@@ -27,6 +27,8 @@ NoColorOption = Annotated[bool, typer.Option("--no-color", help="Plain text.", e
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
 StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
 
+KINDS = "sweep, compare, ablation, schedule, search, horizon, scaling or data."
+
 
 @app.callback()
 def blueberry() -> None:
@@ -111,7 +113,7 @@ def sample(
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(help="sweep or compare.", show_default=False)],
+    kind: Annotated[str, typer.Argument(help=KINDS, show_default=False)],
     base: Annotated[
         Path | None, typer.Option(help="The recipe that its arms start from.", show_default="recipes/moe-nano.toml")
     ] = None,

@@ -15,6 +15,9 @@ from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.standing import Standing
 
+MOST_NAMES = 12
+"""Of arms on one line."""
+
 
 def overrides(given: Sequence[str]) -> dict[str, Any]:
     """`key=value` words as settings; a value is read as TOML, and as text if it is none.
@@ -77,20 +80,76 @@ def run(result: RunResult, folder: Path) -> str:
 
 def forecast(seen: Forecast) -> str:
     """The plan of a study for a reader."""
-    seeds = f"{seen.seeds_search} seeds"
-    if seen.seeds_confirm:
-        seeds += f", then {seen.seeds_confirm} fresh ones for the best"
     lines = [
         f"{seen.question}",
         "",
-        f"arms       {len(seen.arms)}: {', '.join(name for name, _ in seen.arms)}",
-        f"seeds      {seeds}",
-        f"runs       {seen.runs_done} done, {seen.runs_todo} to do, of at most {seen.updates:,} updates each",
+        f"arms       {len(seen.arms)}: {_names([name for name, _ in seen.arms])}",
+        *_parts(seen),
+        *_aliases(seen),
+        f"seeds      {_seeds(seen)}",
+        f"runs       {seen.runs_done} done, {seen.runs_todo} to do{_at_most(seen)}, "
+        f"of at most {seen.updates:,} updates each",
         f"to do      {quantity(seen.tokens)} tokens, {quantity(seen.flops)}FLOP",
         f"here       {_workers(seen)}: {_time(seen)}; about {quantity(seen.disk_bytes)}B on disk",
         f"detects    {_detects(seen)}",
+        *_changed(seen),
+        *(
+            f"{'blocks' if one.severity == 'block' else 'warns':10} {one.message}; {one.remedy}"
+            for one in seen.objections
+        ),
     ]
     return "\n".join(lines)
+
+
+def _names(names: Sequence[str]) -> str:
+    """So many that a terminal's lines can hold them."""
+    if len(names) <= MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[: MOST_NAMES - 2])} ... {names[-1]} ({len(names) - MOST_NAMES + 1} more between)"
+
+
+def _parts(seen: Forecast) -> list[str]:
+    if not seen.parts:
+        return []
+    how = "each arm at its own best of" if seen.joined == "tune" else "under each of these"
+    kinds = {arms for _, arms in seen.parts}
+    if len(kinds) == 1:
+        arms = seen.parts[0][1]
+        return [f"parts      {how} {len(arms)}: {_names(arms)}" if arms else f"parts      {how}"]
+    return [f"parts      {name}: {_names(arms)}" for name, arms in seen.parts]
+
+
+def _aliases(seen: Forecast) -> list[str]:
+    if not seen.aliases:
+        return []
+    return [f"mixed      only the sums of these are measured: {'; '.join(seen.aliases)}"]
+
+
+def _seeds(seen: Forecast) -> str:
+    seeds = f"{seen.seeds_search} seeds"
+    if not seen.seeds_confirm:
+        return seeds
+    if seen.joined == "tune":
+        fresh = f"{seen.seeds_confirm} fresh ones for each arm's best"
+        return f"{seeds} for every point, then {fresh}, and as many for the winner"
+    return f"{seeds}, then {seen.seeds_confirm} fresh ones for the best{' under each' if seen.joined else ''}"
+
+
+def _at_most(seen: Forecast) -> str:
+    return f" ({seen.runs_at_most} of them only if needed)" if seen.runs_at_most else ""
+
+
+def _changed(seen: Forecast) -> list[str]:
+    """How the file differs from what it last ran as."""
+    if seen.changed is None:
+        return []
+    lines = seen.changed.lines
+    told = [*lines[:MOST_NAMES], *([f"and {len(lines) - MOST_NAMES} more"] if len(lines) > MOST_NAMES else [])]
+    gone = seen.changed.set_aside
+    kept = f"{seen.changed.reused} results are those of these very runs and count"
+    rest = f"; {gone} belong to what it asked for before, stay in the store and do not" if gone else ""
+    return [f"changed    since it last ran: {told[0] if told else ''}", *(f"           {one}" for one in told[1:]),
+            f"           {kept}{rest}"]  # fmt: skip
 
 
 def _workers(seen: Forecast) -> str:

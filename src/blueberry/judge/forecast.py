@@ -1,16 +1,18 @@
 """What a study will cost and what it could detect, said before it runs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from blueberry.cost import cost
 from blueberry.judge.from_study import gather
+from blueberry.judge.judgement import Audit, Noise
 from blueberry.judge.measured import measure, noise_of
 from blueberry.records import RunResult
 from blueberry.stats.power import smallest_difference
-from blueberry.study.plan import Plan
+from blueberry.study.changes import Change
+from blueberry.study.plan import Plan, as_planned
 from blueberry.study.spec import Study
 
 RESULT_BYTES_PER_UPDATE = 70
@@ -28,7 +30,7 @@ class Forecast:
     seeds_confirm: int
     runs_done: int
     runs_todo: int
-    """Confirming runs included, also while their arm is not known."""
+    """Confirming runs included, also while their arm is not known; with those that may come, see `runs_at_most`."""
     updates: int
     """Of one run of the longest arm."""
     tokens: int
@@ -48,11 +50,26 @@ class Forecast:
     """Smallest difference of two arms that all search seeds would show with power .8, every comparison counted."""
     metric: str
     min_effect: float
+    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Of a study made of parts: each with its arms' names."""
+    joined: str | None = None
+    """How they are: "tune" or "across"."""
+    runs_at_most: int = 0
+    """Of `runs_todo`, those that come only if the runs before leave something open, and as many as there can be."""
+    aliases: tuple[str, ...] = ()
+    """Of a fraction: effects that it cannot tell apart, each group as "a*b = c*d"."""
+    objections: tuple[Audit, ...] = ()
+    """What the doctor has against the design before a single run."""
+    changed: Change | None = None
+    """How the study differs from what its file last ran as; None if it does not, or never ran."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; an unknown number is null."""
         plain = asdict(self)
         plain["arms"] = [{"arm": name, "settings": settings} for name, settings in self.arms]
+        plain["parts"] = [{"part": name, "arms": list(arms)} for name, arms in self.parts]
+        plain["objections"] = [audit.model_dump() for audit in self.objections]
+        plain["changed"] = None if self.changed is None else {**asdict(self.changed), "words": list(self.changed.lines)}
         return plain
 
 
@@ -64,17 +81,24 @@ def forecast(
     workers: int,
     lanes: int,
     flops_per_second: float | None,
+    objections: Sequence[Audit] = (),
+    changed: Change | None = None,
 ) -> Forecast:
-    """`flops_per_second` is one worker's, as earlier runs measured it while all workers were busy."""
+    """`flops_per_second` is one worker's, as earlier runs measured it while all workers were busy.
+
+    `objections` and `changed` are passed on.
+    """
+    study = as_planned(study, planned)
     left, base = planned.left, cost(study.base)
     undecided = planned.num_undecided
-    flops = left.num_flops + undecided * base.num_flops
+    to_come = [(cost(one.base), num) for one, num in _to_come(study, planned)]
+    flops = left.num_flops + sum(num * one.num_flops for one, num in to_come)
     num_runs = len(planned.todo) + undecided
-    noise = noise_of(measure(gather(study, results, planned)))
-    num_others = len(study.arms) - 1
+    noise = _noise(study, results, planned)
     detectable = None
     if noise.paired_sd is not None:
-        detectable = smallest_difference(study.seeds.search, noise.paired_sd, alpha=study.alpha / num_others)
+        num_seeds, num_arms = _comparison(study)
+        detectable = smallest_difference(num_seeds, noise.paired_sd, alpha=study.alpha / max(num_arms - 1, 1))
     at_once = min(workers * lanes, num_runs)
     return Forecast(
         study=study.name,
@@ -84,13 +108,13 @@ def forecast(
         seeds_confirm=study.seeds.confirm,
         runs_done=len(planned.done),
         runs_todo=num_runs,
-        updates=max(arm.recipe.num_updates for arm in study.arms),
-        tokens=left.num_tokens + undecided * base.num_tokens,
+        updates=max(arm.recipe.num_updates for arm in (*study.trained_arms, *study.arms)),
+        tokens=left.num_tokens + sum(num * one.num_tokens for one, num in to_come),
         flops=flops,
         workers=workers,
         lanes=lanes,
         seconds=_seconds(flops, num_runs, workers, flops_per_second),
-        disk_bytes=RESULT_BYTES_PER_UPDATE * (left.num_updates + undecided * base.num_updates)
+        disk_bytes=RESULT_BYTES_PER_UPDATE * (left.num_updates + sum(num * one.num_updates for one, num in to_come))
         + 4 * base.parameters.total * num_runs * study.base.train.keep_weights
         + 2 * at_once * 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw),
         noise_sd=noise.paired_sd,
@@ -98,7 +122,45 @@ def forecast(
         detectable=detectable,
         metric=study.metric,
         min_effect=study.min_effect,
+        parts=tuple((part.name, tuple(arm.name for arm in part.arms)) for part in study.parts),
+        joined=study.joined,
+        runs_at_most=undecided - _confirming(study, planned) if study.method != "grid" else 0,
+        aliases=tuple(
+            " = ".join("*".join(effect) for effect in group) for group in (study.design.aliases if study.design else ())
+        ),
+        objections=tuple(objections),
+        changed=changed,
     )
+
+
+def _to_come(study: Study, planned: Plan) -> list[tuple[Study, int]]:
+    """Runs that have no arm yet, with the study whose base stands for them."""
+    own = planned.num_undecided - sum(part.num_undecided for part in planned.parts.values())
+    inside = [one for part in study.parts for one in _to_come(part, planned.parts[part.name])]
+    return [(study, own), *inside] if own else inside
+
+
+def _confirming(study: Study, planned: Plan) -> int:
+    """Confirming runs among those that have no arm yet."""
+    inside = sum(_confirming(part, planned.parts[part.name]) for part in study.parts)
+    own = planned.num_undecided - sum(part.num_undecided for part in planned.parts.values())
+    return inside + min(own, study.seeds.confirm)
+
+
+def _noise(study: Study, results: Mapping[str, RunResult], planned: Plan) -> Noise:
+    """Of the runs so far; of a study made of parts, the part's that has most of it."""
+    if not study.parts:
+        return noise_of(measure(gather(study, results, planned)))
+    found = [_noise(part, results, planned.parts[part.name]) for part in study.parts]
+    return max(found, key=lambda noise: (noise.paired_sd is not None, noise.n))
+
+
+def _comparison(study: Study) -> tuple[int, int]:
+    """Seeds and arms of the comparison that answers."""
+    if study.joined == "tune":
+        return study.seeds.confirm, len(study.arms)
+    num_seeds = study.seeds.max if study.method == "race" else study.seeds.search
+    return num_seeds, len(study.parts[0].arms if study.parts else study.arms)
 
 
 def _seconds(flops: float, num_runs: int, workers: int, flops_per_second: float | None) -> float | None:

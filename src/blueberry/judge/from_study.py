@@ -13,6 +13,7 @@ from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.plan import Plan, Run, Stage
 from blueberry.study.spec import Arm, Study
+from blueberry.study.strategy import looks_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
         if study.parts
         else tuple(arm_runs(study, arm, results, by_arm.get(arm.name, ())) for arm in study.arms),
         scale=axis.scale if axis is not None and axis.scale != "list" else None,
+        looks=len(looks_of(study.seeds)) if study.method == "race" else 1,
         num_unfinished=len(plan.runs) - len(ended) + plan.num_undecided,
         guessing_loss=math.log(study.base.data.vocabulary_tokens)
         if study.metric in ("val_loss", "train_loss")

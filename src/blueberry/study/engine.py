@@ -13,7 +13,7 @@ from blueberry.records import RunResult
 from blueberry.study.backlog import Backlog, Snapshot
 from blueberry.study.claims import Owner
 from blueberry.study.interrupt import Interrupt
-from blueberry.study.plan import DataDigest, Plan, plan
+from blueberry.study.plan import DataDigest, Plan, Referee, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.study.workers import Crew, Here, Trainer
@@ -47,12 +47,14 @@ def run(
     trainer: Trainer,
     workers: int = 1,
     lanes: int = DEFAULT_LANES,
+    referee: Referee | None = None,
     on_event: Callable[[Snapshot], None] | None = None,
 ) -> Outcome:
     """Train what is missing, on worker processes or, with `workers=0`, in this one.
 
     Safe to repeat, to interrupt and to call twice at once: drivers that share a store share the work. `lanes` is
-    how many runs of one shape a trainer is handed together. `on_event` is told at most five times a second.
+    how many runs of one shape a trainer is handed together. `referee` decides a race. `on_event` is told at most five
+    times a second.
     Raises: KeyboardInterrupt after SIGINT or SIGTERM, with everything that had ended kept; TrainerError if the
     trainer breaks its contract; StoreError; any other BlueberryError that the trainer raises.
     """
@@ -64,7 +66,7 @@ def run(
         crew = Crew(trainer, workers) if workers else Here(trainer, interrupt)
         try:
             while True:
-                planned = plan(study, data_digest, results)
+                planned = plan(study, data_digest, results, referee)
                 found = store.results(run.fingerprint for run in planned.todo)
                 if found:
                     results |= found

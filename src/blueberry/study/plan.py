@@ -7,16 +7,32 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 from blueberry.cost import cost
+from blueberry.errors import StudyError
 from blueberry.identity import fingerprint, shape_key
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study.spec import Arm, Study
+from blueberry.study.arms import Arm, content
+from blueberry.study.proposals import Proposer
+from blueberry.study.spec import Study, settled
+from blueberry.study.strategy import looks_of
 
 Stage = Literal["search", "compare", "confirm"]
 """Choosing; comparing what was chosen for each arm of [tune], on fresh seeds; reporting the winner, on fresher ones."""
 STAGES: tuple[Stage, ...] = ("search", "compare", "confirm")
+Values = Mapping[str, Mapping[int, float]]
+"""The metric by arm and seed; infinite where the run diverged."""
 DataDigest = Callable[[Recipe], str]
 """Names by content what a trainer reads beside the recipe: its text, or a command and its files."""
+
+
+@dataclass(frozen=True)
+class Referee:
+    """Whoever judges a race, look by look, from what all its arms have measured so far."""
+
+    open_arms: Callable[[Study, Values], Sequence[str]]
+    """The arms that need more seeds: none when every question is settled, or no seeds are left."""
+    leading_arm: Callable[[Study, Values], str | None]
+    """The arm to confirm once none is open; None if every one diverged."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,8 @@ class Run:
     stage: Stage
     part: str = ""
     """Of a study made of parts: the name of the part whose arm this is."""
+    look: int = 0
+    """Of a search that goes on from what it saw: how many looks or batches were before this run."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +67,18 @@ class Plan:
     """The runs of a study, as far as the results so far decide them."""
 
     runs: tuple[Run, ...]
-    """Search seed by seed, all arms of one before the next; then the confirming runs, once their arm is known."""
+    """Search seed by seed, all arms of one before the next, look by look; then the confirming runs, once their arm is
+    known."""
     ended: frozenset[str]
     """Fingerprints of the runs with a result, diverged ones included."""
     leader: str | None
-    """The arm with the least mean over the searching seeds; None until all of them have ended, or if none is finite."""
+    """The arm with the least mean over the searching seeds, of a race one that was there to the end; None until the
+    search is over, or if none is finite."""
     num_undecided: int
-    """Confirming runs that are still to come but have no arm yet."""
+    """Runs that may still come but have no arm yet: confirming ones, and of a race or of proposals the most that
+    there can be."""
+    proposed: tuple[Arm, ...] = ()
+    """The arms so far, where they are proposed from results."""
     parts: Mapping[str, "Plan"] = field(default_factory=dict)
     """By name, of a study made of parts; `runs` are then theirs, and the leaders are theirs too."""
 
@@ -80,87 +103,202 @@ class Plan:
     def groups(self, lanes: int) -> tuple[tuple[Run, ...], ...]:
         """The missing runs, in groups of at most `lanes` that are trained side by side.
 
-        Who trains with whom is decided by all runs of the stage, not by which are missing, so that an interrupted
-        study goes on in the groups it began with. Sizes of whole groups of one shape differ by at most one.
+        Who trains with whom is decided by all runs of one look of one part, not by which are missing or what other
+        parts have come to, so that an interrupted study goes on in the groups it began with. Sizes of whole groups of
+        one shape differ by at most one.
         """
         assert lanes >= 1
         found: list[tuple[Run, ...]] = []
-        for stage in STAGES:
-            by_shape: dict[str, list[Run]] = {}
-            for run in self.runs:
-                if run.stage == stage:
-                    by_shape.setdefault(run.shape_key, []).append(run)
-            for runs in by_shape.values():
-                found += _chunks(runs, lanes)
+        alike: dict[tuple[Stage, str, int, str], list[Run]] = {}
+        for run in self.runs:
+            alike.setdefault((run.stage, run.part, run.look, run.shape_key), []).append(run)
+        for _, runs in sorted(alike.items(), key=lambda item: STAGES.index(item[0][0])):
+            found += _chunks(runs, lanes)
         missing = (tuple(run for run in group if run.fingerprint not in self.ended) for group in found)
         return tuple(group for group in missing if group)
 
 
-def plan(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult]) -> Plan:
+def plan(
+    study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], referee: Referee | None = None
+) -> Plan:
     """The runs of a study given the results so far, by fingerprint. Reads nothing else.
 
     The confirming runs of the leading arm join once every searching run has ended. A result that says "failed"
-    (the program crashed, not the training) has not ended its run.
+    (the program crashed, not the training) has not ended its run. A race needs a referee.
+    Raises: StudyError if two arms are one run because their texts are the same; if proposals are asked for and
+    Optuna is missing.
     """
     if study.parts:
-        return _join(study, data_digest, {part.name: plan(part, data_digest, results) for part in study.parts}, results)
-    search = _search(study, data_digest)
+        parts = {part.name: plan(part, data_digest, results, referee) for part in study.parts}
+        return _join(study, data_digest, parts, results)
     ended = frozenset(name for name, result in results.items() if result.status != "failed")
-    if not all(run.fingerprint in ended for run in search):
-        return _plan(search, ended, None, study.seeds.confirm)
-    leader = _leader(study.metric, search, results)
-    return _plan(search + _confirm(study, data_digest, leader), ended, leader, 0)
+    if study.method == "race":
+        assert referee is not None, "a race is decided by whoever judges"
+        search = _race(study, data_digest, results, ended, referee)
+    elif study.method == "optuna":
+        search = _propose(study, data_digest, results, ended)
+    else:
+        search = _grid(study, data_digest, results, ended)
+    if search.most_to_come is not None:
+        return _plan(search, (), ended, search.most_to_come + study.seeds.confirm)
+    return _plan(search, _confirm(study, data_digest, search.arms, search.leader), ended, 0)
+
+
+def as_planned(study: Study, planned: Plan) -> Study:
+    """The study with the arms that its plan has proposed; the study itself where none are."""
+    return settled(study, planned.proposed, (as_planned(part, planned.parts[part.name]) for part in study.parts))
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The searching runs as far as results decide them."""
+
+    runs: tuple[Run, ...]
+    arms: tuple[Arm, ...]
+    leader: str | None = None
+    """Known once it is over, unless every arm diverged."""
+    most_to_come: int | None = None
+    """Searching runs beside these, at most; None when it is over."""
+    proposed: bool = False
+
+
+def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], ended: frozenset[str]) -> _Search:
+    """Every arm on every searching seed."""
+    runs = _block(study, data_digest, None, 0, study.seeds.search)
+    if not _all_in(runs, ended):
+        return _Search(runs, study.arms, most_to_come=0)
+    return _Search(runs, study.arms, _least(_values(study.metric, runs, results)))
+
+
+def _race(
+    study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], ended: frozenset[str], referee: Referee
+) -> _Search:
+    """Look by look, more seeds for the arms that were open at the look before."""
+    looks = looks_of(study.seeds)
+    names, runs, first = tuple(arm.name for arm in study.arms), list[Run](), 0
+    for look, num_seeds in enumerate(looks):
+        block = _block(study, data_digest, None if not look else names, first, num_seeds)
+        runs += [replace(run, look=look) for run in block]
+        if not _all_in(runs, ended):
+            return _Search(tuple(runs), study.arms, most_to_come=len(names) * (looks[-1] - num_seeds))
+        still_open = referee.open_arms(study, _values(study.metric, runs, results))
+        names, first = tuple(name for name in names if name in still_open), num_seeds
+        if not names:
+            break
+    return _Search(tuple(runs), study.arms, referee.leading_arm(study, _values(study.metric, runs, results)))
+
+
+def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], ended: frozenset[str]) -> _Search:
+    """Batch by batch, each proposed from the means of those before."""
+    proposer = Proposer.begin(study)
+    arms, runs = dict[str, Arm](), list[Run]()
+    for look in range(proposer.num_batches):
+        asked = proposer.ask(look)
+        keys = [content(arm.recipe) for arm in asked]
+        new = {key: arm for key, arm in zip(keys, asked, strict=True) if key not in arms}
+        arms |= new
+        for seed in range(study.seeds.search):
+            runs += [_one(arm, study.base.seed + seed, data_digest, "search", look) for arm in new.values()]
+        if not _all_in(runs, ended):
+            asked_for = min((look + 1) * study.strategy.batch, study.strategy.trials)
+            most = (study.strategy.trials - asked_for) * study.seeds.search
+            return _Search(tuple(runs), tuple(arms.values()), most_to_come=most, proposed=True)
+        means = _means(_values(study.metric, runs, results))
+        proposer.tell([means[arms[key].name] for key in keys])
+    leader = _least(_values(study.metric, runs, results))
+    return _Search(tuple(runs), tuple(arms.values()), leader, proposed=True)
+
+
+def _all_in(runs: Sequence[Run], ended: frozenset[str]) -> bool:
+    return all(run.fingerprint in ended for run in runs)
 
 
 def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results: Mapping[str, RunResult]) -> Plan:
-    """One plan of several: all searching runs, seed by seed, before those on fresh seeds."""
-    runs = [replace(run, part=name) for name, part in parts.items() for run in part.runs]
+    """One plan of several: all searching runs, seed by seed, before those on fresh seeds.
+
+    What confirms an arm of [tune] compares it with the others; then the best of them is confirmed on fresher seeds.
+    """
+    stages: dict[Stage, Stage] = {"confirm": "compare"} if study.joined == "tune" else {}
+    runs = [
+        replace(run, part=name, stage=stages.get(run.stage, run.stage)) for name, p in parts.items() for run in p.runs
+    ]
     runs.sort(key=lambda run: (STAGES.index(run.stage), run.seed))
+    _refuse_one_run_twice(study, runs)
     ended = frozenset[str]().union(*(part.ended for part in parts.values()))
     num_undecided = sum(part.num_undecided for part in parts.values())
     if study.joined != "tune":
-        return Plan(tuple(runs), ended, None, num_undecided, parts)
-    runs = [replace(run, stage="compare") if run.stage == "confirm" else run for run in runs]
-    compared = [run for run in runs if run.stage == "compare"]
-    if num_undecided or not all(run.fingerprint in ended for run in compared):
-        return Plan(tuple(runs), ended, None, num_undecided + study.seeds.confirm, parts)
-    by_part = [replace(run, arm=run.part) for run in compared]
-    leader = _leader(study.metric, by_part, results) if compared else None
+        return Plan(tuple(runs), ended, None, num_undecided, parts=parts)
+    compared = [replace(run, arm=run.part) for run in runs if run.stage == "compare"]
+    if num_undecided or not _all_in(compared, ended):
+        return Plan(tuple(runs), ended, None, num_undecided + study.seeds.confirm, parts=parts)
+    leader = _least(_values(study.metric, compared, results))
     winner = next((part for part in study.parts if part.name == leader), None)
     if winner is not None:
         after = replace(winner, seeds=replace(winner.seeds, max=winner.seeds.max + winner.seeds.confirm))
-        runs += [replace(run, part=winner.name) for run in _confirm(after, data_digest, parts[winner.name].leader)]
-    known = frozenset(run.fingerprint for run in runs if run.fingerprint in results)
-    failed = frozenset(name for name in known if results[name].status == "failed")
-    return Plan(tuple(runs), known - failed, leader, 0, parts)
+        arms = parts[winner.name].proposed or winner.arms
+        fresh = _confirm(after, data_digest, arms, parts[winner.name].leader)
+        runs += [replace(run, part=winner.name) for run in fresh]
+    names = {run.fingerprint for run in runs if run.fingerprint in results}
+    return Plan(
+        tuple(runs), frozenset(name for name in names if results[name].status != "failed"), leader, 0, parts=parts
+    )
 
 
-@lru_cache(maxsize=64)  # planning is repeated after every stage, and naming runs is nearly all its cost
-def _search(study: Study, data_digest: DataDigest) -> tuple[Run, ...]:
-    seeds = range(study.base.seed, study.base.seed + study.seeds.search)
-    named = [(arm, data_digest(arm.recipe)) for arm in study.arms]
-    shapes = {arm.name: shape_key(arm.recipe, data) for arm, data in named}
-    return tuple(_run(arm, seed, data, shapes[arm.name], "search") for seed in seeds for arm, data in named)
+def _refuse_one_run_twice(study: Study, runs: Sequence[Run]) -> None:
+    whose: dict[str, str] = {}
+    for run in runs:
+        if whose.setdefault(run.fingerprint, run.part) != run.part:
+            _refuse_twins(study, whose[run.fingerprint], run.part)
 
 
-def _confirm(study: Study, data_digest: DataDigest, leader: str | None) -> tuple[Run, ...]:
+@lru_cache(maxsize=256)  # planning is repeated after every stage, and naming runs is nearly all its cost
+def _block(
+    study: Study, data_digest: DataDigest, names: tuple[str, ...] | None, first: int, stop: int
+) -> tuple[Run, ...]:
+    """The arms of these names, or all, on these seeds counted from the study's first."""
+    arms = [arm for arm in study.arms if names is None or arm.name in names]
+    data = {arm.name: data_digest(arm.recipe) for arm in arms}
+    shapes = {arm.name: shape_key(arm.recipe, data[arm.name]) for arm in arms}
+    runs = tuple(
+        _run(arm, study.base.seed + seed, data[arm.name], shapes[arm.name], "search")
+        for seed in range(first, stop)
+        for arm in arms
+    )
+    whose: dict[str, str] = {}
+    for run in runs[: len(arms)]:
+        if whose.setdefault(run.fingerprint, run.arm) != run.arm:
+            _refuse_twins(study, whose[run.fingerprint], run.arm)
+    return runs
+
+
+def _refuse_twins(study: Study, one: str, other: str) -> None:
+    raise StudyError(
+        f'{study.path}: "{one}" and "{other}" have the same runs, because what they train on has the same content; '
+        "each must be something else; remove one"
+    )
+
+
+def _confirm(study: Study, data_digest: DataDigest, arms: Sequence[Arm], leader: str | None) -> tuple[Run, ...]:
     first = study.base.seed + study.seeds.max
     seeds = range(first, first + study.seeds.confirm)
-    named = [(arm, data_digest(arm.recipe)) for arm in study.arms if arm.name == leader]
-    shapes = {arm.name: shape_key(arm.recipe, data) for arm, data in named}
-    return tuple(_run(arm, seed, data, shapes[arm.name], "confirm") for arm, data in named for seed in seeds)
+    return tuple(_one(arm, seed, data_digest, "confirm") for arm in arms if arm.name == leader for seed in seeds)
 
 
-def _run(arm: Arm, seed: int, data_digest: str, shape: str, stage: Stage) -> Run:
+def _one(arm: Arm, seed: int, data_digest: DataDigest, stage: Stage, look: int = 0) -> Run:
+    data = data_digest(arm.recipe)
+    return _run(arm, seed, data, shape_key(arm.recipe, data), stage, look)
+
+
+def _run(arm: Arm, seed: int, data_digest: str, shape: str, stage: Stage, look: int = 0) -> Run:
     # The seed's bounds were checked with the study: copying saves checking every setting once a run.
     recipe = arm.recipe.model_copy(update={"seed": seed})
-    return Run(arm.name, seed, recipe, fingerprint(recipe, data_digest), shape, stage)
+    return Run(arm.name, seed, recipe, fingerprint(recipe, data_digest), shape, stage, look=look)
 
 
 def totals(runs: Sequence[Run]) -> Totals:
     """Summed over the runs."""
-    costs = {run.arm: cost(run.recipe) for run in {run.arm: run for run in runs}.values()}
-    each = [costs[run.arm] for run in runs]
+    costs = {(run.part, run.arm): cost(run.recipe) for run in {(run.part, run.arm): run for run in runs}.values()}
+    each = [costs[run.part, run.arm] for run in runs]
     return Totals(
         num_runs=len(each),
         num_updates=sum(one.num_updates for one in each),
@@ -169,20 +307,35 @@ def totals(runs: Sequence[Run]) -> Totals:
     )
 
 
-def _plan(runs: tuple[Run, ...], ended: frozenset[str], leader: str | None, num_undecided: int) -> Plan:
-    return Plan(runs, ended & {run.fingerprint for run in runs}, leader, num_undecided)
+def _plan(search: _Search, confirm: tuple[Run, ...], ended: frozenset[str], num_undecided: int) -> Plan:
+    runs = search.runs + confirm
+    proposed = search.arms if search.proposed else ()
+    return Plan(runs, ended & {run.fingerprint for run in runs}, search.leader, num_undecided, proposed)
 
 
-def _leader(metric: str, search: Sequence[Run], results: Mapping[str, RunResult]) -> str | None:
-    """The arm of least mean, the first of equals; a run without the metric makes its arm's mean infinite."""
-    values: dict[str, list[float]] = {}
-    for run in search:
+def _values(metric: str, runs: Sequence[Run], results: Mapping[str, RunResult]) -> dict[str, dict[int, float]]:
+    """A run that diverged, or has not the metric, is infinite."""
+    values: dict[str, dict[int, float]] = {}
+    for run in runs:
         result = results[run.fingerprint]
         value = result.metric(metric) if result.status == "completed" else None
-        values.setdefault(run.arm, []).append(math.inf if value is None else value)
-    means = {arm: math.fsum(v) / len(v) if math.inf not in v else math.inf for arm, v in values.items()}
-    best = min(means, key=lambda arm: means[arm])
-    return best if math.isfinite(means[best]) else None
+        values.setdefault(run.arm, {})[run.seed] = math.inf if value is None else value
+    return values
+
+
+def _means(values: Values) -> dict[str, float]:
+    """Infinite where one value is."""
+    return {
+        arm: math.inf if math.inf in by_seed.values() else math.fsum(by_seed.values()) / len(by_seed)
+        for arm, by_seed in values.items()
+    }
+
+
+def _least(values: Values) -> str | None:
+    """The arm of least mean, the first of equals; None if none is finite."""
+    means = _means(values)
+    best = min(means, key=lambda arm: means[arm], default=None)
+    return best if best is not None and math.isfinite(means[best]) else None
 
 
 def _chunks(runs: Sequence[Run], lanes: int) -> list[tuple[Run, ...]]:

@@ -1,64 +1,38 @@
 """A study: a question stated before the first run, read from a TOML file."""
 
-import itertools
-import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from blueberry.errors import StudyError
-from blueberry.identity import canonical_json
 from blueberry.recipe import Recipe
-from blueberry.study.axes import Axis, arm_name, read_axis
-from blueberry.study.reading import (
-    between,
-    choice,
-    quoted,
-    refuse,
-    refuse_unknown,
-    scalar,
-    section,
-    settings,
-    text,
-    whole,
+from blueberry.study.arms import (
+    BASELINE,
+    Arm,
+    as_in,
+    content,
+    cross,
+    read_named,
+    refuse_equal_arms,
+    refuse_never_met,
+    same_setting,
 )
+from blueberry.study.axes import Axis, read_axis
+from blueberry.study.designs import Design
+from blueberry.study.reading import between, quoted, refuse, refuse_unknown, scalar, section, settings, shown, text
+from blueberry.study.strategy import Method, Seeds, Strategy, read_seeds, read_strategy
+from blueberry.study.texts import read_metric, refuse_unlike_texts
 from blueberry.toml import read_toml
 
-BASELINE = "baseline"
-METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "train_loss")
-"""Lower is better in each."""
+__all__ = ["BASELINE", "KEYS", "Arm", "Seeds", "Strategy", "Study", "settled"]
+
 KEYS = (
     "question", "base", "metric", "min_effect", "alpha",
     "set", "vary", "arms", "combine", "tune", "across", "seeds", "strategy", "trainer",
 )  # fmt: skip
-MAX_ARMS = 10_000
-MAX_SEEDS = 1_000
-_ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One of the recipes that are compared."""
-
-    name: str
-    settings: dict[str, Any]
-    """What tells it from the others: dotted setting to value. Empty for the baseline."""
-    recipe: Recipe
-    """With [set] and its own settings applied; its seed is the base recipe's."""
-    factors: tuple[str, ...] = ()
-    """The named changes it holds: one for an arm of [arms], several for a combination, none for the baseline."""
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """How many blocks. A block is a seed: one set of initial weights, one data order, one stream of random draws."""
-
-    search: int = 3
-    """Blocks that choose."""
-    confirm: int = 5
-    """Fresh blocks that report the chosen arm; 0 for none."""
-    max: int = 16
-    """Blocks a search may grow to; the confirming ones lie beyond, so that they are fresh whatever happens."""
+MAX_PARTS = 100
+MAX_RUNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -67,7 +41,7 @@ class Study:
 
     path: Path
     name: str
-    """The file's stem."""
+    """The file's stem; of a part, that of its arm or condition."""
     question: str
     base: Recipe
     """What every arm starts from: the base recipe with [set] applied."""
@@ -81,15 +55,16 @@ class Study:
     axes: tuple[Axis, ...]
     """Empty when named arms are compared."""
     arms: tuple[Arm, ...]
-    """At least two, no two of which are the same run."""
+    """At least two, no two of which are the same run; none while they are still to be proposed (see `settled`)."""
     seeds: Seeds
-    method: str
-    """"grid": every arm on every searching seed."""
+    strategy: Strategy = field(default_factory=Strategy)
     parts: tuple["Study", ...] = ()
     """Studies that this one is made of, one an arm, named as it is; the runs are theirs. Empty for most studies."""
     joined: Literal["tune", "across"] | None = None
     """How the parts answer the question. "tune": each arm at its own best over the axes of [tune], compared on fresh
     seeds. "across": the same study under each condition of [across]; what changes between them is the answer."""
+    design: Design | None = None
+    """How named arms are combined; None where arms are points on axes."""
     trainer_command: tuple[str, ...] | None = None
     """Always None: the built-in trainer, or one handed over in Python."""
 
@@ -110,84 +85,151 @@ class Study:
         """
         place = str(path)
         refuse_unknown(given, KEYS, place)
-        _refuse_what_is_not_built(given, place)
+        if "trainer" in given:
+            remedy = "remove [trainer] and hand the trainer to blueberry.run in Python"
+            raise StudyError(f"{place} [trainer]: given; a command as the trainer is not supported yet; {remedy}")
         question = text(given, "question", place)
         set_place = f"{place} [set]"
         fixed = {
             n: scalar(v, f'{set_place} "{n}"') for n, v in settings(section(given, "set", place), set_place).items()
         }
         base = _load_base(given, path).with_(fixed, place=set_place)
-        axes = _read_axes(given, base, fixed, place)
-        arms = _cross(axes, base, f"{place} [vary]") if axes else _read_arms(given, base, place)
-        _refuse_equal_arms(arms, axes, place)
-        whole = cls(
+        strategy = read_strategy(given, place)
+        parted = _parted(given, place)
+        proposed = strategy.method == "optuna"
+        axes = _read_axes(given, "vary", base, fixed, place, has_points=not proposed or parted == "tune")
+        _refuse_two_questions(given, axes, place)
+        arms, design = (cross(axes, base, f"{place} [vary]"), None) if axes else read_named(given, base, place)
+        refuse_never_met(axes, arms, f"{place} [vary]")
+        if proposed and not axes and parted != "tune":
+            refuse(f'{place} [strategy] "method"', "optuna", "proposals are points on axes; use [vary], not [arms]")
+        for arm in arms:
+            for name in arm.settings:
+                _refuse_seed(name, f"{place} [{'vary' if axes else f'arms.{arm.name}'}]")
+        refuse_equal_arms(arms, place)
+        study = cls(
             path=path,
             name=path.stem,
             question=question,
             base=base,
-            fixed=_as_in(base, fixed),
-            metric=choice(given, "metric", place, "val_loss", METRICS),
+            fixed=as_in(base, fixed),
+            metric=read_metric(given, place),
             min_effect=between(given, "min_effect", place, 0.005, above=0, below=float("inf")),
             alpha=between(given, "alpha", place, 0.05, above=0, below=0.5),
             axes=axes,
-            arms=arms,
-            seeds=_read_seeds(given, base, place),
-            method=choice(section(given, "strategy", place), "method", f"{place} [strategy]", "grid", ("grid",)),
+            arms=() if proposed and parted != "tune" else arms,
+            seeds=read_seeds(given, base, place),
+            strategy=strategy,
+            design=design,
         )
-        return _tuned(whole, given, place) if "tune" in given else _across(whole, given, place)
+        refuse_unlike_texts(study.metric, arms, place)
+        if parted is not None:
+            study = (_tuned if parted == "tune" else _across)(study, given, place)
+        _refuse_too_much(study, place)
+        return study
 
     def __hash__(self) -> int:
-        return hash((self.path, self.question))
+        return hash((self.path, self.name))
+
+    @property
+    def method(self) -> Method:
+        return self.strategy.method
 
     @property
     def varied(self) -> tuple[str, ...]:
         """The settings in which arms differ, in the order of the file."""
-        return tuple(dict.fromkeys(name for arm in self.arms for name in arm.settings))
+        names = dict.fromkeys(axis.setting for axis in self.axes)
+        return tuple(names | dict.fromkeys(name for arm in self.arms for name in arm.settings))
+
+    @property
+    def trained_arms(self) -> tuple[Arm, ...]:
+        """Those that runs are made of: the parts', where there are parts."""
+        return tuple(arm for part in self.parts for arm in part.trained_arms) if self.parts else self.arms
 
 
-def _refuse_what_is_not_built(given: dict[str, Any], place: str) -> None:
-    """What the file format names but this version cannot do is said, never ignored."""
-    if "trainer" in given:
-        remedy = "remove [trainer] and hand the trainer to blueberry.run in Python"
-        raise StudyError(f"{place} [trainer]: given; a command as the trainer is not supported yet; {remedy}")
-    combine, strategy = section(given, "combine", place), section(given, "strategy", place)
-    refuse_unknown(combine, ("mode",), f"{place} [combine]")
-    refuse_unknown(strategy, ("method",), f"{place} [strategy]")
-    if combine.get("mode") in ("pairs", "full", "fraction"):
-        refuse(f'{place} [combine] "mode"', combine["mode"], 'not supported yet; use "none" and name each arm')
-    if strategy.get("method") in ("race", "optuna"):
-        refuse(f'{place} [strategy] "method"', strategy["method"], 'not supported yet; use "grid"')
-    choice(combine, "mode", f"{place} [combine]", "none", ("none",))
+def settled(study: Study, arms: tuple[Arm, ...], parts: Iterable[Study]) -> Study:
+    """The study with the arms that were proposed for it, and its parts with theirs."""
+    return replace(study, arms=arms or study.arms, parts=tuple(parts))
+
+
+def _parted(given: dict[str, Any], place: str) -> Literal["tune", "across"] | None:
+    """Which of the two sections that make a study of parts there is."""
+    if "tune" in given and "across" in given:
+        raise StudyError(
+            f"{place} [across]: given beside [tune]; a study is made of parts in one way; move one into a second study"
+        )
+    for name in ("tune", "across"):
+        if name in given:
+            if not section(given, name, place):
+                raise StudyError(f"{place} [{name}]: empty; it needs a setting with values; add one or remove it")
+            return name
+    return None
 
 
 def _tuned(study: Study, given: dict[str, Any], place: str) -> Study:
     """Each arm becomes a part: a study of its own over the axes of [tune]."""
-    table = settings(section(given, "tune", place), f"{place} [tune]")
-    axes = tuple(
-        read_axis(name, value, study.base.flat().get(name), f"{place} [tune]") for name, value in table.items()
-    )
-    parts = tuple(
-        replace(study, name=arm.name, base=arm.recipe, axes=axes, arms=_cross(axes, arm.recipe, f"{place} [tune]"))
-        for arm in study.arms
-    )
-    return replace(study, parts=parts, joined="tune")
+    tune_place = f"{place} [tune]"
+    if not study.seeds.confirm:
+        rule = "arms at their own best are compared on fresh seeds, since each best was chosen on the searching ones"
+        refuse(f'{place} [seeds] "confirm"', 0, f"{rule}; give 5, or remove [tune]")
+    proposed = study.method == "optuna"
+    axes = _read_axes(given, "tune", study.base, study.fixed, place, has_points=not proposed)
+    _refuse_shared(axes, study.varied, "vary" if study.axes else "arms", tune_place)
+    parts = []
+    for arm in study.arms:
+        points = cross(axes, arm.recipe, tune_place, knowing=study.varied)
+        own = tuple(axis for axis in axes if any(axis.setting in point.settings for point in points))
+        if not own:
+            raise StudyError(
+                f'{tune_place}: nothing to tune in arm "{arm.name}"; each arm is compared at its own best; '
+                "add an axis whose conditions it meets"
+            )
+        for point in points:
+            for name in point.settings:
+                _refuse_seed(name, tune_place)
+        refuse_equal_arms(points, place)
+        refuse_unlike_texts(study.metric, points, place)
+        plain = tuple(replace(axis, when=tuple(c for c in axis.when if c[0] not in study.varied)) for axis in own)
+        part = replace(study, name=arm.name, base=arm.recipe, axes=plain, arms=() if proposed else points, design=None)
+        parts.append(part)
+    refuse_never_met(axes, (point for part in parts for point in part.arms), tune_place) if not proposed else None
+    return _joined(study, parts, "tune", place)
 
 
 def _across(study: Study, given: dict[str, Any], place: str) -> Study:
     """Each condition becomes a part: the whole study over the base recipe under that condition."""
-    table = settings(section(given, "across", place), f"{place} [across]")
-    if not table:
-        return study
-    flat = study.base.flat()
-    axes = tuple(read_axis(name, value, flat.get(name), f"{place} [across]") for name, value in table.items())
-    conditions = _cross(axes, study.base, f"{place} [across]")
+    across_place = f"{place} [across]"
+    axes = _read_axes(given, "across", study.base, study.fixed, place, has_points=True)
+    _refuse_shared(axes, study.varied, "vary" if study.axes else "arms", across_place)
+    conditions = cross(axes, study.base, across_place)
+    refuse_never_met(axes, conditions, across_place)
     parts = []
     for condition in conditions:
+        for name in condition.settings:
+            _refuse_seed(name, across_place)
         moved = tuple(
-            replace(arm, recipe=condition.recipe.with_(arm.settings, place=f"{place} [across]")) for arm in study.arms
+            replace(arm, recipe=condition.recipe.with_(arm.settings, place=across_place)) for arm in study.arms
         )
+        refuse_equal_arms(moved, place)
         parts.append(replace(study, name=condition.name, base=condition.recipe, arms=moved))
-    return replace(study, axes=axes, arms=conditions, parts=tuple(parts), joined="across")
+    return _joined(replace(study, axes=axes, arms=conditions, design=None), parts, "across", place)
+
+
+def _joined(study: Study, parts: list[Study], how: Literal["tune", "across"], place: str) -> Study:
+    if not 2 <= len(parts) <= MAX_PARTS:
+        raise StudyError(
+            f"{place} [{how}]: {len(parts)} parts; a study has 2 to {MAX_PARTS} of them; leave some values out"
+        )
+    seen: dict[str, tuple[str, str]] = {}
+    for part in parts:
+        for arm in part.arms:
+            other = seen.setdefault(content(arm.recipe), (part.name, arm.name))
+            if other != (part.name, arm.name):
+                raise StudyError(
+                    f'{place} [{how}]: arm "{other[1]}" of "{other[0]}" and arm "{arm.name}" of "{part.name}" are the '
+                    "same run; parts must differ in something that decides a number; change or remove one"
+                )
+    return replace(study, parts=tuple(parts), joined=how)
 
 
 def _load_base(given: dict[str, Any], path: Path) -> Recipe:
@@ -200,104 +242,65 @@ def _load_base(given: dict[str, Any], path: Path) -> Recipe:
     return Recipe.load(found)
 
 
-def _read_axes(given: dict[str, Any], base: Recipe, fixed: dict[str, Any], place: str) -> tuple[Axis, ...]:
-    varied = settings(section(given, "vary", place), f"{place} [vary]")
+def _read_axes(
+    given: dict[str, Any], name: str, base: Recipe, fixed: dict[str, Any], place: str, *, has_points: bool
+) -> tuple[Axis, ...]:
+    """The axes of [vary], [tune] or [across]. Raises: StudyError."""
+    table, here = settings(section(given, name, place), f"{place} [{name}]"), f"{place} [{name}]"
+    current = base.flat()
+    set_here = {same_setting(setting): setting for setting in fixed}
+    for setting in table:
+        _refuse_seed(setting, here)
+        twin = set_here.get(same_setting(setting))
+        if twin is not None:
+            rule = f"[{name}] varies it too" if twin == setting else f"[{name}] varies {setting}, which says the same"
+            refuse(f'{place} [set] "{twin}"', fixed[twin], f"{rule}; a setting is one or the other; remove it here")
+    return tuple(read_axis(n, v, current.get(n), here, has_points=has_points) for n, v in table.items())
+
+
+def _refuse_two_questions(given: dict[str, Any], axes: tuple[Axis, ...], place: str) -> None:
     arms = section(given, "arms", place)
-    if varied and arms:
+    if axes and arms:
         raise StudyError(
             f"{place} [arms]: given beside [vary]; a study has axes or named arms, else it asks two questions; "
             "move one into a second study"
         )
-    if not varied and not arms:
-        raise StudyError(f"{place}: nothing varies; a study compares two arms or more; add [vary] or [arms.NAME]")
-    current = base.flat()
-    for name in varied:
-        _refuse_unfit(name, base, f"{place} [vary]")
-        if name in fixed:
-            refuse(
-                f'{place} [set] "{name}"',
-                fixed[name],
-                "[vary] varies it too; a setting is one or the other; remove it here",
+    if not axes and not arms:
+        if "tune" in given:
+            raise StudyError(
+                f"{place} [tune]: given without arms; it finds the best of each arm; add [vary] or [arms.NAME], or "
+                "call it [vary]"
             )
-    return tuple(read_axis(name, value, current.get(name), f"{place} [vary]") for name, value in varied.items())
-
-
-def _refuse_unfit(name: str, base: Recipe, place: str) -> None:
-    """Settings in which arms may not differ."""
-    if name == "seed":
-        refuse(f"{place} {quoted(name)}", name, "seeds are blocks, the same for every arm; use [seeds]")
-    if name.startswith("data."):
-        refuse(f"{place} {quoted(name)}", name, "arms must be measured on the same text; use [set], or a second study")
-
-
-def _cross(axes: tuple[Axis, ...], base: Recipe, place: str) -> tuple[Arm, ...]:
-    """Every combination, the last axis fastest."""
-    num_arms = 1
-    for axis in axes:
-        num_arms *= len(axis.values)
-    if num_arms > MAX_ARMS:
-        raise StudyError(f"{place}: {num_arms} combinations; a grid has at most {MAX_ARMS}; leave some values out")
-    arms = []
-    for values in itertools.product(*(axis.values for axis in axes)):
-        chosen = dict(zip((axis.setting for axis in axes), values, strict=True))
-        arms.append(Arm(arm_name(chosen), chosen, base.with_(chosen, place=place)))
-    return tuple(arms)
-
-
-def _read_arms(given: dict[str, Any], base: Recipe, place: str) -> tuple[Arm, ...]:
-    """The unchanged baseline, then the named arms in the order of the file."""
-    arms = [Arm(BASELINE, {}, base)]
-    for name, table in section(given, "arms", place).items():
-        arm_place = f"{place} [arms.{quoted(name)[1:-1]}]"
-        if name == BASELINE or not _ARM_NAME.fullmatch(name):
-            rule = "an arm's name is made of letters, digits, _ . + - and is not that of the unchanged arm"
-            raise StudyError(f"{arm_place}: {quoted(name)}; {rule}; choose another")
-        if not isinstance(table, dict):
-            refuse(arm_place, table, f"an arm is a table of settings; write [arms.{name}] above them")
-        changed = {n: scalar(v, f"{arm_place} {quoted(n)}") for n, v in settings(table, arm_place).items()}
-        for setting in changed:
-            _refuse_unfit(setting, base, arm_place)
-        recipe = base.with_(changed, place=arm_place)
-        arms.append(Arm(name, _as_in(recipe, changed), recipe, (name,)))
-    if len(arms) > MAX_ARMS:
-        raise StudyError(f"{place} [arms]: {len(arms)} arms; a study has at most {MAX_ARMS}; leave some out")
-    return tuple(arms)
-
-
-def _as_in(recipe: Recipe, given: dict[str, Any]) -> dict[str, Any]:
-    """The values as the recipe holds them: 1 given for a number that need not be whole is 1.0."""
-    return {name: recipe.get(name) for name in given}
-
-
-def _refuse_equal_arms(arms: tuple[Arm, ...], axes: tuple[Axis, ...], place: str) -> None:
-    """A dead knob: two arms whose settings differ, but not in anything that decides a number."""
-    seen: dict[str, Arm] = {}
-    for arm in arms:
-        identity = canonical_json(arm.recipe.identity())
-        twin = seen.setdefault(identity, arm)
-        if twin is arm:
-            continue
-        where = f"{place} [vary]" if axes else f"{place} [arms.{arm.name}]"
-        names = dict.fromkeys([*arm.settings, *twin.settings])
-        knobs = [n for n in names if arm.settings.get(n) != twin.settings.get(n)] or list(names)
-        named = f' "{knobs[0]}"' if knobs else ""
-        raise StudyError(
-            f'{where}{named}: arms "{twin.name}" and "{arm.name}" are the same run; '
-            "arms must differ in something that decides a number; remove one or change a setting that counts"
+        raise StudyError(f"{place}: nothing varies; a study compares two arms or more; add [vary] or [arms.NAME]")
+    mode = section(given, "combine", place).get("mode", "none")
+    if axes and mode != "none":
+        refuse(
+            f'{place} [combine] "mode"', mode, "only named arms are combined; axes make a grid by themselves; remove it"
         )
 
 
-def _read_seeds(given: dict[str, Any], base: Recipe, place: str) -> Seeds:
-    table = section(given, "seeds", place)
-    place = f"{place} [seeds]"
-    refuse_unknown(table, ("search", "confirm", "max"), place)
-    seeds = Seeds(
-        search=whole(table, "search", place, Seeds.search, least=1, most=MAX_SEEDS),
-        confirm=whole(table, "confirm", place, Seeds.confirm, least=0, most=MAX_SEEDS),
-        max=whole(table, "max", place, Seeds.max, least=1, most=MAX_SEEDS),
-    )
-    if seeds.search > seeds.max:
-        refuse(f'{place} "search"', seeds.search, f"may not exceed max = {seeds.max}; raise max or lower search")
-    if base.seed + seeds.max + seeds.confirm > 2**31:
-        refuse(f'{place} "max"', seeds.max, f"seeds from {base.seed} would pass 2**31 - 1; lower the recipe's seed")
-    return seeds
+def _refuse_seed(name: str, place: str) -> None:
+    if name == "seed":
+        refuse(f"{place} {quoted(name)}", name, "seeds are blocks, the same for every arm; use [seeds]")
+
+
+def _refuse_shared(axes: Iterable[Axis], varied: Iterable[str], where: str, place: str) -> None:
+    """A setting has one place. Raises: StudyError."""
+    others = {same_setting(name): name for name in varied}
+    for axis in axes:
+        if same_setting(axis.setting) in others:
+            named = others[same_setting(axis.setting)]
+            refuse(f'{place} "{axis.setting}"', list(axis.values), f'[{where}] changes "{named}" too; remove one')
+
+
+def _refuse_too_much(study: Study, place: str) -> None:
+    """Raises: StudyError where a study could have more runs than anybody plans."""
+    parts = study.parts or (study,)
+    each = study.seeds.max if study.method == "race" else study.seeds.search
+    arms = sum(study.strategy.trials if study.method == "optuna" else len(part.arms) for part in parts)
+    num_runs = arms * each + (len(parts) + (study.joined == "tune")) * study.seeds.confirm
+    if num_runs > MAX_RUNS:
+        what = f"{shown(arms)} arms on {each} seeds"
+        raise StudyError(
+            f"{place}: {what} are {num_runs} runs; a study has at most {MAX_RUNS}; leave out values or lower [seeds]"
+        )

@@ -107,7 +107,7 @@ def data_digest(data: Data, cache_dir: Path | None = None) -> str:
     Files are named by their content, not by where they lie; with `cache_dir` an unchanged one is read only once.
     Raises: DataError if a corpus or the tokenizer is missing.
     """
-    specification = {
+    specification: dict[str, object] = {
         "tokenizer": data.tokenizer,
         "tokenizer_file": tokenizer_digest(data, cache_dir),
         "tokenizer_repository": data.tokenizer_repository,
@@ -121,6 +121,8 @@ def data_digest(data: Data, cache_dir: Path | None = None) -> str:
         "parts": [part.identity(cache_dir) for part in parts(data)],
         "trained": [part.name for part in parts(data) if part.share > 0],
     }
+    if data.max_train_tokens is not None:
+        specification["max_train_tokens"] = data.max_train_tokens
     if data.tokenizer == "bpe":
         from importlib.metadata import version
 
@@ -134,11 +136,12 @@ def load(data: Data, cache_dir: Path) -> Dataset:
     Raises: DataError if a corpus is missing, a split has no document, the vocabulary does not fit or the folder
     cannot be written.
     """
-    name = data_digest(data, cache_dir)
+    whole = data.model_copy(update={"max_train_tokens": None})  # prepared once, and cut to any length when it is read
+    name = data_digest(whole, cache_dir)
 
     def build(unfinished: Path) -> None:
-        prepare(data, cache_dir, unfinished)
-        if data_digest(data, cache_dir) != name:
+        prepare(whole, cache_dir, unfinished)
+        if data_digest(whole, cache_dir) != name:
             raise DataError("data: files changed while they were read; a run needs them at rest; run it again")
 
     folder = cache.entry(cache_dir, name, build)
@@ -149,7 +152,7 @@ def load(data: Data, cache_dir: Path) -> Dataset:
     def opened(part: Part, split: SplitName) -> Split:
         stream = WHOLE if data.windows == "overlapping" else split
         path = folder / stream_file(part.name, stream)
-        return Split(
+        made = Split(
             name=split,
             # A plain array over the map: subclasses of arrays slow down indexing and pickle oddly.
             tokens=np.asarray(np.memmap(path.with_name(f"{path.name}.tokens"), dtype=dtype, mode="r")),
@@ -157,6 +160,7 @@ def load(data: Data, cache_dir: Path) -> Dataset:
             document_starts=np.fromfile(path.with_name(f"{path.name}.starts"), dtype="<i8").astype(np.int64),
             lot=_lots(data)[split] if data.windows == "overlapping" else None,
         )
+        return _beginning(made, data.max_train_tokens) if split == "train" and data.max_train_tokens else made
 
     named = parts(data)
     trained = [part for part in named if part.share > 0]
@@ -171,10 +175,22 @@ def load(data: Data, cache_dir: Path) -> Dataset:
         **{split: of(split) for split in SPLITS},
         sets={part.name: opened(part, "validation") for part in named if part.name},
         tokenizer=tokenizer,
-        digest=name,
+        digest=data_digest(data, cache_dir),
         entropy_bits_per_byte=CORPORA[data.corpus].entropy_bits_per_byte if data.corpus in CORPORA else None,
         left_out={name: counts for name, counts in written["left_out"].items() if counts},
     )
+
+
+def _beginning(split: Split, num_tokens: int) -> Split:
+    """The first tokens of a stream. Raises: DataError if it has not so many."""
+    if num_tokens > split.tokens.size:
+        raise DataError(
+            f"data.max_train_tokens: {num_tokens}; the training split holds {split.tokens.size} tokens; "
+            "give no more than these, or more text"
+        )
+    num_documents = int(np.searchsorted(split.document_starts, num_tokens))
+    starts = np.append(split.document_starts[:num_documents], num_tokens)
+    return Split(split.name, split.tokens[:num_tokens], split.documents[:num_documents], starts)
 
 
 def _lots(data: Data) -> dict[SplitName, Lot]:

@@ -1,0 +1,89 @@
+"""Arms proposed by Optuna, batch by batch, from the means of the arms before. Needs the extra `optuna`.
+
+Optuna keeps nothing: its study is told all results anew, in the order in which they were asked for, whenever a plan
+is made. The same results so give the same proposals, in any process and after any interruption.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from blueberry.errors import StudyError
+from blueberry.study.arms import Arm, cross
+from blueberry.study.axes import Axis, rounded
+from blueberry.study.spec import Study
+
+
+@dataclass
+class Proposer:
+    """Asked and told in turn, one batch after the other."""
+
+    study: Study
+    _optuna: Any
+    """Optuna's study, in memory."""
+    _asked: list[Any]
+
+    @classmethod
+    def begin(cls, study: Study) -> "Proposer":
+        """Before the first batch. Raises: StudyError if Optuna is missing."""
+        if importlib.util.find_spec("optuna") is None:
+            raise StudyError(
+                f"{study.path} [strategy] \"method\": 'optuna'; Optuna is not installed; "
+                "pip install 'blueberry[optuna]', or use \"grid\""
+            )
+        import warnings
+
+        import optuna  # 0.8 s
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it calls some arguments of its sampler experimental
+            # As many random trials as its default, but a quarter at most; runs in work count as bad ones.
+            sampler = optuna.samplers.TPESampler(
+                seed=study.strategy.seed,
+                n_startup_trials=min(10, max(study.strategy.trials // 4, 2)),
+                constant_liar=True,
+            )
+        return cls(study, optuna.create_study(sampler=sampler, direction="minimize"), [])
+
+    @property
+    def num_batches(self) -> int:
+        return -(-self.study.strategy.trials // self.study.strategy.batch)
+
+    def ask(self, batch: int) -> tuple[Arm, ...]:
+        """The arms of a batch, the first of which is 0; some may have been proposed before.
+
+        Raises: RecipeError if the axes hold a value, or two together, that no recipe can have.
+        """
+        strategy = self.study.strategy
+        num = min(strategy.batch, strategy.trials - batch * strategy.batch)
+        self._asked = [self._optuna.ask() for _ in range(num)]
+        return tuple(self._arm(trial) for trial in self._asked)
+
+    def tell(self, means: list[float]) -> None:
+        """What the batch measured, in its order; infinite where a run diverged, which is worse than any number."""
+        for trial, mean in zip(self._asked, means, strict=True):
+            self._optuna.tell(trial, mean)
+
+    def _arm(self, trial: Any) -> Arm:
+        point: dict[str, Any] = {}
+        order = [axis.setting for axis in self.study.axes]
+        left = list(self.study.axes)
+        while left:  # an axis is asked for after those that its conditions name
+            axis = next(a for a in left if not any(name in {o.setting for o in left} for name, _ in a.when))
+            left.remove(axis)
+            if all(point.get(name) in values for name, values in axis.when):
+                point[axis.setting] = _suggest(trial, axis)
+        axes = tuple(Axis(name, (point[name],), "list") for name in order if name in point)
+        (arm,) = cross(axes, self.study.base, f"{self.study.path} [strategy]", among=order)
+        return arm
+
+
+def _suggest(trial: Any, axis: Axis) -> Any:
+    if axis.scale == "list":
+        return trial.suggest_categorical(axis.setting, list(axis.values))
+    first, last = axis.values
+    log = axis.scale == "log"
+    if isinstance(first, int):
+        return trial.suggest_int(axis.setting, first, last, log=log)
+    return min(max(rounded(trial.suggest_float(axis.setting, first, last, log=log)), first), last)

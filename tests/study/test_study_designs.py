@@ -1,0 +1,74 @@
+import itertools
+
+import pytest
+
+from blueberry.study.designs import Design, combine
+
+SIX = ("a", "b", "c", "d", "e", "f")
+
+
+def contrast(design: Design, effect: tuple[str, ...]) -> tuple[int, ...]:
+    """One sign an arm: the product over the effect's changes of +1 where the arm holds it, -1 where not."""
+    signs = []
+    for arm in design.arms:
+        sign = 1
+        for change in effect:
+            sign *= 1 if change in arm else -1
+        signs.append(sign)
+    return tuple(signs)
+
+
+def test_single_pairs_and_full() -> None:
+    assert combine("abc", "none").arms == ((), ("a",), ("b",), ("c",))
+    assert combine("abc", "pairs").arms[4:] == (("a", "b"), ("a", "c"), ("b", "c"))
+    assert len(combine("abcd", "full").arms) == 16
+    assert combine("abc", "full").arms[-1] == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("num", "num_arms", "resolution"),
+    [(4, 8, 4), (5, 16, 5), (6, 16, 4), (7, 16, 4), (8, 16, 4), (9, 32, 4), (11, 32, 4)],
+)
+def test_a_fraction_mixes_no_change_with_what_two_do_together(num: int, num_arms: int, resolution: int) -> None:
+    names = tuple("abcdefghijk"[:num])
+    design = combine(names, "fraction")
+    assert (len(design.arms), design.resolution) == (num_arms, resolution)
+    assert design.arms[0] == (), "the unchanged recipe is among them"
+    assert len(set(design.arms)) == num_arms
+    singles = [contrast(design, (name,)) for name in names]
+    assert all(sum(signs) == 0 for signs in singles), "each change is in half of the arms"
+    pairs = {pair: contrast(design, pair) for pair in itertools.combinations(names, 2)}
+    for number, single in enumerate(singles):
+        for other in [*singles[:number], *pairs.values()]:
+            assert sum(a * b for a, b in zip(single, other, strict=True)) == 0
+
+
+@pytest.mark.parametrize("num", [4, 5, 6, 8])
+def test_aliases_are_exactly_the_effects_with_one_contrast(num: int) -> None:
+    names = SIX[:num] if num <= 6 else tuple("abcdefgh")
+    design = combine(names, "fraction")
+    by_contrast: dict[tuple[int, ...], list[tuple[str, ...]]] = {}
+    for effect in itertools.chain(itertools.combinations(names, 1), itertools.combinations(names, 2)):
+        by_contrast.setdefault(contrast(design, effect), []).append(effect)
+    assert sorted(map(sorted, design.aliases)) == sorted(
+        sorted(group) for group in by_contrast.values() if len(group) > 1
+    )
+    if num == 5:
+        assert design.aliases == ()
+
+
+def test_generators_make_the_arms() -> None:
+    design = combine(SIX, "fraction")
+    assert design.generators == (("e", ("a", "b", "c")), ("f", ("a", "b", "d")))
+    for arm in design.arms:
+        for made, others in design.generators:
+            assert (made in arm) == (sum(other in arm for other in others) % 2 == 1)
+
+
+def test_too_few_or_too_many_changes_are_refused() -> None:
+    with pytest.raises(ValueError, match='4 to 16 changes; use "full"'):
+        combine("abc", "fraction")
+    with pytest.raises(ValueError, match="4 to 16 changes; leave some out"):
+        combine([str(number) for number in range(17)], "fraction")
+    with pytest.raises(ValueError, match='at most 12 changes; use "fraction"'):
+        combine([str(number) for number in range(13)], "full")

@@ -1,0 +1,134 @@
+"""Each kind of study that `blueberry new` writes, from the file to its judgement."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blueberry import api
+from blueberry.errors import StudyError
+from blueberry.judge.judgement import Judgement
+from blueberry.study.spec import Study
+from blueberry.study.synthetic import Synthetic
+from blueberry.study.templates import TEMPLATES, write_study_file
+from blueberry.toml import read_toml
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+DECAY = "optimizer.adamw.weight_decay"
+RATE = "optimizer.muon.learning_rate"
+SHORT = {"train.updates": 10}
+FEW = {RATE: {"log": [0.01, 0.16], "points": 5}}
+
+
+def new(kind: str, folder: Path, **changes: Any) -> Study:
+    """As written, but for whole sections that a test replaces."""
+    path = write_study_file(kind, RECIPES / "moe-nano.toml", folder / f"{kind}.toml")
+    return Study.parse({**read_toml(path, StudyError), **changes}, path)
+
+
+def conduct(study: Study, folder: Path, **truth: Any) -> tuple[api.Judged, Judgement]:
+    judged = api.conduct(study, store=folder / "store", trainer=Synthetic(**truth), workers=0)
+    assert not judged.plan.todo
+    assert judged.plan.num_undecided == 0
+    return judged, judged.judgement
+
+
+def test_sweep(tmp_path: Path) -> None:
+    _, judgement = conduct(new("sweep", tmp_path, set=SHORT), tmp_path)
+    assert judgement.best is not None
+    assert judgement.best.confirmed
+    assert 0.022 < judgement.best.settings[RATE] < 0.042
+
+
+def test_compare(tmp_path: Path) -> None:
+    _, judgement = conduct(new("compare", tmp_path, set=SHORT), tmp_path, effects=((DECAY, -0.5),))
+    assert {(v.a, v.b): v.winner for v in judgement.verdicts}["more_decay", "baseline"] == "more_decay"
+
+
+def test_ablation(tmp_path: Path) -> None:
+    study = new("ablation", tmp_path, set=SHORT)
+    assert [arm.factors for arm in study.arms][:6] == [
+        (), ("dropout",), ("decay",), ("clip",), ("warmup",), ("dropout", "decay"),
+    ]  # fmt: skip
+    _, judgement = conduct(study, tmp_path, effects=((DECAY, -0.5),))
+    assert judgement.best is not None
+    assert "decay" in judgement.best.arm.split("+")
+
+
+@pytest.mark.parametrize(
+    ("kind", "choice", "winner"),
+    [
+        ("schedule", ("schedule.kind", "linear", -0.05), "linear"),
+        ("search", ("model.feed_forward.kind", "swiglu", -0.05), "dense"),
+    ],
+)
+def test_arms_are_compared_each_at_its_own_best(kind: str, choice: Any, winner: str, tmp_path: Path) -> None:
+    judged, judgement = conduct(new(kind, tmp_path, set=SHORT, tune=FEW), tmp_path, optimum=0.06, choices=(choice,))
+    assert judgement.best is not None
+    assert judgement.best.arm == winner
+    assert {run.stage for run in judged.plan.runs} == {"search", "compare", "confirm"}
+    compared = {(run.part, run.seed) for run in judged.plan.runs if run.stage == "compare"}
+    assert len(compared) == 3 * 5
+
+
+@pytest.mark.parametrize(("kind", "setting"), [("horizon", "train.updates"), ("scaling", "model.width")])
+def test_conditions(kind: str, setting: str, tmp_path: Path) -> None:
+    short = {"across": {setting: [10, 20, 80]}} if kind == "horizon" else {"set": SHORT}
+    study = new(kind, tmp_path, vary=FEW, **short)
+    judged, judgement = conduct(study, tmp_path, optimum=0.03, moves=((setting, -0.3),))
+    leaders = [judged.plan.parts[part.name].leader for part in study.parts]
+    rates = [next(arm.settings[RATE] for arm in study.parts[0].arms if arm.name == leader) for leader in leaders]
+    assert rates[0] > rates[-1]
+    assert judgement.parts is not None
+    assert [part.name for part in judgement.parts] == [part.name for part in study.parts]
+
+
+def test_data(tmp_path: Path) -> None:
+    judged, judgement = conduct(new("data", tmp_path, set=SHORT), tmp_path)
+    assert len({run.fingerprint for run in judged.plan.runs}) == 4 * 5 + 5
+    assert len(judgement.arms) == 4
+
+
+def smaller(kind: str, folder: Path) -> Study:
+    """A kind over a recipe that trains in moments, with few points and seeds."""
+    (folder / "tiny.toml").write_text(
+        "[model]\nwidth = 16\nnum_heads = 2\nnum_layers = 1\ncontext_tokens = 16\n"
+        "[model.feed_forward]\nhidden = 16\nnum_experts = 2\ntop_k = 1\n"
+        '[data]\ntokenizer = "byte"\nmax_documents = 40\nmax_characters = 2000\n'
+        "[train]\nupdates = 12\nbatch_sequences = 4\n[evaluate]\nevery_updates = 6\ntokens = 512\n"
+    )
+    given = read_toml(write_study_file(kind, folder / "tiny.toml", folder / f"{kind}.toml"), StudyError)
+    given |= {"base": "tiny.toml", "seeds": {"search": 3, "confirm": 2, "max": 3}}
+    if "set" in given:
+        given["set"] = {"train.updates": 12}
+    for section in ("vary", "tune"):
+        if RATE in given.get(section, {}):
+            given[section] = {RATE: [0.02, 0.04, 0.08]}
+    changed = {"horizon": {"train.updates": [6, 12]}, "scaling": {"model.width": [8, 16, 24]}}
+    if kind in changed:
+        given["across"] = changed[kind]
+    if kind == "data":
+        given["vary"] = {"data.max_train_tokens": [192, 384, 768]}
+    return Study.parse(given, folder / f"{kind}.toml")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_every_kind_on_the_real_trainer(kind: str, tmp_path: Path) -> None:
+    study = smaller(kind, tmp_path)
+    judged = api.conduct(study, store=tmp_path / "store", workers=0)
+    assert not judged.failures
+    assert not judged.plan.todo
+    assert judged.report(tmp_path / "report").is_file()
+    again = api.conduct(study, store=tmp_path / "store", workers=0)
+    assert again.num_trained == 0
+
+
+def test_a_trial_of_every_kind_plans_at_once(tmp_path: Path) -> None:
+    for kind in TEMPLATES:
+        seen = api.foresee(
+            Study.load(write_study_file(kind, RECIPES / "moe-nano.toml", tmp_path / f"{kind}.toml")),
+            tmp_path / "no-store",
+        )
+        assert seen.runs_done == 0
+        assert seen.runs_todo > 0
