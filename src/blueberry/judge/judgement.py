@@ -109,7 +109,7 @@ class Ranges(Finding):
     conservative: float | None = None
     """Lowest value not worse than the best by min_effect, without a failure."""
     fast: float | None = None
-    """Value with the least mean updates to reach the target loss (the worst unresolved arm's final loss)."""
+    """Value with the least median updates to the final loss of the worst unresolved arm, within its own schedule."""
     unstable_from: float | None = None
     """Lowest value with a run that diverged or ended above the loss of guessing uniformly."""
 
@@ -127,6 +127,18 @@ class Recommendation(Finding):
     settings: dict[str, Any] | None = None
     text: str | None = None
     withheld: str | None = None
+
+
+class Purpose(Finding):
+    """What to use, or to avoid, for one purpose: either evidence, or why nothing is supported."""
+
+    purpose: Literal["production", "conservative", "fast", "avoid"]
+    arms: tuple[str, ...] = ()
+    settings: dict[str, Any] | None = None
+    """Of the one arm; of what to avoid on an axis, the lowest value."""
+    evidence: str | None = None
+    because: str | None = None
+    """Not supported, because ..."""
 
 
 class RunCost(Finding):
@@ -157,6 +169,8 @@ class Judgement(Finding):
     ranges: Ranges
     audits: tuple[Audit, ...]
     recommendation: Recommendation
+    purposes: tuple[Purpose, ...] = ()
+    """Production, conservative, fast, avoid."""
     cost: RunCost
     known: str
     """One sentence: what these runs show."""

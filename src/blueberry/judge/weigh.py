@@ -5,6 +5,7 @@ from blueberry.judge.doctor import audit
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.measured import best_of, measure, noise_of, summarise
+from blueberry.judge.purposes import find_purposes
 from blueberry.judge.ranges import find_ranges
 from blueberry.judge.sentences import known, recommend, unknown
 
@@ -16,6 +17,7 @@ def weigh(evidence: Evidence) -> Judgement:
     verdicts = compare(measured)
     audits = audit(measured)
     evidence = measured.evidence
+    ranges, recommendation = find_ranges(measured), recommend(measured, best, verdicts, audits)
     return Judgement(
         question=evidence.question,
         metric=evidence.metric,
@@ -29,9 +31,10 @@ def weigh(evidence: Evidence) -> Judgement:
         ended=measured.race.ended if measured.race else None,
         optimum=measured.optimum,
         verdicts=verdicts,
-        ranges=find_ranges(measured),
+        ranges=ranges,
         audits=audits,
-        recommendation=recommend(measured, best, verdicts, audits),
+        recommendation=recommendation,
+        purposes=find_purposes(measured, best, verdicts, recommendation, ranges),
         cost=evidence.cost,
         known=known(measured, best, verdicts),
         unknown=unknown(measured, best, verdicts, audits),
