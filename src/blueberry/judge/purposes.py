@@ -31,7 +31,7 @@ def _production(measured: Measured, best: Best | None, recommendation: Recommend
     assert best is not None
     settings = recommendation.settings or {}
     metric = measured.evidence.metric
-    if best.settings != settings:  # the baseline, which nothing was shown to beat
+    if best.arm == BASELINE or best.settings != settings:  # the baseline is kept
         return Purpose(
             purpose="production",
             arms=(BASELINE,),
@@ -86,8 +86,8 @@ def _fast(measured: Measured, ranges: Ranges) -> Purpose:
     next_ = "no other value reaches it" if math.isinf(later) else f"the next needs {later:g}"
     seeds = words.count(len(arm.search), "seed")
     said = (
-        f"reaches {words.metric_value(target, None, metric)}, where the last of those that may be the best ended, after "
-        f"{times[index]:g} updates (median of {seeds}; {next_}), within its own schedule: "
+        f"first at {words.metric_value(target, None, metric)}, the highest mean of those that may be the best: after "
+        f"{times[index]:g} updates (median of {seeds}; {next_}), within its own schedule; "
         "a schedule of that length may end elsewhere, and nothing was tested"
     )
     return Purpose(purpose="fast", arms=(arm.name,), settings=dict(arm.settings), evidence=said)
