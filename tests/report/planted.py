@@ -15,6 +15,7 @@ from blueberry.judge.judgement import (
     Judgement,
     Noise,
     Optimum,
+    Purpose,
     Ranges,
     Recommendation,
     RunCost,
@@ -198,6 +199,7 @@ class Planted:
                 ),
             ),
             audits=audits,
+            purposes=_purposes(arms, least, withheld),
             recommendation=Recommendation(withheld=withheld)
             if withheld
             else Recommendation(settings=arms[least][0], text=f"Use {text}."),
@@ -212,6 +214,22 @@ class Planted:
             else "Every run diverged: nothing is known of the loss at any of these settings.",
             unknown="Whether this holds beyond 200 updates is not known: nothing longer was run.",
         )
+
+
+def _purposes(arms: dict[str, tuple[dict[str, Any], list[float]]], least: str, withheld: str | None):
+    best = arms[least][0]
+    failed = [settings for settings, values in arms.values() if not all(map(math.isfinite, values))]
+    said = {
+        name: Purpose(purpose=name, because=withheld)
+        if withheld
+        else Purpose(purpose=name, arms=(least,), settings=best, evidence=f"evidence for {name}")
+        for name in ("production", "conservative", "fast")
+    }
+    if failed:
+        said["avoid"] = Purpose(purpose="avoid", settings=failed[0], evidence="3 of 3 runs failed")
+    else:
+        said["avoid"] = Purpose(purpose="avoid", because="no run failed")
+    return tuple(said.values())
 
 
 def _verdict(a: str, b: str, of_a: list[float], of_b: list[float], level: float, min_effect: float) -> Verdict:

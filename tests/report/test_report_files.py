@@ -106,6 +106,8 @@ def test_recommendations_are_supported_or_say_why_not(sweep_report: Path) -> Non
     said = insights["recommendations"]
     assert said["production"]["learning_rate"] == 0.03162
     assert said["avoid"]["learning_rate_from"] == 0.5012
+    for page in ("report.md", "index.html"):
+        assert "evidence for conservative" in (sweep_report / page).read_text()
     assert len(insights["statistics"]) == 11
     study = planted.edge()
     from blueberry.report.axis import find_axis

@@ -41,6 +41,7 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
     ended = [(run, results[run.fingerprint]) for run in plan.runs if run.fingerprint in results]
     axis = study.axes[0] if len(study.axes) == 1 else None
     text = texts(study.base)
+    looks = looks_of(study.seeds) if study.method == "race" else ()
     by_arm: dict[str, list[Run]] = {}
     for run in plan.runs:
         by_arm.setdefault(run.arm, []).append(run)
@@ -53,8 +54,9 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
         arms=()
         if study.parts
         else tuple(arm_runs(study, arm, results, by_arm.get(arm.name, ())) for arm in study.arms),
+        looks=max(len(looks), 1),
+        look_seeds=looks,
         scale=axis.scale if axis is not None and axis.scale != "list" else None,
-        looks=len(looks_of(study.seeds)) if study.method == "race" else 1,
         num_unfinished=len(plan.runs) - len(ended) + plan.num_undecided,
         guessing_loss=math.log(study.base.data.vocabulary_tokens)
         if study.metric in ("val_loss", "train_loss")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blueberry.judge.judgement import ArmSummary, Audit, Judgement
+from blueberry.judge.judgement import ArmSummary, Audit, Judgement, Purpose
 from blueberry.report.differences import BASELINE, verdict_on, verdict_words
 from blueberry.report.kinds import Table, of_the_whole, tables
 from blueberry.report.runs import LabelledRun
@@ -74,6 +74,8 @@ class Page:
     recommendation: str | None
     recommended: tuple[tuple[str, str], ...]
     """Setting and value, exact and as TOML has it: a copied line names the same run."""
+    purposes: tuple[Fact, ...]
+    """What to use for which purpose, and why; or that nothing is supported, and why."""
     measured: str
     """What the table's numbers are."""
     best: str | None
@@ -109,6 +111,7 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
         recommended=()
         if withheld
         else tuple((name, json.dumps(value)) for name, value in (recommendation.settings or {}).items()),
+        purposes=tuple(_purpose(purpose) for purpose in judgement.purposes),
         measured=_measured(judgement),
         best=best,
         rows=tuple(_row(judgement, arm, best) for arm in judgement.arms),
@@ -120,6 +123,15 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
         cost=_cost(judgement),
         judged=_judged(judgement),
         provenance=_provenance(runs),
+    )
+
+
+def _purpose(purpose: Purpose) -> Fact:
+    label = purpose.purpose.capitalize()
+    if purpose.evidence is None:
+        return Fact(label, "not supported", f"because: {purpose.because}")
+    return Fact(
+        label, settings_text(purpose.settings) if purpose.settings else ", ".join(purpose.arms), purpose.evidence
     )
 
 
