@@ -1,0 +1,1 @@
+"""Tables of runs that were trained elsewhere: files and documents -> cells -> rows."""
