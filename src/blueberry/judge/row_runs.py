@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from blueberry.errors import TableError
 from blueberry.study.axes import arm_name
-from blueberry.tables.columns import find_column, folded
+from blueberry.tables.columns import MEANINGS, find_column, folded
 from blueberry.tables.rows import Row, Table
 
 Ending = Literal["completed", "diverged", "crashed", "unfinished"]
@@ -49,6 +49,32 @@ class RowRun:
     value: float | None
     """The metric: infinite where the run diverged, None unless it completed or diverged."""
     study: str | None
+
+
+def doubts(table: Table, runs: Sequence[RowRun]) -> tuple[str, ...]:
+    """What a person should know of how the table was understood, a line each."""
+    found: list[str] = []
+    unfinished = sum(run.ending == "unfinished" for run in runs)
+    if unfinished:
+        found.append(f"{table.name}: {unfinished} runs have not ended, by their status, and have no number here")
+    blocks: dict[tuple[str, str, int, str | None], list[RowRun]] = {}
+    for run in runs:
+        blocks.setdefault((run.arm, run.stage, run.seed, run.study), []).append(run)
+    repeats = [some for some in blocks.values() if len(some) > 1]
+    differing = [
+        column
+        for column in table.columns
+        if column not in MEANINGS
+        and any(len({str(run.row.values.get(column)) for run in some}) > 1 for some in repeats)
+    ]
+    if differing:
+        found.append(
+            f"{table.name}: runs of one arm and seed differ in {', '.join(differing[:8])}; "
+            "where that is a setting, name it in --vary too"
+        )
+    if "status" not in table.columns and any(run.ending == "diverged" for run in runs):
+        found.append(f"{table.name}: runs whose metric is NaN or infinite are taken to have diverged")
+    return tuple(found)
 
 
 def metric_column(table: Table, metric: str) -> str:
@@ -155,10 +181,9 @@ def _arm_names(table: Table, chosen: Sequence[Mapping[str, Any]]) -> list[str]:
     """The table's own names where they tell arms apart as the settings do; else the one text that varies; else
     the settings with their values."""
     keys = [tuple(settings.values()) for settings in chosen]
-    named = [row.values.get("arm") for row in table.rows]
-    if all(isinstance(name, str) for name in named) and len(set(zip(named, keys, strict=True))) == len(set(named)):
-        if len(set(named)) == len(set(keys)):
-            return [str(name) for name in named]
+    named = [str(row.values.get("arm")) for row in table.rows]
+    if "arm" in table.columns and len(set(zip(named, keys, strict=True))) == len(set(named)) == len(set(keys)):
+        return named
     if len(chosen[0]) == 1 and all(isinstance(value, str) for (value,) in keys):
         return [value for (value,) in keys]
     return [arm_name(dict(settings)) for settings in chosen]
