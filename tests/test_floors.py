@@ -44,6 +44,10 @@ THIRD_PARTY = {
     "pyarrow": {"text"},
     "datasets": {"text"},
     "huggingface_hub": {"text"},
+    "wandb": {"tables", "sinks"},
+    "yaml": {"tables"},
+    "tensorboard": {"tables", "sinks"},
+    "mlflow": {"sinks"},
 }
 
 

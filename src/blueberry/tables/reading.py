@@ -10,6 +10,8 @@ from blueberry.tables.delimited import read_delimited
 from blueberry.tables.json_rows import flat, read_json, read_json_lines
 from blueberry.tables.markdown_rows import read_markdown
 from blueberry.tables.rows import Row, Table
+from blueberry.tables.tensorboard_runs import is_tensorboard, read_tensorboard
+from blueberry.tables.wandb_runs import is_wandb, read_wandb
 
 LARGEST_BYTES = 500_000_000
 """Of a file; a table of runs is far smaller."""
@@ -25,7 +27,7 @@ def read_table(path: str | Path, *, wanted: Sequence[str] = ()) -> Table:
     """
     path = Path(path)
     if path.is_dir() or path.suffix == ".wandb" or "tfevents" in path.name:
-        return _export(path)
+        return _table(str(path), path.stem, _export(path), ())
     text, name = _text(path), path.name
     notes: list[str] = []
     kind = _kind(path, text)
@@ -103,5 +105,14 @@ def _kind(path: Path, text: str) -> str:
     return "markdown" if start in ("#", "|") else "delimited"
 
 
-def _export(path: Path) -> Table:
-    raise TableError(f"{path}: a folder; give a CSV, JSON, JSON Lines or Markdown file")
+def _export(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Runs as another tool keeps them on disk."""
+    if not path.exists():
+        raise TableError(f"{path}: no such file or folder; give a table, or a folder of runs")
+    if is_wandb(path):
+        return list(read_wandb(path))
+    if is_tensorboard(path):
+        return list(read_tensorboard(path))
+    raise TableError(
+        f"{path}: a folder without runs of W&B or TensorBoard; give one with .wandb or tfevents files, or a table"
+    )
