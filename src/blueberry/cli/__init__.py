@@ -25,6 +25,10 @@ StoreOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, only the answer.")]
 NoColorOption = Annotated[bool, typer.Option("--no-color", help="Plain text.", envvar="NO_COLOR")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
+LogOption = Annotated[
+    list[str] | None,
+    typer.Option("--log", help="Also write each run for wandb, tensorboard or mlflow; repeatable.", show_default=False),
+]
 StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
 
 
@@ -42,6 +46,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and curves.png.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would do; train nothing.")] = False,
     rates: Annotated[bool, typer.Option("--rates", help="With --dry-run: the rate at every update.")] = False,
+    log: LogOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -52,6 +57,7 @@ def train(
     from blueberry.cli import words
     from blueberry.cli.progress import watching_a_run
     from blueberry.cost import cost
+    from blueberry.logs import logging_a_run
     from blueberry.recipe import Recipe
 
     made = Recipe.load(recipe).with_(words.overrides(overrides or []), place=str(recipe))
@@ -63,8 +69,12 @@ def train(
         return 0
     if rates:
         raise typer.BadParameter("--rates is given without --dry-run; only a dry run prints rates; add --dry-run")
-    with watching_a_run(quiet=quiet, no_color=no_color) as on_progress:
+    with (
+        logging_a_run(log or (), Path(store or api.default_store())) as tell,
+        watching_a_run(quiet=quiet, no_color=no_color) as on_progress,
+    ):
         result = api.train(made, store=store, on_progress=on_progress)
+        tell(result)
     folder = api.write_run(result, out or Path("runs") / result.fingerprint)
     _answer(json, result.model_dump(mode="json"), words.run(result, folder))
     return 0 if result.status == "completed" else 1
@@ -152,6 +162,7 @@ def run(
     study: StudyArgument,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="as many as pay")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/STUDY")] = None,
+    log: LogOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -160,11 +171,15 @@ def run(
     """Run what is missing of a study, judge it and write the report. Safe to repeat, interrupt and start twice."""
     from blueberry import api
     from blueberry.cli.progress import watching_a_study
+    from blueberry.logs import logging_a_study
     from blueberry.study.spec import Study
 
     loaded = Study.load(study)
-    with watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event:
-        judged = api.conduct(loaded, store=store, workers=workers, on_event=on_event)
+    with (
+        logging_a_study(log or (), Path(store or api.default_store()), loaded.name) as on_result,
+        watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
+    ):
+        judged = api.conduct(loaded, store=store, workers=workers, on_event=on_event, on_result=on_result)
     return _report(judged, out or Path("reports") / loaded.name, json)
 
 

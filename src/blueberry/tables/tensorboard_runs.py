@@ -27,7 +27,7 @@ def read_tensorboard(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises: TableError if the tensorboard library is not installed.
     """
     try:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # pyright: ignore[reportMissingImports]
     except ImportError:
         remedy = "pip install 'blueberry-lm[tensorboard]', or export the runs as CSV"
         raise TableError(f"{path}: TensorBoard's events; its own library reads them, not installed; {remedy}") from None
@@ -44,7 +44,7 @@ def read_tensorboard(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _last_values(events: Any) -> dict[str, Any]:
     """One that is written as a tensor, as TensorFlow 2 does, counts as a scalar if it says that it is one."""
-    from tensorboard.util.tensor_util import make_ndarray
+    from tensorboard.util.tensor_util import make_ndarray  # pyright: ignore[reportMissingImports]
 
     tags = events.Tags()
     values: dict[str, Any] = {tag: events.Scalars(tag)[-1].value for tag in tags["scalars"]}
@@ -55,13 +55,14 @@ def _last_values(events: Any) -> dict[str, Any]:
 
 
 def _hparams(events: Any) -> dict[str, Any]:
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from tensorboard.plugins.hparams import plugin_data_pb2  # pyright: ignore[reportMissingImports]
 
+    decoder: Any = plugin_data_pb2.HParamsPluginData  # pyright: ignore[reportAttributeAccessIssue]
     values: dict[str, Any] = {}
     for tag in (STARTED, ENDED):
         if tag not in events.Tags()["tensors"]:
             continue
-        said = HParamsPluginData.FromString(events.SummaryMetadata(tag).plugin_data.content)
+        said = decoder.FromString(events.SummaryMetadata(tag).plugin_data.content)
         for name, value in said.session_start_info.hparams.items():
             kind = value.WhichOneof("kind")
             given = getattr(value, kind) if kind else None

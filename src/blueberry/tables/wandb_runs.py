@@ -49,7 +49,7 @@ def read_wandb(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _logged(path: Path) -> dict[str, Any]:
     """The run of a `.wandb` file. One that does not say how it ended has not ended."""
     try:
-        from wandb.proto import wandb_internal_pb2 as proto
+        from wandb.proto import wandb_internal_pb2 as proto  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise _lacks_extra(path) from None
     config: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def _files(folder: Path) -> dict[str, Any]:
     settings = folder / "config.yaml"
     if settings.is_file():
         try:
-            import yaml
+            import yaml  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise _lacks_extra(settings) from None
         try:
