@@ -1,5 +1,6 @@
 """A recipe: everything that decides a run's numbers, frozen and complete."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, get_origin
 
@@ -269,16 +270,26 @@ def _marks(section: Section) -> list[dict[str, Any]]:
 def _leaves(section: Section) -> list[tuple[str, Any, dict[str, Any]]]:
     """Each setting with its dotted name, value and marks. A section that is left out has none."""
     leaves: list[tuple[str, Any, dict[str, Any]]] = []
-    for name, field in type(section).model_fields.items():
-        value, extra = getattr(section, name), field.json_schema_extra
-        if _sections_in(field.annotation):
+    for name, is_section, own_marks in _fields(type(section)):
+        value = getattr(section, name)
+        if is_section:
             inside = value if isinstance(value, dict) else {"": value} if value is not None else {}
             for key, one in inside.items():
                 prefix = f"{name}.{key}." if key else f"{name}."
                 leaves += [(f"{prefix}{inner}", given, marks) for inner, given, marks in _leaves(one)]
         else:
-            leaves.append((name, value, extra if isinstance(extra, dict) else {}))
+            leaves.append((name, value, own_marks))
     return leaves
+
+
+@cache  # naming the runs of a study asks this of every recipe
+def _fields(section: type[Section]) -> tuple[tuple[str, bool, dict[str, Any]], ...]:
+    """Name of each field, whether it holds sections, and its marks."""
+    found: list[tuple[str, bool, dict[str, Any]]] = []
+    for name, field in section.model_fields.items():
+        extra = field.json_schema_extra
+        found.append((name, bool(_sections_in(field.annotation)), extra if isinstance(extra, dict) else {}))
+    return tuple(found)
 
 
 def _one_line(error: ValidationError, place: str) -> str:
