@@ -15,11 +15,11 @@ REPOSITORY = PACKAGE.parent.parent
 FLOORS = {
     "errors": 0, "toml": 0, "settings": 0, "data_settings": 0, "model_settings": 0, "optimizer_settings": 0,
     "schedule_settings": 0, "recipe": 0, "records": 0, "identity": 0, "schedules": 0, "cost": 0,
-    "text": 1, "stats": 1,
+    "text": 1, "stats": 1, "tables": 1, "sinks": 1,
     "lm": 2, "study": 2,
     "judge": 3,
     "report": 4,
-    "api": 5, "cli": 5, "__main__": 5, "__init__": 5,
+    "analysis": 5, "logs": 5, "api": 5, "cli": 5, "__main__": 5, "__init__": 5,
 }  # fmt: skip
 STRANGERS = [
     ("lm", "study"),
@@ -45,6 +45,10 @@ THIRD_PARTY = {
     "pyarrow": {"text"},
     "datasets": {"text"},
     "huggingface_hub": {"text"},
+    "wandb": {"tables", "sinks"},
+    "yaml": {"tables"},
+    "tensorboard": {"tables", "sinks"},
+    "mlflow": {"sinks"},
 }
 
 

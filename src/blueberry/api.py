@@ -168,6 +168,7 @@ def conduct(
     trainer: engine.Trainer | None = None,
     workers: int | None = None,
     on_event: Callable[[Snapshot], None] | None = None,
+    on_result: engine.OnResult | None = None,
 ) -> Judged:
     """Train what is missing of a study and judge all of it. See `engine.run` for what it raises."""
     folder = Path(store or default_store())
@@ -184,6 +185,7 @@ def conduct(
             lanes=placed.lanes,
             referee=REFEREE,
             on_event=on_event,
+            on_result=on_result,
         )
     failed = {failure.fingerprint: failure for failure in outcome.failures}
     judged = _judge(study, outcome.plan, outcome.results | failed, folder, own_text=trainer is None)

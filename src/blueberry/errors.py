@@ -7,6 +7,7 @@ BlueberryError            the user can mend it: one line, exit code 2, never a t
 ├── StoreError            the store cannot be read or written
 ├── TrainerError          a trainer did not give one result for each recipe it was handed
 ├── TableError            a table of results has not what was asked of it
+├── SinkError             a place to log to does not exist, or its library is not installed
 └── ReportError           a report cannot be written where it was asked for
 
 Every message reads `place: what was given; the rule it breaks; the remedy`. Our own bugs are
@@ -46,6 +47,10 @@ class TrainerError(BlueberryError):
 
 class TableError(BlueberryError):
     """A table of results lacks a column or holds what cannot be read."""
+
+
+class SinkError(BlueberryError):
+    """A place to log to does not exist, or its library is not installed."""
 
 
 class ReportError(BlueberryError):

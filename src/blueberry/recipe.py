@@ -1,5 +1,6 @@
 """A recipe: everything that decides a run's numbers, frozen and complete."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, get_origin
 
@@ -261,27 +262,38 @@ def _keep_what_both_have(table: dict[str, Any], kind: type[Section]) -> None:
             _keep_what_both_have(table[name], inside[0])
 
 
-def _flatten(section: Section, prefix: str = "") -> list[tuple[str, Any]]:
-    return [(f"{prefix}{name}", value) for name, value, _ in _leaves(section)]
+def _flatten(section: Section) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value, _ in _leaves(section)]
 
 
 def _marks(section: Section) -> list[dict[str, Any]]:
     return [marks for _, _, marks in _leaves(section)]
 
 
-def _leaves(section: Section) -> list[tuple[str, Any, dict[str, Any]]]:
+def _leaves(section: Section, prefix: str = "") -> list[tuple[str, Any, dict[str, Any]]]:
     """Each setting with its dotted name, value and marks. A section that is left out has none."""
     leaves: list[tuple[str, Any, dict[str, Any]]] = []
-    for name, field in type(section).model_fields.items():
-        value, extra = getattr(section, name), field.json_schema_extra
-        if _sections_in(field.annotation):
-            inside = value if isinstance(value, dict) else {"": value} if value is not None else {}
-            for key, one in inside.items():
-                prefix = f"{name}.{key}." if key else f"{name}."
-                leaves += [(f"{prefix}{inner}", given, marks) for inner, given, marks in _leaves(one)]
-        else:
-            leaves.append((name, value, extra if isinstance(extra, dict) else {}))
+    values = section.__dict__
+    for name, dotted, is_section, marks in _fields(type(section), prefix):
+        value = values[name]
+        if not is_section:
+            leaves.append((dotted, value, marks))
+        elif isinstance(value, dict):
+            for key, one in value.items():
+                leaves += _leaves(one, f"{dotted}.{key}.")
+        elif value is not None:
+            leaves += _leaves(value, f"{dotted}.")
     return leaves
+
+
+@lru_cache(maxsize=10_000)  # naming the runs of a study asks this of every recipe
+def _fields(section: type[Section], prefix: str) -> tuple[tuple[str, str, bool, dict[str, Any]], ...]:
+    """Of each field its name, the same dotted, whether it holds sections, and its marks."""
+    found: list[tuple[str, str, bool, dict[str, Any]]] = []
+    for name, field in section.model_fields.items():
+        extra, is_section = field.json_schema_extra, bool(_sections_in(field.annotation))
+        found.append((name, f"{prefix}{name}", is_section, extra if isinstance(extra, dict) else {}))
+    return tuple(found)
 
 
 def _one_line(error: ValidationError, place: str) -> str:

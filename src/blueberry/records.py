@@ -174,8 +174,8 @@ class RunResult(Record):
             _, which, what = name.split(".")
             measured = self.sets.get(which)
             return getattr(measured, what) if measured is not None and what in MEASURED else None
-        if name == "train_loss":
-            return self.curve.train_loss[-1] if self.curve.train_loss else None
+        if name == "train_loss" and self.curve.train_loss:
+            return self.curve.train_loss[-1]
         if name == "train_seconds":
             return self.train_seconds
         which, _, what = name.partition("_")

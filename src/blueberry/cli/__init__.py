@@ -25,6 +25,10 @@ StoreOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, only the answer.")]
 NoColorOption = Annotated[bool, typer.Option("--no-color", help="Plain text.", envvar="NO_COLOR")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
+LogOption = Annotated[
+    list[str] | None,
+    typer.Option("--log", help="Also write each run for wandb, tensorboard or mlflow; repeatable.", show_default=False),
+]
 StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
 
 KINDS = "sweep, compare, ablation, schedule, search, horizon, scaling or data."
@@ -44,6 +48,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder for result.json and curves.png.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would do; train nothing.")] = False,
     rates: Annotated[bool, typer.Option("--rates", help="With --dry-run: the rate at every update.")] = False,
+    log: LogOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -54,6 +59,7 @@ def train(
     from blueberry.cli import words
     from blueberry.cli.progress import watching_a_run
     from blueberry.cost import cost
+    from blueberry.logs import logging_a_run
     from blueberry.recipe import Recipe
 
     made = Recipe.load(recipe).with_(words.overrides(overrides or []), place=str(recipe))
@@ -65,8 +71,12 @@ def train(
         return 0
     if rates:
         raise typer.BadParameter("--rates is given without --dry-run; only a dry run prints rates; add --dry-run")
-    with watching_a_run(quiet=quiet, no_color=no_color) as on_progress:
+    with (
+        logging_a_run(log or (), Path(store or api.default_store())) as tell,
+        watching_a_run(quiet=quiet, no_color=no_color) as on_progress,
+    ):
         result = api.train(made, store=store, on_progress=on_progress)
+        tell(result)
     folder = api.write_run(result, out or Path("runs") / result.fingerprint)
     _answer(json, result.model_dump(mode="json"), words.run(result, folder))
     return 0 if result.status == "completed" else 1
@@ -154,6 +164,7 @@ def run(
     study: StudyArgument,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="as many as pay")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/STUDY")] = None,
+    log: LogOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -162,11 +173,15 @@ def run(
     """Run what is missing of a study, judge it and write the report. Safe to repeat, interrupt and start twice."""
     from blueberry import api
     from blueberry.cli.progress import watching_a_study
+    from blueberry.logs import logging_a_study
     from blueberry.study.spec import Study
 
     loaded = Study.load(study)
-    with watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event:
-        judged = api.conduct(loaded, store=store, workers=workers, on_event=on_event)
+    with (
+        logging_a_study(log or (), Path(store or api.default_store()), loaded.name) as on_result,
+        watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
+    ):
+        judged = api.conduct(loaded, store=store, workers=workers, on_event=on_event, on_result=on_result)
     return _report(judged, out or Path("reports") / loaded.name, json)
 
 
@@ -183,6 +198,38 @@ def report(
 
     loaded = Study.load(study)
     return _report(api.look(loaded, Path(store or api.default_store())), out or Path("reports") / loaded.name, json)
+
+
+@app.command()
+def analyse(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="Runs trained elsewhere: CSV, JSON, JSON Lines, Markdown, or a folder.", show_default=False
+        ),
+    ],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN[,COLUMN]", help="Columns that tell arms apart.", show_default=False),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="The column that judges; lower is better.")] = "val_loss",
+    min_effect: Annotated[float, typer.Option(help="The smallest difference that matters, in its unit.")] = 0.005,
+    alpha: Annotated[float, typer.Option(help="Chance of any false winner, at most.")] = 0.05,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/TABLE")] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Judge runs that were trained elsewhere, and write the report."""
+    from blueberry import analysis
+    from blueberry.cli import words
+
+    columns = [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
+    judged = analysis.examine(table, vary=columns, metric=metric, min_effect=min_effect, alpha=alpha)
+    for note in judged.notes if not quiet else ():
+        typer.echo(note, err=True)
+    page = judged.report(out or Path("reports") / judged.table.name)
+    _answer(json, {**judged.judgement.to_dict(), "report": str(page)}, words.answer(judged.judgement, page))
+    return int(any(audit.severity == "block" for audit in judged.judgement.audits))
 
 
 @app.command()

@@ -5,7 +5,7 @@ Resuming is the same call. What was killed, in whatever way, loses only the runs
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from blueberry.errors import StoreError
@@ -13,10 +13,12 @@ from blueberry.records import RunResult
 from blueberry.study.backlog import Backlog, Snapshot
 from blueberry.study.claims import Owner
 from blueberry.study.interrupt import Interrupt
-from blueberry.study.plan import DataDigest, Plan, Referee, plan
+from blueberry.study.plan import DataDigest, Plan, Referee, Run, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.study.workers import Crew, Here, Trainer
+
+OnResult = Callable[[Run, RunResult], None]
 
 DEFAULT_LANES = 8
 EVENT_SECONDS = 0.2
@@ -49,12 +51,13 @@ def run(
     lanes: int = DEFAULT_LANES,
     referee: Referee | None = None,
     on_event: Callable[[Snapshot], None] | None = None,
+    on_result: OnResult | None = None,
 ) -> Outcome:
     """Train what is missing, on worker processes or, with `workers=0`, in this one.
 
     Safe to repeat, to interrupt and to call twice at once: drivers that share a store share the work. `lanes` is
     how many runs of one shape a trainer is handed together. `referee` decides a race. `on_event` is told at most five
-    times a second.
+    times a second, `on_result` of each run with a result, those from earlier calls too, and of some twice.
     Raises: KeyboardInterrupt after SIGINT or SIGTERM, with everything that had ended kept; TrainerError if the
     trainer breaks its contract; StoreError; any other BlueberryError that the trainer raises.
     """
@@ -70,6 +73,7 @@ def run(
                 found = store.results(run.fingerprint for run in planned.todo)
                 if found:
                     results |= found
+                    _tell(on_result, planned.todo, found)
                     continue
                 names = [run.fingerprint for run in planned.runs]
                 store.register(study.path, study.name, study.question, names)
@@ -80,7 +84,7 @@ def run(
                 if backlog.is_empty:
                     break
                 try:
-                    _work(backlog, crew, interrupt, on_event)
+                    _work(backlog, crew, interrupt, on_event, on_result)
                 finally:
                     num_trained += backlog.num_trained
                 failures |= backlog.failures
@@ -94,8 +98,21 @@ def run(
     return Outcome(planned, results, tuple(failures.values()), num_trained)
 
 
+def _tell(on_result: OnResult | None, runs: Iterable[Run], results: Mapping[str, RunResult]) -> None:
+    """Of the runs among the results."""
+    if on_result is None:
+        return
+    for run in runs:
+        if (result := results.get(run.fingerprint)) is not None and result.status != "failed":
+            on_result(run, result)
+
+
 def _work(
-    backlog: Backlog, crew: Crew | Here, interrupt: Interrupt, on_event: Callable[[Snapshot], None] | None
+    backlog: Backlog,
+    crew: Crew | Here,
+    interrupt: Interrupt,
+    on_event: Callable[[Snapshot], None] | None,
+    on_result: OnResult | None,
 ) -> None:
     """Until the backlog is empty. Whatever stops it early, results that workers had sent are committed first."""
     told_at = -EVENT_SECONDS
@@ -106,6 +123,8 @@ def _work(
                 crew.start(task)
             for task, message in crew.messages(WAIT_SECONDS):
                 backlog.receive(task, message)
+                if isinstance(message, RunResult):
+                    _tell(on_result, task.runs, {message.fingerprint: message})
             backlog.beat()
             if on_event is not None and time.monotonic() - told_at >= EVENT_SECONDS:
                 told_at = time.monotonic()

@@ -1,0 +1,135 @@
+"""Tells sinks of runs that ended, in threads of their own: a sink that fails or hangs stops nothing but itself.
+
+A sink writes a run once, whole, when it has ended; runs it has already are left alone. So a kill loses nothing
+that the same command does not write later, and writes nothing twice.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+from blueberry.errors import SinkError, did_you_mean
+from blueberry.sinks.logged_run import LoggedRun
+
+CLOSE_SECONDS = 60.0
+"""That the end of a study waits for its sinks."""
+INTERRUPTED_SECONDS = 3.0
+"""The same when the study stops early."""
+MOST_WAITING = 2_000
+"""Runs that a sink may be behind; of more, the later ones are left for the next time."""
+
+_REMEDY = "the same command writes what is missing"
+
+HOMES = {
+    "wandb": ("wandb", "blueberry.sinks.wandb_sink"),
+    "tensorboard": ("tensorboard", "blueberry.sinks.tensorboard_sink"),
+    "mlflow": ("mlflow", "blueberry.sinks.mlflow_sink"),
+}
+"""Sink -> the library it needs and the module whose `open_sink` makes it. A new one is an entry here."""
+
+
+class Sink(Protocol):
+    """Whatever it raises is said once and ends the logging, not the runs."""
+
+    def result(self, run: LoggedRun) -> None:
+        """Write a run that has ended, unless it is there already."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        ...
+
+
+OpenSink = Callable[[Path, str], Sink]
+"""From the folder it may write to and the study's name."""
+
+
+@contextmanager
+def logging_to(
+    names: Sequence[str], folder: Path, study: str, warn: Callable[[str], None]
+) -> Iterator[Callable[[LoggedRun], None]]:
+    """Gives what is to be told of each run that has ended; told twice of one, it writes it once.
+
+    Each sink has its own folder in `folder`. `warn` is given a line by each sink that fails, once.
+    Raises: SinkError for a sink that does not exist, or whose library is not installed.
+    """
+    openers = {name: find_sink(name) for name in dict.fromkeys(names)}
+    feeds = [Feed(name, opener, folder / name, study, warn) for name, opener in openers.items()]
+
+    def tell(run: LoggedRun) -> None:
+        for feed in feeds:
+            feed.tell(run)
+
+    seconds = INTERRUPTED_SECONDS
+    try:
+        yield tell
+        seconds = CLOSE_SECONDS
+    finally:
+        deadline = time.monotonic() + seconds
+        for feed in feeds:
+            feed.close(deadline)
+
+
+def find_sink(name: str) -> OpenSink:
+    """What opens a sink; its library is loaded only when it is opened."""
+    if name not in HOMES:
+        raise SinkError(f'--log "{name}": no such place to log to{did_you_mean(name, HOMES)}')
+    library, home = HOMES[name]
+    if find_spec(library) is None:
+        raise SinkError(f'--log "{name}": {library} is not installed; pip install "blueberry-lm[{name}]"')
+    return lambda folder, study: import_module(home).open_sink(folder, study)
+
+
+class Feed:
+    """One sink and the thread that it works in."""
+
+    def __init__(self, name: str, opener: OpenSink, folder: Path, study: str, warn: Callable[[str], None]) -> None:
+        self._name, self._opener, self._folder, self._study, self._warn = name, opener, folder, study, warn
+        self._waiting: queue.Queue[LoggedRun | None] = queue.Queue(MOST_WAITING)
+        self._told: set[str] = set()
+        self._num_left = 0
+        self._failed = False
+        self._thread = threading.Thread(target=self._work, name=f"log {name}", daemon=True)
+        self._thread.start()
+
+    def tell(self, run: LoggedRun) -> None:
+        """Never raises, never waits."""
+        if self._failed or run.key in self._told:
+            return
+        try:
+            self._waiting.put_nowait(run)
+            self._told.add(run.key)
+        except queue.Full:
+            self._num_left += 1
+
+    def close(self, deadline: float) -> None:
+        """Wait for what is still to be written, until a moment of the monotonic clock."""
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            try:
+                self._waiting.put(None, timeout=0.1)
+                break
+            except queue.Full:
+                continue
+        self._thread.join(max(deadline - time.monotonic(), 0))
+        if self._failed:
+            return
+        behind = self._num_left + (self._waiting.qsize() if self._thread.is_alive() else 0)
+        if self._thread.is_alive() or behind:
+            self._warn(f"--log {self._name}: too slow to keep up, {behind or 1} runs are missing there; {_REMEDY}")
+
+    def _work(self) -> None:
+        try:
+            sink = self._opener(self._folder, self._study)
+            while (run := self._waiting.get()) is not None:
+                sink.result(run)
+            sink.close()
+        except BaseException as error:  # whatever a library raises, runs go on
+            self._failed = True
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            self._warn(f"--log {self._name}: {reason}; it is left out from here, runs go on; {_REMEDY}")

@@ -1,0 +1,203 @@
+"""Each sink, read back with the tool's own reader. Their libraries are extras: where one is missing, it is skipped."""
+
+import os
+import resource
+import signal
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from blueberry.sinks.log import logging_to
+from blueberry.sinks.logged_run import points
+from tests.sinks.test_sinks_log import a_run
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries' own making
+slow = pytest.mark.slow  # MLflow takes 12 s to make the tables of a new database here, W&B's first run 5 s
+TOOLS = ["tensorboard", pytest.param("wandb", marks=slow), pytest.param("mlflow", marks=slow)]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch):
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR", "WANDB_PROJECT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def log_all(tool, folder, runs, study="lr sweep"):
+    """What was said while these were logged."""
+    pytest.importorskip(tool)
+    said = []
+    with logging_to([tool], folder, study, said.append) as tell:
+        for run in runs:
+            tell(run)
+    return said
+
+
+def read_tensorboard(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = {}
+    for run in sorted((folder / "tensorboard" / "lr-sweep").iterdir()):
+        events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+        events.Reload()
+        found[run.name] = {
+            tag: [(e.step, e.value) for e in events.Scalars(tag)]
+            for tag in events.Tags()["scalars"]
+        }  # fmt: skip
+    return found
+
+
+def read_mlflow(folder):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("lr sweep")
+    return client, client.search_runs([experiment.experiment_id])
+
+
+def test_tensorboard_has_every_point(tmp_path):
+    run = a_run()
+    assert log_all("tensorboard", tmp_path, [run, a_run(1)]) == []
+    found = read_tensorboard(tmp_path)
+    assert len(found) == 2
+    scalars = found[f"learning_rate=0.03-seed-0-{run.result.fingerprint[:8]}"]
+    for name in ("train_loss", "val_loss", "learning_rate"):
+        expected = [(update, values[name]) for update, values in points(run.result) if name in values]
+        assert [step for step, _ in scalars[name]] == [update for update, _ in expected]
+        assert [value for _, value in scalars[name]] == pytest.approx([value for _, value in expected], rel=1e-6)
+    assert scalars["final/val_loss"][0] == (12, pytest.approx(run.totals["val_loss"], rel=1e-6))
+
+
+@slow
+def test_mlflow_has_every_point(tmp_path):
+    run = a_run()
+    assert log_all("mlflow", tmp_path, [run, a_run(rate=2.0, arm="learning_rate=2.0")]) == []
+    client, found = read_mlflow(tmp_path)
+    by_arm = {one.data.tags["blueberry.arm"]: one for one in found}
+    assert set(by_arm) == {"learning_rate=0.03", "learning_rate=2.0"}
+    one = by_arm["learning_rate=0.03"]
+    assert (one.info.run_name, one.info.status) == ("learning_rate=0.03 seed 0", "FINISHED")
+    assert one.data.params["optimizer.muon.learning_rate"] == "0.03"
+    assert one.data.metrics["val_loss"] == run.totals["val_loss"]
+    history = client.get_metric_history(one.info.run_id, "train_loss")
+    assert [point.value for point in history] == list(run.result.curve.train_loss)
+    diverged = by_arm["learning_rate=2.0"]
+    assert diverged.data.tags["blueberry.status"] == "diverged"
+    assert "val_loss" not in diverged.data.metrics
+
+
+@slow
+def test_wandb_has_every_run(tmp_path):
+    from blueberry.tables import read_table
+
+    run = a_run()
+    assert log_all("wandb", tmp_path, [run, a_run(1)]) == []
+    table = read_table(tmp_path / "wandb")
+    assert [row.values["name"] for row in table.rows] == ["learning_rate=0.03 seed 0", "learning_rate=0.03 seed 1"]
+    row = table.rows[0].values
+    assert (row["seed"], row["optimizer.muon.learning_rate"], row["group"], row["status"]) == (0, 0.03, "lr sweep", "completed")  # fmt: skip
+    assert row["val_loss"] == run.totals["val_loss"]
+    assert not list((tmp_path / "wandb").glob(".partial-*"))
+
+
+@slow
+def test_wandb_has_every_point(tmp_path):
+    pytest.importorskip("wandb")
+    from wandb.proto import wandb_internal_pb2
+
+    from blueberry.tables.wandb_runs import _records
+
+    run = a_run()
+    assert log_all("wandb", tmp_path, [run]) == []
+    (file,) = (tmp_path / "wandb").rglob("*.wandb")
+    history = []
+    for record in map(wandb_internal_pb2.Record.FromString, _records(file)):
+        if record.WhichOneof("record_type") == "history":
+            history.append({".".join(i.nested_key) or i.key: float(i.value_json) for i in record.history.item})
+    logged = [{k: v for k, v in point.items() if not k.startswith("_")} for point in history]
+    assert logged == [{"update": update, **values} for update, values in points(run.result)]
+
+
+def count(tool, folder):
+    if tool == "mlflow":
+        return len(read_mlflow(folder)[1])
+    if tool == "tensorboard":
+        return len(read_tensorboard(folder))
+    return len(list((folder / "wandb" / "wandb").glob("offline-run-*")))
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_rerun_writes_only_what_is_missing(tmp_path, tool):
+    assert log_all(tool, tmp_path, [a_run(0)]) == []
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*seed-0*/*")}
+    assert log_all(tool, tmp_path, [a_run(0), a_run(1)]) == []
+    assert count(tool, tmp_path) == 2
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@slow
+def test_a_run_that_a_kill_left_half_written_is_written_anew(tmp_path):
+    client = pytest.importorskip("mlflow").tracking.MlflowClient
+    run = a_run()
+    log_all("mlflow", tmp_path, [])
+    made = client(tracking_uri=f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}")
+    experiment = made.get_experiment_by_name("lr sweep").experiment_id
+    made.create_run(experiment, tags={"blueberry.key": run.key})
+    made.create_run(experiment, tags={"somebody": "else"})
+    assert log_all("mlflow", tmp_path, [run]) == []
+    keys = [one.data.tags.get("blueberry.key") for one in read_mlflow(tmp_path)[1]]
+    assert sorted(keys, key=str) == [None, run.key] or keys == [run.key, None]
+
+
+def test_a_partial_folder_is_not_taken_for_a_run(tmp_path):
+    run = a_run()
+    partial = tmp_path / "tensorboard" / "lr-sweep" / ".partial-old-1"
+    partial.mkdir(parents=True)
+    (partial / "events.out.tfevents.1").write_bytes(b"half")
+    old = time.time() - 7200
+    os.utime(partial, (old, old))
+    assert log_all("tensorboard", tmp_path, [run]) == []
+    assert len(read_tensorboard(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, tool):
+    (tmp_path / tool).write_text("a file where the folder should be")
+    said = log_all(tool, tmp_path, [a_run(0), a_run(1)])
+    assert len(said) == 1
+    assert said[0].startswith(f"--log {tool}: ")
+
+
+@contextmanager
+def a_full_disk(free_bytes):
+    """Files of this process cannot grow beyond that."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.parametrize("tool", ["tensorboard", pytest.param("mlflow", marks=slow)])
+def test_a_full_disk_is_said_once(tmp_path, tool):
+    with a_full_disk(500):
+        said = log_all(tool, tmp_path, [a_run(0), a_run(1)])
+    assert len(said) == 1
+    assert said[0].startswith(f"--log {tool}: ")
+    if tool == "tensorboard":
+        assert log_all(tool, tmp_path, [a_run(0)]) == []
+        assert count(tool, tmp_path) == 1
+
+
+@slow
+def test_the_tools_own_environment_goes_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    assert log_all("mlflow", tmp_path / "logs", [a_run()]) == []
+    assert (tmp_path / "elsewhere.db").is_file()
+    assert not (tmp_path / "logs").exists()
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "own"))
+    assert log_all("wandb", tmp_path / "logs", [a_run()]) == []
+    assert len(list((tmp_path / "own" / "wandb").glob("offline-run-*"))) == 1

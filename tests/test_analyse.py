@@ -1,0 +1,106 @@
+"""blueberry analyse, as a person meets it."""
+
+import json
+import sys
+
+import pytest
+
+import blueberry
+from blueberry.__main__ import main
+
+RATES = [0.01, 0.02, 0.04, 0.08]
+
+
+def table(num_seeds: int = 4) -> str:
+    """Rate 0.04 is best by far, on every seed; the largest diverges."""
+    losses = {0.01: 3.4, 0.02: 3.2, 0.04: 3.0, 0.08: 3.3}
+    lines = [
+        f"{lr},{seed},{loss + 0.001 * seed + 0.0002 * ((3 * seed + round(lr * 100)) % 5)},{40 + seed}"
+        for lr, loss in losses.items()
+        for seed in range(num_seeds)
+    ]
+    lines += [f"0.16,{seed},nan,40" for seed in range(num_seeds)]
+    return "\n".join(["lr,seed,final_loss,training_time", *lines]) + "\n"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs.csv").write_text(table())
+    (tmp_path / "one.csv").write_text(table(1))
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["blueberry", "analyse", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        return end.value.code, said.out, said.err
+
+    return run
+
+
+def test_a_table_is_judged_and_reported(run, tmp_path):
+    code, out, err = run("runs.csv", "--vary", "lr", "--json", "--alpha", "0.04", "--min-effect", "0.02")
+    assert code == 0
+    answer = json.loads(out)
+    assert answer["best"]["settings"] == {"lr": 0.04}
+    assert answer["recommendation"]["settings"] == {"lr": 0.04}
+    assert (answer["alpha"], answer["min_effect"]) == (0.04, 0.02)
+    assert answer["arms"][-1]["mean"] == "inf"
+    assert "final_loss is read as val_loss; training_time is read as train_seconds" in err
+    assert "taken to have diverged" in err
+    report = tmp_path / "reports" / "runs"
+    assert answer["report"] == "reports/runs/index.html"
+    insights = json.loads((report / "insights.json").read_text())
+    assert {name: answer[name] for name in insights} == insights
+    page = (report / "index.html").read_text()
+    assert "Which lr has the least val_loss in runs?" in page
+    assert "Learning curves" not in page
+    pictures = sorted(path.name for path in report.rglob("*.png"))
+    assert pictures == ["combined_lr_analysis.png", "detailed_lr_analysis.png", "loss_vs_lr.png"]
+    runs = json.loads((report / "results.json").read_text())["runs"]
+    assert len(runs) == 20
+    assert runs[0]["metrics"]["val_loss"] == pytest.approx(3.4002)
+    assert (runs[0]["tokens"], runs[0]["flops"], runs[0]["train_seconds"]) == (None, None, 40.0)
+    assert [one["status"] for one in runs[-4:]] == ["diverged"] * 4
+    final = json.loads((report / "final_results.json").read_text())
+    assert final[0]["final_loss"] == pytest.approx(3.4002)
+    assert final[0]["updates"] is None
+
+
+def test_the_report_of_a_report_says_the_same(run):
+    run("runs.csv", "--vary", "lr", "--out", "first")
+    before = blueberry.analyse("runs.csv", vary="lr")
+    after = blueberry.analyse("first/results.json", vary="lr")
+    assert after.verdicts == before.verdicts
+    assert after.arms == before.arms
+    assert after.cost == before.cost
+
+
+def test_a_blocked_claim_is_exit_code_1(run):
+    code, out, err = run("one.csv", "--vary", "lr", "--quiet")
+    assert (code, err) == (1, "")
+    assert [line.split(":")[0] for line in out.splitlines()] == ["Known", "Open", "Report"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["none.csv", "--vary", "lr"], "none.csv: no such file"),
+        (["runs.csv"], "nothing varies; name the columns that tell arms apart; its columns are lr, seed, val_loss"),
+        (["runs.csv", "--vary", "droput"], 'runs.csv vary "droput": no such column'),
+        (["runs.csv", "--vary", "lr", "--metric", "accuracy"], 'metric "accuracy": no such column'),
+        (["runs.csv", "--vary", "lr", "--alpha", "2"], "alpha: 2.0"),
+        (["runs.csv", "--vary", "lr", "--out", "runs.csv"], "runs.csv"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(run, words, said):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert said in err.splitlines()[-1]
+
+
+def test_rows_in_memory_need_no_file():
+    judged = blueberry.analyse([{"lr": lr, "val_loss": lr, "seed": s} for lr in RATES for s in range(3)], vary=["lr"])
+    assert judged.best is not None
+    assert judged.best.settings == {"lr": 0.01}

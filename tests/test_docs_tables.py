@@ -1,0 +1,66 @@
+"""docs/tables.md against the code: columns, their other names, endings, and its examples."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import blueberry
+from blueberry.judge.row_runs import ENDINGS
+from blueberry.sinks.log import HOMES
+from blueberry.tables.columns import MEANINGS, OTHER_NAMES, SAME_SETTING
+
+PAGE = (Path(__file__).parent.parent / "docs" / "tables.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def rows(title: str) -> list[list[str]]:
+    lines = [line for line in section(title).splitlines() if line.startswith("| ")][1:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_every_column_and_each_of_its_names_is_told_and_no_other():
+    told = {cells[0].strip("`"): set(re.findall(r"`([^`]+)`", cells[2])) for cells in rows("Columns")}
+    assert told == {name: set(OTHER_NAMES[name]) - {"last_of_train_losses"} for name in MEANINGS}
+    assert [cells[1] for cells in rows("Columns")] == list(MEANINGS.values())
+
+
+def test_every_ending_is_told_and_no_other():
+    told = {word: cells[1] for cells in rows("Endings") for word in re.findall(r"`([^`]+)`", cells[0])}
+    assert told == {word: ending for word, ending in ENDINGS.items() if word not in ("0", "1")}
+
+
+def test_names_of_one_setting_are_told():
+    for names in SAME_SETTING:
+        assert all(f"`{name}`" in section("Columns") for name in names)
+
+
+def test_every_sink_is_told():
+    assert set(re.findall(r"`[^`]*--log (\w+)`", PAGE)) == set(HOMES)
+
+
+def test_the_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+    Path("runs.csv").write_text(next(text for language, text in fenced if not language and "seed" in text))
+    (code,) = (text for language, text in fenced if language == "python")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert isinstance(names["judgement"], blueberry.Judgement)
+    judged = blueberry.analyse("runs.csv", vary="learning_rate")
+    assert [(arm.arm, arm.n) for arm in judged.arms] == [("learning_rate=0.01", 2), ("learning_rate=0.03", 1)]
+    assert any("crashed" in audit.message for audit in judged.audits)
+
+
+@pytest.mark.parametrize("word", ["--vary", "--metric", "--min-effect", "--out", "--json"])
+def test_every_option_it_names_exists(word):
+    from typer.main import get_command
+
+    from blueberry.cli import app
+
+    command = get_command(app).commands["analyse"]  # pyright: ignore[reportAttributeAccessIssue]
+    assert word in {name for parameter in command.params for name in parameter.opts}
+    assert word in PAGE

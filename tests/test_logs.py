@@ -1,0 +1,115 @@
+"""--log on a study: every run that ended arrives once, whatever stops in between, and no sink stops a run."""
+
+import pytest
+
+from blueberry import logs
+from blueberry.errors import SinkError
+from blueberry.sinks import log
+from blueberry.study import engine
+from blueberry.study.spec import Study
+from blueberry.study.store import Store
+from blueberry.study.synthetic import Synthetic
+
+STUDY = """
+question = "Which rate?"
+base = "recipe.toml"
+[vary]
+"optimizer.muon.learning_rate" = [0.01, 0.02, 0.03, 2.0]
+[seeds]
+search = 2
+confirm = 2
+max = 4
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "recipe.toml").write_text("[train]\nupdates = 6\n")
+    (tmp_path / "lr.toml").write_text(STUDY)
+    return Study.load(tmp_path / "lr.toml")
+
+
+class Kept:
+    def __init__(self, fails=False):
+        self.runs, self.fails = [], fails
+
+    def __call__(self, folder, study):
+        return self
+
+    def result(self, run):
+        if self.fails:
+            raise OSError("No space left on device")
+        self.runs.append(run)
+
+    def close(self):
+        pass
+
+
+class StopsAfter:
+    """The synthetic trainer, interrupted by Ctrl-C."""
+
+    def __init__(self, num_runs):
+        self.left = num_runs
+
+    def __call__(self, recipes):
+        for recipe in recipes:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield Synthetic().result(recipe)
+
+
+def conduct(study, tmp_path, kept, monkeypatch, trainer=None):
+    monkeypatch.setattr(log, "find_sink", lambda name: kept)
+    with Store.open(tmp_path / "store") as store, logs.logging_a_study(["kept"], tmp_path, study.name) as on_result:
+        return engine.run(
+            study, data_digest=Synthetic.data_digest, store=store, trainer=trainer or Synthetic(), workers=0, lanes=2,
+            on_result=on_result,
+        )  # fmt: skip
+
+
+def test_every_run_is_told_once(study, tmp_path, monkeypatch):
+    kept = Kept()
+    outcome = conduct(study, tmp_path, kept, monkeypatch)
+    assert len(kept.runs) == len(outcome.results) == 4 * 2 + 2
+    assert {(run.arm, run.seed, run.stage) for run in kept.runs} == {
+        (run.arm, run.seed, run.stage) for run in outcome.plan.runs
+    }
+    assert {run.result.fingerprint for run in kept.runs} == set(outcome.results)
+    assert {run.study for run in kept.runs} == {"lr"}
+    assert sum(run.result.status == "diverged" for run in kept.runs) == 2
+
+
+def test_what_ended_before_is_told_again(study, tmp_path, monkeypatch):
+    first = Kept()
+    with pytest.raises(KeyboardInterrupt):
+        conduct(study, tmp_path, first, monkeypatch, StopsAfter(3))
+    assert len(first.runs) == 3
+    second = Kept()
+    conduct(study, tmp_path, second, monkeypatch)
+    assert len(second.runs) == 10
+
+
+def test_a_sink_that_fails_leaves_the_study_alone(study, tmp_path, monkeypatch, capsys):
+    outcome = conduct(study, tmp_path, Kept(fails=True), monkeypatch)
+    assert len(outcome.results) == 10
+    assert outcome.failures == ()
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("--log kept: OSError: No space left on device")
+
+
+def test_a_sink_that_does_not_exist_is_refused_before_anything_is_trained(study, tmp_path):
+    with pytest.raises(SinkError), logs.logging_a_study(["nowhere"], tmp_path, "lr"):
+        raise AssertionError("it was begun")
+    with logs.logging_a_study([], tmp_path, "lr") as on_result:
+        assert on_result is None
+
+
+def test_one_run_of_train(tmp_path, monkeypatch, study):
+    kept = Kept()
+    monkeypatch.setattr(log, "find_sink", lambda name: kept)
+    result = Synthetic().result(study.base)
+    with logs.logging_a_run(["kept"], tmp_path) as tell:
+        tell(result)
+    assert [(run.study, run.arm) for run in kept.runs] == [("single-runs", result.fingerprint)]
