@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from blueberry.judge.judgement import RunCost
+from blueberry.judge.judgement import Audit, RunCost
 from blueberry.records import Provenance
 
 BASELINE = "baseline"
@@ -60,4 +60,6 @@ class Evidence:
     """The least expected value of the metric that the corpus allows; known for synthetic text only."""
     passes: float | None = None
     """Tokens consumed over unique training tokens, in the longest run."""
+    findings: tuple[Audit, ...] = ()
+    """What was found where the evidence was gathered: in the design, or in how runs were carried out."""
     cost: RunCost = field(default_factory=lambda: RunCost(runs=0, tokens=0, flops=0.0, seconds=0.0))

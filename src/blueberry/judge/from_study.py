@@ -4,8 +4,10 @@ import math
 from collections.abc import Mapping
 
 from blueberry.errors import StudyError
+from blueberry.judge.doctor.design import objections
+from blueberry.judge.doctor.execution import audit_execution, overfitted_or_leaked
 from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.judgement import Judgement, RunCost
+from blueberry.judge.judgement import Audit, Judgement, RunCost
 from blueberry.judge.weigh import weigh
 from blueberry.records import RunResult
 from blueberry.study.plan import Plan, Run
@@ -42,6 +44,7 @@ def gather(
     num_missing = sum(run.fingerprint not in results for run in plan.runs)
     tokens = [result.num_tokens for result in ended]
     axis = study.axes[0] if len(study.axes) == 1 else None
+    passes = max(tokens) / train_tokens if tokens and train_tokens else None
     return Evidence(
         question=study.question,
         metric=study.metric,
@@ -55,7 +58,8 @@ def gather(
         if study.metric in ("val_loss", "train_loss")
         else None,
         entropy=_entropy(study.metric, ended, entropy_bits_per_byte),
-        passes=max(tokens) / train_tokens if tokens and train_tokens else None,
+        passes=passes,
+        findings=(*_findings_of_design(study), *_findings(study, results, plan, passes)),
         cost=RunCost(
             runs=len(ended),
             tokens=sum(tokens),
@@ -63,6 +67,14 @@ def gather(
             seconds=sum((result.train_seconds for result in ended), 0.0),
         ),
     )
+
+
+def _findings(study: Study, results: Mapping[str, RunResult], plan: Plan, passes: float | None) -> list[Audit]:
+    """What the runs themselves show of how they were carried out."""
+    ran = [(run.arm, run.recipe, results[run.fingerprint]) for run in plan.runs if run.fingerprint in results]
+    losses = [(arm, result.metric("train_loss"), result.metric("val_loss")) for arm, _, result in ran]
+    known = [(arm, train, held_out) for arm, train, held_out in losses if train is not None and held_out is not None]
+    return [*audit_execution(ran), *overfitted_or_leaked(known, passes or 0.0)]
 
 
 def _arm_runs(study: Study, arm: Arm, results: Mapping[str, RunResult], plan: Plan) -> ArmRuns:
