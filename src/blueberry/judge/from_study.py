@@ -69,6 +69,11 @@ def gather(
     )
 
 
+def _findings_of_design(study: Study) -> list[Audit]:
+    """Those of the design that the audits of results do not find again."""
+    return [finding for finding in objections(study) if finding.audit not in ("seeds", "curse")]
+
+
 def _findings(study: Study, results: Mapping[str, RunResult], plan: Plan, passes: float | None) -> list[Audit]:
     """What the runs themselves show of how they were carried out."""
     ran = [(run.arm, run.recipe, results[run.fingerprint]) for run in plan.runs if run.fingerprint in results]
