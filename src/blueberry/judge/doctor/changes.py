@@ -80,7 +80,25 @@ def _of_line(line: Line) -> Iterator[Change]:
 
 
 _VAGUE = frozenset(
-    ["ratio", "duration", "fraction", "steps", "step", "length", "of", "the", "optimal", "size", "base", "value", "longer", "shorter", "lower", "higher", "new"]
+    [
+        "ratio",
+        "duration",
+        "fraction",
+        "steps",
+        "step",
+        "length",
+        "of",
+        "the",
+        "optimal",
+        "size",
+        "base",
+        "value",
+        "longer",
+        "shorter",
+        "lower",
+        "higher",
+        "new",
+    ]
 )
 
 

@@ -3,6 +3,7 @@
 An audit is a function of a study that returns its findings; to add one, write it and enter it in DESIGN_AUDITS.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 
@@ -45,7 +46,7 @@ def edge(study: Study) -> list[Audit]:
         values = sorted({arm.settings[setting] for arm in study.arms if is_number(arm.settings.get(setting))})
         if not words.is_rate(setting) or len(values) < LEAST_AXIS_VALUES or values[0] <= 0:
             continue
-        gap, low, high = max((high / low, low, high) for low, high in zip(values, values[1:], strict=False))
+        gap, low, high = max((high / low, low, high) for low, high in itertools.pairwise(values))
         if gap > WIDEST_GAP * (1 + 1e-3):
             points = math.ceil(math.log(values[-1] / values[0]) / math.log(math.sqrt(2))) + 1
             ends = f"{words.setting_value(low)} and {words.setting_value(high)}"

@@ -18,6 +18,9 @@ _NOUN_AFTER = re.compile(
     r"(?:loss|accuracy|perplexity))\b(?!\s+(?:improve|reduc|gain|increase|decrease))",
     re.IGNORECASE,
 )
+_PLANS = re.compile(
+    r"next step|future|limitation|caveat|outlook|open question|to ?do\b|not shown|unknown", re.IGNORECASE
+)
 _AT_A_STEP = re.compile(r"^\W*(?:step|update|epoch|iteration)\s+\d", re.IGNORECASE)
 _RATE = re.compile(rf"(?:\blr\b|learning[ _]rate)\s*[=:]?\s*({NUMBER})", re.IGNORECASE)
 
@@ -89,6 +92,12 @@ class Document:
         """Records of finished runs; no means or totals of them."""
         return [one for one in self.records if not one.is_on_the_way and not is_statistic(one.subject)]
 
+    @cached_property
+    def claims(self) -> list[Line]:
+        """Lines that claim something: no code, and nothing under a heading of plans or of caveats."""
+        kept = [line for line in self.lines if not line.is_code]
+        return [line for line in kept if not any(_PLANS.search(name) for name in line.headings)]
+
     def place(self, line: int) -> str:
         return f"{self.name}:{line}"
 
@@ -157,7 +166,7 @@ def _rate_of(subject: str) -> float | None:
     named = _RATE.search(subject)
     if named:
         return float(named[1].replace(",", ""))
-    alone = re.match(rf"\W*({NUMBER})(?:\s*\({NUMBER}\))?\s*(?:$|[-–(])", subject)
+    alone = re.match(rf"\W*({NUMBER})(?:\s*\({NUMBER}\))?\s*(?:$|[-\u2013(])", subject)
     return float(alone[1].replace(",", "")) if alone else None
 
 

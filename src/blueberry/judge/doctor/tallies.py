@@ -205,7 +205,8 @@ def _mean_rows(document: Document) -> list[Audit]:
                 slack = max((one.numbers[kind].half for one in others if kind in one.numbers), default=0.0)
                 if len(values) >= 2 and not stated.agrees(statistic(values), slack):
                     right = _printed(statistic(values), kind.endswith("accuracy"))
-                    message = f"{record.subject.lower()} of {len(values)} rows' {words_of(kind)} is {right}, printed {stated.text}"
+                    what = f"{record.subject.lower()} of {len(values)} rows' {words_of(kind)}"
+                    message = f"{what} is {right}, printed {stated.text}"
                     found.append(contradicted(document.place(record.line), message, "compute it from the table"))
     return found
 
@@ -225,6 +226,7 @@ def _mean_columns(document: Document) -> list[Audit]:
                     continue
                 right = fmean(one.value for one in values)
                 if not stated.agrees(right, max(one.half for one in values)):
-                    message = f"{plain(row[0])}: mean of {words.count(len(values), 'seed')} is {right:.5g}, printed {stated.text}"
+                    what = f"{plain(row[0])}: mean of {words.count(len(values), 'seed')}"
+                    message = f"{what} is {right:.5g}, printed {stated.text}"
                     found.append(contradicted(document.place(table.line + offset), message, "compute it from the row"))
     return found
