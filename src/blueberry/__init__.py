@@ -19,6 +19,7 @@ _HOMES = {
     "Recipe": "blueberry.recipe",
     "RunResult": "blueberry.records",
     "Study": "blueberry.study.spec",
+    "analyse": "blueberry.analysis",
     "run": "blueberry.api",
     "train": "blueberry.api",
 }

@@ -24,7 +24,7 @@ from blueberry.records import Progress, RunResult
 from blueberry.report.runs import LabelledRun
 from blueberry.study import engine
 from blueberry.study.backlog import Snapshot
-from blueberry.study.plan import Plan, plan
+from blueberry.study.plan import DataDigest, Plan, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.text import data_digest, load, require_a_batch
@@ -177,7 +177,7 @@ def conduct(
                 require_a_batch(text.train, batch_sequences=arm.recipe.train.batch_sequences, **shape)
         outcome = engine.run(
             study,
-            data_digest=data_digest(study.base.data, opened.data),
+            data_digest=_data_digest(trainer, opened.data),
             store=opened,
             trainer=trainer or Trainer(folder),
             workers=placed.workers if workers is None else workers,
@@ -199,7 +199,8 @@ def run(
     """Train what is missing of a study, judge it, and return what its runs support.
 
     `trainer` is any callable that yields one RunResult for each recipe it is handed; by default the built-in
-    one. `workers=0` trains in this process.
+    one. What it trains on is the recipe's text; one that reads something else names that by content in a method
+    `data_digest(recipe)`, so that its runs are not taken for others. `workers=0` trains in this process.
     """
     return conduct(study, store=store, trainer=trainer, workers=workers).judgement
 
@@ -225,12 +226,26 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
             made, results = _planned(study, opened)
             speed = opened.flops_per_second()
     else:
-        made, results, speed = plan(study, data_digest(study.base.data, store / "data"), {}), {}, None
+        made, results, speed = plan(study, _data_digest(None, store / "data"), {}), {}, None
     return forecast(study, made, results, workers=placed.workers, lanes=placed.lanes, flops_per_second=speed)
 
 
+def _data_digest(trainer: engine.Trainer | None, folder: Path) -> DataDigest:
+    """How a trainer names what it reads; where it does not say, it reads the recipe's text."""
+
+    names: dict[str, str] = {}  # for one call of ours: arms often share one text, and files may change before the next
+
+    def of_text(recipe: Recipe) -> str:
+        key = recipe.data.model_dump_json()
+        if key not in names:
+            names[key] = data_digest(recipe.data, folder)
+        return names[key]
+
+    return getattr(trainer, "data_digest", of_text)
+
+
 def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
-    make = partial(plan, study, data_digest(study.base.data, store.data))
+    make = partial(plan, study, _data_digest(None, store.data))
     results: dict[str, RunResult] = {}
     while True:
         made = make(results)

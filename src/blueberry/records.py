@@ -166,8 +166,8 @@ class RunResult(Record):
         val_loss, val_bits_per_byte, val_accuracy, val_perplexity, the same with test_, train_loss (the last
         update's), train_seconds, or a name in `extra`.
         """
-        if name == "train_loss":
-            return self.curve.train_loss[-1] if self.curve.train_loss else None
+        if name == "train_loss" and self.curve.train_loss:
+            return self.curve.train_loss[-1]
         if name == "train_seconds":
             return self.train_seconds
         which, _, what = name.partition("_")

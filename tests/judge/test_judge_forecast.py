@@ -8,7 +8,7 @@ from blueberry.recipe import Recipe
 from blueberry.stats.power import smallest_difference
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
-from blueberry.study.synthetic import DATA_DIGEST, Synthetic
+from blueberry.study.synthetic import Synthetic
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def study(tmp_path: Path) -> Study:
 
 
 def _forecast(study, results, speed=None):
-    planned = plan(study, DATA_DIGEST, results)
+    planned = plan(study, Synthetic.data_digest, results)
     return forecast(study, planned, results, workers=2, lanes=1, flops_per_second=speed)
 
 
@@ -40,7 +40,7 @@ def test_time_counts_whole_rounds(study):
 
 
 def test_measured_noise_gives_what_can_be_detected(study):
-    planned = plan(study, DATA_DIGEST, {})
+    planned = plan(study, Synthetic.data_digest, {})
     results = {result.fingerprint: result for result in Synthetic()([run.recipe for run in planned.runs])}
     seen = _forecast(study, results, speed=1e9)
     assert (seen.runs_done, seen.runs_todo) == (15, 2)

@@ -7,7 +7,7 @@ import study_trainers
 from blueberry.study.engine import run
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
-from blueberry.study.synthetic import DATA_DIGEST
+from blueberry.study.synthetic import Synthetic
 
 
 def main() -> int:
@@ -17,7 +17,7 @@ def main() -> int:
         try:
             outcome = run(
                 Study.load(study),
-                data_digest=DATA_DIGEST,
+                data_digest=Synthetic.data_digest,
                 store=opened,
                 trainer=trainer,
                 workers=int(workers),

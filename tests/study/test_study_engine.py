@@ -27,7 +27,7 @@ from blueberry.study.claims import Owner, this_host
 from blueberry.study.engine import Outcome, run
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
-from blueberry.study.synthetic import DATA_DIGEST, Synthetic
+from blueberry.study.synthetic import Synthetic
 from blueberry.study.workers import Trainer
 
 DRIVER = Path(__file__).parent / "study_driver.py"
@@ -45,7 +45,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def go(study: Study, store: Store, trainer: Trainer, workers: int = 0, lanes: int = 2, **more: object) -> Outcome:
-    return run(study, data_digest=DATA_DIGEST, store=store, trainer=trainer, workers=workers, lanes=lanes, **more)  # pyright: ignore
+    return run(
+        study, data_digest=Synthetic.data_digest, store=store, trainer=trainer, workers=workers, lanes=lanes, **more
+    )  # pyright: ignore
 
 
 def undisturbed(study: Study, tmp_path: Path) -> dict[str, RunResult]:

@@ -11,7 +11,7 @@ from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
 from blueberry.study import engine
 from blueberry.study.store import Store
-from blueberry.study.synthetic import DATA_DIGEST, Synthetic
+from blueberry.study.synthetic import Synthetic
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def test_every_note_reaches_the_watcher(tmp_path: Path, workers: int) -> None:
     with Store.open(tmp_path / "store") as store:
         engine.run(
             make_study(tmp_path),
-            data_digest=DATA_DIGEST,
+            data_digest=Synthetic.data_digest,
             store=store,
             trainer=Talks(),
             workers=workers,

@@ -12,7 +12,7 @@ from blueberry.identity import fingerprint, shape_key
 from blueberry.records import Failure, RunResult
 from blueberry.study.plan import Plan, Run, plan
 from blueberry.study.spec import Study
-from blueberry.study.synthetic import DATA_DIGEST, Synthetic
+from blueberry.study.synthetic import Synthetic
 
 GRID = """
 question = "Which?"
@@ -37,7 +37,7 @@ def results_of(runs: tuple[Run, ...]) -> dict[str, RunResult]:
 
 
 def test_search_comes_first_seed_by_seed(study: Study) -> None:
-    planned = plan(study, DATA_DIGEST, {})
+    planned = plan(study, Synthetic.data_digest, {})
     assert [(run.arm, run.seed) for run in planned.runs] == [
         (arm.name, seed) for seed in (0, 1, 2) for arm in study.arms
     ]
@@ -47,17 +47,17 @@ def test_search_comes_first_seed_by_seed(study: Study) -> None:
     assert (planned.leader, planned.num_undecided) == (None, 2)
     for run in planned.runs:
         assert run.recipe.seed == run.seed
-        assert run.fingerprint == fingerprint(run.recipe, DATA_DIGEST)
-        assert run.shape_key == shape_key(run.recipe, DATA_DIGEST)
+        assert run.fingerprint == fingerprint(run.recipe, Synthetic.data_digest(run.recipe))
+        assert run.shape_key == shape_key(run.recipe, Synthetic.data_digest(run.recipe))
 
 
 def test_the_leader_is_confirmed_on_fresh_seeds_once_every_search_run_has_ended(study: Study) -> None:
-    search = plan(study, DATA_DIGEST, {}).runs
+    search = plan(study, Synthetic.data_digest, {}).runs
     results = results_of(search)
     for missing in search:
         fewer = {name: result for name, result in results.items() if name != missing.fingerprint}
-        assert plan(study, DATA_DIGEST, fewer).todo == (missing,)
-    planned = plan(study, DATA_DIGEST, results)
+        assert plan(study, Synthetic.data_digest, fewer).todo == (missing,)
+    planned = plan(study, Synthetic.data_digest, results)
     means = {
         arm.name: sum(
             m if (m := results[r.fingerprint].metric("val_loss")) else 1e9 for r in search if r.arm == arm.name
@@ -70,17 +70,17 @@ def test_the_leader_is_confirmed_on_fresh_seeds_once_every_search_run_has_ended(
         (planned.leader, 6, "confirm"),
     ]
     assert planned.num_undecided == 0
-    assert plan(study, DATA_DIGEST, results_of(planned.runs)).todo == ()
+    assert plan(study, Synthetic.data_digest, results_of(planned.runs)).todo == ()
 
 
 def test_one_diverged_seed_keeps_an_arm_from_leading(study: Study) -> None:
-    search = plan(study, DATA_DIGEST, {}).runs
+    search = plan(study, Synthetic.data_digest, {}).runs
     results = results_of(search)
-    leader = plan(study, DATA_DIGEST, results).leader
+    leader = plan(study, Synthetic.data_digest, results).leader
     one = next(run for run in search if run.arm == leader)
     diverged = next(result for result in results.values() if result.status == "diverged")
     results[one.fingerprint] = diverged.model_copy(update={"fingerprint": one.fingerprint})
-    assert plan(study, DATA_DIGEST, results).leader not in (leader, None)
+    assert plan(study, Synthetic.data_digest, results).leader not in (leader, None)
 
 
 def test_nothing_is_confirmed_when_every_arm_diverged(study: Study) -> None:
@@ -88,36 +88,36 @@ def test_nothing_is_confirmed_when_every_arm_diverged(study: Study) -> None:
         run.fingerprint: RunResult(
             fingerprint=run.fingerprint, recipe={}, status="diverged", failure=Failure(kind="diverged")
         )
-        for run in plan(study, DATA_DIGEST, {}).runs
+        for run in plan(study, Synthetic.data_digest, {}).runs
     }
-    planned = plan(study, DATA_DIGEST, results)
+    planned = plan(study, Synthetic.data_digest, results)
     assert (planned.leader, planned.todo, planned.num_undecided) == (None, (), 0)
 
 
 def test_a_crash_has_not_ended_its_run(study: Study) -> None:
-    results = results_of(plan(study, DATA_DIGEST, {}).runs)
+    results = results_of(plan(study, Synthetic.data_digest, {}).runs)
     name = next(iter(results))
     results[name] = RunResult(fingerprint=name, recipe={}, status="failed", failure=Failure(kind="crashed"))
-    assert [run.fingerprint for run in plan(study, DATA_DIGEST, results).todo] == [name]
+    assert [run.fingerprint for run in plan(study, Synthetic.data_digest, results).todo] == [name]
 
 
 def test_planning_changes_nothing_and_ignores_strange_results_and_their_order(study: Study) -> None:
-    results = results_of(plan(study, DATA_DIGEST, {}).runs)
+    results = results_of(plan(study, Synthetic.data_digest, {}).runs)
     strange = {"0" * 16: next(iter(results.values()))}
     before = copy.deepcopy(results)
-    planned = plan(study, DATA_DIGEST, results)
+    planned = plan(study, Synthetic.data_digest, results)
     assert results == before
-    assert plan(study, DATA_DIGEST, {**strange, **dict(reversed(results.items()))}) == planned
+    assert plan(study, Synthetic.data_digest, {**strange, **dict(reversed(results.items()))}) == planned
 
 
 def test_another_text_is_another_study(study: Study) -> None:
-    results = results_of(plan(study, DATA_DIGEST, {}).runs)
-    assert len(plan(study, "other", results).todo) == len(results)
+    results = results_of(plan(study, Synthetic.data_digest, {}).runs)
+    assert len(plan(study, lambda recipe: "other", results).todo) == len(results)
 
 
 def test_totals_are_sums_over_runs(study: Study) -> None:
-    runs = plan(study, DATA_DIGEST, {}).runs
-    planned = plan(study, DATA_DIGEST, results_of(runs[:4]))
+    runs = plan(study, Synthetic.data_digest, {}).runs
+    planned = plan(study, Synthetic.data_digest, results_of(runs[:4]))
     assert planned.left.num_runs == len(planned.todo) == 14
     assert planned.total.num_updates == 18 * 6
     assert planned.left.num_flops == pytest.approx(sum(cost(run.recipe).num_flops for run in planned.todo))
@@ -126,7 +126,7 @@ def test_totals_are_sums_over_runs(study: Study) -> None:
 
 @given(num_done=st.sets(st.integers(0, 17)), lanes=st.integers(1, 20))
 def test_groups_do_not_depend_on_what_is_done(study: Study, num_done: set[int], lanes: int) -> None:
-    whole = plan(study, DATA_DIGEST, {})
+    whole = plan(study, Synthetic.data_digest, {})
     ended = frozenset(whole.runs[index].fingerprint for index in num_done)
     partial = Plan(whole.runs, ended, None, 0)
     expected = [tuple(run for run in group if run.fingerprint not in ended) for group in whole.groups(lanes)]
@@ -135,7 +135,7 @@ def test_groups_do_not_depend_on_what_is_done(study: Study, num_done: set[int], 
 
 @given(lanes=st.integers(1, 20))
 def test_groups_hold_every_run_once_in_balanced_groups_of_one_shape(study: Study, lanes: int) -> None:
-    planned = plan(study, DATA_DIGEST, {})
+    planned = plan(study, Synthetic.data_digest, {})
     groups = planned.groups(lanes)
     assert sorted(run.fingerprint for group in groups for run in group) == sorted(r.fingerprint for r in planned.runs)
     order = {run.fingerprint: place for place, run in enumerate(planned.runs)}
@@ -151,6 +151,6 @@ def test_groups_hold_every_run_once_in_balanced_groups_of_one_shape(study: Study
 
 
 def test_stages_are_not_mixed_in_a_group(study: Study, tmp_path: Path) -> None:
-    whole = plan(study, DATA_DIGEST, results_of(plan(study, DATA_DIGEST, {}).runs))
+    whole = plan(study, Synthetic.data_digest, results_of(plan(study, Synthetic.data_digest, {}).runs))
     fresh = Plan(whole.runs, frozenset(), whole.leader, 0)
     assert all(len({run.stage for run in group}) == 1 for group in fresh.groups(100))

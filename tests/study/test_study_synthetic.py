@@ -3,7 +3,9 @@ import pickle
 import statistics
 
 import pytest
+from study_trainers import make_study
 
+import blueberry
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
 from blueberry.study.synthetic import Synthetic
@@ -68,3 +70,10 @@ def test_it_says_progress_while_it_pretends_to_train() -> None:
     assert len(said) >= 2
     assert len(said[0].fingerprints) == 2
     assert [message.fingerprint for message in messages if isinstance(message, RunResult)] == list(said[0].fingerprints)
+
+
+def test_a_trainer_that_brings_its_own_data_can_be_handed_to_run(tmp_path):
+    study = make_study(tmp_path)
+    judgement = blueberry.run(study, store=tmp_path / "store", trainer=Synthetic(noise_nats=0.001), workers=0)
+    assert judgement.best is not None
+    assert judgement.cost.runs == len(study.arms) * study.seeds.search + study.seeds.confirm

@@ -5,14 +5,14 @@ from study_trainers import KillsItself, Raises, make_study
 
 from blueberry.records import Progress, RunResult
 from blueberry.study.plan import Run, plan
-from blueberry.study.synthetic import DATA_DIGEST, Synthetic
+from blueberry.study.synthetic import Synthetic
 from blueberry.study.workers import Crew, Ended, Message, Task, train
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[Run, ...]:
     """One seed of five rates, 0.02 the second."""
-    return plan(make_study(tmp_path), DATA_DIGEST, {}).runs[:5]
+    return plan(make_study(tmp_path), Synthetic.data_digest, {}).runs[:5]
 
 
 def hear_out(crew: Crew, task: Task) -> list[Message]:

@@ -184,6 +184,38 @@ def report(
 
 
 @app.command()
+def analyse(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="Runs trained elsewhere: CSV, JSON, JSON Lines, Markdown, or a folder.", show_default=False
+        ),
+    ],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN[,COLUMN]", help="Columns that tell arms apart.", show_default=False),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="The column that judges; lower is better.")] = "val_loss",
+    min_effect: Annotated[float, typer.Option(help="The smallest difference that matters, in its unit.")] = 0.005,
+    alpha: Annotated[float, typer.Option(help="Chance of any false winner, at most.")] = 0.05,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/TABLE")] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Judge runs that were trained elsewhere, and write the report."""
+    from blueberry import analysis
+    from blueberry.cli import words
+
+    columns = [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
+    judged = analysis.examine(table, vary=columns, metric=metric, min_effect=min_effect, alpha=alpha)
+    for note in judged.notes if not quiet else ():
+        typer.echo(note, err=True)
+    page = judged.report(out or Path("reports") / judged.table.name)
+    _answer(json, {**judged.judgement.to_dict(), "report": str(page)}, words.answer(judged.judgement, page))
+    return int(any(audit.severity == "block" for audit in judged.judgement.audits))
+
+
+@app.command()
 def status(
     study: Annotated[
         Path | None, typer.Argument(help="A study file; without one, every study of the store.", show_default=False)

@@ -11,6 +11,7 @@ from blueberry.cli.progress import duration
 from blueberry.cost import Cost
 from blueberry.errors import RecipeError
 from blueberry.judge.forecast import Forecast
+from blueberry.judge.judgement import Judgement
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.standing import Standing
@@ -113,9 +114,14 @@ def _detects(seen: Forecast) -> str:
     )
 
 
+def answer(judgement: Judgement, page: Path) -> str:
+    """Two lines, and where to read more."""
+    return f"Known:   {judgement.known}\nOpen:    {judgement.unknown}\nReport:  {page}"
+
+
 def judged(found: Judged, page: Path) -> str:
-    """The answer: two lines, and where to read more."""
-    lines = [f"Known:   {found.judgement.known}", f"Open:    {found.judgement.unknown}", f"Report:  {page}"]
+    """The answer, and what failed."""
+    lines = [answer(found.judgement, page)]
     if found.failures:
         failure = found.failures[0].failure
         reason = f": {failure.message}" if failure is not None else ""

@@ -12,6 +12,35 @@ BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
+class RunFacts:
+    """What is known of one run beside its arm, for the audits; None where nobody said."""
+
+    seed: int
+    value: float | None
+    """The metric: infinite where the run diverged, None where it left no result."""
+    place: str = ""
+    """Where it stands, e.g. "runs.csv line 4"."""
+    study: str | None = None
+    status: str | None = None
+    """As the source puts it."""
+    updates: float | None = None
+    tokens: float | None = None
+    flops: float | None = None
+    train_seconds: float | None = None
+    train_loss: float | None = None
+    """At the end of training, nats per token."""
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    """Fraction of tokens."""
+    val_perplexity: float | None = None
+    test_loss: float | None = None
+    vocabulary: float | None = None
+    """Entries."""
+    eval_hash: str | None = None
+    """Of the tokens the metric was measured on."""
+
+
+@dataclass(frozen=True)
 class ArmRuns:
     """One arm's runs. A metric is infinite where the run diverged; a seed without an ended run is absent."""
 
@@ -29,6 +58,8 @@ class ArmRuns:
     """(updates done, metric) by searching seed, ascending; for "fastest to a target"."""
     provenance: tuple[Provenance, ...] = ()
     """What computed the runs, each distinct one once."""
+    facts: tuple[RunFacts, ...] | None = None
+    """One a run, repeats of a seed and runs without a result included; None where nobody collected them."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Axis:
     @property
     def label(self) -> str:
         name = setting_name(self.setting)
-        return name if name == self.setting else f"{name} ({self.setting})"
+        return f"{name} ({self.setting})" if "." in self.setting else name
 
     @property
     def is_learning_rate(self) -> bool:

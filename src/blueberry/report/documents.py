@@ -37,21 +37,21 @@ def final_results(judgement: Judgement, runs: Sequence[LabelledRun], axis: Axis)
     rates = {arm.arm: float(arm.settings[axis.setting]) for arm in judgement.arms}
     rows = []
     for run in runs:
-        final = run.result.final
+        result = run.result
         rows.append(
             {
                 "learning_rate": rates[run.arm],
                 "arm": run.arm,
                 "seed": run.seed,
                 "stage": run.stage,
-                "status": run.result.status,
-                "final_loss": final.loss if final else None,
-                "final_accuracy": final.accuracy if final else None,
-                "final_perplexity": final.perplexity if final else None,
-                "final_train_loss": run.result.metric("train_loss"),
-                "training_time": run.result.train_seconds,
-                "updates": run.result.num_updates,
-                "tokens": run.result.num_tokens,
+                "status": result.status,
+                "final_loss": result.metric("val_loss"),
+                "final_accuracy": result.metric("val_accuracy"),
+                "final_perplexity": result.metric("val_perplexity"),
+                "final_train_loss": result.metric("train_loss"),
+                "training_time": result.train_seconds or None,
+                "updates": result.num_updates or None,
+                "tokens": result.num_tokens or None,
             }
         )
     stages = {"search": 0, "confirm": 1}
@@ -106,7 +106,10 @@ def _recommendations(judgement: Judgement, axis: Axis) -> dict[str, Any]:
 def _statistics(arm: str, rate: Any, runs: Sequence[LabelledRun]) -> dict[str, Any]:
     """Over the searching runs that completed; the others are counted."""
     own = [run.result for run in runs if run.arm == arm and run.stage == "search"]
-    final = [result.final for result in own if result.final is not None]
+    completed = [result for result in own if result.status == "completed"]
+
+    def of(metric: str) -> list[float]:
+        return [value for result in completed if (value := result.metric(metric)) is not None]
 
     def over(values: list[float]) -> dict[str, float | None] | None:
         if not values:
@@ -118,12 +121,12 @@ def _statistics(arm: str, rate: Any, runs: Sequence[LabelledRun]) -> dict[str, A
         "learning_rate": rate,
         "arm": arm,
         "runs": len(own),
-        "completed": len(final),
+        "completed": len(completed),
         "diverged": sum(result.status == "diverged" for result in own),
-        "loss": over([metrics.loss for metrics in final]),
-        "accuracy": over([metrics.accuracy for metrics in final]),
-        "perplexity": over([p for metrics in final if (p := metrics.perplexity) is not None]),
-        "training_time": over([result.train_seconds for result in own]),
+        "loss": over(of("val_loss")),
+        "accuracy": over(of("val_accuracy")),
+        "perplexity": over(of("val_perplexity")),
+        "training_time": over([result.train_seconds for result in own if result.train_seconds]),
     }
 
 
@@ -138,10 +141,10 @@ def _run(run: LabelledRun, settings: dict[str, Any]) -> dict[str, Any]:
         "settings": settings,
         "metrics": {**{name: result.metric(name) for name in METRICS}, **result.extra},
         "failure": result.failure.model_dump() if result.failure else None,
-        "updates": result.num_updates,
-        "tokens": result.num_tokens,
-        "flops": result.num_flops,
-        "train_seconds": result.train_seconds,
+        "updates": result.num_updates or None,
+        "tokens": result.num_tokens or None,
+        "flops": result.num_flops or None,
+        "train_seconds": result.train_seconds or None,
         "curves": {
             "train_loss": list(result.curve.train_loss),
             "gradient_norm": list(result.curve.gradient_norm),

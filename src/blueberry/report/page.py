@@ -188,7 +188,7 @@ def _noise(judgement: Judgement) -> tuple[Fact, ...]:
             MISSING if noise.rho is None else f"{noise.rho:.2f}",
             "1: seeds move all arms alike; 0: not at all",
         ),
-        Fact("Measured on", plural(noise.n, "run")),
+        Fact("Measured on", "no arm on two seeds" if noise.sd is None else plural(noise.n, "run")),
     ]
     seeds = max((arm.n for arm in judgement.arms), default=0)
     least = None
@@ -236,7 +236,7 @@ def _cost(judgement: Judgement) -> tuple[Fact, ...]:
     cost = judgement.cost
     return (
         Fact("Runs", str(cost.runs)),
-        Fact("Training tokens", scaled(float(cost.tokens))),
+        Fact("Training tokens", scaled(float(cost.tokens)) if cost.tokens else "not recorded"),
         Fact("Floating point operations", scaled(cost.flops, "FLOP") if cost.flops else "not recorded"),
         Fact("Training time, added up", duration(cost.seconds) if cost.seconds else "not recorded"),
     )

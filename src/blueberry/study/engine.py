@@ -13,7 +13,7 @@ from blueberry.records import RunResult
 from blueberry.study.backlog import Backlog, Snapshot
 from blueberry.study.claims import Owner
 from blueberry.study.interrupt import Interrupt
-from blueberry.study.plan import Plan, plan
+from blueberry.study.plan import DataDigest, Plan, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.study.workers import Crew, Here, Trainer
@@ -42,7 +42,7 @@ class Outcome:
 def run(
     study: Study,
     *,
-    data_digest: str,
+    data_digest: DataDigest,
     store: Store,
     trainer: Trainer,
     workers: int = 1,

@@ -1,7 +1,7 @@
 """Which runs a study needs, which of them are missing, and which are trained side by side. Pure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -13,6 +13,8 @@ from blueberry.records import RunResult
 from blueberry.study.spec import Arm, Study
 
 Stage = Literal["search", "confirm"]
+DataDigest = Callable[[Recipe], str]
+"""Names by content what a trainer reads beside the recipe: its text, or a command and its files."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Plan:
         return tuple(group for group in missing if group)
 
 
-def plan(study: Study, data_digest: str, results: Mapping[str, RunResult]) -> Plan:
+def plan(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult]) -> Plan:
     """The runs of a study given the results so far, by fingerprint. Reads nothing else.
 
     The confirming runs of the leading arm join once every searching run has ended. A result that says "failed"
@@ -103,18 +105,19 @@ def plan(study: Study, data_digest: str, results: Mapping[str, RunResult]) -> Pl
 
 
 @lru_cache(maxsize=8)  # planning is repeated after every stage, and naming runs is nearly all its cost
-def _search(study: Study, data_digest: str) -> tuple[Run, ...]:
+def _search(study: Study, data_digest: DataDigest) -> tuple[Run, ...]:
     seeds = range(study.base.seed, study.base.seed + study.seeds.search)
-    shapes = {arm.name: shape_key(arm.recipe, data_digest) for arm in study.arms}
-    return tuple(_run(arm, seed, data_digest, shapes[arm.name], "search") for seed in seeds for arm in study.arms)
+    named = [(arm, data_digest(arm.recipe)) for arm in study.arms]
+    shapes = {arm.name: shape_key(arm.recipe, data) for arm, data in named}
+    return tuple(_run(arm, seed, data, shapes[arm.name], "search") for seed in seeds for arm, data in named)
 
 
-def _confirm(study: Study, data_digest: str, leader: str | None) -> tuple[Run, ...]:
+def _confirm(study: Study, data_digest: DataDigest, leader: str | None) -> tuple[Run, ...]:
     first = study.base.seed + study.seeds.max
     seeds = range(first, first + study.seeds.confirm)
-    arms = [arm for arm in study.arms if arm.name == leader]
-    shapes = {arm.name: shape_key(arm.recipe, data_digest) for arm in arms}
-    return tuple(_run(arm, seed, data_digest, shapes[arm.name], "confirm") for arm in arms for seed in seeds)
+    named = [(arm, data_digest(arm.recipe)) for arm in study.arms if arm.name == leader]
+    shapes = {arm.name: shape_key(arm.recipe, data) for arm, data in named}
+    return tuple(_run(arm, seed, data, shapes[arm.name], "confirm") for arm, data in named for seed in seeds)
 
 
 def _run(arm: Arm, seed: int, data_digest: str, shape: str, stage: Stage) -> Run:

@@ -15,8 +15,7 @@ from blueberry.identity import canonical_json, digest, fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
 
-DATA_DIGEST = digest("blueberry/synthetic/1")
-"""To plan with: the synthetic trainer has no data."""
+_DATA_DIGEST = digest("blueberry/synthetic/1")
 BYTES_PER_TOKEN = 3.0
 TOKENS_PER_SECOND = 1e6
 """Pretended."""
@@ -52,6 +51,11 @@ class Synthetic:
         for recipe in recipes:
             yield self.result(recipe)
 
+    @staticmethod
+    def data_digest(recipe: Recipe) -> str:
+        """To plan with: it reads no text."""
+        return _DATA_DIGEST
+
     def expected_nats(self, recipe: Recipe) -> float | None:
         """The mean of the final loss over seeds; None where runs diverge."""
         value = recipe.get(self.setting)
@@ -71,7 +75,7 @@ class Synthetic:
         num_tokens = num_updates * recipe.update_tokens
         final = None if expected is None else self._measure(expected, recipe, "validation")
         return RunResult(
-            fingerprint=fingerprint(recipe, DATA_DIGEST),
+            fingerprint=fingerprint(recipe, _DATA_DIGEST),
             recipe=recipe.flat(),
             status="completed" if final else "diverged",
             failure=None if final else Failure(kind="diverged", update=diverged_at, message="loss is not finite"),
@@ -84,13 +88,13 @@ class Synthetic:
             num_flops=cost(recipe).flops_per_token * num_tokens,
             train_seconds=num_tokens / TOKENS_PER_SECOND,
             provenance=Provenance(
-                code_digest=DATA_DIGEST,
+                code_digest=_DATA_DIGEST,
                 torch="none",
                 device="none",
                 threads=1,
                 lanes=1,
-                data_digest=DATA_DIGEST,
-                evaluation_digest=DATA_DIGEST,
+                data_digest=_DATA_DIGEST,
+                evaluation_digest=_DATA_DIGEST,
             ),
         )
 
@@ -102,7 +106,7 @@ class Synthetic:
 
     def _pretend_to_train(self, recipes: Sequence[Recipe]) -> Iterator[Progress]:
         began = time.monotonic()
-        names = tuple(fingerprint(recipe, DATA_DIGEST) for recipe in recipes)
+        names = tuple(fingerprint(recipe, _DATA_DIGEST) for recipe in recipes)
         num_updates = max(recipe.num_updates for recipe in recipes)
         while (passed := time.monotonic() - began) < self.seconds_per_group:
             update = int(num_updates * passed / self.seconds_per_group)

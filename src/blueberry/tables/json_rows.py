@@ -1,0 +1,134 @@
+"""JSON and JSON Lines: objects that each are a run, nested settings under dotted names."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from blueberry.errors import TableError
+from blueberry.tables.cells import value_of
+from blueberry.tables.columns import WRAPPERS, folded
+
+OWN_SCHEMA = "blueberry/results/"
+LISTS = ("runs", "rows", "records", "experiments", "trials", "results", "data")
+"""Keys of an object that may hold the list of runs."""
+LAST_OF = {"train_losses": "last of train_losses", "training_losses": "last of train_losses"}
+"""Curves whose last number is worth a column."""
+
+Numbered = tuple[str, dict[str, Any]]
+"""Where a run stands in its file, and its values by column."""
+
+
+def read_json(text: str, place: str) -> Iterator[Numbered]:
+    """Every run of a JSON document: a list of objects, {"runs": [...]}, {name: {...}, ...}, columns of equal length,
+    or a single run's object.
+
+    Raises: TableError if it is not JSON, or holds no objects.
+    """
+    document = _parsed(text, place)
+    if isinstance(document, dict) and str(document.get("schema", "")).startswith(OWN_SCHEMA):
+        yield from _own_runs(document, place)
+        return
+    for where, run in _objects(document, place):
+        if not isinstance(run, dict):
+            remedy = 'write [{"learning_rate": 0.01, "val_loss": 3.2}, ...]'
+            raise TableError(f"{place} {where}: {type(run).__name__}; each run must be an object; {remedy}")
+        yield where, flat(run)
+
+
+def read_json_lines(text: str, place: str) -> Iterator[Numbered]:
+    """One object a line. Raises: TableError naming the first line that is none."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        run = _parsed(line, f"{place} line {number}")
+        if not isinstance(run, dict):
+            raise TableError(f"{place} line {number}: {type(run).__name__}; each line must be an object; mend it")
+        yield f"line {number}", flat(run)
+
+
+def flat(run: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """An object's plain values by dotted name. Lists are left out, but for the last of the training losses."""
+    values: dict[str, Any] = {}
+    for name, value in run.items():
+        dotted = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            values.update(flat(value, f"{dotted}."))
+        elif isinstance(value, (list, tuple)):
+            if dotted in LAST_OF and value and isinstance(value[-1], (int, float)):
+                values[LAST_OF[dotted]] = value[-1]
+        else:
+            values[dotted] = plain(value)
+    return values
+
+
+def plain(value: Any) -> Any:
+    """A number, text, true/false or None. Numbers in quotes are numbers; other libraries' numbers are Python's."""
+    if isinstance(value, str):
+        read = value_of(value)
+        return read if isinstance(read, (int, float)) and not isinstance(read, bool) else value.strip() or None
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return plain(value.item()) if hasattr(value, "item") else str(value)
+
+
+def _parsed(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        what = f"{error.msg}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        raise TableError(f"{place}: not valid JSON ({what}); mend it") from None
+
+
+def _objects(document: Any, place: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(document, list):
+        yield from ((f"run {number}", run) for number, run in enumerate(document, 1))
+        return
+    if not isinstance(document, dict) or not document:
+        what = "empty" if not document else type(document).__name__
+        raise TableError(f"{place}: {what}; a table is a list of runs, each an object; write it so")
+    listed = next((key for key in LISTS if isinstance(document.get(key), list)), None)
+    if listed is not None:
+        yield from _objects(document[listed], place)
+    elif all(isinstance(value, list) for value in document.values()):
+        yield from _columns(document, place)
+    elif all(isinstance(value, dict) for value in document.values()) and not _is_one_run(document):
+        if all(key.isdigit() for column in document.values() for key in column):  # as pandas writes a frame
+            keys = list(dict.fromkeys(key for column in document.values() for key in column))
+            yield from ((f"run {key}", {n: c.get(key) for n, c in document.items()}) for key in keys)
+        else:
+            yield from ((f'"{name}"', {"name": name, **run}) for name, run in document.items())
+    else:
+        yield "", document
+
+
+def _is_one_run(document: dict[str, Any]) -> bool:
+    return all(folded(name) in WRAPPERS for name in document)
+
+
+def _columns(document: dict[str, list[Any]], place: str) -> Iterator[tuple[str, Any]]:
+    lengths = {len(values) for values in document.values()}
+    if len(lengths) > 1:
+        raise TableError(
+            f"{place}: lists of {min(lengths)} to {max(lengths)} values; columns must be equally long; mend them"
+        )
+    for number, values in enumerate(zip(*document.values(), strict=True), 1):
+        yield f"run {number}", dict(zip(document, values, strict=True))
+
+
+def _own_runs(document: dict[str, Any], place: str) -> Iterator[Numbered]:
+    """A report's results.json: settings and metrics without prefix, the rest of the recipe under its dotted names."""
+    for number, run in enumerate(document.get("runs", ()), 1):
+        if not isinstance(run, dict):
+            raise TableError(f"{place} run {number}: {type(run).__name__}; each run must be an object; write it anew")
+        recipe, provenance = run.get("recipe") or {}, run.get("provenance") or {}
+        named = {name: run.get(name) for name in ("arm", "seed", "stage", "status", "train_seconds")}
+        counts = {name: run.get(name) or None for name in ("updates", "tokens", "flops")}
+        read = {
+            **{name: value for name, value in recipe.items() if name != "seed"},
+            **(run.get("settings") or {}),
+            **(run.get("metrics") or {}),
+            **named,
+            **counts,
+            "eval_hash": provenance.get("evaluation_digest"),
+        }
+        yield f"run {number}", flat(read)
