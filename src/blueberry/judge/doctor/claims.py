@@ -10,7 +10,7 @@ from blueberry.judge import words
 from blueberry.judge.doctor import facts
 from blueberry.judge.doctor.changes import chains, changes, totals
 from blueberry.judge.doctor.design import LEAST_WARMUP_UPDATES
-from blueberry.judge.doctor.document import Document, Line
+from blueberry.judge.doctor.document import Document, Line, Record
 from blueberry.judge.doctor.findings import block, warn, words_of
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import LEAST_BLOCKS
@@ -89,7 +89,9 @@ def selection(document: Document) -> list[Audit]:
 
 def curse(document: Document) -> list[Audit]:
     chosen = [line for line in document.claims if re.search(r"\b(best|optimal|winner)\b", line.text, re.IGNORECASE)]
-    most = max((len(group) for group in _blocks(document).values()), default=0)
+    stages = {chain.line for chain in chains(document)}
+    candidates = [group for group in _blocks(document).values() if group[0].line not in stages]
+    most = max(map(len, candidates), default=0)
     if not chosen or most < 3 or any(_CONFIRMED.search(line.text) for line in document.lines):
         return []
     message = f"the best of {most} is reported from the runs that chose it, so it flatters itself"
@@ -291,8 +293,8 @@ def _claimed(document: Document, look: re.Pattern[str]) -> list[Line]:
     return [line for line in document.claims if look.search(line.text) and not _HEDGED.search(line.text)]
 
 
-def _blocks(document: Document) -> dict[int, list]:
-    groups: dict[int, list] = {}
+def _blocks(document: Document) -> dict[int, list[Record]]:
+    groups: dict[int, list[Record]] = {}
     for record in document.ends:
         groups.setdefault(record.block, []).append(record)
     return groups

@@ -56,11 +56,9 @@ def _seeds_in(text: str) -> int:
 
 def the_one_seed(document: Document) -> tuple[str, int] | None:
     """The seed that all runs are said to have, and where; None if none is said."""
-    for line in document.lines:
-        match = _ONE_SEED.search(line.text)
-        if match:
-            return match.group(), line.number
-    return None
+    said = [(match, line.number) for line in document.lines if (match := _ONE_SEED.search(line.text))]
+    named = [(match.group(), number) for match, number in said if match["seed"]]
+    return next(iter(named + [(match.group(), number) for match, number in said]), None)
 
 
 def num_steps(document: Document) -> tuple[int, bool] | None:

@@ -12,22 +12,19 @@ from blueberry.judge.doctor import facts
 from blueberry.judge.doctor.changes import changes
 from blueberry.judge.doctor.document import Document, Record, is_statistic
 from blueberry.judge.doctor.findings import block, warn
-from blueberry.judge.doctor.printed import Number
+from blueberry.judge.doctor.limits import (
+    CLOCK,
+    LEAST_LOSS_NATS,
+    MOST_ACCURACY,
+    NEXT_TOKEN_ACCURACY,
+    SAME_LOSS,
+    is_in_order,
+    rank_correlation,
+)
+from blueberry.judge.doctor.printed import NUMBER, Number
 from blueberry.judge.judgement import Audit
 
 LEAST_AXIS_VALUES = 3
-MOST_ACCURACY = 0.9
-"""No model of natural text predicts so many tokens."""
-LEAST_LOSS_NATS = 0.5
-"""Per token. Natural text has some 0.6 to 1.3 bits a letter (Shannon 1951): with three letters a token, above 1.2."""
-NEXT_TOKEN_ACCURACY = 0.98
-"""All but the last token of a window or so: what a model that sees the next token reaches."""
-SAME_LOSS = 0.1
-"""Nats: further apart are two different models."""
-CLOCK = 0.05
-LEAST_TIMES = 8
-"""Rows from which an order of times is told from chance: |rank correlation| > .7 has p < .05."""
-IN_ORDER = 0.7
 
 
 def audit_records(document: Document, trivial: Iterable[Number] = ()) -> list[Audit]:
@@ -123,7 +120,7 @@ def diverged(document: Document) -> list[Audit]:
         )
     ]
     vocabulary = facts.labelled_number(document.lines, r"vocab\w*")
-    initial = facts.labelled_number(document.lines, r"\binitial (?:loss|value)?")
+    initial = _initial_loss(document)
     limit = math.log(vocabulary) if vocabulary and vocabulary > 100 else initial
     if limit is None or not success:
         return []
@@ -137,6 +134,15 @@ def diverged(document: Document) -> list[Audit]:
         f'("{success[0].text[:60]}")'
     )
     return [block("diverged", message, "count them as failed")]
+
+
+def _initial_loss(document: Document) -> float | None:
+    """The loss that training is said to have begun with."""
+    for line in document.lines:
+        match = re.search(rf"\binitial(?: loss| value)?(?: of| is| was)?:? ({NUMBER})", line.text, re.IGNORECASE)
+        if match:
+            return float(match[1].replace(",", ""))
+    return None
 
 
 def trivial_accuracies(document: Document) -> list[Number]:
@@ -211,27 +217,14 @@ def _times_in_order(document: Document) -> list[Audit]:
         if record.rate is not None and "seconds" in record.numbers:
             blocks.setdefault(record.block, []).append(record)
     for group in blocks.values():
-        times = [record.numbers["seconds"].value for record in group]
-        if len(times) < LEAST_TIMES or max(times) < (1 + CLOCK) * min(times):
-            continue
         by_rate = [record.numbers["seconds"].value for record in sorted(group, key=lambda record: record.rate or 0.0)]
-        correlation = _rank_correlation(by_rate)
-        if abs(correlation) > IN_ORDER:
+        if is_in_order(by_rate):
             message = (
                 f"{document.place(group[0].line)}: times run from {by_rate[0]:g} to {by_rate[-1]:g} s along the rates "
-                f"(rank correlation {correlation:+.2f}), though a rate costs nothing: runs were not in random order"
+                f"(rank correlation {rank_correlation(by_rate):+.2f}), though a rate costs nothing: runs were not in random order"
             )
             return [warn("clock", message, "run arms in random order, after a run that does not count")]
     return []
-
-
-def _rank_correlation(values: list[float]) -> float:
-    """Spearman's, of values with their places. Ties have their mean rank."""
-    ranks = [sum(other < one for other in values) + (sum(other == one for other in values) - 1) / 2 for one in values]
-    middle = (len(values) - 1) / 2
-    covariance = sum((place - middle) * (rank - middle) for place, rank in enumerate(ranks))
-    spread = math.sqrt(sum((rank - middle) ** 2 for rank in ranks) * sum((p - middle) ** 2 for p in range(len(values))))
-    return covariance / spread if spread else 0.0
 
 
 def _explained_by_convergence(document: Document) -> list[Audit]:

@@ -8,11 +8,10 @@ from blueberry.judge.doctor.changes import Change, changes
 from blueberry.judge.doctor.claims import audit_claims
 from blueberry.judge.doctor.document import Document, Record
 from blueberry.judge.doctor.findings import block, blocking_first, words_of
+from blueberry.judge.doctor.limits import DRIFT_NATS
 from blueberry.judge.doctor.measurements import audit_records, trivial_accuracies
 from blueberry.judge.judgement import Audit
 
-DRIFT_NATS = 0.13
-"""Three times sqrt 2 times .03, the noise of runs of a few updates; longer runs have less."""
 _BASELINE = re.compile(r"\b(baseline|default|control|original|current main)\b", re.IGNORECASE)
 _FAMILIES = (
     ("moe", r"\bmoe\b|mixture[ -]of[ -]experts"),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from blueberry.judge import words
 from blueberry.judge.doctor.findings import block, blocking_first, warn
+from blueberry.judge.doctor.rows import ROW_AUDITS
 from blueberry.judge.judgement import Audit, Bound
 from blueberry.judge.measured import LEAST_BLOCKS, Measured, axis_values
 
@@ -21,7 +22,7 @@ ROUNDED_TO = 6
 
 def audit(measured: Measured) -> tuple[Audit, ...]:
     """Every finding of every audit, blocking ones first."""
-    found = [finding for look in AUDITS.values() for finding in look(measured)]
+    found = [finding for look in (*AUDITS.values(), *ROW_AUDITS.values()) for finding in look(measured)]
     return blocking_first([*measured.evidence.findings, *found])
 
 
