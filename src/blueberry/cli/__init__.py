@@ -216,6 +216,34 @@ def analyse(
 
 
 @app.command()
+def doctor(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STUDY|TABLE|REPORT.md ...", help="One, or several to check against each other.", show_default=False
+        ),
+    ],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN[,COLUMN]", help="Columns that tell a table's arms apart.", show_default=False),
+    ] = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> int:
+    """Look for what would make a claim untrue: in a study, before or after it ran, in a table, in a report."""
+    from blueberry import checkup
+    from blueberry.cli import words
+
+    columns = [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
+    found = checkup.examine(paths, vary=columns, store=store)
+    for note in found.notes if not quiet else ():
+        typer.echo(note, err=True)
+    _answer(json, found.to_dict(), words.findings(found.audits))
+    return int(found.is_blocked)
+
+
+@app.command()
 def status(
     study: Annotated[
         Path | None, typer.Argument(help="A study file; without one, every study of the store.", show_default=False)

@@ -12,7 +12,7 @@ _ARROW = re.compile(rf"(?P<a>{NUMBER}\s*%?)\s*(?:→|-+>|=>)\s*(?P<b>{NUMBER}\s*
 _FROM_TO = re.compile(rf"\bfrom\s+(?P<a>{NUMBER}\s*%?)\s+to\s+(?P<b>{NUMBER}\s*%?)", re.IGNORECASE)
 _NOW_WAS = re.compile(rf"(?P<b>{NUMBER}\s*%?)[^()→]*\((?:was|previously|formerly)\s+(?P<a>{NUMBER}\s*%?)\)")
 _VERSUS = re.compile(rf"\((?P<b>{NUMBER}\s*%?)\s+vs\.?\s+(?P<a>{NUMBER}\s*%?)\)")
-_FACTOR = re.compile(r"(?P<factor>\d+(?:\.\d+)?)\s?[x×](?![\w])")
+_FACTOR = re.compile(r"(?P<factor>\d+(?:\.\d+)?)\s?[x\u00d7](?![\w])")
 _STAGE = re.compile(r"\b(phase|stage|round|part|study|step)\b", re.IGNORECASE)
 _TOTAL_BEFORE = re.compile(rf"(?P<percent>{NUMBER}\s*%)\s+(?:total|cumulative|overall)\b", re.IGNORECASE)
 

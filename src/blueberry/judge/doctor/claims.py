@@ -17,7 +17,7 @@ from blueberry.judge.measured import LEAST_BLOCKS
 
 _IS_BEST = re.compile(r"\b(best|optimal|optimum|winner|outperform\w*|better|improve\w*|peak)\b", re.IGNORECASE)
 _HEDGED = re.compile(
-    r"\b(not|cannot|can't|may|might|whether|unknown|would|could|unless|untested|test(?:ed)? (?:it|this|them) (?:at|on))\b",
+    r"\b(not|cannot|can't|may|might|whether|unknown|would|could|unless|untested)\b",
     re.IGNORECASE,
 )
 _NULL = re.compile(
@@ -102,17 +102,23 @@ def curse(document: Document) -> list[Audit]:
 
 def null(document: Document) -> list[Audit]:
     """ "No difference" where nothing tested for it."""
-    said = [line for line in document.claims if _NULL.search(line.text) and not _NOT_CLAIMED.search(line.text)]
-    for table in document.tables:
-        for offset, row in enumerate(table.rows, 2):
-            cell = next((cell for cell in row if _NULL.search(cell) and not _NOT_CLAIMED.search(cell)), None)
-            if cell is not None:
-                said.append(Line(table.line + offset, cell, ()))
+    said = null_claims(document)
     if not said:
         return []
     message = f"{_quoted(said[0], _NULL)} is claimed, and no equivalence test stands beside it"
     remedy = "say that none was found, or show that the 90% interval lies within the smallest difference that matters"
     return [_said(document, said, "null", message, remedy)]
+
+
+def null_claims(document: Document) -> list[Line]:
+    """Lines and table cells that say there is no difference, without a test."""
+    said = [line for line in document.claims if _NULL.search(line.text) and not _NOT_CLAIMED.search(line.text)]
+    for table in document.tables:
+        for offset, row in enumerate(table.rows, 2):
+            cell = next((cell for cell in row if _NULL.search(cell) and not _NOT_CLAIMED.search(" ".join(row))), None)
+            if cell is not None:
+                said.append(Line(table.line + offset, f"{row[0]}: {cell}", ()))
+    return said
 
 
 def transfer(document: Document) -> list[Audit]:
@@ -177,8 +183,8 @@ def budget(document: Document) -> list[Audit]:
                     f": {length[0]} steps are {length[0] / change.a.value:g} and {length[0] / change.b.value:g} updates"
                 )
             message = (
-                f"{document.place(change.line)}: {change.what} {change.a.text} -> {change.b.text} changes the updates or "
-                f"the tokens of a run{at}; the gain may be the larger budget"
+                f"{document.place(change.line)}: {change.what} {change.a.text} -> {change.b.text} changes the updates "
+                f"or the tokens of a run{at}; the gain may be the larger budget"
             )
             return [*found, block("budget", message, "give both arms the same updates and tokens, and print them")]
     return found + _unequal_columns(document)

@@ -16,8 +16,9 @@ _SEEDS = re.compile(
 )
 _ONE_SEED = re.compile(r"\b(?:seed\s*[=:]?\s*(?P<seed>\d+)|(?:one|a single|1|fixed)\s+seeds?)\b", re.IGNORECASE)
 _STEPS = re.compile(
-    r"\btrained for (?P<a>\d[\d,]*) (?P<ua>steps|updates|iterations)|\b(?P<b>\d[\d,]*)[- ](?:training[- ])?(?P<ub>step|update)s?"
-    r"(?: training| each| per (?:experiment|run))|\b(?P<c>\d[\d,]*) training (?P<uc>steps|updates)|"
+    r"\btrained for (?P<a>\d[\d,]*) (?P<ua>steps|updates|iterations)|"
+    r"\b(?P<b>\d[\d,]*)[- ](?:training[- ])?(?P<ub>step|update)s?(?: training| each| per (?:experiment|run))|"
+    r"\b(?P<c>\d[\d,]*) training (?P<uc>steps|updates)|"
     r"\btraining (?P<ud>steps|updates)\W{1,3}(?P<d>\d[\d,]*)(?!\s*%)",
     re.IGNORECASE,
 )
@@ -56,7 +57,7 @@ def _seeds_in(text: str) -> int:
 
 def the_one_seed(document: Document) -> tuple[str, int] | None:
     """The seed that all runs are said to have, and where; None if none is said."""
-    said = [(match, line.number) for line in document.lines if (match := _ONE_SEED.search(line.text))]
+    said = [(match, line.number) for line in document.lines for match in _ONE_SEED.finditer(line.text)]
     named = [(match.group(), number) for match, number in said if match["seed"]]
     return next(iter(named + [(match.group(), number) for match, number in said]), None)
 

@@ -5,11 +5,11 @@ An audit is a function of a document that returns its findings; to add one, writ
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from blueberry.judge import words
 from blueberry.judge.doctor import facts
-from blueberry.judge.doctor.changes import changes
+from blueberry.judge.doctor.changes import Chain, Change, chains, changes
 from blueberry.judge.doctor.document import Document, Record, is_statistic
 from blueberry.judge.doctor.findings import block, warn
 from blueberry.judge.doctor.limits import (
@@ -91,8 +91,8 @@ def _below_training(document: Document) -> list[Audit]:
         if train is None or held_out is None or train.value > 1 or held_out.value + held_out.half >= train.value:
             continue
         message = (
-            f"{document.place(record.line)}: validation loss {held_out.text} is below training loss {train.text}, where "
-            "training text is known by heart"
+            f"{document.place(record.line)}: validation loss {held_out.text} is below training loss {train.text}, "
+            "where training text is known by heart"
         )
         return [block("leak", message, "split documents, not windows, and look for validation text in training")]
     return []
@@ -172,7 +172,7 @@ def trivial(document: Document) -> list[Audit]:
     return [warn("trivial", message, "do not count it as something learned")]
 
 
-def trivial_gains(document: Document, levels: Iterable[Number]) -> list[Audit]:
+def trivial_gains(document: Document, levels: Sequence[Number]) -> list[Audit]:
     """Gains relative to an accuracy that needs no learning."""
     relative = [
         change
@@ -181,15 +181,24 @@ def trivial_gains(document: Document, levels: Iterable[Number]) -> list[Audit]:
         for level in levels
         if change.a.agrees(level.value, level.half)
     ]
+    relative += [change for chain in chains(document) for change in _first_step(chain, levels)]
     if not relative:
         return []
     one = relative[0]
     said = one.percents[0].text if one.percents else f"{one.factors[0].text}x"
     message = (
-        f"{document.place(one.line)}: {said} is relative to accuracy {one.a.text}, which always saying the most frequent "
-        "token reaches; it means nothing"
+        f"{document.place(one.line)}: {said} is relative to accuracy {one.a.text}, which always saying the most "
+        "frequent token reaches; it means nothing"
     )
     return [warn("trivial", message, "give the difference in nats")]
+
+
+def _first_step(chain: Chain, levels: Sequence[Number]) -> list[Change]:
+    """From a trivial accuracy to the second stage, where a percentage is said of that."""
+    (_, a), (_, b) = chain.stages[:2]
+    is_trivial = chain.what.endswith("accuracy") and any(a.agrees(level.value, level.half) for level in levels)
+    said = [(stated, line) for place, stated, line in chain.stated if place == 1]
+    return [Change(chain.what, True, a, b, (stated,), (), line) for stated, line in said if is_trivial]
 
 
 def clock(document: Document) -> list[Audit]:
@@ -221,7 +230,7 @@ def _times_in_order(document: Document) -> list[Audit]:
         if is_in_order(by_rate):
             message = (
                 f"{document.place(group[0].line)}: times run from {by_rate[0]:g} to {by_rate[-1]:g} s along the rates "
-                f"(rank correlation {rank_correlation(by_rate):+.2f}), though a rate costs nothing: runs were not in random order"
+                f"(rank correlation {rank_correlation(by_rate):+.2f}); a rate costs nothing, so their order tells"
             )
             return [warn("clock", message, "run arms in random order, after a run that does not count")]
     return []

@@ -1,6 +1,7 @@
 """Written reports, one by one and against each other and against the data beside them."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from blueberry.judge.doctor.arithmetic import arithmetic
@@ -45,13 +46,11 @@ def families(document: Document) -> set[str]:
 
 
 def _inner_drift(document: Document) -> list[Audit]:
-    """One rate with two numbers in one report."""
+    """One rate with two numbers in one report, but for those of several seeds."""
     seen: dict[tuple[float, str], Record] = {}
-    for record in document.ends:
-        if record.rate is None:
-            continue
+    for record in _of_one_seed(document):
         for kind, stated in record.numbers.items():
-            if not kind.startswith(("val_", "test_")):
+            if not kind.startswith(("val_", "test_")) or record.rate is None:
                 continue
             earlier = seen.setdefault((record.rate, kind), record)
             other = earlier.numbers[kind]
@@ -62,6 +61,12 @@ def _inner_drift(document: Document) -> list[Audit]:
                 )
                 return [block("drift", message, "say what differs between the two, or print one number")]
     return []
+
+
+def _of_one_seed(document: Document) -> list[Record]:
+    """Records of a rate that is the only one of its table or list with that rate."""
+    counted = Counter((record.block, record.rate) for record in document.ends)
+    return [r for r in document.ends if r.rate is not None and counted[r.block, r.rate] == 1]
 
 
 def _drift(documents: Sequence[Document]) -> list[Audit]:

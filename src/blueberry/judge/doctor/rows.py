@@ -65,10 +65,10 @@ def _printed(value: float) -> Number:
 
 def budget(measured: Measured) -> list[Audit]:
     """Arms that got more updates, tokens or FLOPs, though that is not what varies."""
-    if any(_LENGTHS.search(name.lower()) for name in measured.evidence.vary):
+    batches = [name for name in measured.evidence.vary if _BATCHES.search(name.lower())]
+    if any(_LENGTHS.search(name.lower()) for name in measured.evidence.vary if name not in batches):
         return []
     spreads = {what: _spread(measured, what) for what in ("updates", "tokens", "flops")}
-    batches = [name for name in measured.evidence.vary if _BATCHES.search(name.lower())]
     if spreads["tokens"] is None and spreads["updates"] is None and batches:
         message = f"{words.listing(batches)} varies, so updates or tokens differ, and the table has a column of neither"
         return [block("budget", message, "add the columns updates and tokens, and give every arm the same")]
@@ -143,8 +143,8 @@ def leak(measured: Measured) -> list[Audit]:
             continue
         if fact.val_loss < (1 - BELOW_TRAINING) * fact.train_loss:
             message = (
-                f"{fact.place}: validation loss {fact.val_loss:.4g} is below training loss {fact.train_loss:.4g}, where "
-                "training text is known by heart"
+                f"{fact.place}: validation loss {fact.val_loss:.4g} is below training loss {fact.train_loss:.4g}, "
+                "where training text is known by heart"
             )
             return [block("leak", message, "split documents, not windows, and look for validation text in training")]
     return []
@@ -159,7 +159,8 @@ def trivial(measured: Measured) -> list[Audit]:
     same = [fact.val_loss or 0.0 for fact in known if math.isclose(fact.val_accuracy or 0.0, least, rel_tol=1e-6)]
     if max(same) - min(same) <= SAME_LOSS:
         return []
-    message = f"accuracy {least:.4g} at losses {min(same):.4g} and {max(same):.4g}: that of always saying the most frequent token"
+    losses = f"{min(same):.4g} and {max(same):.4g}"
+    message = f"accuracy {least:.4g} at losses {losses}: that of always saying the most frequent token"
     return [warn("trivial", message, "do not count it as something learned, nor gains relative to it")]
 
 
