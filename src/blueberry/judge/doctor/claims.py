@@ -49,6 +49,7 @@ _MORE_THAN_SUM = re.compile(
 _CONFIRMED = re.compile(
     r"fresh seeds|confirm(?:ed|ation|ing) (?:on|run|seed)|seeds? that did not choose", re.IGNORECASE
 )
+_TESTED = re.compile(r"\btest (?:set|loss|accuracy|perplexity)\b[^.\n]*\d", re.IGNORECASE)
 _LEAK = re.compile(r"\b(?:stride (?:of )?1|overlapping windows|sliding windows?)\b", re.IGNORECASE)
 _BEST_CHECKPOINT = re.compile(
     r"\b(?:best checkpoint|best epoch|early stopping|best validation loss (?:during|over))\b", re.IGNORECASE
@@ -80,6 +81,8 @@ def seeds(document: Document) -> list[Audit]:
 def selection(document: Document) -> list[Audit]:
     """The set that chose is the set that reports."""
     is_tested = any(kind.startswith("test_") for record in document.records for kind in record.numbers)
+    rows = [" ".join(row) for table in document.tables for row in table.rows]
+    is_tested |= any(_TESTED.search(text) for text in [*rows, *(line.text for line in document.claims)])
     chosen = [line for line in document.claims if _IS_BEST.search(line.text)]
     if is_tested or not chosen or not document.ends:
         return []

@@ -10,7 +10,7 @@ _WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"
 _COUNT = rf"(?P<n>\d+|{'|'.join(_WORDS)})"
 _SEEDS = re.compile(
     rf"\b{_COUNT}\s+(?:[a-z-]+\s+){{0,2}}(?:seeds|blocks|repeats|replicates|seed pairs)\b|\bn\s*=\s*(?P<m>\d+)|"
-    r"\bseeds?:?\s+(?P<low>\d+)\s*(?:-|to|\.\.+)\s*(?P<high>\d+)|\bseeds:\s*(?P<k>\d+)\b(?!\s*,)|"
+    r"\bseeds?:?\s+(?P<low>\d+)\s*(?:-|to|\.\.+)\s*(?P<high>\d+)|\bseeds:\s*(?P<k>\d+)(?![\d.,])|"
     r"\bseeds:?\s+(?P<list>\d+(?:\s*(?:,|and)\s*\d+)+)",
     re.IGNORECASE,
 )

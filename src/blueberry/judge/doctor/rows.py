@@ -6,7 +6,7 @@ write it and enter it in ROW_AUDITS.
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from blueberry.judge import words
@@ -166,21 +166,33 @@ def trivial(measured: Measured) -> list[Audit]:
 
 def drift(measured: Measured) -> list[Audit]:
     """One arm with different results in two studies of the table."""
-    sd = measured.noise.sd
-    limit = 3 * math.sqrt(2) * sd if sd else DRIFT_NATS
-    for arm in measured.evidence.arms:
-        by_study: dict[str, list[float]] = {}
-        for fact in arm.facts or ():
-            if fact.study is not None and fact.value is not None and math.isfinite(fact.value):
-                by_study.setdefault(fact.study, []).append(fact.value)
+    arms = {arm.name: _by_study(arm.facts or ()) for arm in measured.evidence.arms}
+    limit = _largest_by_chance([values for by_study in arms.values() for values in by_study.values()])
+    for name, by_study in arms.items():
         means = sorted((fmean(values), study) for study, values in by_study.items())
         if len(means) >= 2 and means[-1][0] - means[0][0] > limit:
             message = (
-                f"{arm.name} ends at {means[0][0]:.4g} in {means[0][1]} and at {means[-1][0]:.4g} in {means[-1][1]}, "
+                f"{name} ends at {means[0][0]:.4g} in {means[0][1]} and at {means[-1][0]:.4g} in {means[-1][1]}, "
                 f"more than {limit:.2g} apart"
             )
             return [block("drift", message, "find what else differs between the studies; judge one of them")]
     return []
+
+
+def _by_study(facts: Iterable[RunFacts]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for fact in facts:
+        if fact.study is not None and fact.value is not None and math.isfinite(fact.value):
+            found.setdefault(fact.study, []).append(fact.value)
+    return found
+
+
+def _largest_by_chance(groups: Iterable[Sequence[float]]) -> float:
+    """3 sqrt 2 times the sd of one run, pooled within each arm of each study; DRIFT_NATS where none has two runs."""
+    repeated = [values for values in groups if len(values) >= 2]
+    freedom = sum(len(values) - 1 for values in repeated)
+    squares = sum((value - fmean(values)) ** 2 for values in repeated for value in values)
+    return 3 * math.sqrt(2 * squares / freedom) if squares > 0 else DRIFT_NATS
 
 
 def clock(measured: Measured) -> list[Audit]:
