@@ -84,7 +84,7 @@ class _OwnText:
     """The synthetic trainer, said to read the recipe's own text, as the built-in one does."""
 
     def __init__(self, **truth):
-        self.synthetic = Synthetic(**truth)
+        self.synthetic = Synthetic(floor_nats=4.5, **truth)
 
     def __call__(self, recipes):
         from blueberry.identity import fingerprint

@@ -139,11 +139,14 @@ def plan(
     """Say what a study would run, how long it takes and what it could detect; run nothing."""
     from blueberry import api
     from blueberry.cli import words
+    from blueberry.judge.doctor.design import objections
     from blueberry.study.spec import Study
 
     loaded = Study.load(study)
     seen = api.foresee(loaded, Path(store or api.default_store()), workers)
-    _answer(json, seen.to_dict(), words.forecast(seen))
+    found = objections(loaded)
+    text = "\n".join([words.forecast(seen), *(["", words.findings(found)] if found else [])])
+    _answer(json, {**seen.to_dict(), "audits": [finding.model_dump() for finding in found]}, text)
     return 0
 
 
