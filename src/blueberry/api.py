@@ -16,9 +16,12 @@ from blueberry.cost import num_threads
 from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.identity import fingerprint
 from blueberry.judge import Text, judge
+from blueberry.judge.doctor.design import objections
+from blueberry.judge.doctor.findings import blocking_first
+from blueberry.judge.doctor.leaks import leak
 from blueberry.judge.forecast import Forecast, forecast
 from blueberry.judge.from_study import Texts, no_texts
-from blueberry.judge.judgement import Judgement
+from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.referee import REFEREE
 from blueberry.lm.trainer import Trainer
 from blueberry.recipe import Recipe
@@ -219,6 +222,18 @@ def look(study: Study, store: Path) -> Judged:
     if not any(result.status != "failed" for result in results.values()):
         raise StudyError(f"{study.path}: none of its runs is in {store}; blueberry run {study.path} trains them")
     return _judge(study, planned, results, store, own_text=True)
+
+
+def audits(study: Study, store: Path) -> tuple[Audit, ...]:
+    """What the doctor finds in a study's design and, where the store has some of its runs, in those and their text."""
+    if not (store / "store.sqlite").is_file():
+        return objections(study)
+    with Store.open(store, create=False) as opened:
+        has_runs = bool(_planned(study, opened)[1])
+    if not has_runs:
+        return objections(study)
+    text = load(study.base.data, store / "data")
+    return blocking_first([*look(study, store).judgement.audits, *leak(text.train, text.validation, "validation")])
 
 
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:

@@ -151,11 +151,14 @@ def plan(
     """Say what a study would run, how long it takes and what it could detect; run nothing."""
     from blueberry import api
     from blueberry.cli import words
+    from blueberry.judge.doctor.design import objections
     from blueberry.study.spec import Study
 
     loaded = Study.load(study)
     seen = api.foresee(loaded, Path(store or api.default_store()), workers)
-    _answer(json, seen.to_dict(), words.forecast(seen))
+    found = objections(loaded)
+    text = "\n".join([words.forecast(seen), *(["", words.findings(found)] if found else [])])
+    _answer(json, {**seen.to_dict(), "audits": [finding.model_dump() for finding in found]}, text)
     return 0
 
 
@@ -230,6 +233,34 @@ def analyse(
     page = judged.report(out or Path("reports") / judged.table.name)
     _answer(json, {**judged.judgement.to_dict(), "report": str(page)}, words.answer(judged.judgement, page))
     return int(any(audit.severity == "block" for audit in judged.judgement.audits))
+
+
+@app.command()
+def doctor(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="STUDY|TABLE|REPORT.md ...", help="One, or several to check against each other.", show_default=False
+        ),
+    ],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN[,COLUMN]", help="Columns that tell a table's arms apart.", show_default=False),
+    ] = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> int:
+    """Look for what would make a claim untrue: in a study, before or after it ran, in a table, in a report."""
+    from blueberry import checkup
+    from blueberry.cli import words
+
+    columns = [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
+    found = checkup.examine(paths, vary=columns, store=store)
+    for note in found.notes if not quiet else ():
+        typer.echo(note, err=True)
+    _answer(json, found.to_dict(), words.findings(found.audits))
+    return int(found.is_blocked)
 
 
 @app.command()

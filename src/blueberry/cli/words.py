@@ -11,7 +11,7 @@ from blueberry.cli.progress import duration
 from blueberry.cost import Cost
 from blueberry.errors import RecipeError
 from blueberry.judge.forecast import Forecast
-from blueberry.judge.judgement import Judgement
+from blueberry.judge.judgement import Audit, Judgement
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.standing import Standing
@@ -191,6 +191,19 @@ def judged(found: Judged, page: Path) -> str:
         reason = f": {failure.message}" if failure is not None else ""
         lines.append(f"Failed:  {len(found.failures)} runs crashed three times and stay to do{reason}")
     return "\n".join(lines)
+
+
+def findings(found: Sequence[Audit]) -> str:
+    """Each finding in two lines, and how many there are."""
+    if not found:
+        return "nothing found"
+    num_blocks = sum(finding.severity == "block" for finding in found)
+    lines = [
+        line
+        for finding in found
+        for line in (f"{finding.severity:5}  {finding.audit}: {finding.message}", f"       -> {finding.remedy}")
+    ]
+    return "\n".join([*lines, "", f"{num_blocks} block a claim, {len(found) - num_blocks} warn"])
 
 
 def standings(found: Sequence[Standing]) -> str:

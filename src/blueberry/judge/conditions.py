@@ -11,6 +11,7 @@ import numpy as np
 
 from blueberry.judge import words
 from blueberry.judge.answers import Condition, HeldOut, Holds, Law
+from blueberry.judge.doctor.findings import blocking_first
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import (
     ArmSummary,
@@ -31,7 +32,7 @@ def carry(whole: Evidence, parts: Sequence[Part]) -> Judgement:
     parts = _ascending(parts, whole.vary)
     conditions = tuple(_condition(parts[0].judgement, part) for part in parts)
     laws = _laws(whole, parts)
-    audits = tuple(sorted(whole.found, key=lambda audit: audit.severity != "block"))
+    audits = blocking_first(whole.findings)
     noises = [part.judgement.noise for part in parts]
     return Judgement(
         question=whole.question,

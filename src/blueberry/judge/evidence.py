@@ -97,6 +97,6 @@ class Evidence:
     """Tokens consumed over unique training tokens, in the longest run."""
     at_one_rate: tuple[str, ...] = ()
     """Settings of schedule or architecture that vary while the learning rate does not."""
-    found: tuple[Audit, ...] = ()
-    """What was found already, by those who gathered this."""
+    findings: tuple[Audit, ...] = ()
+    """What was found where the evidence was gathered: in the design, or in how runs were carried out."""
     cost: RunCost = field(default_factory=lambda: RunCost(runs=0, tokens=0, flops=0.0, seconds=0.0))

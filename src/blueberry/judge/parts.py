@@ -33,7 +33,8 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
         return weigh(gather(study, results, plan, texts=texts))
     parts = tuple(_part(arm, part, results, plan.parts[part.name], texts) for arm, part in _parts(study))
     whole = gather(study, results, plan, texts=texts)
-    whole = replace(whole, found=tuple(audit for part in parts for audit in _objections(part)))
+    objections = [audit for part in parts for audit in _objections(part)]
+    whole = replace(whole, findings=(*whole.findings, *objections))
     if study.joined == "tune":
         judgement = weigh(replace(whole, arms=_tuned_arms(study, results, plan)))
     else:

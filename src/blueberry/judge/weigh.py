@@ -1,7 +1,7 @@
 """The core of the floor: evidence in, judgement out. Pure."""
 
 from blueberry.judge.comparisons import compare
-from blueberry.judge.doctor import audit, in_order
+from blueberry.judge.doctor import audit
 from blueberry.judge.effects import effects_sentence, find_effects, find_stack
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import Judgement
@@ -16,7 +16,7 @@ def weigh(evidence: Evidence) -> Judgement:
     measured = measure(evidence)
     best = best_of(measured)
     verdicts = compare(measured)
-    audits = in_order((*audit(measured), *evidence.found))
+    audits = audit(measured)
     effects, stack = find_effects(measured), find_stack(measured)
     evidence = measured.evidence
     ranges, recommendation = find_ranges(measured), recommend(measured, best, verdicts, audits)

@@ -1,12 +1,14 @@
-"""The audits: each looks for one way in which the runs would not support the claim, and names the remedy.
+"""Audits of runs that have ended: each looks for one way in which they would not support the claim.
 
 An audit is a function of what was measured that returns its findings; to add one, write it and enter it in AUDITS.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from blueberry.judge import words
+from blueberry.judge.doctor.findings import block, blocking_first, warn
+from blueberry.judge.doctor.rows import ROW_AUDITS
 from blueberry.judge.judgement import Audit, Bound
 from blueberry.judge.measured import LEAST_BLOCKS, Measured, axis_values
 
@@ -20,13 +22,8 @@ ROUNDED_TO = 6
 
 def audit(measured: Measured) -> tuple[Audit, ...]:
     """Every finding of every audit, blocking ones first."""
-    found = [finding for look in AUDITS.values() for finding in look(measured)]
-    return in_order(found)
-
-
-def in_order(found: Iterable[Audit]) -> tuple[Audit, ...]:
-    """Blocking ones first, else as they are."""
-    return tuple(sorted(found, key=lambda finding: finding.severity != "block"))
+    found = [finding for look in (*AUDITS.values(), *ROW_AUDITS.values()) for finding in look(measured)]
+    return blocking_first([*measured.evidence.findings, *found])
 
 
 def edge(measured: Measured) -> list[Audit]:
@@ -58,7 +55,7 @@ def edge(measured: Measured) -> list[Audit]:
 def _both_ends(setting: str, steps: list[float], num_unresolved: int) -> Audit:
     low, high = words.setting_value(steps[0]), words.setting_value(steps[-1])
     message = f"{num_unresolved} arms are not separated, from one end of {setting} ({low}) to the other ({high})"
-    return _block("edge", message, "run more seeds, then extend the range on the side that is left")
+    return block("edge", message, "run more seeds, then extend the range on the side that is left")
 
 
 def _one_end(measured: Measured, setting: str, steps: list[float], best: float, *, is_log: bool, high: bool) -> Audit:
@@ -70,7 +67,7 @@ def _one_end(measured: Measured, setting: str, steps: list[float], best: float, 
     which, direction = ("largest", "up") if high else ("smallest", "down")
     what = "the best value" if best == end else "a value that may be the best"
     message = f"{what} of {setting}, {words.setting_value(end)}, is the {which} tried, so the best may lie beyond"
-    return _block("edge", message, f"extend {setting} {direction} to {words.setting_value(to)}")
+    return block("edge", message, f"extend {setting} {direction} to {words.setting_value(to)}")
 
 
 def seeds(measured: Measured) -> list[Audit]:
@@ -80,14 +77,14 @@ def seeds(measured: Measured) -> list[Audit]:
     if num_blocks < LEAST_BLOCKS:
         what = f"every arm ended on {words.count(num_blocks, 'seed')}"
         message = f"{what}, and with fewer than {LEAST_BLOCKS} no difference can be told from chance"
-        found.append(_block("seeds", message, f"run every arm on at least {LEAST_BLOCKS} seeds"))
+        found.append(block("seeds", message, f"run every arm on at least {LEAST_BLOCKS} seeds"))
     if evidence.repeated_seeds:
         message = f"{words.listing(evidence.repeated_seeds)}: one seed value more than once; a repeat is no new block"
-        found.append(_block("seeds", message, "give each run of an arm its own seed, or leave the repeats out"))
+        found.append(block("seeds", message, "give each run of an arm its own seed, or leave the repeats out"))
     repeated = [arm for arm in evidence.arms if sum(math.isfinite(v) for v in arm.search.values()) >= 2]
     if repeated and all(len(set(arm.search.values())) == 1 for arm in repeated):
         message = "every seed gives the same value, so the seed changes nothing and n is 1"
-        found.append(_block("seeds", message, "make the trainer read the seed"))
+        found.append(block("seeds", message, "make the trainer read the seed"))
     return found
 
 
@@ -97,17 +94,17 @@ def diverged(measured: Measured) -> list[Audit]:
     crashed = [f"{arm.name} (seed {seed})" for arm in evidence.arms for seed in arm.crashed]
     if crashed:
         message = f"{words.count(len(crashed), 'run')} crashed and left no result: {words.listing(crashed)}"
-        found.append(_block("diverged", message, "mend the cause and run the study again; only these are repeated"))
+        found.append(block("diverged", message, "mend the cause and run the study again; only these are repeated"))
     if evidence.num_unfinished:
         message = f"{words.count(evidence.num_unfinished, 'run')} of the design did not end"
-        found.append(_block("diverged", message, "run the study again; what is done is kept"))
+        found.append(block("diverged", message, "run the study again; what is done is kept"))
     found += _worse_than_guessing(measured)
     if measured.best is not None:
         arm = measured.arm(measured.best)
         failures = sum(math.isinf(value) for value in arm.confirm.values())
         if failures:
             message = f"the best arm, {arm.name}, diverged on {failures} of {len(arm.confirm)} fresh seeds"
-            found.append(_block("diverged", message, "choose a smaller rate or add seeds to the search"))
+            found.append(block("diverged", message, "choose a smaller rate or add seeds to the search"))
     return found
 
 
@@ -123,7 +120,7 @@ def _worse_than_guessing(measured: Measured) -> list[Audit]:
     message = (
         f"{words.listing(worse)} ended above {limit:.2f} nats, the loss of guessing uniformly, and count as success"
     )
-    return [_block("diverged", message, "count them as failed, and leave them out of what is claimed to be stable")]
+    return [block("diverged", message, "count them as failed, and leave them out of what is claimed to be stable")]
 
 
 def _has_finite_above(measured: Measured, index: int, limit: float) -> bool:
@@ -139,7 +136,7 @@ def dead_knob(measured: Measured) -> list[Audit]:
         if arm.search and finite and exact:
             groups.setdefault(tuple(sorted(arm.search.items())), []).append(arm.name)
     return [
-        _block(
+        block(
             "dead-knob",
             f"{words.listing(names)} gave the same value to the last digit on every seed: one run under several names",
             "check that the trainer reads what varies, or keep one of them",
@@ -164,7 +161,7 @@ def too_good(measured: Measured) -> list[Audit]:
     message = (
         f"{words.listing(low)}: below {limit:.3f}, the entropy of the text; no model that sees only the past can be"
     )
-    return [_block("too-good", message, "look for validation text in training, or a model that sees the next token")]
+    return [block("too-good", message, "look for validation text in training, or a model that sees the next token")]
 
 
 def passes(measured: Measured) -> list[Audit]:
@@ -173,7 +170,7 @@ def passes(measured: Measured) -> list[Audit]:
     if times is None or times <= 1:
         return []
     message = f"the longest run saw its training text {times:.2f} times; the best setting for fresh text may differ"
-    return [_warn("passes", message, "train on more text or fewer updates, or keep the claim to repeated text")]
+    return [warn("passes", message, "train on more text or fewer updates, or keep the claim to repeated text")]
 
 
 def curse(measured: Measured) -> list[Audit]:
@@ -181,7 +178,7 @@ def curse(measured: Measured) -> list[Audit]:
     if measured.best is None or measured.arm(measured.best).confirm:
         return []
     message = "unconfirmed: the best arm's number is from the seeds that chose it, so it flatters itself"
-    return [_warn("curse", message, "run the best arm on fresh seeds ([seeds] confirm = 5)")]
+    return [warn("curse", message, "run the best arm on fresh seeds ([seeds] confirm = 5)")]
 
 
 def one_rate(measured: Measured) -> list[Audit]:
@@ -190,7 +187,7 @@ def one_rate(measured: Measured) -> list[Audit]:
     if not differing:
         return []
     message = f"arms that differ in {words.listing(differing)} were run at one learning rate; a difference may be its"
-    return [_warn("one-rate", message, 'let each arm have its own: [tune] "optimizer.muon.learning_rate" = [...]')]
+    return [warn("one-rate", message, 'let each arm have its own: [tune] "optimizer.muon.learning_rate" = [...]')]
 
 
 def evaluation_set(measured: Measured) -> list[Audit]:
@@ -199,7 +196,7 @@ def evaluation_set(measured: Measured) -> list[Audit]:
     if len(digests) <= 1:
         return []
     message = f"losses were measured on {len(digests)} different evaluation sets"
-    return [_block("eval-set", message, "evaluate every run on the same tokens")]
+    return [block("eval-set", message, "evaluate every run on the same tokens")]
 
 
 def drift(measured: Measured) -> list[Audit]:
@@ -216,7 +213,7 @@ def drift(measured: Measured) -> list[Audit]:
     if not mixed:
         return []
     message = f"the runs come from {words.listing(mixed)}; their numbers may differ for that reason alone"
-    return [_block("drift", message, "run all arms again with one build on one device, in a fresh store")]
+    return [block("drift", message, "run all arms again with one build on one device, in a fresh store")]
 
 
 AUDITS: dict[str, Callable[[Measured], list[Audit]]] = {
@@ -231,11 +228,3 @@ AUDITS: dict[str, Callable[[Measured], list[Audit]]] = {
     "curse": curse,
     "one-rate": one_rate,
 }
-
-
-def _block(name: str, message: str, remedy: str) -> Audit:
-    return Audit(audit=name, severity="block", message=message, remedy=remedy)
-
-
-def _warn(name: str, message: str, remedy: str) -> Audit:
-    return Audit(audit=name, severity="warn", message=message, remedy=remedy)

@@ -1,0 +1,133 @@
+"""The doctor from the command line: studies before and after they ran, tables, reports."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from blueberry import api
+from blueberry.checkup import examine
+from blueberry.cli import app
+from blueberry.errors import BlueberryError
+from blueberry.recipe import Recipe
+from blueberry.study.spec import Study
+from blueberry.study.synthetic import Synthetic
+
+sys.path.insert(0, str(Path(__file__).parent / "judge" / "doctor"))
+from doctor_reports import CLEAN  # noqa: E402
+
+STUDY = """
+question = "Which rate?"
+base = "base.toml"
+min_effect = 0.02
+[vary]
+"optimizer.muon.learning_rate" = { log = [0.004, 0.25], points = 7 }
+[set]
+"train.updates" = 60
+"data.corpus" = "synthetic"
+"data.tokenizer" = "byte"
+"data.max_tokens" = 600_000
+[seeds]
+search = {search}
+confirm = 2
+""".replace("{ log", "{{ log").replace("7 }", "7 }}")
+
+
+def answer(*arguments):
+    done = CliRunner().invoke(app, ["doctor", *map(str, arguments)], standalone_mode=False)
+    return done.return_value, done.stdout
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "base.toml").write_text(Recipe().to_toml())
+
+    def write(search=3):
+        (tmp_path / "lr.toml").write_text(STUDY.format(search=search))
+        return tmp_path / "lr.toml"
+
+    return write
+
+
+def test_a_sound_study_is_quiet_before_it_runs(study, tmp_path):
+    code, said = answer(study(), "--store", tmp_path / "none")
+    assert (code, said) == (0, "nothing found\n")
+    assert not (tmp_path / "none").exists()
+    code, said = answer(study(), "--json", "--store", tmp_path / "none")
+    assert (code, json.loads(said)) == (0, {"audits": []})
+
+
+def test_a_design_that_cannot_answer_is_blocked(study, tmp_path):
+    code, said = answer(study(search=1), "--json", "--store", tmp_path / "none")
+    assert code == 1
+    (finding,) = json.loads(said)["audits"]
+    assert set(finding) == {"audit", "severity", "message", "remedy"}
+    assert finding["audit"] == "seeds"
+    code, said = answer(study(search=1), "--store", tmp_path / "none")
+    assert said.startswith("block  seeds: ")
+    assert "1 block a claim, 0 warn" in said
+
+
+def test_a_study_that_ran_is_audited_with_its_runs(study, tmp_path):
+    path, store = study(), tmp_path / "store"
+    honest = api.conduct(Study.load(path), store=store, trainer=_OwnText(), workers=0)
+    assert honest.judgement.audits == ()
+    assert examine([path], store=store).audits == ()
+    worse = tmp_path / "worse"
+    api.conduct(Study.load(path), store=worse, trainer=_OwnText(optimum=1.0), workers=0)
+    assert "edge" in {finding.audit for finding in examine([path], store=worse).audits}
+
+
+class _OwnText:
+    """The synthetic trainer, said to read the recipe's own text, as the built-in one does."""
+
+    def __init__(self, **truth):
+        self.synthetic = Synthetic(floor_nats=4.5, **truth)
+
+    def __call__(self, recipes):
+        from blueberry.identity import fingerprint
+        from blueberry.text import data_digest
+
+        for recipe in recipes:
+            name = fingerprint(recipe, data_digest(recipe.data, Path("data")))
+            yield self.synthetic.result(recipe).model_copy(update={"fingerprint": name})
+
+
+def test_a_report_and_a_table(tmp_path):
+    (tmp_path / "report.md").write_text(CLEAN, encoding="utf-8")
+    assert answer(tmp_path / "report.md") == (0, "nothing found\n")
+    (tmp_path / "report.md").write_text(CLEAN.replace("43.86", "63.86"), encoding="utf-8")
+    code, said = answer(tmp_path / "report.md")
+    assert code == 1
+    assert "report.md:12: 0.04: perplexity 63.86 is not exp(loss 3.781) = 43.86" in said
+    (tmp_path / "runs.csv").write_text("lr,seed,val_loss\n0.1,0,3\n0.2,0,3.1\n")
+    found = examine([tmp_path / "runs.csv"])
+    assert found.is_blocked
+    assert {finding.audit for finding in found.audits} == {"seeds", "curse"}
+    assert "arms differ in lr" in found.notes[0]
+    assert examine([tmp_path / "runs.csv"], vary=["lr"]).notes == ()
+
+
+def test_a_report_is_a_table_too_when_asked(tmp_path):
+    table = "| lr | seed | val loss |\n|---|---|---|\n| 0.1 | 0 | 3.0 |\n| 0.2 | 0 | 3.1 |\n"
+    (tmp_path / "runs.md").write_text(table)
+    assert "curse" in {finding.audit for finding in examine([tmp_path / "runs.md"], vary=["lr"]).audits}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "part"),
+    [
+        ("none.md", None, "no such file"),
+        ("none.csv", None, "no such file"),
+        ("binary.md", b"\xff\xfe\x00", "not UTF-8 text"),
+        ("same.csv", b"val_loss\n3\n4\n", "differ in no setting"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, name, text, part):
+    if text is not None:
+        (tmp_path / name).write_bytes(text)
+    with pytest.raises(BlueberryError, match=part) as raised:
+        examine([tmp_path / name])
+    assert "\n" not in str(raised.value)
