@@ -87,16 +87,19 @@ def test_the_answer_does_not_depend_on_how_often_it_is_asked():
 
 
 def test_an_arm_that_was_dropped_is_never_the_best_by_its_lucky_seeds():
-    """Three easy seeds for all, then hard ones: the mean of three is below the mean of sixteen."""
-    seeds = np.r_[[-1.0] * 3, [1.0] * 13]
-    values = np.array([3.0, 3.002, 3.3])[:, None] + seeds + 0.004 * np.random.default_rng(4).normal(size=(3, 16))
-    runs, _ = conduct(values)
-    assert len(runs["arm2"]) == 3
-    assert np.mean(list(runs["arm2"].values())) < np.mean(list(runs["arm0"].values()))
+    """Arm 2 is worse than arm 0 and leaves; arm 1 is too noisy to leave, and makes the early seeds look hard."""
+    rng = np.random.default_rng(4)
+    early = np.array([3.0, 3.2, 3.05, 3.06, 3.07, 3.08, 3.3, 3.3, 3.3])[:, None] + 0.002 * rng.normal(size=(9, 3))
+    early[1] += [0.4, -0.4, 0.0]
+    values = np.hstack([early, 3.2 + 0.1 * rng.normal(size=(9, 13))])
+    runs, asked = conduct(values)
+    assert asked[0] == ("arm0", "arm1")
     judged = judge(runs)
     assert judged.best is not None
-    assert judged.best.arm != "arm2"
+    assert judged.best.arm in ("arm0", "arm1")
     assert {arm.arm: arm.status for arm in judged.arms}["arm2"] == "worse"
+    late = {name: np.mean(list(run.values())) for name, run in runs.items()}
+    assert late["arm2"] < min(late["arm0"], late["arm1"])
 
 
 def test_against_a_baseline_every_arm_is_followed_until_it_is_decided():
@@ -114,10 +117,10 @@ def test_against_a_baseline_every_arm_is_followed_until_it_is_decided():
 
 def test_a_decision_of_an_early_look_stands():
     """Later seeds of other arms raise the pooled noise; the verdict was given with that of its own look."""
-    values = draw(np.random.default_rng(6), [3.0, 2.97, 3.0, 3.0], sd=0.002)
+    values = draw(np.random.default_rng(6), [3.0, 2.93, 3.008, 3.008], sd=0.004)
     values[2:, 3:] += 0.2 * np.random.default_rng(7).normal(size=(2, 13))
     runs, asked = conduct(values, ["baseline", "better", "a", "b"], "baseline")
-    assert "better" not in asked[0]
+    assert asked[0] == ("baseline", "a", "b")
     verdict = next(v for v in judge(runs).verdicts if {v.a, v.b} == {"baseline", "better"})
     assert (verdict.verdict, verdict.winner, verdict.n) == ("winner", "better", 3)
 

@@ -107,6 +107,11 @@ def follow(
     settled when one arm is left, or all that are left tie with the best of them (two one-sided tests).
     With a baseline the question is each arm against it. An arm gets no more seeds once it has won, lost or
     tied against the baseline, by the rule of verdicts, or has diverged.
+    In simulation (looks at 3, 5, 8, 12, 16, alpha = .05, Gaussian and t3 noise; R = 1,000 for 2 and 5 arms, 200 for
+    13) a best arm among equals, or beside one equal, was dropped in .011 to .025 of races of 2 arms, .004 to .019 of 5
+    and .000 to .025 of 13; one of several equally good arms was left alone in .048, .015 and .010 at most. The
+    correlation of arms on one seed does not matter: what it shares cancels.
+    Any false winner by verdicts over all looks, 5 equal arms: .013, with t3 noise .017 (R = 300).
     """
     open_, contenders = list(range(len(values_KN))), list(range(len(values_KN)))
     tables: list[np.ndarray] = []
