@@ -222,11 +222,11 @@ def look(study: Study, store: Path) -> Judged:
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     """What a study would run and could detect, given the results in a store, which need not exist yet."""
     placed = placement(study.base, workers)
-    speed, changed = None, None
+    speed, changed, past_runs = None, None, ()
     if (store / "store.sqlite").is_file():
         with Store.open(store, create=False) as opened:
             made, results = _planned(study, opened)
-            speed = opened.flops_per_second()
+            speed, past_runs = opened.flops_per_second(), opened.past_runs()
             path = str(study.path.absolute())
             before = next((one.fingerprints for one in opened.studies() if one.path == path), ())
             changed = change(study, made, before, opened.results(before))
@@ -235,6 +235,7 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     return forecast(
         study, made, results,
         workers=placed.workers, lanes=placed.lanes, flops_per_second=speed, changed=changed,
+        past_runs=past_runs, data_digest=data_digest(study.base.data, store / "data"),
     )  # fmt: skip
 
 

@@ -93,10 +93,6 @@ def forecast(seen: Forecast) -> str:
         f"here       {_workers(seen)}: {_time(seen)}; about {quantity(seen.disk_bytes)}B on disk",
         f"detects    {_detects(seen)}",
         *_changed(seen),
-        *(
-            f"{'blocks' if one.severity == 'block' else 'warns':10} {one.message}; {one.remedy}"
-            for one in seen.objections
-        ),
     ]
     return "\n".join(lines)
 
@@ -166,10 +162,15 @@ def _time(seen: Forecast) -> str:
 def _detects(seen: Forecast) -> str:
     if seen.detectable is None:
         return f"unknown until two arms have run on two seeds; min_effect is {seen.min_effect:g} ({seen.metric})"
-    return (
+    whose = "runs" if seen.noise_source == "study" else "earlier runs of this recipe family, equally long"
+    said = (
         f"a difference of {seen.detectable:.2g} ({seen.metric}) or more, with power .8; min_effect is "
-        f"{seen.min_effect:g} (paired sd {seen.noise_sd:.2g}, from {seen.noise_n} runs)"
+        f"{seen.min_effect:g} (paired sd {seen.noise_sd:.2g}, from {seen.noise_n} {whose})"
     )
+    suggested = seen.suggested_min_effect
+    if suggested is None or suggested <= seen.min_effect:
+        return said
+    return f"{said}; half the measured noise of a run would be a min_effect of {suggested:g}"
 
 
 def judged(found: Judged, page: Path) -> str:

@@ -3,17 +3,19 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from blueberry.cost import cost
 from blueberry.judge.from_study import gather
-from blueberry.judge.judgement import Audit, Noise
+from blueberry.judge.judgement import Noise
 from blueberry.judge.measured import measure, noise_of
+from blueberry.judge.noise_registry import FamilyNoise, family_of, noise_by_horizon, suggested_min_effect
 from blueberry.records import RunResult
 from blueberry.stats.power import smallest_difference
 from blueberry.study.changes import Change
 from blueberry.study.plan import Plan, as_planned
 from blueberry.study.spec import Study
+from blueberry.study.store import PastRun
 
 RESULT_BYTES_PER_UPDATE = 70
 """Of a stored result, mostly its curve: three numbers an update as text."""
@@ -46,6 +48,10 @@ class Forecast:
     """Of a paired difference, in the metric; None until two arms share two seeds."""
     noise_n: int
     """Runs it was measured from."""
+    noise_source: Literal["study", "family"] | None
+    """Whose runs: this study's own, or all of its recipe family at this length in the store. None: unknown."""
+    suggested_min_effect: float | None
+    """max(0.005, half the sd of one run): a suggestion, changes nothing. For losses in nats only."""
     detectable: float | None
     """Smallest difference of two arms that all search seeds would show with power .8, every comparison counted."""
     metric: str
@@ -58,8 +64,6 @@ class Forecast:
     """Of `runs_todo`, those that come only if the runs before leave something open, and as many as there can be."""
     aliases: tuple[str, ...] = ()
     """Of a fraction: effects that it cannot tell apart, each group as "a*b = c*d"."""
-    objections: tuple[Audit, ...] = ()
-    """What the doctor has against the design before a single run."""
     changed: Change | None = None
     """How the study differs from what its file last ran as; None if it does not, or never ran."""
 
@@ -68,7 +72,6 @@ class Forecast:
         plain = asdict(self)
         plain["arms"] = [{"arm": name, "settings": settings} for name, settings in self.arms]
         plain["parts"] = [{"part": name, "arms": list(arms)} for name, arms in self.parts]
-        plain["objections"] = [audit.model_dump() for audit in self.objections]
         plain["changed"] = None if self.changed is None else {**asdict(self.changed), "words": list(self.changed.lines)}
         return plain
 
@@ -81,12 +84,14 @@ def forecast(
     workers: int,
     lanes: int,
     flops_per_second: float | None,
-    objections: Sequence[Audit] = (),
     changed: Change | None = None,
+    past_runs: Sequence[PastRun] = (),
+    data_digest: str | None = None,
 ) -> Forecast:
-    """`flops_per_second` is one worker's, as earlier runs measured it while all workers were busy.
+    """`past_runs` are those of the whole store, used while the study has too few of its own to measure noise.
 
-    `objections` and `changed` are passed on.
+    `flops_per_second` is one worker's, as earlier runs measured it while all workers were busy. `changed` is
+    passed on.
     """
     study = as_planned(study, planned)
     left, base = planned.left, cost(study.base)
@@ -94,7 +99,7 @@ def forecast(
     to_come = [(cost(one.base), num) for one, num in _to_come(study, planned)]
     flops = left.num_flops + sum(num * one.num_flops for one, num in to_come)
     num_runs = len(planned.todo) + undecided
-    noise = _noise(study, results, planned)
+    noise, source = _noise(study, planned, results, past_runs, data_digest)
     detectable = None
     if noise.paired_sd is not None:
         num_seeds, num_arms = _comparison(study)
@@ -119,6 +124,10 @@ def forecast(
         + 2 * at_once * 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw),
         noise_sd=noise.paired_sd,
         noise_n=noise.n,
+        noise_source=source,
+        suggested_min_effect=suggested_min_effect(noise.sd)
+        if noise.sd is not None and study.metric in ("val_loss", "train_loss")
+        else None,
         detectable=detectable,
         metric=study.metric,
         min_effect=study.min_effect,
@@ -128,7 +137,6 @@ def forecast(
         aliases=tuple(
             " = ".join("*".join(effect) for effect in group) for group in (study.design.aliases if study.design else ())
         ),
-        objections=tuple(objections),
         changed=changed,
     )
 
@@ -147,12 +155,39 @@ def _confirming(study: Study, planned: Plan) -> int:
     return inside + min(own, study.seeds.confirm)
 
 
-def _noise(study: Study, results: Mapping[str, RunResult], planned: Plan) -> Noise:
-    """Of the runs so far; of a study made of parts, the part's that has most of it."""
-    if not study.parts:
-        return noise_of(measure(gather(study, results, planned)))
-    found = [_noise(part, results, planned.parts[part.name]) for part in study.parts]
-    return max(found, key=lambda noise: (noise.paired_sd is not None, noise.n))
+def _noise(
+    study: Study,
+    planned: Plan,
+    results: Mapping[str, RunResult],
+    past_runs: Sequence[PastRun],
+    data_digest: str | None,
+) -> tuple[Noise | FamilyNoise, Literal["study", "family"] | None]:
+    """The study's own where two of its arms share two seeds, else its family's at its length.
+
+    Of a study made of parts, the part's that has most of it.
+    """
+    if study.parts:
+        found = [
+            _noise(
+                part,
+                planned.parts[part.name],
+                results,
+                past_runs if part.base.data == study.base.data else (),
+                data_digest,
+            )
+            for part in study.parts
+        ]
+        return max(found, key=lambda pair: (pair[0].paired_sd is not None, pair[0].n))
+    own = noise_of(measure(gather(study, results, planned)))
+    if own.paired_sd is not None:
+        return own, "study"
+    family, num_updates = family_of(study.base), study.base.num_updates
+    if any(family_of(arm.recipe) != family or arm.recipe.num_updates != num_updates for arm in study.arms):
+        return own, None  # how runs of two families go together on a seed, no family has measured
+    for noise in noise_by_horizon(past_runs, family, study.metric, data_digest):
+        if noise.num_updates == num_updates and noise.paired_sd is not None:
+            return noise, "family"
+    return own, None
 
 
 def _comparison(study: Study) -> tuple[int, int]:

@@ -11,9 +11,9 @@ from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import RunCost
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
+from blueberry.stats.sequential import looks_of
 from blueberry.study.plan import Plan, Run, Stage
 from blueberry.study.spec import Arm, Study
-from blueberry.study.strategy import looks_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
     by_arm: dict[str, list[Run]] = {}
     for run in plan.runs:
         by_arm.setdefault(run.arm, []).append(run)
+    looks = looks_of(study.seeds.search, study.seeds.max) if study.method == "race" else ()
     return Evidence(
         question=study.question,
         metric=study.metric,
@@ -53,8 +54,9 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
         arms=()
         if study.parts
         else tuple(arm_runs(study, arm, results, by_arm.get(arm.name, ())) for arm in study.arms),
+        looks=max(len(looks), 1),
+        look_seeds=looks,
         scale=axis.scale if axis is not None and axis.scale != "list" else None,
-        looks=len(looks_of(study.seeds)) if study.method == "race" else 1,
         num_unfinished=len(plan.runs) - len(ended) + plan.num_undecided,
         guessing_loss=math.log(study.base.data.vocabulary_tokens)
         if study.metric in ("val_loss", "train_loss")

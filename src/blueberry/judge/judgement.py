@@ -88,7 +88,7 @@ class Verdict(Finding):
     b: str
     difference: float | None
     interval: tuple[float, float] | None
-    """Adjusted for the number of comparisons in the study."""
+    """Simultaneous: all differences of a study lie in theirs with probability 1 - alpha."""
     n: int
     verdict: Literal["winner", "tie", "inconclusive"]
     winner: str | None
@@ -104,7 +104,7 @@ class Ranges(Finding):
     conservative: float | None = None
     """Lowest value not worse than the best by min_effect, without a failure."""
     fast: float | None = None
-    """Value with the least mean updates to reach the target loss (the worst unresolved arm's final loss)."""
+    """Value with the least median updates to the final loss of the worst unresolved arm, within its own schedule."""
     unstable_from: float | None = None
     """Lowest value with a run that diverged or ended above the loss of guessing uniformly."""
 
@@ -122,6 +122,18 @@ class Recommendation(Finding):
     settings: dict[str, Any] | None = None
     text: str | None = None
     withheld: str | None = None
+
+
+class Purpose(Finding):
+    """What to use, or to avoid, for one purpose: either evidence, or why nothing is supported."""
+
+    purpose: Literal["production", "conservative", "fast", "avoid"]
+    arms: tuple[str, ...] = ()
+    settings: dict[str, Any] | None = None
+    """Of the one arm; of what to avoid on an axis, the lowest value."""
+    evidence: str | None = None
+    because: str | None = None
+    """Not supported, because ..."""
 
 
 class RunCost(Finding):
@@ -155,12 +167,16 @@ class Judgement(Finding):
     noise: Noise
     best: Best | None
     unresolved: tuple[str, ...]
+    ended: Literal["settled", "maximum"] | None = None
+    """How a race ended: every question was settled, or the seeds it may use were. None: it has not, or was none."""
     optimum: Optimum | Bound | None
     verdicts: tuple[Verdict, ...]
     """The best arm (a) against each other arm (b); then the arm named "baseline" (a), if it is not the best."""
     ranges: Ranges
     audits: tuple[Audit, ...]
     recommendation: Recommendation
+    purposes: tuple[Purpose, ...] = ()
+    """Production, conservative, fast, avoid."""
     cost: RunCost
     known: str
     """One sentence: what these runs show."""

@@ -5,6 +5,7 @@ import math
 from blueberry.judge.evidence import ArmRuns
 from blueberry.judge.judgement import Ranges
 from blueberry.judge.measured import Measured
+from blueberry.stats.convergence import first_at_target, median_time
 from blueberry.stats.paired import paired
 from blueberry.stats.unresolved import mean_or_inf
 
@@ -45,25 +46,34 @@ def _conservative(measured: Measured) -> float | None:
         if index == measured.best:
             return value
         pair = paired(measured.values_KN[measured.best], measured.values_KN[index], floor=measured.noise.floor)
-        interval = pair.interval(1 - 2 * evidence.alpha)
+        interval = pair.interval(1 - 2 * evidence.alpha / evidence.looks)
         if interval is not None and interval[1] < evidence.min_effect:
             return value
     return None
 
 
 def _fast(measured: Measured) -> float | None:
-    """Value that reaches the worst unresolved arm's final mean in the fewest updates, on average over its seeds."""
+    """Value of least median time to the target; None unless it is before all others."""
     assert measured.axis is not None
+    _, times = time_to_target(measured)
+    first = min(times)
+    return measured.axis.values[times.index(first)] if math.isfinite(first) and times.count(first) == 1 else None
+
+
+def time_to_target(measured: Measured) -> tuple[float, list[float]]:
+    """The worst unresolved arm's final mean, and each arm's median updates to it, a miss being infinite.
+
+    A loss in the middle of a schedule, so it says nothing of a shorter schedule's end. The target is
+    taken from the same runs, so that every arm that may be the best reaches it on some seeds.
+    """
     target = max(mean_or_inf(measured.values_KN[i]) for i in measured.unresolved)
-    updates = [_mean_updates(measured.arm(i), target) for i in range(len(measured.evidence.arms))]
-    if not math.isfinite(min(updates, default=math.inf)):
-        return None
-    return measured.axis.values[updates.index(min(updates))]
+    return target, [_median_updates(arm, target) for arm in measured.evidence.arms]
 
 
-def _mean_updates(arm: ArmRuns, target: float) -> float:
-    """Infinite if any of its runs misses the target, diverges or was not recorded."""
-    if not arm.search or not set(arm.search) <= set(arm.evaluations) or math.inf in arm.search.values():
+def _median_updates(arm: ArmRuns, target: float) -> float:
+    """Infinite where a run was not recorded, or half of them miss the target."""
+    if not set(arm.search) <= set(arm.evaluations) | {s for s, value in arm.search.items() if math.isinf(value)}:
         return math.inf
-    reached = [min((u for u, loss in arm.evaluations[s] if loss <= target), default=math.inf) for s in arm.search]
-    return sum(reached) / len(reached)
+    times = [first_at_target(arm.evaluations.get(seed, ()), target) for seed in arm.search]
+    median = median_time(times)
+    return math.inf if median is None else median

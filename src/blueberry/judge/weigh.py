@@ -6,6 +6,7 @@ from blueberry.judge.effects import effects_sentence, find_effects, find_stack
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.measured import best_of, measure, noise_of, summarise
+from blueberry.judge.purposes import find_purposes
 from blueberry.judge.ranges import find_ranges
 from blueberry.judge.sentences import known, recommend, unknown
 
@@ -18,6 +19,7 @@ def weigh(evidence: Evidence) -> Judgement:
     audits = in_order((*audit(measured), *evidence.found))
     effects, stack = find_effects(measured), find_stack(measured)
     evidence = measured.evidence
+    ranges, recommendation = find_ranges(measured), recommend(measured, best, verdicts, audits)
     return Judgement(
         question=evidence.question,
         metric=evidence.metric,
@@ -28,11 +30,13 @@ def weigh(evidence: Evidence) -> Judgement:
         noise=noise_of(measured),
         best=best,
         unresolved=tuple(measured.arm(index).name for index in measured.unresolved),
+        ended=measured.race.ended if measured.race else None,
         optimum=measured.optimum,
         verdicts=verdicts,
-        ranges=find_ranges(measured),
+        ranges=ranges,
         audits=audits,
-        recommendation=recommend(measured, best, verdicts, audits),
+        recommendation=recommendation,
+        purposes=find_purposes(measured, best, verdicts, recommendation, ranges),
         cost=evidence.cost,
         known=" ".join([known(measured, best, verdicts), *effects_sentence(measured, effects, stack)]),
         unknown=unknown(measured, best, verdicts, audits),

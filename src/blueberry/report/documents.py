@@ -71,36 +71,15 @@ def comprehensive_insights(judgement: Judgement, runs: Sequence[LabelledRun], ax
 
 
 def _recommendations(judgement: Judgement, axis: Axis) -> dict[str, Any]:
-    withheld, ranges = judgement.recommendation.withheld, judgement.ranges
-
-    def rate(value: float | None, meaning: str, because: str) -> dict[str, Any]:
-        if withheld is not None or value is None:
-            return {"supported": False, "because": withheld or because}
-        return {"supported": True, "learning_rate": value, "meaning": meaning}
-
-    settings = judgement.recommendation.settings or {}
-    unstable = ranges.unstable_from
-    return {
-        "production": rate(
-            settings.get(axis.setting),
-            judgement.recommendation.text or "",
-            "the judgement recommends no learning rate",
-        ),
-        "conservative": rate(
-            ranges.conservative,
-            f"lowest rate not worse than the best by {judgement.min_effect:g}, without a failure",
-            "no rate was shown to be within min_effect of the best without a failure",
-        ),
-        "fast": rate(
-            ranges.fast,
-            "least mean number of updates to the loss that every rate not told apart from the best reaches",
-            "no time to a target was measured",
-        ),
-        # What went wrong was seen, whatever else is withheld.
-        "avoid": {"supported": False, "because": "no run diverged or ended above the loss of guessing"}
-        if unstable is None
-        else {"supported": True, "learning_rate_from": unstable, "meaning": "lowest rate at which a run failed"},
-    }
+    said = {}
+    for purpose in judgement.purposes:
+        if purpose.evidence is None:
+            said[purpose.purpose] = {"supported": False, "because": purpose.because}
+            continue
+        name = "learning_rate_from" if purpose.purpose == "avoid" else "learning_rate"
+        rate = (purpose.settings or {}).get(axis.setting)
+        said[purpose.purpose] = {"supported": True, name: rate, "meaning": purpose.evidence}
+    return said
 
 
 def _statistics(arm: str, rate: Any, runs: Sequence[LabelledRun]) -> dict[str, Any]:

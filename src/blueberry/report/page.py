@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blueberry.judge.judgement import ArmSummary, Audit, Judgement
+from blueberry.judge.judgement import ArmSummary, Audit, Judgement, Purpose
 from blueberry.report.differences import BASELINE, verdict_on, verdict_words
 from blueberry.report.runs import LabelledRun
 from blueberry.report.wording import (
@@ -73,6 +73,8 @@ class Page:
     recommendation: str | None
     recommended: tuple[tuple[str, str], ...]
     """Setting and value, exact and as TOML has it: a copied line names the same run."""
+    purposes: tuple[Fact, ...]
+    """What to use for which purpose, and why; or that nothing is supported, and why."""
     measured: str
     """What the table's numbers are."""
     best: str | None
@@ -105,6 +107,7 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
         recommended=()
         if withheld
         else tuple((name, json.dumps(value)) for name, value in (recommendation.settings or {}).items()),
+        purposes=tuple(_purpose(purpose) for purpose in judgement.purposes),
         measured=_measured(judgement),
         best=best,
         rows=tuple(_row(judgement, arm, best) for arm in judgement.arms),
@@ -115,6 +118,15 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
         cost=_cost(judgement),
         judged=_judged(judgement),
         provenance=_provenance(runs),
+    )
+
+
+def _purpose(purpose: Purpose) -> Fact:
+    label = purpose.purpose.capitalize()
+    if purpose.evidence is None:
+        return Fact(label, "not supported", f"because: {purpose.because}")
+    return Fact(
+        label, settings_text(purpose.settings) if purpose.settings else ", ".join(purpose.arms), purpose.evidence
     )
 
 
