@@ -11,7 +11,7 @@ from blueberry.stats.noise import measure_noise
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.store import PastRun, Store
-from blueberry.study.synthetic import DATA_DIGEST, Synthetic
+from blueberry.study.synthetic import Synthetic
 
 RATE = "optimizer.muon.learning_rate"
 BASE = Recipe().with_(**{"train.updates": 100})
@@ -75,7 +75,7 @@ def study(tmp_path: Path) -> Study:
 
 
 def test_a_plan_without_runs_of_its_own_uses_the_family_and_says_so(study, tmp_path):
-    planned = plan(study, DATA_DIGEST, {})
+    planned = plan(study, Synthetic.data_digest, {})
 
     def seen(runs, results=None):
         return forecast(

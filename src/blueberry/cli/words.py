@@ -94,10 +94,6 @@ def forecast(seen: Forecast) -> str:
         f"here       {_workers(seen)}: {_time(seen)}; about {quantity(seen.disk_bytes)}B on disk",
         f"detects    {_detects(seen)}",
         *_changed(seen),
-        *(
-            f"{'blocks' if one.severity == 'block' else 'warns':10} {one.message}; {one.remedy}"
-            for one in seen.objections
-        ),
     ]
     return "\n".join(lines)
 

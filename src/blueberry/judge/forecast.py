@@ -64,8 +64,6 @@ class Forecast:
     """Of `runs_todo`, those that come only if the runs before leave something open, and as many as there can be."""
     aliases: tuple[str, ...] = ()
     """Of a fraction: effects that it cannot tell apart, each group as "a*b = c*d"."""
-    objections: tuple[Audit, ...] = ()
-    """What the doctor has against the design before a single run."""
     changed: Change | None = None
     """How the study differs from what its file last ran as; None if it does not, or never ran."""
 
@@ -74,7 +72,6 @@ class Forecast:
         plain = asdict(self)
         plain["arms"] = [{"arm": name, "settings": settings} for name, settings in self.arms]
         plain["parts"] = [{"part": name, "arms": list(arms)} for name, arms in self.parts]
-        plain["objections"] = [audit.model_dump() for audit in self.objections]
         plain["changed"] = None if self.changed is None else {**asdict(self.changed), "words": list(self.changed.lines)}
         return plain
 
@@ -141,7 +138,6 @@ def forecast(
         aliases=tuple(
             " = ".join("*".join(effect) for effect in group) for group in (study.design.aliases if study.design else ())
         ),
-        objections=tuple(objections),
         changed=changed,
     )
 
@@ -160,23 +156,29 @@ def _confirming(study: Study, planned: Plan) -> int:
     return inside + min(own, study.seeds.confirm)
 
 
-Source = Literal["study", "family"]
-
-
 def _noise(
     study: Study,
     planned: Plan,
     results: Mapping[str, RunResult],
     past_runs: Sequence[PastRun],
     data_digest: str | None,
-) -> tuple[Noise | FamilyNoise, Source | None]:
+) -> tuple[Noise | FamilyNoise, Literal["study", "family"] | None]:
     """The study's own where two of its arms share two seeds, else its family's at its length.
 
-    Of a study made of parts, that of the part which has most of it.
+    Of a study made of parts, the part's that has most of it.
     """
     if study.parts:
-        found = [_noise(part, planned.parts[part.name], results, past_runs, data_digest) for part in study.parts]
-        return max(found, key=lambda one: (one[0].paired_sd is not None, one[0].n))
+        found = [
+            _noise(
+                part,
+                planned.parts[part.name],
+                results,
+                past_runs if part.base.data == study.base.data else (),
+                data_digest,
+            )
+            for part in study.parts
+        ]
+        return max(found, key=lambda pair: (pair[0].paired_sd is not None, pair[0].n))
     own = noise_of(measure(gather(study, results, planned)))
     if own.paired_sd is not None:
         return own, "study"

@@ -13,9 +13,9 @@ from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Audit, RunCost
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
+from blueberry.stats.sequential import looks_of
 from blueberry.study.plan import Plan, Run, Stage
 from blueberry.study.spec import Arm, Study
-from blueberry.study.strategy import looks_of
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
     ended = [(run, results[run.fingerprint]) for run in plan.runs if run.fingerprint in results]
     axis = study.axes[0] if len(study.axes) == 1 else None
     text = texts(study.base)
-    looks = looks_of(study.seeds) if study.method == "race" else ()
     by_arm: dict[str, list[Run]] = {}
     for run in plan.runs:
         by_arm.setdefault(run.arm, []).append(run)
+    looks = looks_of(study.seeds.search, study.seeds.max) if study.method == "race" else ()
     return Evidence(
         question=study.question,
         metric=study.metric,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from blueberry.judge import race
 from blueberry.judge.evidence import BASELINE
 from blueberry.study.plan import Referee, Values
 from blueberry.study.spec import Study
@@ -10,15 +11,11 @@ from blueberry.study.spec import Study
 def open_arms(study: Study, values: Values) -> tuple[str, ...]:
     """The arms that need more seeds: those that may be the best or, of named arms, those undecided against the
     unchanged one."""
-    from blueberry.judge import race
-
     return race.open_arms(values, **_rules(study))
 
 
 def leading_arm(study: Study, values: Values) -> str | None:
     """The arm to confirm; None if every one diverged."""
-    from blueberry.judge import race
-
     return race.leading_arm(values, **_rules(study))
 
 

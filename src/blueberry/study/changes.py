@@ -10,7 +10,7 @@ from typing import Any
 
 from blueberry.identity import canonical_json
 from blueberry.records import RunResult
-from blueberry.study.plan import Plan, Run
+from blueberry.study.plan import Plan
 from blueberry.study.reading import shown
 from blueberry.study.spec import Study
 
@@ -59,21 +59,23 @@ def change(study: Study, planned: Plan, before: Iterable[str], results: Mapping[
     """
     asked = frozenset(before)
     now = {run.fingerprint for run in planned.runs}
-    gone = [results[name] for name in sorted(asked - now) if name in results]
     new_arms = _new_arms(study, planned, asked)
-    if not asked or (not asked - now and not new_arms):
+    if not asked or (asked <= now and not new_arms):
         return None
-    new = [_flat(run) for run in planned.runs]
-    old = [result.recipe for result in gone]
-    known = {_content(recipe) for recipe in new}
+    new = _recipes(planned)
+    lost = {name for name in asked - now if not _may_return(study, planned, results.get(name), new)}
+    if not lost and not new_arms:
+        return None
+    old = [results[name].recipe for name in sorted(lost) if name in results]
+    known = {canonical_json(recipe) for recipe in new}
     return Change(
         reused=len(planned.done),
-        set_aside=len(gone),
-        never_ended=len(asked - now) - len(gone),
+        set_aside=len(old),
+        never_ended=len(lost) - len(old),
         settings=_moved(old, new) if old else (),
         removed=_removed(old, new, [results[name].recipe for name in asked & now if name in results]),
         added=new_arms,
-        text_changed=any(_content(recipe) in known for recipe in old),
+        text_changed=any(canonical_json(recipe) in known for recipe in old),
     )
 
 
@@ -121,10 +123,15 @@ def _common(recipes: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in first.items() if all(name in r and r[name] == value for r in recipes)}
 
 
-def _flat(run: Run) -> dict[str, Any]:
-    """As results hold a recipe: plain JSON."""
-    return json.loads(canonical_json(run.recipe.flat()))
+def _recipes(planned: Plan) -> list[dict[str, Any]]:
+    """One a run, as results hold them: plain JSON."""
+    of_arms = {(run.part, run.arm): run.recipe for run in planned.runs}
+    plain = {key: json.loads(canonical_json(recipe.flat())) for key, recipe in of_arms.items()}
+    return [{**plain[run.part, run.arm], "seed": run.seed} for run in planned.runs]
 
 
-def _content(recipe: dict[str, Any]) -> str:
-    return canonical_json(recipe)
+def _may_return(study: Study, planned: Plan, result: RunResult | None, new: list[dict[str, Any]]) -> bool:
+    """Whether a run confirmed an arm that may be the one to confirm again."""
+    if result is None or not planned.num_undecided or result.recipe["seed"] < study.base.seed + study.seeds.max:
+        return False
+    return any({**recipe, "seed": 0} == {**result.recipe, "seed": 0} for recipe in new)

@@ -73,7 +73,8 @@ def read_strategy(given: dict[str, Any], place: str) -> Strategy:
     table = section(given, "strategy", place)
     place = f"{place} [strategy]"
     refuse_unknown(table, ("method", "trials", "batch", "seed"), place)
-    method = next(name for name in METHODS if name == choice(table, "method", place, "grid", METHODS))
+    said = choice(table, "method", place, "grid", METHODS)
+    method = METHODS[METHODS.index(said)]  # pyright: ignore[reportArgumentType]
     for name in ("trials", "batch", "seed"):
         if name in table and method != "optuna":
             refuse(f'{place} "{name}"', table[name], 'only proposals have it; set method = "optuna" or remove it')
