@@ -4,7 +4,7 @@ An audit is a function of a document that returns its findings; to add one, writ
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from blueberry.judge import words
 from blueberry.judge.doctor import facts
@@ -318,7 +318,7 @@ def _quoted(line: Line, look: re.Pattern[str]) -> str:
 
 def _said(
     document: Document,
-    lines: Sequence[Line] | Iterable[Line],
+    lines: Iterable[Line],
     name: str,
     message: str,
     remedy: str,
