@@ -1,7 +1,6 @@
 """The doctor from the command line: studies before and after they ran, tables, reports."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,7 @@ from blueberry.errors import BlueberryError
 from blueberry.recipe import Recipe
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
-
-sys.path.insert(0, str(Path(__file__).parent / "judge" / "doctor"))
-from doctor_reports import CLEAN  # noqa: E402
+from tests.judge.doctor.doctor_reports import CLEAN
 
 STUDY = """
 question = "Which rate?"

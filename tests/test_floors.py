@@ -141,6 +141,7 @@ except SystemExit as end:
         ["run", "--help"],
         ["train", "recipes/moe-nano.toml", "--dry-run"],
         ["plan", "studies/demo-lr-sweep.toml", "--store", "no-store-here"],
+        ["doctor", "studies/demo-lr-sweep.toml", "--store", "no-store-here"],
     ],
     ids=" ".join,
 )

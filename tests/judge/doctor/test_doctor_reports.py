@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from doctor_reports import CLEAN, DEFECTS, STAGES
 
 from blueberry.judge.doctor.document import Document
 from blueberry.judge.doctor.reports import audit_reports
-
-from doctor_reports import CLEAN, DEFECTS, STAGES  # isort: skip
 
 
 def found(*texts):
@@ -111,6 +110,10 @@ def test_means_beside_their_seeds_and_in_a_last_row():
     )
     assert not found(rows.format("3.20"))
     assert ("arithmetic", "block") in names(rows.format("3.40"))
+
+
+def test_a_page_that_reports_no_run_claims_nothing():
+    assert found("# Install\n\nUse it in production, at zero cost and for extended training. The best tool.\n") == ()
 
 
 def test_broken_encoding_is_mended_before_reading():

@@ -4,7 +4,7 @@ An audit is a function of a document that returns its findings; to add one, writ
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from blueberry.judge import words
 from blueberry.judge.doctor import facts
@@ -57,7 +57,9 @@ _BEST_CHECKPOINT = re.compile(
 
 
 def audit_claims(document: Document) -> list[Audit]:
-    """Every finding of every audit of words."""
+    """Every finding of every audit of words; none for a page that has no number of a run."""
+    if not document.ends:
+        return []
     return [finding for look in CLAIM_AUDITS.values() for finding in look(document)]
 
 
@@ -84,7 +86,7 @@ def selection(document: Document) -> list[Audit]:
     rows = [" ".join(row) for table in document.tables for row in table.rows]
     is_tested |= any(_TESTED.search(text) for text in [*rows, *(line.text for line in document.claims)])
     chosen = [line for line in document.claims if _IS_BEST.search(line.text)]
-    if is_tested or not chosen or not document.ends:
+    if is_tested or not chosen:
         return []
     message = "a best is claimed on the validation set that chose it; there is no number of a test set"
     return [_said(document, chosen, "selection", message, "print the winner's loss on a test set that chose nothing")]
@@ -316,7 +318,7 @@ def _quoted(line: Line, look: re.Pattern[str]) -> str:
 
 def _said(
     document: Document,
-    lines: Sequence[Line] | Iterable[Line],
+    lines: Iterable[Line],
     name: str,
     message: str,
     remedy: str,
