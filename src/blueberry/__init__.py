@@ -19,6 +19,8 @@ _HOMES = {
     "Recipe": "blueberry.recipe",
     "RunResult": "blueberry.records",
     "Study": "blueberry.study.spec",
+    "ledger": "blueberry.api",
+    "promote": "blueberry.api",
     "run": "blueberry.api",
     "train": "blueberry.api",
 }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from blueberry.judge.judgement import RunCost
+from blueberry.judge.judgement import CurveFinding, RunCost
 from blueberry.records import Provenance
 
 BASELINE = "baseline"
@@ -61,3 +61,5 @@ class Evidence:
     passes: float | None = None
     """Tokens consumed over unique training tokens, in the longest run."""
     cost: RunCost = field(default_factory=lambda: RunCost(runs=0, tokens=0, flops=0.0, seconds=0.0))
+    findings: tuple[CurveFinding, ...] = ()
+    """What the learning curves show, arm by arm; empty where there are none."""

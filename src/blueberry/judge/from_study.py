@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 
 from blueberry.errors import StudyError
+from blueberry.judge.curves import read_curves
 from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.judgement import Judgement, RunCost
+from blueberry.judge.judgement import CurveFinding, Judgement, RunCost
 from blueberry.judge.weigh import weigh
 from blueberry.records import RunResult
 from blueberry.study.plan import Plan, Run
@@ -62,7 +63,15 @@ def gather(
             flops=sum((result.num_flops for result in ended), 0.0),
             seconds=sum((result.train_seconds for result in ended), 0.0),
         ),
+        findings=tuple(one for arm in study.arms for one in _findings(study, arm, results, plan)),
     )
+
+
+def _findings(study: Study, arm: Arm, results: Mapping[str, RunResult], plan: Plan) -> tuple[CurveFinding, ...]:
+    runs = {
+        run.seed: results[run.fingerprint] for run in plan.runs if run.arm == arm.name and run.fingerprint in results
+    }
+    return read_curves(arm.name, runs, alpha=study.alpha)
 
 
 def _arm_runs(study: Study, arm: Arm, results: Mapping[str, RunResult], plan: Plan) -> ArmRuns:

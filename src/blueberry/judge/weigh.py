@@ -3,7 +3,7 @@
 from blueberry.judge.comparisons import compare
 from blueberry.judge.doctor import audit
 from blueberry.judge.evidence import Evidence
-from blueberry.judge.judgement import Judgement
+from blueberry.judge.judgement import CurveFinding, Judgement
 from blueberry.judge.measured import best_of, measure, noise_of, summarise
 from blueberry.judge.ranges import find_ranges
 from blueberry.judge.sentences import known, recommend, unknown
@@ -34,4 +34,10 @@ def weigh(evidence: Evidence) -> Judgement:
         cost=evidence.cost,
         known=known(measured, best, verdicts),
         unknown=unknown(measured, best, verdicts, audits),
+        findings=_in_order(evidence),
     )
+
+
+def _in_order(evidence: Evidence) -> tuple[CurveFinding, ...]:
+    """By arm, in the order of the arms."""
+    return tuple(one for arm in evidence.arms for one in evidence.findings if one.arm == arm.name)

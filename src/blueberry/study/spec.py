@@ -10,6 +10,7 @@ from blueberry.errors import StudyError
 from blueberry.identity import canonical_json
 from blueberry.recipe import Recipe
 from blueberry.study.axes import Axis, arm_name, read_axis
+from blueberry.study.baselines import PREFIX, Base, load_baseline
 from blueberry.study.reading import (
     between,
     choice,
@@ -85,19 +86,25 @@ class Study:
     """"grid": every arm on every searching seed."""
     trainer_command: tuple[str, ...] | None = None
     """Always None: the built-in trainer, or one handed over in Python."""
+    line: str = ""
+    """The line of baselines it belongs to: the base recipe's file stem, or the NAME of "ledger:NAME"."""
+    entry: int | None = None
+    """Number of the ledger's entry it is based on; None: on a recipe file."""
 
     @classmethod
-    def load(cls, path: str | Path) -> "Study":
-        """Read a study file and its base recipe.
+    def load(cls, path: str | Path, store: str | Path | None = None) -> "Study":
+        """Read a study file and its base recipe, which may be a baseline in the ledger of a store.
 
         Raises: StudyError or RecipeError, one line.
         """
         path = Path(path)
-        return cls.parse(read_toml(path, StudyError), path)
+        return cls.parse(read_toml(path, StudyError), path, Path(store) if store else None)
 
     @classmethod
-    def parse(cls, given: dict[str, Any], path: Path) -> "Study":
+    def parse(cls, given: dict[str, Any], path: Path, store: Path | None = None) -> "Study":
         """Check the contents of a study file. `path` names it and is what `base` is relative to.
+
+        `store` is the folder whose ledger "ledger:NAME" is looked up in, by default as for a command.
 
         Raises: StudyError or RecipeError, one line.
         """
@@ -109,7 +116,8 @@ class Study:
         fixed = {
             n: scalar(v, f'{set_place} "{n}"') for n, v in settings(section(given, "set", place), set_place).items()
         }
-        base = _load_base(given, path).with_(fixed, place=set_place)
+        based = _load_base(given, path, store)
+        base = based.recipe.with_(fixed, place=set_place)
         axes = _read_axes(given, base, fixed, place)
         arms = _cross(axes, base, f"{place} [vary]") if axes else _read_arms(given, base, place)
         _refuse_equal_arms(arms, axes, place)
@@ -126,6 +134,8 @@ class Study:
             arms=arms,
             seeds=_read_seeds(given, base, place),
             method=choice(section(given, "strategy", place), "method", f"{place} [strategy]", "grid", ("grid",)),
+            line=based.line,
+            entry=based.entry,
         )
 
     def __hash__(self) -> int:
@@ -152,14 +162,14 @@ def _refuse_what_is_not_built(given: dict[str, Any], place: str) -> None:
     choice(combine, "mode", f"{place} [combine]", "none", ("none",))
 
 
-def _load_base(given: dict[str, Any], path: Path) -> Recipe:
+def _load_base(given: dict[str, Any], path: Path, store: Path | None) -> Base:
     base = text(given, "base", str(path))
-    if base.startswith("ledger:"):
-        refuse(f'{path} "base"', base, "a baseline of the ledger is not supported yet; give the path of a recipe")
+    if base.startswith(PREFIX):
+        return load_baseline(base, path, store)
     found = path.parent / base
     if "\0" in base or not found.is_file():
         refuse(f'{path} "base"', base, "no such file; the path is relative to the study file; mend it")
-    return Recipe.load(found)
+    return Base(Recipe.load(found), found.stem)
 
 
 def _read_axes(given: dict[str, Any], base: Recipe, fixed: dict[str, Any], place: str) -> tuple[Axis, ...]:
