@@ -170,7 +170,6 @@ def _row(entry: Entry) -> EntryRow:
             test = words.metric_value(support.test_mean, support.interval, support.metric).partition(" [")[0]
     elif total is not None:
         claimed = total_sentence(total)
-        source = f"entry {entry.parent} against the original"
     return EntryRow(
         number="?" if entry.number is None else str(entry.number),
         date=entry.date,
@@ -185,7 +184,7 @@ def _row(entry: Entry) -> EntryRow:
 
 def _changed(entry: Entry) -> str:
     if entry.kind == "remeasurement":
-        return "nothing"
+        return f"entry {entry.parent} against the original"
     said = [f"{setting_name(one.setting)} {_arrow(one)}" for one in entry.changes[:MOST_CHANGES]]
     more = len(entry.changes) - MOST_CHANGES
     said += [f"{more} more"] if more > 0 else []
