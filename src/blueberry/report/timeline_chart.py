@@ -41,7 +41,7 @@ def _panel(line: Timeline) -> alt.LayerChart:
     y = alt.Y("y:Q", title=title, scale=alt.Scale(zero=True, nice=True, padding=24), axis=alt.Axis(tickCount=6))
     levels = [{"stage": START, "y": 0.0, "text": "", "said": ""}]
     levels += [
-        {"stage": one.label, "y": one.level, "text": number(one.level, PLACES, sign=True), "said": one.said}
+        {"stage": one.label, "y": one.level, "text": _signed(one.level), "said": one.said}
         for one in line.stages
         if one.level is not None
     ]
@@ -70,7 +70,7 @@ def _panel(line: Timeline) -> alt.LayerChart:
                 "y": one.difference,
                 "low": one.interval[0] if one.interval else None,
                 "high": one.interval[1] if one.interval else None,
-                "text": f"{number(one.difference, PLACES, sign=True)}, {plural(one.n, 'seed')}",
+                "text": f"{_signed(one.difference)}, {plural(one.n, 'seed')}",
             }
             for one in line.measured
         ]
@@ -84,12 +84,16 @@ def _panel(line: Timeline) -> alt.LayerChart:
             base.mark_point(shape="diamond", filled=True, size=110, color=palette.fresh, opacity=1, xOffset=14).encode(
                 x=x, y=y
             ),
-            base.mark_text(align="left", xOffset=24, color=palette.fresh, fontWeight=600).encode(
+            base.mark_text(align="left", xOffset=22, yOffset=13, color=palette.fresh, fontWeight=600).encode(
                 x=x, y=y, text=alt.Text("text:N")
             ),
         ]
     heading = alt.TitleParams(line.line, fontSize=13, offset=24)
     return layered(layers, width=STAGE_WIDTH * len(order), height=HEIGHT, title=heading)
+
+
+def _signed(value: float) -> str:
+    return number(value, PLACES, sign=True).replace("-", "\N{MINUS SIGN}")
 
 
 def _sorted(x: alt.X, order: Sequence[str]) -> alt.X:
