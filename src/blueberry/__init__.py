@@ -20,6 +20,8 @@ _HOMES = {
     "RunResult": "blueberry.records",
     "Study": "blueberry.study.spec",
     "analyse": "blueberry.analysis",
+    "ledger": "blueberry.api",
+    "promote": "blueberry.api",
     "run": "blueberry.api",
     "train": "blueberry.api",
 }

@@ -2,6 +2,7 @@
 
 BlueberryError            the user can mend it: one line, exit code 2, never a traceback
 ├── RecipeError           a recipe or a `key=value` override is wrong
+├── LedgerError           a line of baselines has not what was asked of it
 ├── StudyError            a study file is wrong, or asks for what cannot be
 ├── DataError             a corpus or a tokenizer is missing, empty or unfit
 ├── StoreError            the store cannot be read or written
@@ -31,6 +32,10 @@ class RecipeError(BlueberryError):
 
 class StudyError(BlueberryError):
     """A study file breaks a rule."""
+
+
+class LedgerError(BlueberryError):
+    """A line of baselines has not, or cannot do, what was asked of it."""
 
 
 class DataError(BlueberryError):

@@ -76,6 +76,8 @@ class Routing(Record):
     """Of the experts' shares of the assignments: ln num_experts is even, ln top_k the least there can be."""
     dropped_fraction: float
     """Of the assignments of all layers, those that no expert took; 0 as there is no limit to what one takes."""
+    dead_experts: tuple[int, ...] = ()
+    """How many received less than a hundredth of an even share; empty where it was not counted."""
 
 
 class Evaluation(Record):

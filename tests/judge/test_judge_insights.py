@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from blueberry.judge.curves import read_curves
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.weigh import weigh
+from blueberry.recipe import Recipe
+from blueberry.study.synthetic import Synthetic
 
 DOC = Path(__file__).parents[2] / "docs" / "insights.md"
 
@@ -65,6 +68,15 @@ def test_what_is_produced_is_documented():
         )
         for rate in rates
     )
-    produced = paths(weigh(Evidence("q", "val_loss", 0.01, 0.05, ("lr",), arms)).to_dict())
-    assert {"optimum.interval", "best.mean", "recommendation.text", "verdicts[].interval"} <= produced
+    run = Synthetic().result(Recipe())
+    findings = read_curves(arms[0].name, {0: run, 1: run}, alpha=0.05)
+    evidence = Evidence("q", "val_loss", 0.01, 0.05, ("lr",), arms, findings=findings)
+    produced = paths(weigh(evidence).to_dict())
+    assert {
+        "optimum.interval",
+        "best.mean",
+        "recommendation.text",
+        "verdicts[].interval",
+        "findings[].pattern",
+    } <= produced
     assert produced <= documented()

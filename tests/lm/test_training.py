@@ -389,3 +389,23 @@ def test_every_shared_setting_changes_the_run(tiny, train_group, name, value):
     (unchanged,) = train_group(short)
     (changed,) = train_group(short.with_({name: value}))
     assert changed.final.loss != unchanged.final.loss
+
+
+def test_a_warning_is_said_once_over_an_interruption_too(tiny, dataset, train_group, checkpoints, monkeypatch):
+    monkeypatch.setattr("blueberry.curves.USED_FRACTION", 2.0)  # so that any routing is a collapse
+    monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
+    recipe, said = tiny.with_({"evaluate.every_updates": 4}), []
+
+    def listen():
+        arguments = {"device": CPU, "checkpoints": checkpoints}
+        for event in train([recipe, recipe.with_(seed=9)], ["run0", "run1"], dataset, provenance(dataset), **arguments):
+            if isinstance(event, Progress) and event.note is not None:
+                said.append(event.note)
+
+    with monkeypatch.context() as context:
+        _kill_at(context, 13)
+        with pytest.raises(_Killed):
+            listen()
+    assert [note.split(":")[0] for note in said] == ["run run0, update 4", "run run1, update 4"]
+    listen()
+    assert len(said) == 2

@@ -9,6 +9,7 @@ import planted
 import pytest
 from altair.utils.schemapi import debug_mode
 
+from blueberry.judge.judgement import CurveFinding
 from blueberry.report.figures import compute, pictures
 from blueberry.report.interactive import page_figures
 from blueberry.report.page import page
@@ -215,3 +216,21 @@ def test_a_judgement_without_runs_has_a_page() -> None:
     text = Reader(both(study)[0]).text
     assert "Learning curves" not in text
     assert "what computed them was not recorded" in text
+
+
+def test_what_the_curves_show_is_told_and_nothing_where_they_show_nothing() -> None:
+    study = planted.named()
+    assert not any("What the learning curves show" in text for text in both(study))
+    arm = study.judgement.arms[0].arm
+    found = (
+        CurveFinding(arm=arm, finding="pattern", severity="note", message="slow: x", pattern="slow", seeds=(0,), n=1),
+        CurveFinding(
+            arm=arm, finding="spikes", severity="warn", message="3 <b>spikes</b> at update 9", seeds=(0,), n=1
+        ),
+    )
+    study.judgement = study.judgement.model_copy(update={"findings": found})
+    for text in both(study):
+        assert "What the learning curves show" in text
+        assert "3 &lt;b&gt;spikes&lt;/b&gt; at update 9." in text
+        assert f"slowly: {arm}" in text
+        assert "slow: x" not in text, "patterns are one sentence for all arms"

@@ -106,7 +106,11 @@ LR = "optimizer.muon.learning_rate"
         (SWEEP, {"question": "  "}, " \"question\": '  '; must be a text"),
         (SWEEP, {"base": None}, ' "base": left out;'),
         (SWEEP, {"base": "none.toml"}, " \"base\": 'none.toml'; no such file; the path is relative to the study file"),
-        (SWEEP, {"base": "ledger:nano"}, " \"base\": 'ledger:nano'; a baseline of the ledger is not supported yet"),
+        (
+            SWEEP,
+            {"base": "ledger:nano"},
+            " \"base\": 'ledger:nano'; the ledger cannot be read (.blueberry: no store here",
+        ),
         (SWEEP, {"metric": "val_accuracy"}, " \"metric\": 'val_accuracy'; not one of the known"),
         (SWEEP, {"min_effect": 0}, ' "min_effect": 0; must be a number above 0'),
         (SWEEP, {"min_effect": True}, ' "min_effect": True; must be a number'),

@@ -13,6 +13,7 @@ from blueberry.errors import StoreError
 from blueberry.recipe import Recipe
 from blueberry.records import Failure, Progress, RunResult
 from blueberry.study.claims import LEASE_SECONDS, Owner, this_host
+from blueberry.study.lines import BasedOn
 from blueberry.study.store import VERSION, Store
 from blueberry.study.synthetic import Synthetic
 
@@ -290,3 +291,22 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         assert len(store.results([result(0).fingerprint])) == 1
         store._sql.execute("PRAGMA max_page_count = 1000000")
         assert store.commit(result(99)), "and goes on when there is room"
+
+
+def test_a_store_of_version_1_is_upgraded_with_all_it_holds(tmp_path: Path) -> None:
+    one = result()
+    with Store.open(tmp_path) as store:
+        store.commit(one)
+    sql = sqlite3.connect(tmp_path / "store.sqlite")
+    sql.executescript("DROP TABLE ledger; DROP TABLE bases; PRAGMA user_version = 1;")
+    sql.close()
+    with Store.open(tmp_path) as first, Store.open(tmp_path) as second:
+        assert first.results([one.fingerprint]) == {one.fingerprint: one}
+        assert first.append_to_ledger("nano", '{"recipe": null}', after=None) == 1
+        assert [(row.number, row.line, row.recipe) for row in second.ledger()] == [(1, "nano", None)]
+        first.remember_base(Path("a.toml"), BasedOn(1, 0, 8))
+        first.remember_base(Path("a.toml"), BasedOn(2, 0, 8))
+        assert second.bases() == {str(Path("a.toml").absolute()): BasedOn(1, 0, 8)}, "the first one stays"
+    sql = sqlite3.connect(tmp_path / "store.sqlite")
+    assert sql.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    sql.close()

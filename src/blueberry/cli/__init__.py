@@ -154,7 +154,7 @@ def plan(
     from blueberry.judge.doctor.design import objections
     from blueberry.study.spec import Study
 
-    loaded = Study.load(study)
+    loaded = Study.load(study, store)
     seen = api.foresee(loaded, Path(store or api.default_store()), workers)
     found = objections(loaded)
     text = "\n".join([words.forecast(seen), *(["", words.findings(found)] if found else [])])
@@ -179,7 +179,7 @@ def run(
     from blueberry.logs import logging_a_study
     from blueberry.study.spec import Study
 
-    loaded = Study.load(study)
+    loaded = Study.load(study, store)
     with (
         logging_a_study(log or (), Path(store or api.default_store()), loaded.name) as on_result,
         watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
@@ -199,7 +199,7 @@ def report(
     from blueberry import api
     from blueberry.study.spec import Study
 
-    loaded = Study.load(study)
+    loaded = Study.load(study, store)
     return _report(api.look(loaded, Path(store or api.default_store())), out or Path("reports") / loaded.name, json)
 
 
@@ -281,6 +281,75 @@ def status(
         found = standings(opened, study)
     _answer(json, {"studies": [one.to_dict() for one in found]}, words.standings(found))
     return 0
+
+
+@app.command()
+def promote(
+    study: StudyArgument,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="NAME", help="Line of baselines.", show_default="the base recipe's name"),
+    ] = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Make a study's winner the baseline, if its verdict supports that; else say why not."""
+    from blueberry import api
+    from blueberry.cli import ledger_words
+    from blueberry.study.spec import Study
+
+    decided = api.promote(Study.load(study, store), store=store, to=to)
+    _answer(json, ledger_words.decided_dict(decided), ledger_words.decided(decided))
+    return ledger_words.exit_code(decided)
+
+
+@app.command()
+def ledger(
+    remeasure: Annotated[
+        str | None,
+        typer.Option("--remeasure", metavar="NAME", help="Run a line's newest baseline against the original."),
+    ] = None,
+    rollback: Annotated[
+        str | None,
+        typer.Option("--rollback", metavar="NAME", help="Go back to what a line's newest baseline replaced."),
+    ] = None,
+    stages: Annotated[bool, typer.Option("--stages", help="Remeasure every stage between too.")] = False,
+    seeds: Annotated[int, typer.Option(min=3, max=1000, help="Fresh seeds of a remeasurement.")] = 5,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="as many as pay")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for ledger.md, ledger.json and a picture.")] = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    no_color: NoColorOption = False,
+) -> int:
+    """Show the lines of baselines with their evidence; measure a line's total; roll a line back."""
+    from blueberry import api
+    from blueberry.cli import ledger_words
+    from blueberry.cli.progress import watching_a_study
+
+    if remeasure is not None and rollback is not None:
+        raise typer.BadParameter("--remeasure is given beside --rollback; they are two commands; give one of them")
+    if stages and remeasure is None:
+        raise typer.BadParameter(
+            "--stages is given without --remeasure; only that measures stages; add --remeasure NAME"
+        )
+    document, text, code = None, None, 0
+    if rollback is not None:
+        entry = api.rollback(rollback, store=store)
+        document, text = {"entry": entry.model_dump(mode="json")}, ledger_words.rolled_back(entry)
+    elif remeasure is not None:
+        with watching_a_study(f"remeasure {remeasure}", quiet=quiet, no_color=no_color) as on_event:
+            made = api.remeasure(
+                remeasure, store=store, workers=workers, num_seeds=seeds, every_stage=stages, on_event=on_event
+            )
+        document, text = ledger_words.remeasured_dict(made), ledger_words.remeasured(made)
+        code = ledger_words.exit_code(made.entry)
+    view = api.ledger(store=store)
+    page = None if out is None else api.write_ledger(view, out)
+    if document is None or text is None:
+        document, text = view.to_dict(), ledger_words.view(view)
+    _answer(json, document, text if page is None else f"{text}\nsee {page}")
+    return code
 
 
 def _report(judged: Any, folder: Path, json: bool) -> int:

@@ -32,7 +32,7 @@ def carry(whole: Evidence, parts: Sequence[Part]) -> Judgement:
     parts = _ascending(parts, whole.vary)
     conditions = tuple(_condition(parts[0].judgement, part) for part in parts)
     laws = _laws(whole, parts)
-    audits = blocking_first(whole.findings)
+    audits = blocking_first(whole.audits)
     noises = [part.judgement.noise for part in parts]
     return Judgement(
         question=whole.question,

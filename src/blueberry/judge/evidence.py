@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from blueberry.judge.judgement import Audit, RunCost
+from blueberry.judge.judgement import Audit, CurveFinding, RunCost
 from blueberry.records import Provenance
 
 BASELINE = "baseline"
@@ -97,6 +97,8 @@ class Evidence:
     """Tokens consumed over unique training tokens, in the longest run."""
     at_one_rate: tuple[str, ...] = ()
     """Settings of schedule or architecture that vary while the learning rate does not."""
-    findings: tuple[Audit, ...] = ()
+    audits: tuple[Audit, ...] = ()
     """What was found where the evidence was gathered: in the design, or in how runs were carried out."""
     cost: RunCost = field(default_factory=lambda: RunCost(runs=0, tokens=0, flops=0.0, seconds=0.0))
+    findings: tuple[CurveFinding, ...] = ()
+    """What the learning curves show, arm by arm; empty where there are none."""

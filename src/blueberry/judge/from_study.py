@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from blueberry.cost import parameters
 from blueberry.errors import StudyError
 from blueberry.judge import words
+from blueberry.judge.curves import read_curves
 from blueberry.judge.doctor.design import objections
 from blueberry.judge.doctor.execution import audit_execution, overfitted_or_leaked
 from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.judgement import Audit, RunCost
+from blueberry.judge.judgement import Audit, CurveFinding, RunCost
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.stats.sequential import looks_of
@@ -66,27 +67,38 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
         entropy=_entropy(study.metric, [result for _, result in ended], text.entropy_bits_per_byte),
         passes=_passes(ended, texts),
         at_one_rate=_at_one_rate(study),
-        findings=(*_findings_of_design(study), *_findings(ended, _passes(ended, texts))),
+        audits=(*_audits_of_design(study), *_audits_of_execution(ended, _passes(ended, texts))),
         cost=RunCost(
             runs=len(ended),
             tokens=sum(result.num_tokens for _, result in ended),
             flops=sum((result.num_flops for _, result in ended), 0.0),
             seconds=sum((result.train_seconds for _, result in ended), 0.0),
         ),
+        findings=tuple(one for arm in study.arms for one in _findings(study, arm, results, by_arm.get(arm.name, ())))
+        if not study.parts
+        else (),
     )
 
 
-def _findings_of_design(study: Study) -> list[Audit]:
+def _audits_of_design(study: Study) -> list[Audit]:
     """Those of the design that the audits of results do not find again."""
     return [finding for finding in objections(study) if finding.audit not in ("seeds", "curse")]
 
 
-def _findings(ended: Sequence[tuple[Run, RunResult]], passes: float | None) -> list[Audit]:
+def _audits_of_execution(ended: Sequence[tuple[Run, RunResult]], passes: float | None) -> list[Audit]:
     """What the runs themselves show of how they were carried out."""
     ran = [(run.arm, run.recipe, result) for run, result in ended]
     losses = [(arm, result.metric("train_loss"), result.metric("val_loss")) for arm, _, result in ran]
     known = [(arm, train, held_out) for arm, train, held_out in losses if train is not None and held_out is not None]
     return [*audit_execution(ran), *overfitted_or_leaked(known, passes or 0.0)]
+
+
+def _findings(
+    study: Study, arm: Arm, results: Mapping[str, RunResult], runs: Iterable[Run]
+) -> tuple[CurveFinding, ...]:
+    """What the learning curves of one arm show."""
+    known = {run.seed: results[run.fingerprint] for run in runs if run.fingerprint in results}
+    return read_curves(arm.name, known, alpha=study.alpha)
 
 
 def arm_runs(

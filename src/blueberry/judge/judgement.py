@@ -116,6 +116,31 @@ class Audit(Finding):
     remedy: str
 
 
+Pattern = Literal["fast", "moderate", "slow", "unstable"]
+
+
+class CurveFinding(Finding):
+    """Something that an arm's learning curves show, with its evidence. Rules: docs/curves.md."""
+
+    arm: str
+    finding: Literal["pattern", "spikes", "overfitting", "collapse", "divergence"]
+    severity: Literal["note", "warn"]
+    message: str
+    pattern: Pattern | None = None
+    """How the training loss fell; only of the finding "pattern"."""
+    seeds: tuple[int, ...]
+    """Of the runs that show it."""
+    n: int
+    """Runs that were looked at."""
+    update: int | None = None
+    """Where it begins, counted from 1; of overfitting, where the validation loss was lowest."""
+    value: float | None = None
+    """How large it is, in `unit`."""
+    interval: tuple[float, float] | None = None
+    """Of the value, over the runs."""
+    unit: str | None = None
+
+
 class Recommendation(Finding):
     """Either settings and a text, or the reason why nothing is recommended."""
 
@@ -190,6 +215,8 @@ class Judgement(Finding):
     effects: tuple[Effect, ...] = ()
     """Of an ablation: each change, and each two together."""
     stack: Stack | None = None
+    findings: tuple[CurveFinding, ...] = ()
+    """What the learning curves show, arm by arm. No claim rests on them."""
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of `insights.json`: plain JSON values, infinities as "inf"."""

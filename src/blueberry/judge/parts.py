@@ -34,7 +34,7 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
     parts = tuple(_part(arm, part, results, plan.parts[part.name], texts) for arm, part in _parts(study))
     whole = gather(study, results, plan, texts=texts)
     objections = [audit for part in parts for audit in _objections(part)]
-    whole = replace(whole, findings=(*whole.findings, *objections))
+    whole = replace(whole, audits=(*whole.audits, *objections))
     if study.joined == "tune":
         judgement = weigh(replace(whole, arms=_tuned_arms(study, results, plan)))
     else:

@@ -4,7 +4,7 @@ from blueberry.judge.comparisons import compare
 from blueberry.judge.doctor import audit
 from blueberry.judge.effects import effects_sentence, find_effects, find_stack
 from blueberry.judge.evidence import Evidence
-from blueberry.judge.judgement import Judgement
+from blueberry.judge.judgement import CurveFinding, Judgement
 from blueberry.judge.measured import best_of, measure, noise_of, summarise
 from blueberry.judge.purposes import find_purposes
 from blueberry.judge.ranges import find_ranges
@@ -42,4 +42,10 @@ def weigh(evidence: Evidence) -> Judgement:
         unknown=unknown(measured, best, verdicts, audits),
         effects=effects,
         stack=stack,
+        findings=_in_order(evidence),
     )
+
+
+def _in_order(evidence: Evidence) -> tuple[CurveFinding, ...]:
+    """By arm, in the order of the arms."""
+    return tuple(one for arm in evidence.arms for one in evidence.findings if one.arm == arm.name)

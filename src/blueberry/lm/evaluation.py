@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from blueberry.curves import DEAD_SHARE
 from blueberry.lm.loss import head_scores
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.weights import Weights, head_weight
@@ -103,6 +104,7 @@ def routing(load_LE: NDArray[np.float64], num_assignments: int) -> Routing:
         max_load_ratio=tuple((share_LE.max(-1) * share_LE.shape[-1]).tolist()),
         load_entropy_nats=tuple((-(share_LE * log_share_LE).sum(-1)).tolist()),
         dropped_fraction=float(1 - load_LE.sum() / (num_assignments * len(load_LE))),
+        dead_experts=tuple((share_LE * share_LE.shape[-1] < DEAD_SHARE).sum(-1).tolist()),
     )
 
 

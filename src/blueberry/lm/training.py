@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 
 from blueberry.cost import flops_per_token
+from blueberry.curves import Watch
 from blueberry.lm.checkpoint import Checkpoint, Checkpoints
 from blueberry.lm.evaluation import Look
 from blueberry.lm.group import Ending, Group
 from blueberry.lm.precision import Precision
 from blueberry.lm.trained import Trained, save_weights
+from blueberry.model_settings import Experts
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import rate_cuts
@@ -54,6 +56,9 @@ def train(
     provenance = provenance.model_copy(update=known)
     if checkpoints is not None:
         _restore(group, fingerprints, checkpoints)
+    watches = [Watch(_num_experts(recipe)) for recipe in recipes]
+    _warn(group, fingerprints, watches)
+    group.notes.clear()  # said before the interruption
     yielded: set[int] = set()
     last_progress = last_checkpoint = mark = time.monotonic()
     measured_from = group.update
@@ -74,6 +79,7 @@ def train(
                 yielded.add(lane)
                 yield _result(group, lane, fingerprints[lane], provenance, None)
         now = time.monotonic()
+        _warn(group, fingerprints, watches)
         while group.notes:
             yield _progress(group, fingerprints, None, note=group.notes.pop(0))
         if now - last_progress >= PROGRESS_SECONDS:
@@ -84,6 +90,9 @@ def train(
             last_checkpoint = time.monotonic()
     endings = group.finish(validation, test) if len(yielded) < len(recipes) else []
     _note(group, [ending and ending.final for ending in endings], group.look_at_sets(sets) if endings else [])
+    _warn(group, fingerprints, watches)
+    while group.notes:
+        yield _progress(group, fingerprints, None, note=group.notes.pop(0))
     for lane, ending in enumerate(endings):
         if lane not in yielded:
             if ending is None:
@@ -114,6 +123,18 @@ def _note(group: Group, looks: Sequence[Look | None], sets: Sequence[dict[str, M
             recorded.evaluations.append(evaluation.model_dump(mode="json"))
             if group.recipes[lane].schedule.kind == "plateau":
                 group.schedule([lane])
+
+
+def _warn(group: Group, fingerprints: Sequence[str], watches: Sequence[Watch]) -> None:
+    """Note what the curves read so far give reason to say. It changes no number."""
+    for fingerprint, recorded, watch in zip(fingerprints, group.recorded, watches, strict=True):
+        lines = watch.look(recorded.train_loss, recorded.gradient_norm, recorded.evaluations)
+        group.notes += [f"run {fingerprint}, {line}" for line in lines]
+
+
+def _num_experts(recipe: Recipe) -> int | None:
+    feed_forward = recipe.model.feed_forward
+    return feed_forward.num_experts if isinstance(feed_forward, Experts) else None
 
 
 def _progress(

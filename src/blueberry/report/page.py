@@ -24,6 +24,9 @@ from blueberry.report.wording import (
 )
 from blueberry.stats.power import POWER, smallest_difference
 
+MOST_ARMS = 12
+"""That a sentence lists."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -85,6 +88,10 @@ class Page:
     """Empty where the baseline is the best, or there is none."""
     tables: tuple[Table, ...]
     """Of parts, conditions and effects."""
+    findings: tuple[Fact, ...]
+    """What stands out in the learning curves, by arm; empty where nothing does."""
+    patterns: str | None
+    """How the training losses of the other arms fell; None without curves."""
     noise: tuple[Fact, ...]
     confirmation: tuple[Fact, ...]
     confirmed: bool
@@ -117,6 +124,8 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
         rows=tuple(_row(judgement, arm, best) for arm in judgement.arms),
         against_baseline=_against_baseline(judgement),
         tables=tables(judgement),
+        findings=_findings(judgement),
+        patterns=_patterns(judgement),
         noise=_noise(judgement),
         confirmation=_confirmation(judgement, whole),
         confirmed=judgement.best is not None and judgement.best.confirmed,
@@ -198,6 +207,28 @@ def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
         interval=interval(verdict.interval, places, sign=True),
         n=str(verdict.n),
         verdict=verdict_words(verdict),
+    )
+
+
+def _findings(judgement: Judgement) -> tuple[Fact, ...]:
+    return tuple(Fact(one.arm, sentence(one.message)) for one in judgement.findings if one.severity == "warn")
+
+
+def _patterns(judgement: Judgement) -> str | None:
+    """One sentence, e.g. "Training loss fell fast in a and b, at a moderate pace in c"."""
+    said = []
+    for pattern, words in (("fast", "fast"), ("moderate", "at a moderate pace"), ("slow", "slowly")):
+        arms = [one.arm for one in judgement.findings if one.pattern == pattern]
+        if arms:
+            shown = ", ".join(arms[:MOST_ARMS]) + (
+                f" and {len(arms) - MOST_ARMS} more" if len(arms) > MOST_ARMS else ""
+            )
+            said.append(f"{words}: {shown}")
+    if not said:
+        return None
+    return (
+        f"Training loss fell {'; '.join(said)}. (Fast: 80% of the way to its final value within a quarter of the run; "
+        "moderate: within half. Fast is not better: a rate that is too high also falls fast, and then stops.)"
     )
 
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from blueberry.report.figures import Picture
 from blueberry.report.interactive import PageFigures
+from blueberry.report.ledger import LinePage
 from blueberry.report.page import Page
 from blueberry.report.theme import DARK, LIGHT, css_variables
 from blueberry.report.vega import vega_script
@@ -39,6 +40,12 @@ def markdown(page: Page, pictures: Sequence[Picture]) -> str:
     """The same in GitHub's Markdown; the pictures of single arms are left to their folder."""
     shown = [picture for picture in pictures if "/individual/" not in picture.path]
     text = _environment(html=False).get_template("report.md").render(page=page, pictures=shown)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def ledger_markdown(lines: Sequence[LinePage], *, has_picture: bool) -> str:
+    """`ledger.md`."""
+    text = _environment(html=False).get_template("ledger.md").render(lines=lines, has_picture=has_picture)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

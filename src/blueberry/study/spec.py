@@ -19,6 +19,7 @@ from blueberry.study.arms import (
     same_setting,
 )
 from blueberry.study.axes import Axis, read_axis
+from blueberry.study.baselines import PREFIX, Base, load_baseline
 from blueberry.study.designs import Design
 from blueberry.study.reading import between, quoted, refuse, refuse_unknown, scalar, section, settings, shown, text
 from blueberry.study.strategy import Method, Seeds, Strategy, read_seeds, read_strategy
@@ -67,19 +68,25 @@ class Study:
     """How named arms are combined; None where arms are points on axes."""
     trainer_command: tuple[str, ...] | None = None
     """Always None: the built-in trainer, or one handed over in Python."""
+    line: str = ""
+    """The line of baselines it belongs to: the base recipe's file stem, or the NAME of "ledger:NAME"."""
+    entry: int | None = None
+    """Number of the ledger's entry it is based on; None: on a recipe file."""
 
     @classmethod
-    def load(cls, path: str | Path) -> "Study":
-        """Read a study file and its base recipe.
+    def load(cls, path: str | Path, store: str | Path | None = None) -> "Study":
+        """Read a study file and its base recipe, which may be a baseline in the ledger of a store.
 
         Raises: StudyError or RecipeError, one line.
         """
         path = Path(path)
-        return cls.parse(read_toml(path, StudyError), path)
+        return cls.parse(read_toml(path, StudyError), path, Path(store) if store else None)
 
     @classmethod
-    def parse(cls, given: dict[str, Any], path: Path) -> "Study":
+    def parse(cls, given: dict[str, Any], path: Path, store: Path | None = None) -> "Study":
         """Check the contents of a study file. `path` names it and is what `base` is relative to.
+
+        `store` is the folder whose ledger "ledger:NAME" is looked up in, by default as for a command.
 
         Raises: StudyError or RecipeError, one line.
         """
@@ -93,7 +100,8 @@ class Study:
         fixed = {
             n: scalar(v, f'{set_place} "{n}"') for n, v in settings(section(given, "set", place), set_place).items()
         }
-        base = _load_base(given, path).with_(fixed, place=set_place)
+        based = _load_base(given, path, store)
+        base = based.recipe.with_(fixed, place=set_place)
         strategy = read_strategy(given, place)
         parted = _parted(given, place)
         proposed = strategy.method == "optuna"
@@ -121,6 +129,8 @@ class Study:
             seeds=read_seeds(given, base, place),
             strategy=strategy,
             design=design,
+            line=based.line,
+            entry=based.entry,
         )
         refuse_unlike_texts(study.metric, arms, place)
         if parted is not None:
@@ -232,14 +242,14 @@ def _joined(study: Study, parts: list[Study], how: Literal["tune", "across"], pl
     return replace(study, parts=tuple(parts), joined=how)
 
 
-def _load_base(given: dict[str, Any], path: Path) -> Recipe:
+def _load_base(given: dict[str, Any], path: Path, store: Path | None) -> Base:
     base = text(given, "base", str(path))
-    if base.startswith("ledger:"):
-        refuse(f'{path} "base"', base, "a baseline of the ledger is not supported yet; give the path of a recipe")
+    if base.startswith(PREFIX):
+        return load_baseline(base, path, store)
     found = path.parent / base
     if "\0" in base or not found.is_file():
         refuse(f'{path} "base"', base, "no such file; the path is relative to the study file; mend it")
-    return Recipe.load(found)
+    return Base(Recipe.load(found), found.stem)
 
 
 def _read_axes(

@@ -1,7 +1,8 @@
 """What is known and who is at work on what: one folder, shared by any number of processes of one or many studies.
 
-`store.sqlite` holds results, failures, claims and studies (WAL: keep it on a local disk); beside it lie
-`checkpoints/` and `data/`. A result is committed in one transaction, synced to disk, and never changed.
+`store.sqlite` holds results, failures, claims, studies and the ledger (WAL: keep it on a local disk); beside it lie
+`checkpoints/` and `data/`. A result is committed in one transaction, synced to disk, and never changed; so is an
+entry of the ledger.
 """
 
 import json
@@ -19,8 +20,9 @@ from pydantic import ValidationError
 from blueberry.errors import StoreError
 from blueberry.records import Progress, RunResult
 from blueberry.study.claims import LEASE_SECONDS, Claim, Owner, is_abandoned
+from blueberry.study.lines import LEDGER_TABLES, BasedOn, LedgerRow
 
-VERSION = 1
+VERSION = 2
 """Of the tables below; a store of a later version is refused."""
 APPLICATION_ID = 0x424C5545
 """Marks the file as ours ("BLUE")."""
@@ -44,6 +46,8 @@ CREATE TABLE studies (
     path TEXT PRIMARY KEY, name TEXT NOT NULL, question TEXT NOT NULL, fingerprints TEXT NOT NULL,
     registered_at REAL NOT NULL);
 """
+_UPGRADES = {1: LEDGER_TABLES}
+"""What a store of each older version lacks to be of the next."""
 _ADVICE = {
     sqlite3.SQLITE_NOTADB: "it is not a database, or damaged; move it away, or use another --store",
     sqlite3.SQLITE_CORRUPT: "the database is damaged; restore it from a copy, or use another --store",
@@ -260,6 +264,41 @@ class Store:
             rows = self._sql.execute(query).fetchall()
         return tuple(Registration(p, name, said, tuple(json.loads(names)), at) for p, name, said, names, at in rows)
 
+    # The ledger: appended to, never changed
+
+    def ledger(self, line: str | None = None) -> tuple[LedgerRow, ...]:
+        """Every entry, or those of one line; the oldest first."""
+        where, given = ("WHERE line = ?", (line,)) if line is not None else ("", ())
+        with _speaking(self.path):
+            rows = self._sql.execute(
+                f"SELECT number, line, appended_at, body FROM ledger {where} ORDER BY number", given
+            )
+            return tuple(LedgerRow(*row) for row in rows)
+
+    def append_to_ledger(self, line: str, body: str, *, after: int | None) -> int | None:
+        """Append an entry and return its number; None, and nothing is written, unless `after` is the line's newest.
+
+        So what was decided from the line as it was read is written only if the line is still that.
+        """
+        with self._transaction(durable=True) as sql:
+            (newest,) = sql.execute("SELECT max(number) FROM ledger WHERE line = ?", (line,)).fetchone()
+            if newest != after:
+                return None
+            row = (line, self._clock(), body)
+            return sql.execute("INSERT INTO ledger (line, appended_at, body) VALUES (?, ?, ?)", row).lastrowid
+
+    def remember_base(self, path: Path, based_on: BasedOn) -> None:
+        """Remember from which baseline a study file began, the first time; from then on it keeps that one."""
+        row = (str(path.absolute()), based_on.number, based_on.first_seed, based_on.last_seed)
+        with self._transaction() as sql:
+            sql.execute("INSERT OR IGNORE INTO bases VALUES (?, ?, ?, ?)", row)
+
+    def bases(self) -> dict[str, BasedOn]:
+        """Of every study that began from a baseline, by the absolute path of its file."""
+        with _speaking(self.path):
+            rows = self._sql.execute("SELECT path, number, first_seed, last_seed FROM bases").fetchall()
+        return {path: BasedOn(*row) for path, *row in rows}
+
     def _select(self, columns: str, table: str, fingerprints: Iterable[str]) -> list[Any]:
         with _speaking(self.path):
             return list(_chunked(self._sql, columns, table, list(fingerprints)))
@@ -306,15 +345,23 @@ def _prepare(sql: sqlite3.Connection, path: Path) -> None:
         known = f"this version of Blueberry knows {VERSION}"
         raise StoreError(f"{path}: a store of version {version}; {known}; update Blueberry, or use another --store")
     _write_ahead(sql)
-    if num_tables:
+    if num_tables and version == VERSION:
         return
     sql.execute("BEGIN IMMEDIATE")
-    if not _head(sql)[2]:  # else another process made them since we looked
-        for statement in _TABLES.split(";")[:-1]:
-            sql.execute(statement)
+    version, _, num_tables = _head(sql)  # another process may have made or upgraded it since we looked
+    if not num_tables:
+        _execute(sql, _TABLES)
         sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        sql.execute(f"PRAGMA user_version = {VERSION}")
+        version = 1
+    for old in range(version, VERSION):
+        _execute(sql, _UPGRADES[old])
+    sql.execute(f"PRAGMA user_version = {VERSION}")
     sql.execute("COMMIT")
+
+
+def _execute(sql: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";")[:-1]:
+        sql.execute(statement)
 
 
 def _head(sql: sqlite3.Connection) -> tuple[int, int, int]:

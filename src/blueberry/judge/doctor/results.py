@@ -23,7 +23,7 @@ ROUNDED_TO = 6
 def audit(measured: Measured) -> tuple[Audit, ...]:
     """Every finding of every audit, blocking ones first."""
     found = [finding for look in (*AUDITS.values(), *ROW_AUDITS.values()) for finding in look(measured)]
-    return blocking_first([*measured.evidence.findings, *found])
+    return blocking_first([*measured.evidence.audits, *found])
 
 
 def edge(measured: Measured) -> list[Audit]:
