@@ -72,6 +72,7 @@ def test_what_a_race_may_still_need_is_said_as_that(tmp_path: Path) -> None:
     _, seen = see(tmp_path, given=given)
     assert (seen.runs_todo, seen.runs_at_most) == (3 * 8 + 2, 3 * 5)
     assert "26 to do (15 of them only if needed)" in words.forecast(seen)
+    assert "3 seeds, up to 8 for what is open, then 2 fresh ones for the best" in words.forecast(seen)
 
 
 def test_a_fraction_states_what_it_mixes(tmp_path: Path) -> None:

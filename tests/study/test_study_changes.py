@@ -97,3 +97,10 @@ def test_another_text_is_said(make: Make) -> None:
     assert found.text_changed
     assert (found.reused, found.set_aside, found.never_ended) == (0, 5, 4)
     assert found.lines[-1] == "the text, or what computes the runs, has changed"
+
+
+def test_an_arm_that_is_only_added_is_said(make: Make) -> None:
+    before, results = ran(make(), 4)
+    found = seen(make(vary={LR: [0.02, 0.03, 0.04, 0.05]}), before, results)
+    assert found is not None
+    assert (found.added, found.reused, found.set_aside) == (("learning_rate=0.05",), 4, 0)

@@ -84,7 +84,7 @@ def forecast(seen: Forecast) -> str:
     lines = [
         f"{seen.question}",
         "",
-        f"arms       {len(seen.arms)}: {_names([name for name, _ in seen.arms])}",
+        f"arms       {len(seen.arms)}{_so_far(seen)}: {_names([name for name, _ in seen.arms])}",
         *_parts(seen),
         *_aliases(seen),
         f"seeds      {_seeds(seen)}",
@@ -96,6 +96,10 @@ def forecast(seen: Forecast) -> str:
         *_changed(seen),
     ]
     return "\n".join(lines)
+
+
+def _so_far(seen: Forecast) -> str:
+    return " proposed so far" if seen.method == "optuna" and not seen.parts else ""
 
 
 def _names(names: Sequence[str]) -> str:
@@ -124,6 +128,8 @@ def _aliases(seen: Forecast) -> list[str]:
 
 def _seeds(seen: Forecast) -> str:
     seeds = f"{seen.seeds_search} seeds"
+    if seen.method == "race":
+        seeds += f", up to {seen.seeds_max} for what is open"
     if not seen.seeds_confirm:
         return seeds
     if seen.joined == "tune":

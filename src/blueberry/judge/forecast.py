@@ -60,6 +60,9 @@ class Forecast:
     """Of a study made of parts: each with its arms' names."""
     joined: str | None = None
     """How they are: "tune" or "across"."""
+    method: str = "grid"
+    seeds_max: int = 0
+    """That an arm of a race can come to."""
     runs_at_most: int = 0
     """Of `runs_todo`, those that come only if the runs before leave something open, and as many as there can be."""
     aliases: tuple[str, ...] = ()
@@ -134,6 +137,8 @@ def forecast(
         min_effect=study.min_effect,
         parts=tuple((part.name, tuple(arm.name for arm in part.arms)) for part in study.parts),
         joined=study.joined,
+        method=study.method,
+        seeds_max=study.seeds.max,
         runs_at_most=undecided - _confirming(study, planned) if study.method != "grid" else 0,
         aliases=tuple(
             " = ".join("*".join(effect) for effect in group) for group in (study.design.aliases if study.design else ())

@@ -5,6 +5,7 @@ is made. The same results so give the same proposals, in any process and after a
 """
 
 import importlib.util
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +32,6 @@ class Proposer:
                 f"{study.path} [strategy] \"method\": 'optuna'; Optuna is not installed; "
                 "pip install 'blueberry[optuna]', or use \"grid\""
             )
-        import warnings
-
         import optuna  # 0.8 s
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
