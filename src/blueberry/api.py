@@ -164,9 +164,10 @@ def conduct(
     store: str | Path | None = None,
     trainer: engine.Trainer | None = None,
     workers: int | None = None,
+    share: bool = True,
     on_event: Callable[[Snapshot], None] | None = None,
 ) -> Judged:
-    """Train what is missing of a study and judge all of it. See `engine.run` for what it raises."""
+    """Train what is missing of a study and judge all of it. See `engine.run` for `share` and for what it raises."""
     folder = Path(store or default_store())
     placed = placement(study.base, workers)
     with Store.open(folder) as opened:
@@ -182,6 +183,7 @@ def conduct(
             trainer=trainer or Trainer(folder),
             workers=placed.workers if workers is None else workers,
             lanes=placed.lanes,
+            share=share,
             on_event=on_event,
         )
     failed = {failure.fingerprint: failure for failure in outcome.failures}
@@ -227,7 +229,9 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
             speed = opened.flops_per_second()
     else:
         made, results, speed = plan(study, _data_digest(None, store / "data"), {}), {}, None
-    return forecast(study, made, results, workers=placed.workers, lanes=placed.lanes, flops_per_second=speed)
+    return forecast(
+        study, made, results, workers=placed.workers, lanes=placed.lanes, flops_per_second=speed, shares=True
+    )
 
 
 def _data_digest(trainer: engine.Trainer | None, folder: Path) -> DataDigest:

@@ -87,10 +87,22 @@ def forecast(seen: Forecast) -> str:
         f"seeds      {seeds}",
         f"runs       {seen.runs_done} done, {seen.runs_todo} to do, of at most {seen.updates:,} updates each",
         f"to do      {quantity(seen.tokens)} tokens, {quantity(seen.flops)}FLOP",
+        *_shared(seen),
         f"here       {_workers(seen)}: {_time(seen)}; about {quantity(seen.disk_bytes)}B on disk",
         f"detects    {_detects(seen)}",
     ]
     return "\n".join(lines)
+
+
+def _shared(seen: Forecast) -> list[str]:
+    if not seen.shared_updates:
+        return []
+    share = seen.shared_flops / (seen.flops + seen.shared_flops)
+    saved = f", about {duration(seen.shared_seconds)}" if seen.shared_seconds is not None else ""
+    return [
+        f"shared     {seen.shared_runs} runs begin where another has been: {seen.shared_updates:,} updates, "
+        f"{quantity(seen.shared_flops)}FLOP{saved} need no training ({share:.0%} of what the runs are alone)"
+    ]
 
 
 def _workers(seen: Forecast) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from blueberry.cost import cost
+from blueberry.cost import cost, flops_per_token
 from blueberry.judge.from_study import gather
 from blueberry.judge.measured import measure, noise_of
 from blueberry.records import RunResult
 from blueberry.stats.power import smallest_difference
 from blueberry.study.plan import Plan
+from blueberry.study.sharing import forks
 from blueberry.study.spec import Study
 
 RESULT_BYTES_PER_UPDATE = 70
@@ -32,14 +33,20 @@ class Forecast:
     updates: int
     """Of one run of the longest arm."""
     tokens: int
-    """Of all runs still to do."""
+    """To be trained on by all runs still to do."""
     flops: float
+    shared_runs: int
+    """Of the runs still to do, those that begin where another has been: see `blueberry.study.sharing`."""
+    shared_updates: int
+    """That these take over, and that are in neither `tokens` nor `flops` nor `seconds`."""
+    shared_flops: float
+    shared_seconds: float | None
     workers: int
     lanes: int
     seconds: float | None
     """Of all runs still to do; None until runs of this machine show its speed."""
     disk_bytes: int
-    """Results, final weights where they are kept, and the checkpoints of what runs at one time."""
+    """Results, final weights where they are kept, and the checkpoints of what runs at one time, and shared states."""
     noise_sd: float | None
     """Of a paired difference, in the metric; None until two arms share two seeds."""
     noise_n: int
@@ -64,11 +71,19 @@ def forecast(
     workers: int,
     lanes: int,
     flops_per_second: float | None,
+    shares: bool = False,
 ) -> Forecast:
-    """`flops_per_second` is one worker's, as earlier runs measured it while all workers were busy."""
+    """`flops_per_second` is one worker's, as earlier runs measured it while all workers were busy.
+
+    `shares`: whether the trainer lets runs begin where others have been.
+    """
     left, base = planned.left, cost(study.base)
     undecided = planned.num_undecided
-    flops = left.num_flops + undecided * base.num_flops
+    begins = forks(planned.groups(lanes)) if shares else {}
+    taken_over = [(run.recipe, fork.update) for run in planned.todo if (fork := begins.get(run.fingerprint))]
+    shared_tokens = sum(updates * recipe.update_tokens for recipe, updates in taken_over)
+    shared_flops = sum(updates * recipe.update_tokens * flops_per_token(recipe) for recipe, updates in taken_over)
+    flops = left.num_flops + undecided * base.num_flops - shared_flops
     num_runs = len(planned.todo) + undecided
     noise = noise_of(measure(gather(study, results, planned)))
     num_others = len(study.arms) - 1
@@ -76,6 +91,7 @@ def forecast(
     if noise.paired_sd is not None:
         detectable = smallest_difference(study.seeds.search, noise.paired_sd, alpha=study.alpha / num_others)
     at_once = min(workers * lanes, num_runs)
+    state_bytes = 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw)
     return Forecast(
         study=study.name,
         question=study.question,
@@ -85,14 +101,20 @@ def forecast(
         runs_done=len(planned.done),
         runs_todo=num_runs,
         updates=max(arm.recipe.num_updates for arm in study.arms),
-        tokens=left.num_tokens + undecided * base.num_tokens,
+        tokens=left.num_tokens + undecided * base.num_tokens - shared_tokens,
         flops=flops,
+        shared_runs=len(taken_over),
+        shared_updates=sum(updates for _, updates in taken_over),
+        shared_flops=shared_flops,
+        shared_seconds=shared_flops / flops_per_second / min(workers, num_runs)
+        if flops_per_second and num_runs
+        else None,
         workers=workers,
         lanes=lanes,
         seconds=_seconds(flops, num_runs, workers, flops_per_second),
         disk_bytes=RESULT_BYTES_PER_UPDATE * (left.num_updates + undecided * base.num_updates)
         + 4 * base.parameters.total * num_runs * study.base.train.keep_weights
-        + 2 * at_once * 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw),
+        + (2 * at_once + len({fork.state for fork in begins.values()})) * state_bytes,
         noise_sd=noise.paired_sd,
         noise_n=noise.n,
         detectable=detectable,

@@ -1,7 +1,7 @@
 """From a study and its results to evidence. The only file of this floor that knows what a study is."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from blueberry.errors import StudyError
 from blueberry.judge.evidence import ArmRuns, Evidence
@@ -56,12 +56,21 @@ def gather(
         else None,
         entropy=_entropy(study.metric, ended, entropy_bits_per_byte),
         passes=max(tokens) / train_tokens if tokens and train_tokens else None,
-        cost=RunCost(
-            runs=len(ended),
-            tokens=sum(tokens),
-            flops=sum((result.num_flops for result in ended), 0.0),
-            seconds=sum((result.train_seconds for result in ended), 0.0),
-        ),
+        cost=_cost(ended),
+    )
+
+
+def _cost(ended: Sequence[RunResult]) -> RunCost:
+    shared = [result.shared_updates / result.num_updates if result.shared_updates else 0.0 for result in ended]
+    pairs = list(zip(ended, shared, strict=True))
+    return RunCost(
+        runs=len(ended),
+        tokens=sum(result.num_tokens - round(result.num_tokens * share) for result, share in pairs),
+        flops=sum((result.num_flops * (1 - share) for result, share in pairs), 0.0),
+        seconds=sum((result.train_seconds - result.shared_seconds for result in ended), 0.0),
+        shared_tokens=sum(round(result.num_tokens * share) for result, share in pairs),
+        shared_flops=sum((result.num_flops * share for result, share in pairs), 0.0),
+        shared_seconds=sum((result.shared_seconds for result in ended), 0.0),
     )
 
 

@@ -28,6 +28,8 @@ class Run:
     shape_key: str
     """Runs with one shape key can train side by side."""
     stage: Stage
+    data_digest: str
+    """What it is trained on, by content."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _confirm(study: Study, data_digest: DataDigest, leader: str | None) -> tuple
 def _run(arm: Arm, seed: int, data_digest: str, shape: str, stage: Stage) -> Run:
     # The seed's bounds were checked with the study: copying saves checking every setting once a run.
     recipe = arm.recipe.model_copy(update={"seed": seed})
-    return Run(arm.name, seed, recipe, fingerprint(recipe, data_digest), shape, stage)
+    return Run(arm.name, seed, recipe, fingerprint(recipe, data_digest), shape, stage, data_digest)
 
 
 def totals(runs: Sequence[Run]) -> Totals:
