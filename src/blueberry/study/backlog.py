@@ -67,6 +67,8 @@ class Backlog:
         self._open = {run.fingerprint for task in self._tasks for run in task.runs}
         """Runs of which something may still come."""
         self._forks = forks(task.runs for task in self._tasks) if shares else {}
+        # Those that wait come first when they can begin: then states go before many others come.
+        self._tasks = deque(sorted(self._tasks, key=lambda task: task.runs[0].fingerprint not in self._forks))
         self._states = States(store.checkpoints / SHARED_FOLDER)
         self._states.sweep(store.statuses)
         for name, fork in self._forks.items():
