@@ -230,7 +230,13 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     else:
         made, results, speed = plan(study, _data_digest(None, store / "data"), {}), {}, None
     return forecast(
-        study, made, results, workers=placed.workers, lanes=placed.lanes, flops_per_second=speed, shares=True
+        study,
+        made,
+        results,
+        workers=placed.workers,
+        lanes=placed.lanes,
+        flops_per_second=speed,
+        shares=study.trainer_command is None,
     )
 
 
