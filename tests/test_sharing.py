@@ -38,9 +38,9 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def results(here: Path, store: str, **more: bool) -> dict[str, RunResult]:
+def results(here: Path, store: str, share: bool = True) -> dict[str, RunResult]:
     """Of the whole study, training what is missing in this process."""
-    judged = api.conduct(Study.load(here / "horizon.toml"), store=here / store, workers=0, **more)
+    judged = api.conduct(Study.load(here / "horizon.toml"), store=here / store, workers=0, share=share)
     return {run.result.fingerprint: run.result for run in judged.runs}
 
 

@@ -198,9 +198,12 @@ class Forking:
             yield Synthetic().result(recipe)
 
 
-def go(study: Study, store: Store, trainer: Forking, **more: int) -> list[tuple[int, ...]]:
+def go(
+    study: Study, store: Store, trainer: Forking, workers: int = 0, lanes: int = 1, share: bool = True
+) -> list[tuple[int, ...]]:
     """Seed, length and beginning of every run, in the order in which they ended."""
-    run(study, data_digest=Synthetic.data_digest, store=store, trainer=trainer, **{"workers": 0, "lanes": 1, **more})
+    named = Synthetic.data_digest
+    run(study, data_digest=named, store=store, trainer=trainer, workers=workers, lanes=lanes, share=share)
     return [tuple(map(int, line.split())) for line in Path(trainer.log).read_text().splitlines()]
 
 

@@ -8,7 +8,8 @@ from blueberry.prefix import common_updates, course, state_name, trunk_key
 from blueberry.study.plan import Run
 
 LEAST_UPDATES = 10
-"""In common, below which a run trains them itself: a state costs about as much to write and read as a few updates."""
+"""In common, below which a run trains them itself. Writing, syncing, reading and checking a state takes a fifth of an
+update of the nano recipes on a CPU, but several where updates are fast and models large."""
 
 
 @dataclass(frozen=True)
