@@ -2,18 +2,21 @@
 
 import errno
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from blueberry.errors import StoreError
+from blueberry.identity import fingerprint
 from blueberry.lm import training
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.training import Group, train
 from blueberry.prefix import SHARED_FOLDER, common_updates, course, state_name, trunk_key
 from blueberry.recipe import Recipe
-from blueberry.records import RunResult
+from blueberry.records import Progress, RunResult
+from blueberry.text import Dataset
 from tests.lm.conftest import CPU, numbers, provenance
 
 STABLE = {"schedule.kind": "warmup-stable-decay", "schedule.warmup_updates": 4, "evaluate.every_updates": 5}
@@ -56,10 +59,18 @@ def tiny(tiny: Recipe) -> Recipe:
     return tiny.with_({**smaller, "train.batch_sequences": 2, "model.feed_forward.hidden": 16})
 
 
-@pytest.fixture(autouse=True)
-def _no_other_checkpoints(monkeypatch):
-    """The runs of a test have one name."""
+@pytest.fixture
+def train_group(dataset: Dataset, monkeypatch) -> Callable[..., list[RunResult]]:
+    """Train recipes side by side, each under its own name; no checkpoints but the shared states."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", float("inf"))
+
+    def run(*recipes: Recipe, checkpoints: Checkpoints | None = None) -> list[RunResult]:
+        names = [fingerprint(recipe, dataset.digest) for recipe in recipes]
+        events = train(recipes, names, dataset, provenance(dataset), device=CPU, checkpoints=checkpoints)
+        results = {event.fingerprint: event for event in events if not isinstance(event, Progress)}
+        return [results[name] for name in names]
+
+    return run
 
 
 def wish(recipe: Recipe, update: int, data_digest: str, checkpoints: Checkpoints) -> Path:
@@ -185,6 +196,20 @@ def test_killed_after_the_fork_it_goes_on_and_still_says_what_it_took_over(
     assert begun == [11, 12, 13, 14, 15, 15, 16, 17]
     assert result.shared_updates == 11
     assert alone(result) == alone(train_group(branch)[0])
+
+
+def test_what_a_run_has_left_itself_before_it_was_killed_is_nothing_taken_over(
+    tiny, dataset, train_group, checkpoints, monkeypatch
+):
+    trunk = tiny.with_(STABLE)
+    wish(trunk.with_({"train.updates": 15}), 12, dataset.digest, checkpoints)
+    train_group(trunk, checkpoints=checkpoints)
+    step, begun = Group.step, []
+    monkeypatch.setattr(Group, "step", lambda group: (begun.append(group.update), step(group)))
+    (again,) = train_group(trunk, checkpoints=checkpoints)
+    assert begun[0] == 12
+    assert (again.shared_updates, again.shared_seconds) == (0, 0.0)
+    assert numbers(again) == numbers(train_group(trunk)[0])
 
 
 def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_half_written(tiny, dataset, checkpoints, monkeypatch):

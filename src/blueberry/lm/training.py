@@ -55,7 +55,8 @@ def train(
     provenance = provenance.model_copy(update=known)
     shared: list[Shared] = []
     if checkpoints is not None:
-        shared = [Shared.of(recipe, dataset.digest, checkpoints) for recipe in recipes]
+        named = zip(recipes, fingerprints, strict=True)
+        shared = [Shared.of(recipe, name, dataset.digest, checkpoints) for recipe, name in named]
         _restore(group, fingerprints, checkpoints, shared)
     wanted = {update for lane in shared for update in lane.states}
     yielded: set[int] = set()
