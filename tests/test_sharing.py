@@ -48,6 +48,7 @@ def unshared(result: RunResult) -> dict:
     return {name: value for name, value in numbers(result).items() if not name.startswith("shared_")}
 
 
+@pytest.mark.slow
 def test_a_horizon_study_killed_anywhere_ends_with_the_numbers_of_runs_trained_alone(here: Path) -> None:
     planned = json.loads(blueberry(here, "plan", "horizon.toml", "--json").stdout)
     assert (planned["shared_runs"], planned["shared_updates"]) == (4, 2 * (24 + 48))
