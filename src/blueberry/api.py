@@ -171,10 +171,11 @@ def conduct(
     store: str | Path | None = None,
     trainer: engine.Trainer | None = None,
     workers: int | None = None,
+    share: bool = True,
     on_event: Callable[[Snapshot], None] | None = None,
     on_result: engine.OnResult | None = None,
 ) -> Judged:
-    """Train what is missing of a study and judge all of it. See `engine.run` for what it raises."""
+    """Train what is missing of a study and judge all of it. See `engine.run` for `share` and for what it raises."""
     folder = Path(store or default_store())
     placed = placement(study.base, workers)
     with Store.open(folder) as opened:
@@ -190,6 +191,7 @@ def conduct(
             workers=placed.workers if workers is None else workers,
             lanes=placed.lanes,
             referee=REFEREE,
+            share=share,
             on_event=on_event,
             on_result=on_result,
         )
@@ -256,6 +258,7 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
         study, made, results,
         workers=placed.workers, lanes=placed.lanes, flops_per_second=speed, changed=changed,
         past_runs=past_runs, data_digest=data_digest(study.base.data, store / "data"),
+        shares=study.trainer_command is None,
     )  # fmt: skip
 
 

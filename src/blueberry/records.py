@@ -160,7 +160,14 @@ class RunResult(Record):
     num_tokens: int = 0
     num_flops: float = 0.0
     train_seconds: float = 0.0
-    """Training time, data and optimizer included, evaluations excluded; a lane's share of its group."""
+    """Training time, data and optimizer included, evaluations excluded; a lane's share of its group.
+
+    As if the run had trained all of its updates itself: what it took over counts as it took whoever trained it.
+    """
+    shared_updates: int = 0
+    """Of the updates, the first ones, taken over from another run that was the same until there."""
+    shared_seconds: float = 0.0
+    """Of the training time, that of the updates taken over."""
     provenance: Provenance | None = None
     extra: dict[str, float | None] = Field(default_factory=dict)
     """Further metrics of a trainer that is not ours."""

@@ -34,6 +34,28 @@ def test_before_the_first_run_speed_and_noise_are_unknown(study):
     assert (seen.tokens, seen.flops) == (17 * one.num_tokens, pytest.approx(17 * one.num_flops))
 
 
+def test_what_runs_share_is_neither_trained_nor_timed(tmp_path):
+    (tmp_path / "r.toml").write_text(Recipe().with_({"train.updates": 400}).to_toml())
+    text = 'question = "?"\nbase = "r.toml"\n[vary]\n"train.updates" = [100, 200, 400]\n[seeds]\nconfirm = 0\n[set]\n'
+    given = '"schedule.kind" = "warmup-stable-decay"\n"schedule.warmup_updates" = 10\n'
+    (tmp_path / "horizon.toml").write_text(text + given)
+    study = Study.load(tmp_path / "horizon.toml")
+    planned = plan(study, Synthetic.data_digest, {})
+    alone, shared = (
+        forecast(study, planned, {}, workers=1, lanes=1, flops_per_second=1e9, shares=shares)
+        for shares in (False, True)
+    )
+    assert (alone.shared_runs, alone.shared_updates, alone.shared_flops) == (0, 0, 0)
+    assert (shared.shared_runs, shared.shared_updates) == (6, 3 * (80 + 160))
+    share = (80 + 160) / (100 + 200 + 400)
+    assert shared.tokens == pytest.approx(alone.tokens * (1 - share))
+    assert shared.flops == pytest.approx(alone.flops * (1 - share))
+    assert shared.flops + shared.shared_flops == pytest.approx(alone.flops)
+    assert shared.seconds == pytest.approx(alone.seconds * (1 - share))
+    assert shared.shared_seconds == pytest.approx(alone.seconds * share)
+    assert shared.disk_bytes > alone.disk_bytes
+
+
 def test_time_counts_whole_rounds(study):
     flops = cost(study.base).num_flops
     assert _forecast(study, {}, speed=flops / 10).seconds == pytest.approx(9 * 10)  # 17 runs on 2 workers

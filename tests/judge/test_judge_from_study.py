@@ -71,6 +71,7 @@ def test_a_whole_study_is_judged(study):
     assert judged.arms[-1].values == (math.inf,) * 3
     assert judged.cost.runs == 6 * 3 + 2
     assert judged.cost.tokens == 20_000
+    assert judged.cost.shared_tokens == 0
     assert judged.recommendation.settings == {"optimizer.muon.learning_rate": 0.03}
     assert judged.ranges.unstable_from == 0.5
 
@@ -99,3 +100,15 @@ def test_a_completed_run_without_the_metric_is_the_users_mistake(study):
     results[name] = results[name].model_copy(update={"final": None})
     with pytest.raises(StudyError, match='"val_loss" is missing in arm'):
         judge(study, results, planned)
+
+
+def test_what_a_run_took_over_is_no_cost_of_it(study):
+    results, planned = run_all(study)
+    forked = planned.runs[0].fingerprint
+    results[forked] = results[forked].model_copy(
+        update={"num_updates": 100, "shared_updates": 40, "shared_seconds": 0.25}
+    )
+    cost = judge(study, results, planned).cost
+    assert (cost.runs, cost.tokens, cost.shared_tokens) == (20, 19_600, 400)
+    assert (cost.flops, cost.shared_flops) == pytest.approx((39.2, 0.8))
+    assert (cost.seconds, cost.shared_seconds) == pytest.approx((9.75, 0.25))

@@ -91,6 +91,7 @@ def forecast(seen: Forecast) -> str:
         f"runs       {seen.runs_done} done, {seen.runs_todo} to do{_at_most(seen)}, "
         f"of at most {seen.updates:,} updates each",
         f"to do      {quantity(seen.tokens)} tokens, {quantity(seen.flops)}FLOP",
+        *_shared(seen),
         f"here       {_workers(seen)}: {_time(seen)}; about {quantity(seen.disk_bytes)}B on disk",
         f"detects    {_detects(seen)}",
         *_changed(seen),
@@ -153,6 +154,17 @@ def _changed(seen: Forecast) -> list[str]:
     rest = f"; {gone} belong to what it asked for before, stay in the store and do not" if gone else ""
     return [f"changed    since it last ran: {told[0] if told else ''}", *(f"           {one}" for one in told[1:]),
             f"           {kept}{rest}"]  # fmt: skip
+
+
+def _shared(seen: Forecast) -> list[str]:
+    if not seen.shared_updates:
+        return []
+    share = seen.shared_flops / (seen.flops + seen.shared_flops)
+    saved = f", about {duration(seen.shared_seconds)}" if seen.shared_seconds is not None else ""
+    return [
+        f"shared     {seen.shared_runs} runs begin where another has been: {seen.shared_updates:,} updates, "
+        f"{quantity(seen.shared_flops)}FLOP{saved} need no training ({share:.0%} of what the runs are alone)"
+    ]
 
 
 def _workers(seen: Forecast) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from blueberry.cost import cost
+from blueberry.cost import cost, flops_per_token
 from blueberry.judge.from_study import gather
 from blueberry.judge.judgement import Audit, Noise
 from blueberry.judge.measured import measure, noise_of
@@ -14,6 +14,7 @@ from blueberry.records import RunResult
 from blueberry.stats.power import smallest_difference
 from blueberry.study.changes import Change
 from blueberry.study.plan import Plan, as_planned
+from blueberry.study.sharing import forks
 from blueberry.study.spec import Study
 from blueberry.study.store import PastRun
 
@@ -36,14 +37,20 @@ class Forecast:
     updates: int
     """Of one run of the longest arm."""
     tokens: int
-    """Of all runs still to do."""
+    """To be trained on by all runs still to do."""
     flops: float
+    shared_runs: int
+    """Of the runs still to do, those that begin where another has been: see `blueberry.study.sharing`."""
+    shared_updates: int
+    """That these take over, and that are in neither `tokens` nor `flops` nor `seconds`."""
+    shared_flops: float
+    shared_seconds: float | None
     workers: int
     lanes: int
     seconds: float | None
     """Of all runs still to do; None until runs of this machine show its speed."""
     disk_bytes: int
-    """Results, final weights where they are kept, and the checkpoints of what runs at one time."""
+    """Results, final weights where they are kept, and the checkpoints of what runs at one time, and shared states."""
     noise_sd: float | None
     """Of a paired difference, in the metric; None until two arms share two seeds."""
     noise_n: int
@@ -91,17 +98,22 @@ def forecast(
     changed: Change | None = None,
     past_runs: Sequence[PastRun] = (),
     data_digest: str | None = None,
+    shares: bool = False,
 ) -> Forecast:
     """`past_runs` are those of the whole store, used while the study has too few of its own to measure noise.
 
     `flops_per_second` is one worker's, as earlier runs measured it while all workers were busy. `objections` and
-    `changed` are passed on.
+    `changed` are passed on. `shares`: whether the trainer lets runs begin where others have been.
     """
     study = as_planned(study, planned)
     left, base = planned.left, cost(study.base)
     undecided = planned.num_undecided
     to_come = [(cost(one.base), num) for one, num in _to_come(study, planned)]
-    flops = left.num_flops + sum(num * one.num_flops for one, num in to_come)
+    begins = forks(planned.groups(lanes)) if shares else {}
+    taken_over = [(run.recipe, fork.update) for run in planned.todo if (fork := begins.get(run.fingerprint))]
+    shared_tokens = sum(updates * recipe.update_tokens for recipe, updates in taken_over)
+    shared_flops = sum(updates * recipe.update_tokens * flops_per_token(recipe) for recipe, updates in taken_over)
+    flops = left.num_flops + sum(num * one.num_flops for one, num in to_come) - shared_flops
     num_runs = len(planned.todo) + undecided
     noise, source = _noise(study, planned, results, past_runs, data_digest)
     detectable = None
@@ -109,6 +121,7 @@ def forecast(
         num_seeds, num_arms = _comparison(study)
         detectable = smallest_difference(num_seeds, noise.paired_sd, alpha=study.alpha / max(num_arms - 1, 1))
     at_once = min(workers * lanes, num_runs)
+    state_bytes = 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw)
     return Forecast(
         study=study.name,
         question=study.question,
@@ -118,14 +131,20 @@ def forecast(
         runs_done=len(planned.done),
         runs_todo=num_runs,
         updates=max(arm.recipe.num_updates for arm in (*study.trained_arms, *study.arms)),
-        tokens=left.num_tokens + sum(num * one.num_tokens for one, num in to_come),
+        tokens=left.num_tokens + sum(num * one.num_tokens for one, num in to_come) - shared_tokens,
         flops=flops,
+        shared_runs=len(taken_over),
+        shared_updates=sum(updates for _, updates in taken_over),
+        shared_flops=shared_flops,
+        shared_seconds=shared_flops / flops_per_second / min(workers, num_runs)
+        if flops_per_second and num_runs
+        else None,
         workers=workers,
         lanes=lanes,
         seconds=_seconds(flops, num_runs, workers, flops_per_second),
         disk_bytes=RESULT_BYTES_PER_UPDATE * (left.num_updates + sum(num * one.num_updates for one, num in to_come))
         + 4 * base.parameters.total * num_runs * study.base.train.keep_weights
-        + 2 * at_once * 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw),
+        + (2 * at_once + len({fork.state for fork in begins.values()})) * state_bytes,
         noise_sd=noise.paired_sd,
         noise_n=noise.n,
         noise_source=source,

@@ -68,15 +68,24 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
         passes=_passes(ended, texts),
         at_one_rate=_at_one_rate(study),
         audits=(*_audits_of_design(study), *_audits_of_execution(ended, _passes(ended, texts))),
-        cost=RunCost(
-            runs=len(ended),
-            tokens=sum(result.num_tokens for _, result in ended),
-            flops=sum((result.num_flops for _, result in ended), 0.0),
-            seconds=sum((result.train_seconds for _, result in ended), 0.0),
-        ),
+        cost=_cost([result for _, result in ended]),
         findings=tuple(one for arm in study.arms for one in _findings(study, arm, results, by_arm.get(arm.name, ())))
         if not study.parts
         else (),
+    )
+
+
+def _cost(ended: Sequence[RunResult]) -> RunCost:
+    shared = [result.shared_updates / result.num_updates if result.shared_updates else 0.0 for result in ended]
+    pairs = list(zip(ended, shared, strict=True))
+    return RunCost(
+        runs=len(ended),
+        tokens=sum(result.num_tokens - round(result.num_tokens * share) for result, share in pairs),
+        flops=sum((result.num_flops * (1 - share) for result, share in pairs), 0.0),
+        seconds=sum((result.train_seconds - result.shared_seconds for result in ended), 0.0),
+        shared_tokens=sum(round(result.num_tokens * share) for result, share in pairs),
+        shared_flops=sum((result.num_flops * share for result, share in pairs), 0.0),
+        shared_seconds=sum((result.shared_seconds for result in ended), 0.0),
     )
 
 

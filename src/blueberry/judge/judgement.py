@@ -162,10 +162,17 @@ class Purpose(Finding):
 
 
 class RunCost(Finding):
+    """What was really computed. Updates that a run took over from another are in that one's cost only."""
+
     runs: int
     tokens: int
     flops: float
     seconds: float
+    shared_tokens: int = 0
+    """Of the tokens that runs stand for, those that they did not train on themselves."""
+    shared_flops: float = 0.0
+    shared_seconds: float = 0.0
+    """What they took where they were trained."""
 
 
 class Part(Finding):

@@ -39,6 +39,10 @@ class Recorded:
     diverged_at: int | None = None
     micro_batch_sequences: int | None = None
     """What memory allowed; None where it allowed what the recipe asks for."""
+    shared_updates: int = 0
+    """Taken over from a run that had been there."""
+    shared_seconds: float = 0.0
+    """Of `seconds`, those."""
 
     def seen(self, num_updates: int) -> list[tuple[int, float]]:
         """The evaluations that a schedule can act on: update and validation loss of those before the last update."""

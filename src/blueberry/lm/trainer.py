@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import blueberry
 from blueberry.cost import num_threads
@@ -31,6 +31,8 @@ class Trainer:
     """Prepared text lies in its folder `data`, checkpoints in `checkpoints`, final weights in `weights`."""
     device: str = "auto"
     """As torch names it; "auto" is the first CUDA device, else the CPU."""
+    shares: ClassVar[bool] = True
+    """It leaves the states that others want and begins where others have been: see `blueberry.lm.shared`."""
 
     def __call__(self, recipes: Sequence[Recipe]) -> Iterator[Progress | RunResult]:
         """One RunResult for each recipe, and Progress between. Goes on from the newest sound checkpoint.
@@ -85,10 +87,10 @@ class Trainer:
 
 
 def code_digest() -> str:
-    """Digest of the source that computes a result: the folders lm and text, the schedules and the groups' rates."""
+    """Digest of the source that computes a result: lm and text, schedules, the groups' rates, what is shared."""
     package = Path(blueberry.__file__).parent
     sha = hashlib.sha256()
-    alone = (package / "schedules.py", package / "optimizer_settings.py")
+    alone = (package / "schedules.py", package / "optimizer_settings.py", package / "prefix.py")
     for path in sorted([*package.glob("lm/*.py"), *package.glob("text/*.py"), *alone]):
         sha.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return sha.hexdigest()[:16]

@@ -12,6 +12,7 @@ from blueberry.lm.checkpoint import Checkpoint, Checkpoints
 from blueberry.lm.evaluation import Look
 from blueberry.lm.group import Ending, Group
 from blueberry.lm.precision import Precision
+from blueberry.lm.shared import Shared
 from blueberry.lm.trained import Trained, save_weights
 from blueberry.model_settings import Experts
 from blueberry.recipe import Recipe
@@ -39,9 +40,9 @@ def train(
     """Train recipes of one shape key, one lane each: Progress now and then, and one RunResult each.
 
     `precision` is what train.precision was resolved to; needed where that is "auto". `provenance` is completed
-    with what is known here. With `checkpoints`, the group goes on from the newest state all its lanes have, and
-    saves its own every few seconds. With `weights_folder`, the final weights of runs whose recipe keeps them are
-    there when their results are given.
+    with what is known here. With `checkpoints`, the group goes on from the newest state all its lanes have, its own
+    or shared with others; it saves its own every few seconds, and leaves those that others want. With
+    `weights_folder`, the final weights of runs whose recipe keeps them are there when their results are given.
     Raises: DataError if a split is too short for a window or an update, StoreError if the disk refuses.
     """
     group = Group(recipes, dataset, device, precision)
@@ -54,8 +55,12 @@ def train(
     sets = {name: evaluation_set(split, **cut) for name, split in dataset.sets.items()}
     known = {"evaluation_digest": validation.digest, "lanes": len(recipes), "precision": group.precision}
     provenance = provenance.model_copy(update=known)
+    shared: list[Shared] = []
     if checkpoints is not None:
-        _restore(group, fingerprints, checkpoints)
+        named = zip(recipes, fingerprints, strict=True)
+        shared = [Shared.of(recipe, name, dataset.digest, checkpoints) for recipe, name in named]
+        _restore(group, fingerprints, checkpoints, shared)
+    wanted = {update for lane in shared for update in lane.states}
     watches = [Watch(_num_experts(recipe)) for recipe in recipes]
     _warn(group, fingerprints, watches)
     group.notes.clear()  # said before the interruption
@@ -85,6 +90,8 @@ def train(
         if now - last_progress >= PROGRESS_SECONDS:
             yield _progress(group, fingerprints, (group.update - measured_from) / (now - mark))
             last_progress = now
+        if group.update in wanted:
+            _share(group, shared)
         if checkpoints is not None and now - last_checkpoint >= CHECKPOINT_SECONDS and not ends:
             _save(group, fingerprints, checkpoints, leave_out=yielded)
             last_checkpoint = time.monotonic()
@@ -181,6 +188,8 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
         num_tokens=num_tokens,
         num_flops=num_tokens * flops_per_token(recipe),
         train_seconds=recorded.seconds,
+        shared_updates=recorded.shared_updates,
+        shared_seconds=recorded.shared_seconds,
         provenance=provenance.model_copy(update={"micro_batch_sequences": group.micro_batch_sequences}),
     )
 
@@ -195,15 +204,27 @@ def _save(group: Group, fingerprints: Sequence[str], checkpoints: Checkpoints, l
     for lane, fingerprint in enumerate(fingerprints):
         if lane in leave_out:  # its result is out: nobody will ask for its state
             continue
-        state = Checkpoint(group.update, group.lane_tensors(lane), vars(group.recorded[lane]))
-        checkpoints.save(fingerprint, state)
+        checkpoints.save(fingerprint, _checkpoint(group, lane))
 
 
-def _restore(group: Group, fingerprints: Sequence[str], checkpoints: Checkpoints) -> None:
-    """Go to the newest update at which every lane has a sound checkpoint; else stay at the start."""
-    common = set.intersection(*(set(checkpoints.updates(fingerprint)) for fingerprint in fingerprints))
+def _share(group: Group, shared: Sequence[Shared]) -> None:
+    """Leave the state of every lane of which others want it."""
+    group.read()
+    for lane, states in enumerate(shared):
+        if group.recorded[lane].diverged_at is None and group.update in states.states:
+            states.leave(_checkpoint(group, lane))
+
+
+def _checkpoint(group: Group, lane: int) -> Checkpoint:
+    return Checkpoint(group.update, group.lane_tensors(lane), vars(group.recorded[lane]))
+
+
+def _restore(group: Group, fingerprints: Sequence[str], checkpoints: Checkpoints, shared: Sequence[Shared]) -> None:
+    """Go to the newest update at which every lane has a sound state, its own or shared; else stay at the start."""
+    lanes = list(zip(fingerprints, shared, strict=True))
+    common = set.intersection(*({*checkpoints.updates(own), *states.updates()} for own, states in lanes))
     for update in sorted(common, reverse=True):
-        states = [checkpoints.load(fingerprint, update) for fingerprint in fingerprints]
+        states = [checkpoints.load(own, update) or states.load(update) for own, states in lanes]
         if all(state is not None for state in states):
             for lane, state in enumerate(states):
                 assert state is not None

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blueberry.judge.judgement import ArmSummary, Audit, Judgement, Purpose
+from blueberry.judge.judgement import ArmSummary, Audit, Judgement, Purpose, RunCost
 from blueberry.report.differences import BASELINE, verdict_on, verdict_words
 from blueberry.report.kinds import Table, of_the_whole, tables
 from blueberry.report.runs import LabelledRun
@@ -294,7 +294,17 @@ def _cost(judgement: Judgement) -> tuple[Fact, ...]:
         Fact("Training tokens", scaled(float(cost.tokens)) if cost.tokens else "not recorded"),
         Fact("Floating point operations", scaled(cost.flops, "FLOP") if cost.flops else "not recorded"),
         Fact("Training time, added up", duration(cost.seconds) if cost.seconds else "not recorded"),
+        *_saving(cost),
     )
+
+
+def _saving(cost: RunCost) -> tuple[Fact, ...]:
+    if not cost.shared_flops:
+        return ()
+    share = cost.shared_flops / (cost.flops + cost.shared_flops)
+    spared = f"{scaled(cost.shared_flops, 'FLOP')} and {duration(cost.shared_seconds)}"
+    remark = "runs that differ only in schedule or length began where another had been; no number depends on it"
+    return (Fact("Shared, not trained twice", f"{spared}, {share:.0%} of what the runs cost alone", remark),)
 
 
 def _judged(judgement: Judgement) -> tuple[str, ...]:

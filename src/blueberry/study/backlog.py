@@ -5,9 +5,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from blueberry.prefix import SHARED_FOLDER
 from blueberry.records import Failure, Progress, RunResult
 from blueberry.study.claims import HEARTBEAT_SECONDS, Owner
 from blueberry.study.plan import Plan, Run
+from blueberry.study.sharing import forks
+from blueberry.study.states import States
 from blueberry.study.store import Store
 from blueberry.study.workers import Ended, Message, Task
 
@@ -39,9 +42,21 @@ class Backlog:
     """What is left of one plan. Commits each result the moment it is received."""
 
     def __init__(
-        self, planned: Plan, store: Store, owner: Owner, *, lanes: int, given_up: Iterable[str], undecided_updates: int
+        self,
+        planned: Plan,
+        store: Store,
+        owner: Owner,
+        *,
+        lanes: int,
+        given_up: Iterable[str],
+        undecided_updates: int,
+        shares: bool = False,
     ) -> None:
-        """`given_up` are runs to leave alone; `undecided_updates` the guessed length of those without an arm yet."""
+        """`given_up` are runs to leave alone; `undecided_updates` the guessed length of those without an arm yet.
+
+        With `shares`, runs wait for the state they can begin from (see `blueberry.study.sharing`).
+        Raises: StoreError if the disk refuses to note who waits for what.
+        """
         self.failures: dict[str, RunResult] = {}
         self.num_trained = 0
         self._notes: dict[str, None] = {}
@@ -49,6 +64,15 @@ class Backlog:
         given_up = frozenset(given_up)
         groups = (tuple(run for run in g if run.fingerprint not in given_up) for g in planned.groups(lanes))
         self._tasks = deque(Task(group) for group in groups if group)
+        self._open = {run.fingerprint for task in self._tasks for run in task.runs}
+        """Runs of which something may still come."""
+        self._forks = forks(task.runs for task in self._tasks) if shares else {}
+        # Those that wait come first when they can begin: then states go before many others come.
+        self._tasks = deque(sorted(self._tasks, key=lambda task: task.runs[0].fingerprint not in self._forks))
+        self._states = States(store.checkpoints / SHARED_FOLDER)
+        self._states.sweep(store.statuses)
+        for name, fork in self._forks.items():
+            self._states.want(fork.state, name)
         self._missing: dict[Task, dict[str, Run]] = {}
         """Runs without a result of each task in work."""
         self._said: dict[Task, Progress] = {}
@@ -68,12 +92,13 @@ class Backlog:
         """Claim the next group that nobody else holds; None if there is none now."""
         if time.monotonic() < self._look_at:
             return None
-        for _ in range(len(self._tasks)):
-            task = self._tasks.popleft()
+        for task in tuple(self._tasks):
+            if not all(self._can_begin(run) for run in task.runs):
+                continue
             claimed = self._store.claim([run.fingerprint for run in task.runs], self._owner)
             if claimed is None:
-                self._tasks.append(task)
                 continue
+            self._tasks.remove(task)
             missing = {run.fingerprint: run for run in task.runs if run.fingerprint in claimed}
             for run in task.runs:
                 if run.fingerprint not in missing:  # another driver has ended it since we planned
@@ -86,6 +111,11 @@ class Backlog:
                 return task
         self._look_at = time.monotonic() + POLL_SECONDS
         return None
+
+    def _can_begin(self, run: Run) -> bool:
+        """Whether the state it begins from lies there, or nobody is left who could leave it."""
+        fork = self._forks.get(run.fingerprint)
+        return fork is None or fork.parent not in self._open or self._states.lies(fork.state)
 
     def receive(self, task: Task, message: Message) -> None:
         """Keep what was said of a task in work."""
@@ -145,7 +175,11 @@ class Backlog:
         self._store.record_failure(failed)
         self._store.release(self._owner, [failed.fingerprint])
         self.failures[failed.fingerprint] = failed
+        self._open.discard(failed.fingerprint)
 
     def _count(self, run: Run) -> None:
+        if fork := self._forks.get(run.fingerprint):
+            self._states.forget(fork.state, run.fingerprint)
+        self._open.discard(run.fingerprint)
         self._num_ended += 1
         self._updates_ended += run.recipe.num_updates

@@ -50,14 +50,17 @@ def run(
     workers: int = 1,
     lanes: int = DEFAULT_LANES,
     referee: Referee | None = None,
+    share: bool = True,
     on_event: Callable[[Snapshot], None] | None = None,
     on_result: OnResult | None = None,
 ) -> Outcome:
     """Train what is missing, on worker processes or, with `workers=0`, in this one.
 
     Safe to repeat, to interrupt and to call twice at once: drivers that share a store share the work. `lanes` is
-    how many runs of one shape a trainer is handed together. `referee` decides a race. `on_event` is told at most five
-    times a second, `on_result` of each run with a result, those from earlier calls too, and of some twice.
+    how many runs of one shape a trainer is handed together. `referee` decides a race. With `share`, runs that differ
+    only in schedule and length begin where another has been, if the trainer says that it can (`shares = True`): no
+    number depends on it. `on_event` is told at most five times a second, `on_result` of each run with a result, those
+    from earlier calls too, and of some twice.
     Raises: KeyboardInterrupt after SIGINT or SIGTERM, with everything that had ended kept; TrainerError if the
     trainer breaks its contract; StoreError; any other BlueberryError that the trainer raises.
     """
@@ -80,6 +83,7 @@ def run(
                 backlog = Backlog(
                     planned, store, owner,
                     lanes=lanes, given_up=failures, undecided_updates=study.base.num_updates,
+                    shares=share and getattr(trainer, "shares", False),
                 )  # fmt: skip
                 if backlog.is_empty:
                     break

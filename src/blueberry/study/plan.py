@@ -46,6 +46,8 @@ class Run:
     shape_key: str
     """Runs with one shape key can train side by side."""
     stage: Stage
+    data_digest: str
+    """What it is trained on, by content."""
     part: str = ""
     """Of a study made of parts: the name of the part whose arm this is."""
     look: int = 0
@@ -292,7 +294,7 @@ def _one(arm: Arm, seed: int, data_digest: DataDigest, stage: Stage, look: int =
 def _run(arm: Arm, seed: int, data_digest: str, shape: str, stage: Stage, look: int = 0) -> Run:
     # The seed's bounds were checked with the study: copying saves checking every setting once a run.
     recipe = arm.recipe.model_copy(update={"seed": seed})
-    return Run(arm.name, seed, recipe, fingerprint(recipe, data_digest), shape, stage, look=look)
+    return Run(arm.name, seed, recipe, fingerprint(recipe, data_digest), shape, stage, data_digest, look=look)
 
 
 def totals(runs: Sequence[Run]) -> Totals:
