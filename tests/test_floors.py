@@ -44,6 +44,7 @@ THIRD_PARTY = {
     "pyarrow": {"text"},
     "datasets": {"text"},
     "huggingface_hub": {"text"},
+    "ray": {"study"},
 }
 
 

@@ -24,6 +24,7 @@ from blueberry.records import Progress, RunResult
 from blueberry.report.runs import LabelledRun
 from blueberry.study import engine
 from blueberry.study.backlog import Snapshot
+from blueberry.study.command import command_trainer
 from blueberry.study.plan import DataDigest, Plan, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
@@ -164,12 +165,14 @@ def conduct(
     store: str | Path | None = None,
     trainer: engine.Trainer | None = None,
     workers: int | None = None,
+    on: str | None = None,
     on_event: Callable[[Snapshot], None] | None = None,
 ) -> Judged:
-    """Train what is missing of a study and judge all of it. See `engine.run` for what it raises."""
+    """Train what is missing of a study and judge all of it. See `engine.run` for `on` and for what it raises."""
     folder = Path(store or default_store())
     placed = placement(study.base, workers)
     with Store.open(folder) as opened:
+        trainer = trainer or command_trainer(study, folder)
         if trainer is None:
             text = load(study.base.data, opened.data)  # once and here: workers would wait for each other
             for arm in study.arms:
@@ -179,14 +182,22 @@ def conduct(
             study,
             data_digest=_data_digest(trainer, opened.data),
             store=opened,
-            trainer=trainer or Trainer(folder),
-            workers=placed.workers if workers is None else workers,
-            lanes=placed.lanes,
+            trainer=trainer or Trainer(folder.absolute() if on else folder),
+            workers=_num_workers(placed, workers, on),
+            lanes=placed.lanes if study.trainer is None else 1,
+            on=on,
             on_event=on_event,
         )
     failed = {failure.fingerprint: failure for failure in outcome.failures}
     judged = _judge(study, outcome.plan, outcome.results | failed, folder, own_text=trainer is None)
     return Judged(judged.plan, judged.judgement, judged.runs, outcome.failures, outcome.num_trained)
+
+
+def _num_workers(placed: Placement, workers: int | None, on: str | None) -> int:
+    """As asked; else what this machine holds, or (0) what a cluster does."""
+    if workers is not None:
+        return workers
+    return placed.workers if on in (None, "ray") else 0
 
 
 def run(
@@ -195,14 +206,16 @@ def run(
     store: str | Path | None = None,
     trainer: engine.Trainer | None = None,
     workers: int | None = None,
+    on: str | None = None,
 ) -> Judgement:
     """Train what is missing of a study, judge it, and return what its runs support.
 
     `trainer` is any callable that yields one RunResult for each recipe it is handed; by default the built-in
     one. What it trains on is the recipe's text; one that reads something else names that by content in a method
-    `data_digest(recipe)`, so that its runs are not taken for others. `workers=0` trains in this process.
+    `data_digest(recipe)`, so that its runs are not taken for others. `workers=0` trains in this process,
+    `on="ray"` on Ray (see `engine.run`).
     """
-    return conduct(study, store=store, trainer=trainer, workers=workers).judgement
+    return conduct(study, store=store, trainer=trainer, workers=workers, on=on).judgement
 
 
 def look(study: Study, store: Path) -> Judged:
@@ -211,11 +224,11 @@ def look(study: Study, store: Path) -> Judged:
     Raises: StudyError if none has; StoreError if there is no store.
     """
     with Store.open(store, create=False) as opened:
-        planned, results = _planned(study, opened)
+        planned, results = _planned(study, opened, store)
         results |= opened.failures(made.fingerprint for made in planned.runs if made.fingerprint not in results)
     if not any(result.status != "failed" for result in results.values()):
         raise StudyError(f"{study.path}: none of its runs is in {store}; blueberry run {study.path} trains them")
-    return _judge(study, planned, results, store, own_text=True)
+    return _judge(study, planned, results, store, own_text=study.trainer is None)
 
 
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
@@ -223,11 +236,12 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     placed = placement(study.base, workers)
     if (store / "store.sqlite").is_file():
         with Store.open(store, create=False) as opened:
-            made, results = _planned(study, opened)
+            made, results = _planned(study, opened, store)
             speed = opened.flops_per_second()
     else:
-        made, results, speed = plan(study, _data_digest(None, store / "data"), {}), {}, None
-    return forecast(study, made, results, workers=placed.workers, lanes=placed.lanes, flops_per_second=speed)
+        made, results, speed = plan(study, _data_digest(command_trainer(study, store), store / "data"), {}), {}, None
+    lanes = placed.lanes if study.trainer is None else 1
+    return forecast(study, made, results, workers=placed.workers, lanes=lanes, flops_per_second=speed)
 
 
 def _data_digest(trainer: engine.Trainer | None, folder: Path) -> DataDigest:
@@ -244,8 +258,8 @@ def _data_digest(trainer: engine.Trainer | None, folder: Path) -> DataDigest:
     return getattr(trainer, "data_digest", of_text)
 
 
-def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
-    make = partial(plan, study, _data_digest(None, store.data))
+def _planned(study: Study, store: Store, folder: Path) -> tuple[Plan, dict[str, RunResult]]:
+    make = partial(plan, study, _data_digest(command_trainer(study, folder), store.data))
     results: dict[str, RunResult] = {}
     while True:
         made = make(results)

@@ -1,9 +1,10 @@
 """A recipe: everything that decides a run's numbers, frozen and complete."""
 
+import re
 from pathlib import Path
 from typing import Any, Self, get_origin
 
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from blueberry.data_settings import Data
 from blueberry.errors import RecipeError, did_you_mean
@@ -18,6 +19,9 @@ EITHER_OR = {"train.tokens": "train.updates", "schedule.warmup_updates": "schedu
 """Settings that say one thing in two units: giving either takes the other back."""
 
 MOST_UPDATES = 10**7
+SCRIPT = "script."
+_SCRIPT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,79}")
+Scalar = str | bool | int | float
 
 
 class Recipe(Section):
@@ -29,7 +33,19 @@ class Recipe(Section):
     schedule: Schedule = CosineSchedule()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    script: dict[str, Scalar] = setting(
+        {},
+        "settings of a program that is not the built-in trainer: any names; read by the command of a study's [trainer]",
+    )
     seed: int = setting(0, "fixes initial weights, data order and random draws", per_lane=True, ge=0, lt=2**31)
+
+    @field_validator("script")
+    @classmethod
+    def _script_names_are_words(cls, given: dict[str, Scalar]) -> dict[str, Scalar]:
+        for name in given:
+            if not is_script_setting(SCRIPT + name):
+                raise ValueError(f"{name[:80]!r}: a name; it is made of letters, digits, _ and -; choose another")
+        return given
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
@@ -151,6 +167,11 @@ class Recipe(Section):
         return to_toml(self.model_dump(exclude_none=True))
 
 
+def is_script_setting(name: str) -> bool:
+    """Whether a dotted name is one of those that a recipe holds for a program that is not ours."""
+    return name.startswith(SCRIPT) and _SCRIPT_NAME.fullmatch(name.removeprefix(SCRIPT)) is not None
+
+
 def setting_names() -> set[str]:
     """Every dotted setting that some recipe can have, over all kinds."""
     return set(_names_of(Recipe))
@@ -164,7 +185,7 @@ def _names_of(section: type[Section], prefix: str = "") -> list[str]:
         for kind in kinds:
             names += _names_of(kind, inside)
         if not kinds:
-            names.append(prefix + name)
+            names.append(f"{prefix}{name}.NAME" if _is_table(field.annotation) else prefix + name)
     return names
 
 
@@ -199,6 +220,9 @@ def _with_default_kinds(section: type[Section], given: Any) -> Any:
 def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
     """Put one dotted override into the nested settings, in place."""
     *path, last = name.split(".")
+    if is_script_setting(name):
+        nested["script"][last] = value
+        return
     table = nested
     candidates: list[type[Section]] = [Recipe]
     names_follow = False
@@ -276,6 +300,8 @@ def _leaves(section: Section) -> list[tuple[str, Any, dict[str, Any]]]:
             for key, one in inside.items():
                 prefix = f"{name}.{key}." if key else f"{name}."
                 leaves += [(f"{prefix}{inner}", given, marks) for inner, given, marks in _leaves(one)]
+        elif _is_table(field.annotation):
+            leaves += [(f"{name}.{key}", one, extra if isinstance(extra, dict) else {}) for key, one in value.items()]
         else:
             leaves.append((name, value, extra if isinstance(extra, dict) else {}))
     return leaves

@@ -65,6 +65,7 @@ def run(result: RunResult, folder: Path) -> str:
         return f"diverged{at}: a lower learning rate or more warmup may hold it\nsee {folder}"
     final = result.final
     assert final is not None
+    assert final.accuracy is not None, "the built-in trainer measures it"
     bits = f"{final.bits_per_byte:.4f} bits per byte" if final.bits_per_byte is not None else "bits per byte unknown"
     perplexity = f", perplexity {final.perplexity:,.2f}" if final.perplexity is not None else ""
     named = "".join(f"\n  {name}: {measured.loss:.4f} nats" for name, measured in result.sets.items())
@@ -85,12 +86,27 @@ def forecast(seen: Forecast) -> str:
         "",
         f"arms       {len(seen.arms)}: {', '.join(name for name, _ in seen.arms)}",
         f"seeds      {seeds}",
-        f"runs       {seen.runs_done} done, {seen.runs_todo} to do, of at most {seen.updates:,} updates each",
-        f"to do      {quantity(seen.tokens)} tokens, {quantity(seen.flops)}FLOP",
-        f"here       {_workers(seen)}: {_time(seen)}; about {quantity(seen.disk_bytes)}B on disk",
+        f"runs       {seen.runs_done} done, {seen.runs_todo} to do, {_length(seen)}",
+        f"to do      {_amount(seen)}",
+        f"here       {_workers(seen)}: {_time(seen)}; {_disk(seen)}",
         f"detects    {_detects(seen)}",
     ]
     return "\n".join(lines)
+
+
+def _length(seen: Forecast) -> str:
+    """What a program that is not ours does with its updates, only it knows."""
+    return f"of at most {seen.updates:,} updates each" if seen.updates is not None else "of unknown length"
+
+
+def _amount(seen: Forecast) -> str:
+    if seen.tokens is None or seen.flops is None:
+        return "tokens and FLOP unknown: only the command knows, and its metrics lines may say"
+    return f"{quantity(seen.tokens)} tokens, {quantity(seen.flops)}FLOP"
+
+
+def _disk(seen: Forecast) -> str:
+    return f"about {quantity(seen.disk_bytes)}B on disk" if seen.disk_bytes is not None else "disk unknown"
 
 
 def _workers(seen: Forecast) -> str:
@@ -137,7 +153,8 @@ def _standing(one: Standing) -> list[str]:
         f"{one.failed} failed, {one.left} left"
     ]
     for running in one.running:
-        done = f"update {running.update} of {running.num_updates}" if running.update is not None else "starting"
+        of = f" of {running.num_updates}" if running.num_updates is not None else ""
+        done = f"update {running.update}{of}" if running.update is not None else "starting"
         lines.append(f"  {running.fingerprint}  {done}")
     if one.abandoned:
         lines.append(f"  {one.abandoned} were begun by a process that is gone; blueberry run {one.path} goes on")

@@ -40,7 +40,8 @@ def gather(
     """The evidence of a study. Raises: StudyError if a completed run has not the study's metric."""
     ended = [results[run.fingerprint] for run in plan.runs if run.fingerprint in results]
     num_missing = sum(run.fingerprint not in results for run in plan.runs)
-    tokens = [result.num_tokens for result in ended]
+    tokens = [result.num_tokens for result in ended if result.num_tokens is not None]
+    flops = [result.num_flops for result in ended if result.num_flops is not None]
     axis = study.axes[0] if len(study.axes) == 1 else None
     return Evidence(
         question=study.question,
@@ -52,14 +53,14 @@ def gather(
         scale=axis.scale if axis is not None and axis.scale != "list" else None,
         num_unfinished=num_missing + plan.num_undecided,
         guessing_loss=math.log(study.base.data.vocabulary_tokens)
-        if study.metric in ("val_loss", "train_loss")
+        if study.metric in ("val_loss", "train_loss") and study.trainer is None
         else None,
         entropy=_entropy(study.metric, ended, entropy_bits_per_byte),
         passes=max(tokens) / train_tokens if tokens and train_tokens else None,
         cost=RunCost(
             runs=len(ended),
-            tokens=sum(tokens),
-            flops=sum((result.num_flops for result in ended), 0.0),
+            tokens=sum(tokens) if len(tokens) == len(ended) else None,
+            flops=sum(flops, 0.0) if len(flops) == len(ended) else None,
             seconds=sum((result.train_seconds for result in ended), 0.0),
         ),
     )

@@ -131,8 +131,9 @@ class Recommendation(Finding):
 
 class RunCost(Finding):
     runs: int
-    tokens: int
-    flops: float
+    tokens: int | None
+    """None where a trainer that is not ours counted none."""
+    flops: float | None
     seconds: float
 
 

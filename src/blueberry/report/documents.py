@@ -121,7 +121,7 @@ def _statistics(arm: str, rate: Any, runs: Sequence[LabelledRun]) -> dict[str, A
         "completed": len(final),
         "diverged": sum(result.status == "diverged" for result in own),
         "loss": over([metrics.loss for metrics in final]),
-        "accuracy": over([metrics.accuracy for metrics in final]),
+        "accuracy": over([metrics.accuracy for metrics in final if metrics.accuracy is not None]),
         "perplexity": over([p for metrics in final if (p := metrics.perplexity) is not None]),
         "training_time": over([result.train_seconds for result in own]),
     }

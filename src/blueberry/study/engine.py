@@ -5,8 +5,9 @@ Resuming is the same call. What was killed, in whatever way, loses only the runs
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from blueberry.errors import StoreError
 from blueberry.records import RunResult
@@ -16,7 +17,7 @@ from blueberry.study.interrupt import Interrupt
 from blueberry.study.plan import DataDigest, Plan, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
-from blueberry.study.workers import Crew, Here, Trainer
+from blueberry.study.workers import Crew, Handed, Here, Task, Trainer
 
 DEFAULT_LANES = 8
 EVENT_SECONDS = 0.2
@@ -47,9 +48,11 @@ def run(
     trainer: Trainer,
     workers: int = 1,
     lanes: int = DEFAULT_LANES,
+    on: str | None = None,
     on_event: Callable[[Snapshot], None] | None = None,
 ) -> Outcome:
-    """Train what is missing, on worker processes or, with `workers=0`, in this one.
+    """Train what is missing, on worker processes or, with `workers=0`, in this one; or `on` Ray: "ray" starts a
+    local one, "auto" and "ray://HOST:PORT" join a cluster (where `workers=0` is as many as it holds).
 
     Safe to repeat, to interrupt and to call twice at once: drivers that share a store share the work. `lanes` is
     how many runs of one shape a trainer is handed together. `on_event` is told at most five times a second.
@@ -61,7 +64,7 @@ def run(
     failures: dict[str, RunResult] = {}
     num_trained = 0
     with Interrupt() as interrupt:
-        crew = Crew(trainer, workers) if workers else Here(trainer, interrupt)
+        crew = _crew(trainer, workers, on, interrupt)
         try:
             while True:
                 planned = plan(study, data_digest, results)
@@ -92,9 +95,32 @@ def run(
     return Outcome(planned, results, tuple(failures.values()), num_trained)
 
 
-def _work(
-    backlog: Backlog, crew: Crew | Here, interrupt: Interrupt, on_event: Callable[[Snapshot], None] | None
-) -> None:
+class Workers(Protocol):
+    """Where groups are trained: `Here`, `Crew` and `RayCrew`. One suite of tests holds all to the same."""
+
+    @property
+    def num_free(self) -> int:
+        """Groups that can be started now."""
+        ...
+
+    def start(self, task: Task) -> None: ...
+
+    def messages(self, timeout_seconds: float) -> Iterator[Handed]: ...
+
+    def stop(self) -> list[tuple[Task, RunResult]]: ...
+
+    def kill(self) -> None: ...
+
+
+def _crew(trainer: Trainer, workers: int, on: str | None, interrupt: Interrupt) -> Workers:
+    if on is not None:
+        from blueberry.study.ray_workers import RayCrew  # an extra
+
+        return RayCrew(trainer, workers, on)
+    return Crew(trainer, workers) if workers else Here(trainer, interrupt)
+
+
+def _work(backlog: Backlog, crew: Workers, interrupt: Interrupt, on_event: Callable[[Snapshot], None] | None) -> None:
     """Until the backlog is empty. Whatever stops it early, results that workers had sent are committed first."""
     told_at = -EVENT_SECONDS
     try:

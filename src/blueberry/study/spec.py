@@ -22,6 +22,7 @@ from blueberry.study.reading import (
     text,
     whole,
 )
+from blueberry.study.trainer_section import TrainerSection, check_trainer, read_trainer
 from blueberry.toml import read_toml
 
 BASELINE = "baseline"
@@ -83,8 +84,8 @@ class Study:
     seeds: Seeds
     method: str
     """"grid": every arm on every searching seed."""
-    trainer_command: tuple[str, ...] | None = None
-    """Always None: the built-in trainer, or one handed over in Python."""
+    trainer: TrainerSection | None = None
+    """None: the built-in trainer, or one handed over in Python."""
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
@@ -104,6 +105,7 @@ class Study:
         place = str(path)
         refuse_unknown(given, KEYS, place)
         _refuse_what_is_not_built(given, place)
+        trainer = read_trainer(given, path)
         question = text(given, "question", place)
         set_place = f"{place} [set]"
         fixed = {
@@ -113,18 +115,23 @@ class Study:
         axes = _read_axes(given, base, fixed, place)
         arms = _cross(axes, base, f"{place} [vary]") if axes else _read_arms(given, base, place)
         _refuse_equal_arms(arms, axes, place)
+        seeds = _read_seeds(given, base, place)
+        check_trainer(trainer, base, fixed, arms, seeds, place)
         return cls(
             path=path,
             name=path.stem,
             question=question,
             base=base,
             fixed=_as_in(base, fixed),
-            metric=choice(given, "metric", place, "val_loss", METRICS),
+            metric=choice(given, "metric", place, "val_loss", METRICS)
+            if trainer is None
+            else text(given, "metric", place, "val_loss"),
             min_effect=between(given, "min_effect", place, 0.005, above=0, below=float("inf")),
             alpha=between(given, "alpha", place, 0.05, above=0, below=0.5),
             axes=axes,
             arms=arms,
-            seeds=_read_seeds(given, base, place),
+            seeds=seeds,
+            trainer=trainer,
             method=choice(section(given, "strategy", place), "method", f"{place} [strategy]", "grid", ("grid",)),
         )
 
@@ -139,9 +146,6 @@ class Study:
 
 def _refuse_what_is_not_built(given: dict[str, Any], place: str) -> None:
     """What the file format names but this version cannot do is said, never ignored."""
-    if "trainer" in given:
-        remedy = "remove [trainer] and hand the trainer to blueberry.run in Python"
-        raise StudyError(f"{place} [trainer]: given; a command as the trainer is not supported yet; {remedy}")
     combine, strategy = section(given, "combine", place), section(given, "strategy", place)
     refuse_unknown(combine, ("mode",), f"{place} [combine]")
     refuse_unknown(strategy, ("method",), f"{place} [strategy]")
@@ -153,6 +157,8 @@ def _refuse_what_is_not_built(given: dict[str, Any], place: str) -> None:
 
 
 def _load_base(given: dict[str, Any], path: Path) -> Recipe:
+    if "trainer" in given and "base" not in given:
+        return Recipe()  # a program with settings of its own needs none of ours
     base = text(given, "base", str(path))
     if base.startswith("ledger:"):
         refuse(f'{path} "base"', base, "a baseline of the ledger is not supported yet; give the path of a recipe")
