@@ -26,6 +26,8 @@ from blueberry.study.workers import Crash, tail
 LOOK_SECONDS = (0.01, 0.25)
 """Between two looks at a command: at first, and at last."""
 MAX_FILES = 10_000
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
+"""So that what a Python program printed before it was killed is there to be told."""
 GUARD = """
 import os, signal, subprocess, sys, threading
 def watch():
@@ -149,7 +151,7 @@ class CommandTrainer:
         with (folder / "output.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", GUARD, program, *words[1:]],
-                cwd=folder, env={**os.environ, **given}, stdin=subprocess.PIPE, stdout=log, stderr=log,
+                cwd=folder, env={**os.environ, **UNBUFFERED, **given}, stdin=subprocess.PIPE, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
 
