@@ -72,7 +72,7 @@ class RayCrew:
     def start(self, task: Task) -> None:
         self._num_started += 1
         number = self._num_started
-        reference = self._remote.remote(self._pickled, task.runs, self._mail, number, str(self._log(number)))
+        reference = self._remote.remote(self._pickled, sys.path, task.runs, self._mail, number, str(self._log(number)))
         self._tasks[number] = task, reference
         self._heard[number] = set()
 
@@ -203,11 +203,12 @@ def _connected(address: str, num_workers: int) -> tuple[Any, bool]:
     return ray, True
 
 
-def _run(pickled: bytes, runs: tuple[Run, ...], mail: Any, number: int, log: str) -> bytes:
+def _run(pickled: bytes, path: list[str], runs: tuple[Run, ...], mail: Any, number: int, log: str) -> bytes:
     """The task: train a group. Everything travels as bytes of ours, because only they keep our types of error."""
     import ray
 
     said: list[Message | BlueberryError] = []
+    sys.path += [folder for folder in path if folder not in sys.path]  # as worker processes have it
     with _written_to(log):
         try:
             trainer = pickle.loads(pickled)
