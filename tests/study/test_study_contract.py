@@ -195,7 +195,10 @@ def test_a_command_is_a_trainer_everywhere(tmp_path: Path, store: Store, place: 
 
 def drive(study: Study, tmp_path: Path, place: Place, log: str, seconds: float) -> subprocess.Popen[str]:
     arguments = [study.path, tmp_path / "store", place.workers, 2, log, seconds, *([place.on] if place.on else [])]
-    return subprocess.Popen([sys.executable, DRIVER, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    with (tmp_path / "err").open("w") as err:
+        return subprocess.Popen(
+            [sys.executable, DRIVER, *map(str, arguments)], stdout=subprocess.PIPE, stderr=err, text=True
+        )
 
 
 def wait_until(holds, seconds: float = 90.0) -> None:
@@ -226,6 +229,7 @@ def test_an_interrupted_driver_on_ray_keeps_what_has_ended(
         assert driver.wait(30) == 130
         assert driver.stdout is not None
         assert driver.stdout.read() == "interrupted\n"
+    assert (tmp_path / "err").read_text() == "", "and Ray says nothing, nor starts another one to be asked to stop"
     wait_until(lambda: not any(map(is_running, pids)), seconds=10)
     with Store.open(tmp_path / "store") as store:
         assert store.claims() == ()

@@ -64,6 +64,7 @@ class RayCrew:
         self._heard: dict[int, set[str]] = {}
         """Fingerprints of the results that a task has given."""
         self._num_started = 0
+        self._is_closed = False
 
     @property
     def num_free(self) -> int:
@@ -105,6 +106,9 @@ class RayCrew:
 
     def kill(self) -> None:
         """End every task at once, and the Ray that we started."""
+        if self._is_closed:  # nothing may be asked of Ray then: it would start another one to answer
+            return
+        self._is_closed = True
         for _, reference in self._tasks.values():
             self._cancel(reference)
         self._tasks.clear()
@@ -112,7 +116,6 @@ class RayCrew:
             self._ray.kill(self._mail)
         if self._is_ours:
             self._ray.shutdown()
-            self._is_ours = False
         self._logs.cleanup()
 
     def _said(self, timeout_seconds: float) -> Iterator[Said]:
