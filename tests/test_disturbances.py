@@ -111,30 +111,36 @@ def disturb(folder: Path, num_kills: int, rng: random.Random) -> dict[str, int]:
     kills = {"driver": 0, "worker": 0, "both": 0}
     kept: dict[str, str] = {}
     driver = drive(folder, "killed")
-    while sum(kills.values()) < num_kills:
-        if rng.random() < 0.7:  # after something has been achieved; else at any moment, while it starts too
-            deadline = time.monotonic() + 60
-            while len(bodies(folder, "killed")) <= len(kept) and driver.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.5))
-        if driver.poll() is not None:
-            driver = drive(folder, "killed")
-            continue
-        whom = rng.choice(list(kills))
-        workers = workers_of(driver.pid)
-        if whom == "worker" and not workers:
-            continue
-        kills[whom] += 1
-        if whom != "driver" and workers:
-            kill(rng.choice(workers))
-        if whom != "worker":
-            driver.kill()
-            driver.wait()
-            driver = drive(folder, "killed")
-        seen = bodies(folder, "killed")
-        assert kept.items() <= seen.items(), "a result, once there, stays as it is"
-        kept = seen
-    code = driver.wait(timeout=600)
+    try:
+        while sum(kills.values()) < num_kills:
+            if rng.random() < 0.7:  # after something has been achieved; else at any moment, while it starts too
+                deadline = time.monotonic() + 60
+                while (
+                    len(bodies(folder, "killed")) <= len(kept) and driver.poll() is None and time.monotonic() < deadline
+                ):
+                    time.sleep(0.02)
+            time.sleep(rng.uniform(0, 0.5))
+            if driver.poll() is not None:
+                driver = drive(folder, "killed")
+                continue
+            whom = rng.choice(list(kills))
+            workers = workers_of(driver.pid)
+            if whom == "worker" and not workers:
+                continue
+            kills[whom] += 1
+            if whom != "driver" and workers:
+                kill(rng.choice(workers))
+            if whom != "worker":
+                driver.kill()
+                driver.wait()
+                driver = drive(folder, "killed")
+            seen = bodies(folder, "killed")
+            assert kept.items() <= seen.items(), "a result, once there, stays as it is"
+            kept = seen
+        code = driver.wait(timeout=600)
+    finally:
+        driver.kill()
+        driver.wait()
     for _ in range(3):  # runs that were killed three times are given up by one driver, and tried by the next
         if code == 0:
             break
