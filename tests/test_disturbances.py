@@ -181,27 +181,27 @@ def test_killed_at_random_moments_each_run_ends_once_with_its_number(
 
 
 def test_a_killed_workers_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    make(tmp_path, points=2, seeds=1, confirm=0, updates=300)
+    make(tmp_path, points=2, seeds=1, confirm=0, updates=200)
     undisturbed(tmp_path)
     (tmp_path / "progress").unlink()
     driver = drive(tmp_path, "killed")
     checkpoints = tmp_path / "killed" / "checkpoints"
-    wait_until(lambda: any(int(path.name[7:13]) >= 40 for path in checkpoints.glob("*/update-*")))
+    wait_until(lambda: any(int(path.name[7:13]) >= 60 for path in checkpoints.glob("*/update-*")))
     for worker in workers_of(driver.pid):
         kill(worker)
     reached = len((tmp_path / "progress").read_text().splitlines())
-    names = {path.parent.name for path in checkpoints.glob("*/update-*") if int(path.name[7:13]) >= 40}
+    names = {path.parent.name for path in checkpoints.glob("*/update-*") if int(path.name[7:13]) >= 60}
     assert driver.wait(timeout=300) == 0
     later = [line.split() for line in (tmp_path / "progress").read_text().splitlines()[reached + 2 :]]
     again = [int(update) for name, update in later if name in names and int(update) > 0]
     assert again
-    assert min(again) > 40
+    assert min(again) >= 40
     same_as_undisturbed(tmp_path, 2, "killed")
 
 
 @pytest.mark.ray
 def test_on_ray_with_a_workers_process_killed(tmp_path: Path) -> None:
-    make(tmp_path, points=3, seeds=2, confirm=1, updates=400)
+    make(tmp_path, points=3, seeds=2, confirm=1, updates=100)
     undisturbed(tmp_path)
     driver = drive(tmp_path, "killed", 2, "ray")
     for num_done in (1, 3):

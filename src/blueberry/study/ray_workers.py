@@ -183,6 +183,10 @@ def _connected(address: str, num_workers: int) -> tuple[Any, bool]:
         raise TrainerError(f"--on: {address!r}; not a place to run on; give ray, auto or ray://HOST:PORT")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what we do not rely on
+    if address.startswith("ray://") and (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault(
+            "RAY_AUTH_MODE", "token"
+        )  # Ray's own servers ask for it; its client must be told to give it
     try:
         import ray
     except ImportError:
