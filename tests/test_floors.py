@@ -50,6 +50,7 @@ THIRD_PARTY = {
     "yaml": {"tables"},
     "tensorboard": {"tables", "sinks"},
     "mlflow": {"sinks"},
+    "ray": {"study"},
 }
 
 

@@ -35,6 +35,7 @@ from blueberry.study import engine
 from blueberry.study.backlog import Snapshot
 from blueberry.study.baselines import NAME, default_store
 from blueberry.study.changes import change
+from blueberry.study.command import command_trainer
 from blueberry.study.lines import BasedOn
 from blueberry.study.plan import DataDigest, Plan, as_planned, plan
 from blueberry.study.spec import Study
@@ -172,13 +173,15 @@ def conduct(
     trainer: engine.Trainer | None = None,
     workers: int | None = None,
     share: bool = True,
+    on: str | None = None,
     on_event: Callable[[Snapshot], None] | None = None,
     on_result: engine.OnResult | None = None,
 ) -> Judged:
-    """Train what is missing of a study and judge all of it. See `engine.run` for `share` and for what it raises."""
+    """Train what is missing of a study and judge all of it. See `engine.run` for `share`, `on` and what it raises."""
     folder = Path(store or default_store())
     placed = placement(study.base, workers)
     with Store.open(folder) as opened:
+        trainer = trainer or command_trainer(study, folder)
         if trainer is None:
             _require_texts(study, opened.data)
         if study.entry is not None:
@@ -187,9 +190,10 @@ def conduct(
             study,
             data_digest=_data_digest(trainer, opened.data),
             store=opened,
-            trainer=trainer or Trainer(folder),
-            workers=placed.workers if workers is None else workers,
-            lanes=placed.lanes,
+            trainer=trainer or Trainer(folder.absolute() if on else folder),
+            workers=_num_workers(placed, workers, on),
+            lanes=placed.lanes if study.trainer is None else 1,
+            on=on,
             referee=REFEREE,
             share=share,
             on_event=on_event,
@@ -200,20 +204,29 @@ def conduct(
     return Judged(judged.plan, judged.judgement, judged.runs, outcome.failures, outcome.num_trained)
 
 
+def _num_workers(placed: Placement, workers: int | None, on: str | None) -> int:
+    """As asked; else what this machine holds, or (0) what a cluster does."""
+    if workers is not None:
+        return workers
+    return placed.workers if on in (None, "ray") else 0
+
+
 def run(
     study: Study,
     *,
     store: str | Path | None = None,
     trainer: engine.Trainer | None = None,
     workers: int | None = None,
+    on: str | None = None,
 ) -> Judgement:
     """Train what is missing of a study, judge it, and return what its runs support.
 
     `trainer` is any callable that yields one RunResult for each recipe it is handed; by default the built-in
     one. What it trains on is the recipe's text; one that reads something else names that by content in a method
-    `data_digest(recipe)`, so that its runs are not taken for others. `workers=0` trains in this process.
+    `data_digest(recipe)`, so that its runs are not taken for others. `workers=0` trains in this process,
+    `on="ray"` on Ray (see `engine.run`).
     """
-    return conduct(study, store=store, trainer=trainer, workers=workers).judgement
+    return conduct(study, store=store, trainer=trainer, workers=workers, on=on).judgement
 
 
 def look(study: Study, store: Path) -> Judged:
@@ -222,11 +235,11 @@ def look(study: Study, store: Path) -> Judged:
     Raises: StudyError if none has; StoreError if there is no store.
     """
     with Store.open(store, create=False) as opened:
-        planned, results = _planned(study, opened)
+        planned, results = _planned(study, opened, store)
         results |= opened.failures(made.fingerprint for made in planned.runs if made.fingerprint not in results)
     if not any(result.status != "failed" for result in results.values()):
         raise StudyError(f"{study.path}: none of its runs is in {store}; blueberry run {study.path} trains them")
-    return _judge(study, planned, results, store, own_text=True)
+    return _judge(study, planned, results, store, own_text=study.trainer is None)
 
 
 def audits(study: Study, store: Path) -> tuple[Audit, ...]:
@@ -234,9 +247,11 @@ def audits(study: Study, store: Path) -> tuple[Audit, ...]:
     if not (store / "store.sqlite").is_file():
         return objections(study)
     with Store.open(store, create=False) as opened:
-        has_runs = bool(_planned(study, opened)[1])
+        has_runs = bool(_planned(study, opened, store)[1])
     if not has_runs:
         return objections(study)
+    if study.trainer is not None:
+        return look(study, store).judgement.audits
     text = load(study.base.data, store / "data")
     return blocking_first([*look(study, store).judgement.audits, *leak(text.train, text.validation, "validation")])
 
@@ -247,18 +262,19 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     speed, changed, past_runs = None, None, ()
     if (store / "store.sqlite").is_file():
         with Store.open(store, create=False) as opened:
-            made, results = _planned(study, opened)
+            made, results = _planned(study, opened, store)
             speed, past_runs = opened.flops_per_second(), opened.past_runs()
             path = str(study.path.absolute())
             before = next((one.fingerprints for one in opened.studies() if one.path == path), ())
             changed = change(study, made, before, opened.results(before))
     else:
-        made, results = plan(study, _data_digest(None, store / "data"), {}, REFEREE), {}
+        made, results = plan(study, _data_digest(command_trainer(study, store), store / "data"), {}, REFEREE), {}
+    own = study.trainer is None
     return forecast(
         study, made, results,
-        workers=placed.workers, lanes=placed.lanes, flops_per_second=speed, changed=changed,
-        past_runs=past_runs, data_digest=data_digest(study.base.data, store / "data"),
-        shares=study.trainer_command is None,
+        workers=placed.workers, lanes=placed.lanes if own else 1, flops_per_second=speed, changed=changed,
+        past_runs=past_runs if own else (), data_digest=data_digest(study.base.data, store / "data") if own else None,
+        shares=own,
     )  # fmt: skip
 
 
@@ -304,8 +320,8 @@ def _texts(folder: Path) -> Texts:
     return text_of
 
 
-def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
-    make = partial(plan, study, _data_digest(None, store.data), referee=REFEREE)
+def _planned(study: Study, store: Store, folder: Path) -> tuple[Plan, dict[str, RunResult]]:
+    make = partial(plan, study, _data_digest(command_trainer(study, folder), store.data), referee=REFEREE)
     results: dict[str, RunResult] = {}
     while True:
         made = make(results)

@@ -166,6 +166,10 @@ def plan(
 def run(
     study: StudyArgument,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="as many as pay")] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="ray|auto|ray://HOST:PORT", help="Run on Ray: one started here, or a cluster."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/STUDY")] = None,
     log: LogOption = None,
     json: JsonOption = False,
@@ -184,7 +188,7 @@ def run(
         logging_a_study(log or (), Path(store or api.default_store()), loaded.name) as on_result,
         watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
     ):
-        judged = api.conduct(loaded, store=store, workers=workers, on_event=on_event, on_result=on_result)
+        judged = api.conduct(loaded, store=store, workers=workers, on=on, on_event=on_event, on_result=on_result)
     return _report(judged, out or Path("reports") / loaded.name, json)
 
 
