@@ -60,7 +60,8 @@ def measure_noise(values_KN: np.ndarray) -> NoiseEstimate:
 def better_half(values_KN: np.ndarray) -> list[int]:
     """Rows with the least means among those that never diverged: half of them, at least 4, all when fewer."""
     kept = [row for row, values in enumerate(values_KN) if np.isfinite(values).any() and not np.isinf(values).any()]
-    kept.sort(key=lambda row: float(np.nanmean(values_KN[row])))
+    means = {row: values_KN[row][np.isfinite(values_KN[row])].mean() for row in kept}
+    kept.sort(key=means.__getitem__)
     return kept[: max(LEAST_ARMS, -(-len(kept) // 2))]
 
 
@@ -76,6 +77,11 @@ class TwoWayFit:
 def two_way_fit(values_KN: np.ndarray) -> TwoWayFit:
     """Least squares of value = arm + seed; NaN cells do not count."""
     num_arms, num_seeds = values_KN.shape
+    if values_KN.size and np.isfinite(values_KN).all():  # nothing missing: the means are the least squares
+        effects = values_KN.mean(axis=1)
+        rest_KN = values_KN - effects[:, None]
+        rest_KN = rest_KN - rest_KN.mean(axis=0)
+        return TwoWayFit(effects - effects.mean(), float(np.square(rest_KN).sum()), (num_arms - 1) * (num_seeds - 1))
     rows, columns = np.nonzero(np.isfinite(values_KN))
     design = np.hstack([np.eye(num_arms)[rows], np.eye(num_seeds)[columns]])
     y = values_KN[rows, columns]
