@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf, isfinite, sqrt
 
 import numpy as np
@@ -91,6 +92,7 @@ def _of_differences(difference_N: np.ndarray, floor: Floor | None) -> Paired:
     return Paired(mean, max(own, floor.sd), n, floor.df)
 
 
+@lru_cache(maxsize=65_536)  # one study asks for the same few hundreds of times
 def t_quantile(df: float, tail: float) -> float:
     """The value that Student's t exceeds with probability `tail`."""
     from scipy.special import stdtrit

@@ -15,6 +15,9 @@ def best_arm(values_KN: np.ndarray) -> int | None:
 
 def mean_or_inf(values_N: np.ndarray) -> float:
     """Mean over the runs that ended: infinite when one diverged, NaN when none ended."""
+    total = float(values_N.sum())
+    if len(values_N) and total == total:  # nothing is missing
+        return total / len(values_N)
     ended = values_N[~np.isnan(values_N)]
     return float(ended.mean()) if len(ended) else float("nan")
 
