@@ -8,9 +8,9 @@ from blueberry.stats.paired import paired, t_quantile
 
 def best_arm(values_KN: np.ndarray) -> int | None:
     """The row of least mean; None when every arm diverged or is missing. Ties go to the first row."""
-    means = [mean_or_inf(row) for row in values_KN]
-    finite = [row for row, mean in enumerate(means) if np.isfinite(mean)]
-    return min(finite, key=lambda row: means[row]) if finite else None
+    means_K = means_or_inf(values_KN)
+    finite_K = np.isfinite(means_K)
+    return int(np.argmin(np.where(finite_K, means_K, np.inf))) if finite_K.any() else None
 
 
 def mean_or_inf(values_N: np.ndarray) -> float:
@@ -20,6 +20,14 @@ def mean_or_inf(values_N: np.ndarray) -> float:
         return total / len(values_N)
     ended = values_N[~np.isnan(values_N)]
     return float(ended.mean()) if len(ended) else float("nan")
+
+
+def means_or_inf(values_KN: np.ndarray) -> np.ndarray:
+    """`mean_or_inf` of every row. Shapes: (K, n) -> (K,)."""
+    ended_KN = ~np.isnan(values_KN)
+    counts_K = ended_KN.sum(axis=1)
+    totals_K = np.where(ended_KN, values_KN, 0.0).sum(axis=1)
+    return np.where(counts_K > 0, totals_K / np.maximum(counts_K, 1), np.nan)
 
 
 def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1) -> list[int]:
@@ -42,10 +50,8 @@ def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1) -> list[i
     floor = measure_noise(values_KN).floor
     error = alpha / (looks * max(len(values_KN) - 1, 1))
     kept = []
-    for row, values in enumerate(values_KN):
-        if not np.isfinite(mean_or_inf(values)):
-            continue
-        pair = paired(values_KN[best], values, floor=floor)
+    for row in np.flatnonzero(np.isfinite(means_or_inf(values_KN))).tolist():
+        pair = paired(values_KN[best], values_KN[row], floor=floor)
         if row != best and pair.difference is not None and pair.standard_error is not None:
             limit = t_quantile(pair.df, error) * pair.standard_error
             if pair.difference > limit:
