@@ -3,6 +3,7 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,8 @@ COLUMNS = (
     "train_seconds",
 )
 
+Row = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Horizon:
@@ -38,7 +41,7 @@ class Horizon:
     """val_loss, nats; infinite where the run diverged. Shape (rates, seeds)."""
 
 
-def read_store(folder: Path) -> list[dict[str, object]]:
+def read_store(folder: Path) -> list[Row]:
     """Rows of the studies of which every run ended; an unfinished one is left out whole."""
     rows = []
     with Store.open(folder, create=False) as store:
@@ -51,8 +54,8 @@ def read_store(folder: Path) -> list[dict[str, object]]:
     return sorted(rows, key=lambda row: (row["updates"], row["learning_rate"], row["seed"]))
 
 
-def _row(result: RunResult) -> dict[str, object]:
-    fixed = {
+def _row(result: RunResult) -> Row:
+    fixed: Row = {
         "learning_rate": result.recipe[RATE],
         "seed": result.recipe["seed"],
         "updates": result.recipe["train.updates"],
@@ -62,14 +65,14 @@ def _row(result: RunResult) -> dict[str, object]:
     return fixed | {name: result.metric(name) for name in COLUMNS if name not in fixed}
 
 
-def write_table(rows: list[dict[str, object]], path: Path = TABLE) -> None:
+def write_table(rows: list[Row], path: Path = TABLE) -> None:
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([_text(row[name]) for name in COLUMNS] for row in rows)
 
 
-def _text(value: object) -> object:
+def _text(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
