@@ -55,15 +55,15 @@ def parabola_covers(x_K: np.ndarray, values_RKN: np.ndarray, true_R2: np.ndarray
     from scipy.special import stdtrit
 
     n = values_RKN.shape[2]
-    whole_R11 = np.isfinite(values_RKN).all(axis=(1, 2), keepdims=True)
-    finite_RKN = np.where(whole_R11, values_RKN, 0.0)
+    whole_R: np.ndarray = np.asarray(np.isfinite(values_RKN).all(axis=(1, 2)))
+    finite_RKN = np.where(whole_R[:, None, None], values_RKN, 0.0)
     _, slope_RN, bend_RN = np.einsum("ck,rkn->crn", np.linalg.pinv(x_K[:, None] ** np.arange(3)), finite_RKN)
     with np.errstate(divide="ignore", invalid="ignore"):
         lowest_RN = -slope_RN / (2 * bend_RN)
         half_R = -stdtrit(n - 1, alpha / 2) * lowest_RN.std(axis=1, ddof=1) / np.sqrt(n)
         centre_R = lowest_RN.mean(axis=1)
         meets_R = (centre_R - half_R <= true_R2[:, 1]) & (centre_R + half_R >= true_R2[:, 0])
-    return np.where(whole_R11[:, 0, 0], meets_R, np.nan)
+    return np.where(whole_R, meets_R, np.nan)
 
 
 def best_index(values_RKN: np.ndarray) -> np.ndarray:
