@@ -16,7 +16,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--replicates", type=int, default=10_000, help="simulated studies a cell (10000)")
     parser.add_argument("--only", default="", metavar="PREFIX", help="measure only cells whose name begins so")
     parser.add_argument("--again", metavar="PREFIX", help="forget what was measured of these cells first")
-    parser.add_argument("--stale", action="store_true", help="measure anew what other sources of the judge gave")
     parser.add_argument("--results", type=Path, default=HERE / "results.json", help="tallies, to resume from")
     parser.add_argument("--out", type=Path, help="the page to write (docs/truth.md)")
     given = parser.parse_args(arguments)
@@ -24,9 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.again is not None:
         results.forget(given.again)
     try:
-        results.measure(
-            [cell for cell in CELLS if cell.name.startswith(given.only)], given.replicates, stale=given.stale
-        )
+        results.measure([cell for cell in CELLS if cell.name.startswith(given.only)], given.replicates)
     except KeyboardInterrupt:
         print("interrupted; what is measured is kept", file=sys.stderr)
         return 130

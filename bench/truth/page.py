@@ -110,7 +110,8 @@ def _provenance(cells: Sequence[Cell], results: dict[str, CellResult]) -> str:
         "`make truth`, which is `python -m bench.truth --replicates 10000 --out docs/truth.md`: it measures what "
         "`bench/truth/results.json` lacks (seeds are fixed by the cell's name, so the table is reproducible), says its "
         "progress on standard error, and may be interrupted. `--only PREFIX` and `--again PREFIX` choose cells by "
-        "name; `--stale` measures anew whatever other sources of `stats/` and `judge/` gave.",
+        "name. After a change of `stats/` or `judge/` a cell is kept if its first 500 studies come out the same, and "
+        "measured anew if not.",
         "",
         f"This page: {studies:,} simulated studies in {len(measured)} of {len(cells)} cells. R, the number of "
         "replicates of a cell, stands in every row.",

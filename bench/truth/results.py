@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import math
 import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,33 +28,23 @@ VERDICTS = (
     "judge/comparisons.py",
 )
 SOURCES = {"optimum": OPTIMUM, "fixed": VERDICTS, "looks": VERDICTS, "more": VERDICTS}
-"""What each kind of study measures; tallies of other sources are started anew, or told apart on the page."""
+"""What each kind of study measures."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tally:
     """Of one measure: how many numbers, their sum and the sum of their squares."""
 
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
+    count: int
+    total: float
+    squares: float
 
-    def add(self, values: np.ndarray) -> None:
-        there = values[~np.isnan(values)]
-        self.count += len(there)
-        self.total += float(there.sum())
-        self.squares += float(np.square(there).sum())
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.count + other.count, self.total + other.total, self.squares + other.squares)
 
     @property
     def mean(self) -> float | None:
         return self.total / self.count if self.count else None
-
-    @property
-    def standard_error(self) -> float | None:
-        if self.count < 2:
-            return None
-        mean = self.total / self.count
-        return math.sqrt(max(self.squares / self.count - mean**2, 0.0) / (self.count - 1))
 
 
 @dataclass
@@ -64,6 +53,8 @@ class CellResult:
     sources: str = ""
     """Digest of the sources that were measured; chunks of different sources are never added up."""
     tallies: dict[str, Tally] = field(default_factory=dict)
+    first: dict[str, Tally] = field(default_factory=dict)
+    """Of the first chunk alone: to see whether other sources give the same."""
 
 
 class Results:
@@ -74,31 +65,38 @@ class Results:
         self.cells: dict[str, CellResult] = {}
         if path.exists():
             for name, body in json.loads(path.read_text()).items():
-                tallies = {measure: Tally(*numbers) for measure, numbers in body["tallies"].items()}
-                self.cells[name] = CellResult(body["replicates"], body["sources"], tallies)
+                self.cells[name] = CellResult(
+                    body["replicates"], body["sources"], _tallies(body["tallies"]), _tallies(body["first"])
+                )
 
-    def measure(self, cells: Sequence[Cell], replicates: int, *, stale: bool = False) -> None:
-        """Bring every cell up to this many replicates. `stale`: start those of other sources anew."""
+    def measure(self, cells: Sequence[Cell], replicates: int) -> None:
+        """Bring every cell up to this many replicates.
+
+        A cell that other sources gave is kept if its first chunk comes out the same now, and else measured anew.
+        """
         digests = {study: source_digest(study) for study in SOURCES}  # now: files may change while this runs
         for number, cell in enumerate(cells, start=1):
             sources = digests[cell.study]
             wanted = min(replicates, cell.most_replicates or replicates)
             wanted = -(-wanted // CHUNK) * CHUNK
             result = self.cells.setdefault(cell.name, CellResult())
-            old = result.replicates > 0 and result.sources != sources
-            if old and (stale or result.replicates < wanted):
-                result = self.cells[cell.name] = CellResult()
-            result.sources = result.sources or sources
             began = time.monotonic()
+            if result.sources != sources and (result.replicates == 0 or not _same(result.first, _chunk(cell, 0))):
+                result = self.cells[cell.name] = CellResult()
+            changed = result.sources != sources
+            result.sources = sources
             while result.replicates < wanted:
-                chunk = result.replicates // CHUNK
-                for name, values in STUDIES[cell.study](cell, generator(cell, chunk), CHUNK).items():
-                    result.tallies.setdefault(name, Tally()).add(values)
+                tallies = _chunk(cell, result.replicates // CHUNK)
+                result.first = result.first or tallies
+                result.tallies = _sum(result.tallies, tallies)
                 result.replicates += CHUNK
+                changed = True
                 self._write()
                 seconds = time.monotonic() - began
                 told = f"{number}/{len(cells)} {cell.name}: {result.replicates} of {wanted}, {seconds:.0f} s"
                 print(told, file=sys.stderr, flush=True)
+            if changed:
+                self._write()
 
     def forget(self, prefix: str) -> None:
         self.cells = {name: result for name, result in self.cells.items() if not name.startswith(prefix)}
@@ -108,13 +106,42 @@ class Results:
             name: {
                 "replicates": result.replicates,
                 "sources": result.sources,
-                "tallies": {measure: list(asdict(tally).values()) for measure, tally in result.tallies.items()},
+                "tallies": {measure: list(astuple(tally)) for measure, tally in result.tallies.items()},
+                "first": {measure: list(astuple(tally)) for measure, tally in result.first.items()},
             }
             for name, result in sorted(self.cells.items())
         }
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(body, indent=1) + "\n")
+        temporary.write_text(json.dumps(body, indent=0) + "\n")
         os.replace(temporary, self.path)
+
+
+def _chunk(cell: Cell, chunk: int) -> dict[str, Tally]:
+    return tally(STUDIES[cell.study](cell, generator(cell, chunk), CHUNK))
+
+
+def tally(measures: dict[str, np.ndarray]) -> dict[str, Tally]:
+    """NaN is not counted."""
+    tallies: dict[str, Tally] = {}
+    for name, values in measures.items():
+        there = values[~np.isnan(values)]
+        tallies[name] = Tally(len(there), float(there.sum()), float(np.square(there).sum()))
+    return tallies
+
+
+def _sum(a: dict[str, Tally], b: dict[str, Tally]) -> dict[str, Tally]:
+    """Of every measure; a chunk may lack one that is rare."""
+    nothing = Tally(0, 0.0, 0.0)
+    return {name: a.get(name, nothing) + b.get(name, nothing) for name in {**a, **b}}
+
+
+def _same(a: dict[str, Tally], b: dict[str, Tally]) -> bool:
+    """Up to the last digits, which may depend on the order of additions."""
+    return set(a) == set(b) and all(np.allclose(astuple(a[name]), astuple(b[name]), rtol=1e-6) for name in a)
+
+
+def _tallies(body: dict[str, list[float]]) -> dict[str, Tally]:
+    return {name: Tally(int(count), total, squares) for name, (count, total, squares) in body.items()}
 
 
 def generator(cell: Cell, chunk: int) -> np.random.Generator:

@@ -9,7 +9,7 @@ from bench.truth.customs import bootstrap, least_mean, parabola_covers, t_test
 from bench.truth.draws import KINDS, SURFACES, Noise, arms_truth, draw_runs, sweep_truth
 from bench.truth.gates import judge_gates
 from bench.truth.page import page
-from bench.truth.results import SOURCES, CellResult, Results, Tally, generator
+from bench.truth.results import SOURCES, CellResult, Results, Tally, generator, tally
 from bench.truth.studies import STUDIES, evidence_of, judge_optimum, judge_verdicts, truth_of
 from blueberry.judge import weigh
 from blueberry.judge.comparisons import compare
@@ -33,10 +33,7 @@ SUBSET = (
 
 
 def measured(cell: Cell, replicates: int) -> CellResult:
-    result = CellResult(replicates, "here")
-    for name, values in STUDIES[cell.study](cell, generator(cell, 0), replicates).items():
-        result.tallies.setdefault(name, Tally()).add(values)
-    return result
+    return CellResult(replicates, "here", tally(STUDIES[cell.study](cell, generator(cell, 0), replicates)))
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +158,24 @@ def test_measuring_resumes_where_it_stopped(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     twice.measure(cells, 8)
     assert capsys.readouterr().err == ""  # nothing was missing
-    twice.cells[cells[0].name].sources = "other"
-    twice.measure(cells, 8, stale=True)
-    assert capsys.readouterr().err.count(cells[0].name) == 2
     assert json.loads(once.path.read_text()) == json.loads(twice.path.read_text())
+
+
+def test_a_cell_of_other_sources_is_kept_if_it_comes_out_the_same_and_else_measured_anew(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("bench.truth.results.CHUNK", 4)
+    cells = [BY_NAME["contrast/3 seeds, rho 0"], BY_NAME["contrast/3 seeds, rho 0.5"]]
+    results = Results(tmp_path / "results.json")
+    results.measure(cells, 8)
+    now = json.loads(results.path.read_text())
+    capsys.readouterr()
+    for cell in cells:
+        results.cells[cell.name].sources = "other"
+    changed = results.cells[cells[1].name]
+    changed.first = changed.first | {"regret": changed.first["regret"] + Tally(0, 0.1, 0.0)}
+    results.measure(cells, 8)
+    told = capsys.readouterr().err
+    assert (told.count(cells[0].name), told.count(cells[1].name + ":")) == (0, 2)
+    assert json.loads(results.path.read_text()) == now
 
 
 @pytest.mark.parametrize(
