@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -70,15 +71,16 @@ class Results:
                 )
 
     def measure(self, cells: Sequence[Cell], replicates: int) -> None:
-        """Bring every cell up to this many replicates.
+        """Bring every cell up to this many replicates: all to 500, to 1,000, to 2,000 ..., so that whenever this is
+        interrupted no cell lags far behind.
 
         A cell that other sources gave is kept if its first chunk comes out the same now, and else measured anew.
         """
         digests = {study: source_digest(study) for study in SOURCES}  # now: files may change while this runs
-        for number, cell in enumerate(cells, start=1):
+        rounds = [CHUNK * 2**k for k in range(20) if CHUNK * 2**k < replicates]
+        for at_least, (number, cell) in product([*rounds, replicates], enumerate(cells, start=1)):
             sources = digests[cell.study]
-            wanted = min(replicates, cell.most_replicates or replicates)
-            wanted = -(-wanted // CHUNK) * CHUNK
+            wanted = -(-min(at_least, cell.most_replicates or at_least) // CHUNK) * CHUNK
             result = self.cells.setdefault(cell.name, CellResult())
             began = time.monotonic()
             if result.sources != sources and (result.replicates == 0 or not _same(result.first, _chunk(cell, 0))):

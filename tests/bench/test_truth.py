@@ -21,7 +21,7 @@ BY_NAME = {cell.name: cell for cell in CELLS}
 SUBSET = (
     "null/5 arms, 3 seeds, rho 0.5",
     "null/8 arms, 3 seeds, growing",
-    "tie/2 arms, 5 seeds, sd 0.0025",
+    "tie/2 arms, 8 seeds, sd 0.005",
     "contrast/3 seeds, rho 0.5",
     "ablation/effects cancel, sd 0.005",
     "sweep/cliff",
@@ -52,7 +52,7 @@ def test_the_habits_beside_it_fail_the_same_gates(subset):
     assert null["false winner, least mean"].mean == 1
     assert null["false winner, bootstrap"].mean > 0.3
     assert null["false winner, t-test"].mean > 0.1
-    assert subset["tie/2 arms, 5 seeds, sd 0.0025"].tallies["false tie, t-test"].mean > 0.1
+    assert subset["tie/2 arms, 8 seeds, sd 0.005"].tallies["false tie, t-test"].mean > 0.1
     lopsided = subset["optimum/lopsided, right 3 times as steep, sd 0.005"].tallies
     assert lopsided["optimum covered, parabola"].mean < 0.5
     as_careless = CellResult(100, "here", {"false winner": null["false winner, bootstrap"]})
@@ -174,7 +174,7 @@ def test_a_cell_of_other_sources_is_kept_if_it_comes_out_the_same_and_else_measu
     changed.first = changed.first | {"regret": changed.first["regret"] + Tally(0, 0.1, 0.0)}
     results.measure(cells, 8)
     told = capsys.readouterr().err
-    assert (told.count(cells[0].name), told.count(cells[1].name + ":")) == (0, 2)
+    assert (told.count(cells[0].name + ":"), told.count(cells[1].name + ":")) == (0, 2)
     assert json.loads(results.path.read_text()) == now
 
 
