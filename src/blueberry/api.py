@@ -223,10 +223,20 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     if (store / "store.sqlite").is_file():
         with Store.open(store, create=False) as opened:
             made, results = _planned(study, opened)
-            speed = opened.flops_per_second()
+            speed, past_runs = opened.flops_per_second(), opened.past_runs()
     else:
         made, results, speed = plan(study, data_digest(study.base.data, store / "data"), {}), {}, None
-    return forecast(study, made, results, workers=placed.workers, lanes=placed.lanes, flops_per_second=speed)
+        past_runs = ()
+    return forecast(
+        study,
+        made,
+        results,
+        workers=placed.workers,
+        lanes=placed.lanes,
+        flops_per_second=speed,
+        past_runs=past_runs,
+        data_digest=data_digest(study.base.data, store / "data"),
+    )
 
 
 def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:

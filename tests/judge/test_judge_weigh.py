@@ -53,7 +53,7 @@ def test_two_arms_worked_by_hand():
     assert verdict.verdict == "inconclusive"
     assert verdict.more_seeds == 2  # noncentral t: power .64 at n = 4, .89 at n = 5
     assert [arm.mean for arm in judged.arms] == [1.0, 3.0]
-    assert judged.unresolved == ("a",)  # one-sided: 2 > 2.92 / sqrt(3)
+    assert judged.unresolved == ("a", "b")  # of two arms only a verdict drops one: 2 < 4.30 / sqrt(3)
     assert judged.noise.paired_sd == pytest.approx(1.0)
 
 

@@ -107,10 +107,15 @@ def _time(seen: Forecast) -> str:
 def _detects(seen: Forecast) -> str:
     if seen.detectable is None:
         return f"unknown until two arms have run on two seeds; min_effect is {seen.min_effect:g} ({seen.metric})"
-    return (
+    whose = "runs" if seen.noise_source == "study" else "earlier runs of this recipe family, equally long"
+    said = (
         f"a difference of {seen.detectable:.2g} ({seen.metric}) or more, with power .8; min_effect is "
-        f"{seen.min_effect:g} (paired sd {seen.noise_sd:.2g}, from {seen.noise_n} runs)"
+        f"{seen.min_effect:g} (paired sd {seen.noise_sd:.2g}, from {seen.noise_n} {whose})"
     )
+    suggested = seen.suggested_min_effect
+    if suggested is None or suggested <= seen.min_effect:
+        return said
+    return f"{said}; half the measured noise of a run would be a min_effect of {suggested:g}"
 
 
 def judged(found: Judged, page: Path) -> str:

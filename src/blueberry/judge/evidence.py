@@ -48,6 +48,8 @@ class Evidence:
     """Of the first varied setting; None: log when all are positive and it is a learning rate or spans a factor of 8."""
     looks: int = 1
     """How often the runs are judged in all, when the number of seeds depends on what was seen; 1 for a fixed design."""
+    look_seeds: tuple[int, ...] = ()
+    """Of a race: how many seeds there are at each look, the last being the most there may be. Empty: a fixed design."""
     num_unfinished: int = 0
     """Runs that the design asks for and that have not ended (crashed ones are counted by arm)."""
     repeated_seeds: tuple[str, ...] = ()

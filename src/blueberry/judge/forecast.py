@@ -1,17 +1,20 @@
 """What a study will cost and what it could detect, said before it runs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from blueberry.cost import cost
 from blueberry.judge.from_study import gather
+from blueberry.judge.judgement import Noise
 from blueberry.judge.measured import measure, noise_of
+from blueberry.judge.noise_registry import FamilyNoise, family_of, noise_by_horizon, suggested_min_effect
 from blueberry.records import RunResult
 from blueberry.stats.power import smallest_difference
 from blueberry.study.plan import Plan
 from blueberry.study.spec import Study
+from blueberry.study.store import PastRun
 
 RESULT_BYTES_PER_UPDATE = 70
 """Of a stored result, mostly its curve: three numbers an update as text."""
@@ -44,6 +47,10 @@ class Forecast:
     """Of a paired difference, in the metric; None until two arms share two seeds."""
     noise_n: int
     """Runs it was measured from."""
+    noise_source: Literal["study", "family"] | None
+    """Whose runs: this study's own, or all of its recipe family at this length in the store. None: unknown."""
+    suggested_min_effect: float | None
+    """max(0.005, half the sd of one run): a suggestion, changes nothing. For losses in nats only."""
     detectable: float | None
     """Smallest difference of two arms that all search seeds would show with power .8, every comparison counted."""
     metric: str
@@ -64,13 +71,17 @@ def forecast(
     workers: int,
     lanes: int,
     flops_per_second: float | None,
+    past_runs: Sequence[PastRun] = (),
+    data_digest: str | None = None,
 ) -> Forecast:
-    """`flops_per_second` is one worker's, as earlier runs measured it while all workers were busy."""
+    """`past_runs` are those of the whole store, used while the study has too few of its own to measure noise.
+
+    `flops_per_second` is one worker's, as earlier runs measured it while all workers were busy."""
     left, base = planned.left, cost(study.base)
     undecided = planned.num_undecided
     flops = left.num_flops + undecided * base.num_flops
     num_runs = len(planned.todo) + undecided
-    noise = noise_of(measure(gather(study, results, planned)))
+    noise, source = _noise(study, planned, results, past_runs, data_digest)
     num_others = len(study.arms) - 1
     detectable = None
     if noise.paired_sd is not None:
@@ -95,10 +106,34 @@ def forecast(
         + 2 * at_once * 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw),
         noise_sd=noise.paired_sd,
         noise_n=noise.n,
+        noise_source=source,
+        suggested_min_effect=suggested_min_effect(noise.sd)
+        if noise.sd is not None and study.metric in ("val_loss", "train_loss")
+        else None,
         detectable=detectable,
         metric=study.metric,
         min_effect=study.min_effect,
     )
+
+
+def _noise(
+    study: Study,
+    planned: Plan,
+    results: Mapping[str, RunResult],
+    past_runs: Sequence[PastRun],
+    data_digest: str | None,
+) -> tuple[Noise | FamilyNoise, Literal["study", "family"] | None]:
+    """The study's own where two of its arms share two seeds, else its family's at its length."""
+    own = noise_of(measure(gather(study, results, planned)))
+    if own.paired_sd is not None:
+        return own, "study"
+    family, num_updates = family_of(study.base), study.base.num_updates
+    if any(family_of(arm.recipe) != family or arm.recipe.num_updates != num_updates for arm in study.arms):
+        return own, None  # how runs of two families go together on a seed, no family has measured
+    for noise in noise_by_horizon(past_runs, family, study.metric, data_digest):
+        if noise.num_updates == num_updates and noise.paired_sd is not None:
+            return noise, "family"
+    return own, None
 
 
 def _seconds(flops: float, num_runs: int, workers: int, flops_per_second: float | None) -> float | None:

@@ -8,6 +8,7 @@ from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Judgement, RunCost
 from blueberry.judge.weigh import weigh
 from blueberry.records import RunResult
+from blueberry.stats.sequential import looks_of
 from blueberry.study.plan import Plan, Run
 from blueberry.study.spec import Arm, Study
 
@@ -42,6 +43,7 @@ def gather(
     num_missing = sum(run.fingerprint not in results for run in plan.runs)
     tokens = [result.num_tokens for result in ended]
     axis = study.axes[0] if len(study.axes) == 1 else None
+    looks = looks_of(study.seeds.search, study.seeds.max) if study.method == "race" else ()
     return Evidence(
         question=study.question,
         metric=study.metric,
@@ -49,6 +51,8 @@ def gather(
         alpha=study.alpha,
         vary=study.varied,
         arms=tuple(_arm_runs(study, arm, results, plan) for arm in study.arms),
+        looks=max(len(looks), 1),
+        look_seeds=looks,
         scale=axis.scale if axis is not None and axis.scale != "list" else None,
         num_unfinished=num_missing + plan.num_undecided,
         guessing_loss=math.log(study.base.data.vocabulary_tokens)

@@ -93,7 +93,7 @@ class Verdict(Finding):
     b: str
     difference: float | None
     interval: tuple[float, float] | None
-    """Adjusted for the number of comparisons in the study."""
+    """Simultaneous: all differences of a study lie in theirs with probability 1 - alpha."""
     n: int
     verdict: Literal["winner", "tie", "inconclusive"]
     winner: str | None
@@ -149,6 +149,8 @@ class Judgement(Finding):
     noise: Noise
     best: Best | None
     unresolved: tuple[str, ...]
+    ended: Literal["settled", "maximum"] | None = None
+    """How a race ended: every question was settled, or the seeds it may use were. None: it has not, or was none."""
     optimum: Optimum | Bound | None
     verdicts: tuple[Verdict, ...]
     """The best arm (a) against each other arm (b); then the arm named "baseline" (a), if it is not the best."""

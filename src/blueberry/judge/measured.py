@@ -1,18 +1,19 @@
 """From evidence to numbers: the table of values, each arm's summary, the noise, the best, who is unresolved."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from blueberry.judge import words
-from blueberry.judge.evidence import ArmRuns, Evidence
+from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.judgement import ArmSummary, Best, Bound, Noise, Optimum, Status
+from blueberry.judge.race import Race, follow, leader
 from blueberry.stats.noise import NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, locate_optimum
 from blueberry.stats.paired import mean_interval
-from blueberry.stats.unresolved import best_arm, mean_or_inf, unresolved
+from blueberry.stats.unresolved import mean_or_inf, unresolved
 
 LOG_FROM_RATIO = 8.0
 """An axis of undeclared scale whose largest value is this many times its smallest is taken to be logarithmic."""
@@ -47,6 +48,8 @@ class Measured:
     """Indices of the arms that may be the best."""
     axis: Axis | None
     optimum: Optimum | Bound | None
+    race: Race | None = None
+    """How the looks went; None for a fixed design."""
 
     @property
     def num_blocks(self) -> int:
@@ -56,7 +59,17 @@ class Measured:
     @property
     def can_judge(self) -> bool:
         """Whether arms may be told apart at all. Where not, none is called better or worse than another."""
-        return self.noise.sd is not None and self.num_blocks >= LEAST_BLOCKS
+        looked = self.race is None or len(self.race.taken) > 0
+        return looked and self.noise.sd is not None and self.num_blocks >= LEAST_BLOCKS
+
+    @property
+    def looks_KN(self) -> tuple[np.ndarray, ...]:
+        """The table at each look that was taken; the whole one where the number of seeds was fixed beforehand."""
+        return (self.race.tables if self.race else ()) or (self.values_KN,)
+
+    def num_shared(self, rows: Sequence[int]) -> int:
+        """Seeds on which each of these arms ended."""
+        return int((~np.isnan(self.values_KN[list(rows)])).all(axis=0).sum())
 
     def arm(self, index: int) -> ArmRuns:
         return self.evidence.arms[index]
@@ -72,20 +85,42 @@ def measure(evidence: Evidence) -> Measured:
     seeds = tuple(sorted({seed for arm in evidence.arms for seed in arm.search}))
     values_KN = np.array([[arm.search.get(seed, math.nan) for seed in seeds] for arm in evidence.arms], dtype=float)
     values_KN = values_KN.reshape(len(evidence.arms), len(seeds))
+    race = _follow(evidence, values_KN)
     measured = Measured(
         evidence=evidence,
         seeds=seeds,
         values_KN=values_KN,
         noise=measure_noise(values_KN),
-        best=best_arm(values_KN),
+        best=leader(values_KN, race),
         unresolved=tuple(np.flatnonzero(~np.isinf(values_KN).any(axis=1)).tolist()),
         axis=axis,
         optimum=None,
+        race=race,
     )
     if not measured.can_judge:
         return measured
-    kept = unresolved(values_KN, alpha=evidence.alpha, looks=evidence.looks)
+    kept = _unresolved(measured)
     return replace(measured, unresolved=tuple(kept), optimum=_optimum(axis, values_KN, kept, evidence.alpha))
+
+
+def _follow(evidence: Evidence, values_KN: np.ndarray) -> Race | None:
+    if not evidence.look_seeds:
+        return None
+    names = [arm.name for arm in evidence.arms]
+    baseline = names.index(BASELINE) if BASELINE in names else None
+    more = {"alpha": evidence.alpha, "min_effect": evidence.min_effect, "baseline": baseline}
+    return follow(values_KN, looks=evidence.look_seeds, **more)
+
+
+def _unresolved(measured: Measured) -> list[int]:
+    """Those left at the last look; where arms left the race for another reason than being worse, judged now."""
+    evidence, race = measured.evidence, measured.race
+    if race is not None and not any(arm.name == BASELINE for arm in evidence.arms):
+        return list(race.contenders)
+    kept = set(range(len(evidence.arms)))
+    for seen_KN in measured.looks_KN:
+        kept &= set(unresolved(seen_KN, alpha=evidence.alpha, looks=evidence.looks))
+    return sorted(kept | {measured.best} if measured.best is not None else kept)
 
 
 def summarise(measured: Measured) -> tuple[ArmSummary, ...]:

@@ -45,7 +45,7 @@ def _conservative(measured: Measured) -> float | None:
         if index == measured.best:
             return value
         pair = paired(measured.values_KN[measured.best], measured.values_KN[index], floor=measured.noise.floor)
-        interval = pair.interval(1 - 2 * evidence.alpha)
+        interval = pair.interval(1 - 2 * evidence.alpha / evidence.looks)
         if interval is not None and interval[1] < evidence.min_effect:
             return value
     return None

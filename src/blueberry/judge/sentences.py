@@ -9,7 +9,14 @@ from blueberry.judge.measured import Measured
 
 
 def known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) -> str:
-    """What these runs show."""
+    """What these runs show; of a race, that it settled what it was to settle."""
+    said = _known(measured, best, verdicts)
+    if measured.race is None or measured.race.ended != "settled" or best is None:
+        return said
+    return f"{said} Every question of the race was settled after {words.count(measured.race.taken[-1], 'seed')}."
+
+
+def _known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) -> str:
     if best is None or measured.best is None:
         return f"No arm has a finite {measured.evidence.metric}: every run diverged or is missing."
     label = _label(measured, measured.best)
@@ -20,11 +27,11 @@ def known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) ->
     if against is not None:
         return f"{_baseline_sentence(measured, against, best)}; {label} has a {_its_number(measured, best)}."
     if len(measured.unresolved) > 1:
-        seeds = words.count(measured.num_blocks, "seed")
+        seeds = words.count(measured.num_shared(measured.unresolved), "seed")
         group = f"{_group(measured)} are not separated by {seeds}"
         return f"{group}; {label} has the least {_its_number(measured, best)}.{_where(measured)}"
     rest = "every other arm" if measured.axis is None else f"every other {_noun(measured)} tried"
-    seeds = words.count(measured.num_blocks, "seed")
+    seeds = _seeds_of_all(measured)
     is_ = _its_number(measured, best).replace(", ", " is ", 1)
     return f"{label} is better than {rest} on {seeds}; its {is_}.{_where(measured)}"
 
@@ -41,7 +48,7 @@ def unknown(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], 
     names = {measured.arm(index).name for index in measured.unresolved}
     open_ = [v for v in verdicts if v.a == best.arm and v.b in names and v.verdict == "inconclusive"]
     if open_:
-        return f"Which of these is best; {_what_would_settle(measured, open_)}."
+        return f"Which of these is best; {_maximum(measured)}{_what_would_settle(measured, open_)}."
     if not best.confirmed:
         return "What the best arm reaches on seeds that did not choose it; fresh seeds would show it."
     return "Whether this holds at another length, size or text; a study there would show it."
@@ -67,6 +74,18 @@ def recommend(
     if len(measured.unresolved) > 1:
         text += f" {_group(measured)} are not separated by these runs."
     return Recommendation(settings=best.settings, text=text)
+
+
+def _maximum(measured: Measured) -> str:
+    if measured.race is None or measured.race.ended != "maximum":
+        return ""
+    return f"the race reached its maximum of {words.count(measured.race.looks[-1], 'seed')}, and "
+
+
+def _seeds_of_all(measured: Measured) -> str:
+    """e.g. "3 to 16 seeds": arms of a race have unequal numbers."""
+    least, most = measured.num_blocks, measured.values_KN.shape[1]
+    return words.count(least, "seed") if measured.race is None or least == most else f"{least} to {most} seeds"
 
 
 def _its_number(measured: Measured, best: Best) -> str:

@@ -26,6 +26,7 @@ def weigh(evidence: Evidence) -> Judgement:
         noise=noise_of(measured),
         best=best,
         unresolved=tuple(measured.arm(index).name for index in measured.unresolved),
+        ended=measured.race.ended if measured.race else None,
         optimum=measured.optimum,
         verdicts=verdicts,
         ranges=find_ranges(measured),

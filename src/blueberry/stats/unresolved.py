@@ -1,16 +1,25 @@
 """Which arms could still be the best."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from blueberry.stats.noise import measure_noise
+from blueberry.stats.noise import measure_noise, two_way_fit
 from blueberry.stats.paired import paired, t_quantile
 
 
 def best_arm(values_KN: np.ndarray) -> int | None:
-    """The row of least mean; None when every arm diverged or is missing. Ties go to the first row."""
+    """The row of least mean; None when every arm diverged or is missing. Ties go to the first row.
+
+    Where rows lack different seeds, what the seeds do to all of them is taken out first.
+    """
     means_K = means_or_inf(values_KN)
-    finite_K = np.isfinite(means_K)
-    return int(np.argmin(np.where(finite_K, means_K, np.inf))) if finite_K.any() else None
+    finite = np.flatnonzero(np.isfinite(means_K)).tolist()
+    if not finite:
+        return None
+    if np.isnan(values_KN[finite]).any():
+        return finite[int(np.argmin(two_way_fit(values_KN[finite]).arm_effects))]
+    return min(finite, key=lambda row: means_K[row])
 
 
 def mean_or_inf(values_N: np.ndarray) -> float:
@@ -30,12 +39,14 @@ def means_or_inf(values_KN: np.ndarray) -> np.ndarray:
     return np.where(counts_K > 0, totals_K / np.maximum(counts_K, 1), np.nan)
 
 
-def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1) -> list[int]:
+def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1, among: Sequence[int] | None = None) -> list[int]:
     """Rows that may be the best, in order: the row of least mean and those not clearly worse than it.
 
     A row is dropped when it is worse than the row of least mean with one-sided error alpha / (looks * (K - 1)),
     paired on the seeds both have, noise as in `paired` with the pooled floor. A diverged row is out. A row with
-    fewer than two common seeds cannot be told apart and stays.
+    fewer than two common seeds cannot be told apart and stays. Of two rows either might be the false winner, so there
+    the error is halved: "a is better" is said only where the two-sided verdict says it.
+    `among` are the rows that are left of an earlier look, all on the same seeds; K counts the others too.
 
     The truly best row is dropped with probability at most alpha. That the rival was chosen by the same data does
     no harm: to be dropped, the best row has to look significantly worse than at least one of K - 1 rows that are
@@ -44,13 +55,18 @@ def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1) -> list[i
     and 5): .01 to .05 at alpha = .05. With a planted tenfold jump of noise in arms exactly as good: .06.
     Shapes: (K, n).
     """
-    best = best_arm(values_KN)
-    if best is None:
+    rows = list(range(len(values_KN)) if among is None else among)
+    leader = best_arm(values_KN[rows])
+    if leader is None:
         return []
+    best = rows[leader]
     floor = measure_noise(values_KN).floor
-    error = alpha / (looks * max(len(values_KN) - 1, 1))
+    error = alpha / (looks * max(len(values_KN) - 1, 2))
     kept = []
-    for row in np.flatnonzero(np.isfinite(means_or_inf(values_KN))).tolist():
+    means_K = means_or_inf(values_KN)
+    for row in rows:
+        if not np.isfinite(means_K[row]):
+            continue
         pair = paired(values_KN[best], values_KN[row], floor=floor)
         if row != best and pair.difference is not None and pair.standard_error is not None:
             limit = t_quantile(pair.df, error) * pair.standard_error

@@ -28,6 +28,8 @@ BUSY_SECONDS = 30
 """How long a transaction waits for those of other processes."""
 QUERY_NAMES = 500
 """Fingerprints in one query."""
+PAST_RUNS = 2_000
+"""Whose noise is looked at."""
 
 _TABLES = """
 CREATE TABLE results (
@@ -63,6 +65,20 @@ class Registration:
     """Of all its runs decided so far."""
     registered_at: float
     """Seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """As much of a result as tells how noisy its kind is."""
+
+    recipe: dict[str, Any]
+    """Flat: dotted setting to value."""
+    status: str
+    """completed or diverged."""
+    final: dict[str, Any] | None
+    """Metrics after the last update, by name."""
+    data_digest: str | None
+    """None where the trainer did not say."""
 
 
 class Store:
@@ -149,6 +165,20 @@ class Store:
         with _speaking(self.path):
             speeds = sorted(speed for (speed,) in self._sql.execute(query))
         return speeds[len(speeds) // 2] if speeds else None
+
+    def past_runs(self, most: int = PAST_RUNS) -> tuple[PastRun, ...]:
+        """The latest results of all studies, without their curves."""
+        query = (
+            "SELECT status, json_extract(body, '$.recipe', '$.final', '$.provenance.data_digest') FROM results"
+            " ORDER BY rowid DESC LIMIT ?"
+        )
+        with _speaking(self.path):
+            rows = self._sql.execute(query, (most,)).fetchall()
+        return tuple(
+            PastRun(recipe, status, final, data_digest)
+            for status, body in rows
+            for recipe, final, data_digest in [json.loads(body)]
+        )
 
     def record_failure(self, failed: RunResult) -> None:
         """Remember how a run crashed last, for `status`. It stays to do; a result wipes it out."""

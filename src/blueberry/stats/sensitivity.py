@@ -1,0 +1,91 @@
+"""How much it costs to miss the best rate."""
+
+from dataclasses import dataclass
+from math import exp, log
+
+import numpy as np
+
+from blueberry.stats.paired import Paired, paired
+from blueberry.stats.unresolved import best_arm, mean_or_inf
+
+DECADE = 10.0
+GRID_POINTS = 400
+"""Midpoints of equal parts of the span."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """Values of the axis around the best whose interpolated loss is within some delta of the least."""
+
+    low: float
+    high: float
+    low_is_bounded: bool
+    """Whether the loss was seen to rise on this side; else the band goes on beyond the range."""
+    high_is_bounded: bool
+
+    @property
+    def factor(self) -> float:
+        """Width of the band: 4 means that a rate may be wrong by a factor of two either way, if it lies in the
+        middle. At least so much where a side is not bounded."""
+        return self.high / self.low
+
+
+def lr_sensitivity(
+    rates_K: np.ndarray, values_KN: np.ndarray, *, cap: float | None = None, span: float = DECADE
+) -> Paired | None:
+    """Expected excess loss of a rate drawn log-uniformly from `span` times below to `span` times above the best.
+
+    Seed by seed, the loss interpolated linearly in log rate minus that at the best rate, no more than `cap` (the loss
+    at the start of training, or of guessing) anywhere: a diverged run counts as the cap. `difference` is the mean
+    over seeds, with its t interval. The best rate is that of least mean, so with much noise it is too large.
+    None where the range does not reach so far on both sides, fewer than three rates ended on a common seed, or
+    a run diverged and there is no cap.
+    Shapes: (K,) ascending, (K, n). Units: those of the values.
+    Source: Wortsman et al. 2023 (arXiv 2309.14322), LR sensitivity: there over a fixed three decades.
+    """
+    best = best_arm(values_KN)
+    seeds = ~np.isnan(values_KN).any(axis=0)
+    if best is None or len(rates_K) < 3 or not seeds.any():
+        return None
+    x_K, middle = np.log(rates_K), log(rates_K[best])
+    reach = log(span) * (1 - 1e-9)  # a grid that ends exactly there, but for rounding
+    if x_K[0] > middle - reach or x_K[-1] < middle + reach:
+        return None
+    capped_KN = values_KN[:, seeds] if cap is None else np.minimum(values_KN[:, seeds], cap)
+    if np.isinf(capped_KN).any():
+        return None
+    grid = middle + log(span) * ((2 * np.arange(GRID_POINTS) + 1) / GRID_POINTS - 1)
+    excess_N = np.array([np.interp(grid, x_K, values_K).mean() for values_K in capped_KN.T]) - capped_KN[best]
+    return paired(np.zeros_like(excess_N), excess_N)
+
+
+def band_within(rates_K: np.ndarray, values_KN: np.ndarray, delta: float) -> Band | None:
+    """The band around the best rate whose mean loss, interpolated in log rate, exceeds the least by `delta` at most.
+
+    It has no interval: it describes the means, which have theirs. A diverged neighbour ends it at the last finite
+    rate. None when nothing is finite. Shapes: (K,) ascending, (K, n).
+    """
+    best = best_arm(values_KN)
+    if best is None:
+        return None
+    x_K, mean_K = np.log(rates_K), np.array([mean_or_inf(row) for row in values_KN])
+    limit = mean_K[best] + delta
+    low, low_is_bounded = _crossing(x_K, mean_K, best, limit, step=-1)
+    high, high_is_bounded = _crossing(x_K, mean_K, best, limit, step=1)
+    return Band(exp(low), exp(high), low_is_bounded, high_is_bounded)
+
+
+def _crossing(x_K: np.ndarray, mean_K: np.ndarray, start: int, limit: float, *, step: int) -> tuple[float, bool]:
+    """Where the means first rise above the limit, and whether they do."""
+    here = start
+    while 0 <= (ahead := here + step) < len(x_K):
+        if np.isinf(mean_K[ahead]):
+            return float(x_K[here]), True
+        if mean_K[ahead] > limit:
+            share = (limit - mean_K[here]) / (mean_K[ahead] - mean_K[here])
+            return float(x_K[here] + share * (x_K[ahead] - x_K[here])), True
+        if not np.isnan(mean_K[ahead]):
+            here = ahead
+        else:
+            return float(x_K[here]), False
+    return float(x_K[here]), False

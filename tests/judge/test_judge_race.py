@@ -1,0 +1,145 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from blueberry.judge.evidence import ArmRuns, Evidence
+from blueberry.judge.race import follow, leading_arm, open_arms
+from blueberry.judge.weigh import weigh
+
+LOOKS = (3, 5, 8, 12, 16)
+DESIGN = {"alpha": 0.05, "min_effect": 0.01, "search": 3, "maximum": 16}
+INF, NAN = math.inf, math.nan
+
+
+def draw(rng, means, *, n=16, rho=0.5, sd=0.01, tail="normal"):
+    noise = (lambda *s: rng.standard_t(3, size=s) / 3**0.5) if tail == "t3" else (lambda *s: rng.normal(size=s))
+    means = np.asarray(means)
+    return means[:, None] + sd * (rho**0.5 * noise(1, n) + (1 - rho) ** 0.5 * noise(len(means), n))
+
+
+def conduct(values_KN, names=None, baseline=None):
+    """Hand out seeds as the engine would: to open arms only, look by look."""
+    names = names or [f"arm{k}" for k in range(len(values_KN))]
+    design = {**DESIGN, "baseline": baseline}
+    runs = {name: {} for name in names}
+    open_, asked = tuple(names), []
+    for n in LOOKS:
+        for name in open_:
+            runs[name] = {seed: float(values_KN[names.index(name), seed]) for seed in range(n)}
+        open_ = open_arms(runs, **design)
+        asked.append(open_)
+        if not open_:
+            break
+    return runs, asked
+
+
+def judge(runs, **more):
+    arms = tuple(ArmRuns(name, {}, search) for name, search in runs.items())
+    return weigh(Evidence("q", "val_loss", 0.01, 0.05, (), arms, looks=5, look_seeds=LOOKS, **more))
+
+
+def test_seeds_go_to_arms_that_are_unresolved_only():
+    values = draw(np.random.default_rng(0), [3.0, 3.008, 3.2, 3.3])
+    runs, asked = conduct(values)
+    assert asked[0] == ("arm0", "arm1")
+    assert [len(run) for run in runs.values()][2:] == [3, 3]
+    assert len(runs["arm0"]) == len(runs["arm1"]) > 3
+
+
+def test_a_settled_race_and_one_at_its_maximum():
+    clear = judge(conduct(draw(np.random.default_rng(1), [3.0, 3.2, 3.3]))[0])
+    assert (clear.ended, clear.unresolved) == ("settled", ("arm0",))
+    assert "Every question of the race was settled after 3 seeds." in clear.known
+    near = judge(conduct(draw(np.random.default_rng(1), [3.0, 3.0, 3.3], sd=0.05))[0])
+    assert near.ended == "maximum"
+    assert "reached its maximum of 16 seeds" in near.unknown
+    assert "not separated by 16 seeds" in near.known
+    ties = judge(conduct(draw(np.random.default_rng(1), [3.0, 3.0, 3.3], sd=0.003))[0])
+    assert ties.ended == "settled"
+    assert len(ties.unresolved) == 2
+    assert {v.verdict for v in ties.verdicts if {v.a, v.b} == {"arm0", "arm1"}} == {"tie"}
+
+
+def test_a_look_is_taken_only_when_every_open_arm_has_its_seeds():
+    values = draw(np.random.default_rng(2), [3.0, 3.001, 3.2])
+    values[1, 2] = NAN
+    race = follow(values[:, :3], looks=LOOKS, alpha=0.05, min_effect=0.01)
+    assert (race.taken, race.open, race.ended) == ((), (0, 1, 2), None)
+    early = judge(
+        {f"arm{k}": {s: float(v) for s, v in enumerate(row) if v == v} for k, row in enumerate(values[:, :3])}
+    )
+    assert early.ended is None
+    assert {v.verdict for v in early.verdicts} == {"inconclusive"}
+
+
+def test_the_answer_does_not_depend_on_how_often_it_is_asked():
+    rng = np.random.default_rng(3)
+    for _ in range(10):
+        values = draw(rng, [3.0, 3.005, 3.01, 3.02])
+        runs, _asked = conduct(values)
+        everything = {f"arm{k}": dict(enumerate(map(float, row))) for k, row in enumerate(values)}
+        sparse = follow(np.array([[runs[f"arm{k}"].get(s, NAN) for s in range(16)] for k in range(4)]), looks=LOOKS, alpha=0.05, min_effect=0.01)  # fmt: skip
+        full = follow(values, looks=LOOKS, alpha=0.05, min_effect=0.01)
+        assert sparse.contenders == full.contenders
+        assert leading_arm(runs, **DESIGN) == leading_arm(everything, **DESIGN)
+
+
+def test_an_arm_that_was_dropped_is_never_the_best_by_its_lucky_seeds():
+    """Three easy seeds for all, then hard ones: the mean of three is below the mean of sixteen."""
+    seeds = np.r_[[-1.0] * 3, [1.0] * 13]
+    values = np.array([3.0, 3.002, 3.3])[:, None] + seeds + 0.004 * np.random.default_rng(4).normal(size=(3, 16))
+    runs, _ = conduct(values)
+    assert len(runs["arm2"]) == 3
+    assert np.mean(list(runs["arm2"].values())) < np.mean(list(runs["arm0"].values()))
+    judged = judge(runs)
+    assert judged.best is not None
+    assert judged.best.arm != "arm2"
+    assert {arm.arm: arm.status for arm in judged.arms}["arm2"] == "worse"
+
+
+def test_against_a_baseline_every_arm_is_followed_until_it_is_decided():
+    values = draw(np.random.default_rng(5), [3.0, 2.85, 3.15, 2.99], sd=0.012)
+    names = ["baseline", "better", "worse", "near"]
+    runs, asked = conduct(values, names, "baseline")
+    assert asked[0] == ("baseline", "near")
+    judged = judge(runs)
+    said = {v.b: (v.verdict, v.winner) for v in judged.verdicts if v.a == "baseline"}
+    assert said["better"] == ("winner", "better")
+    assert said["worse"] == ("winner", "baseline")
+    assert judged.best is not None
+    assert (judged.best.arm, judged.ended) == ("better", "settled")
+
+
+def test_a_decision_of_an_early_look_stands():
+    """Later seeds of other arms raise the pooled noise; the verdict was given with that of its own look."""
+    values = draw(np.random.default_rng(6), [3.0, 2.97, 3.0, 3.0], sd=0.002)
+    values[2:, 3:] += 0.2 * np.random.default_rng(7).normal(size=(2, 13))
+    runs, asked = conduct(values, ["baseline", "better", "a", "b"], "baseline")
+    assert "better" not in asked[0]
+    verdict = next(v for v in judge(runs).verdicts if {v.a, v.b} == {"baseline", "better"})
+    assert (verdict.verdict, verdict.winner, verdict.n) == ("winner", "better", 3)
+
+
+def test_diverged_arms_get_no_more_seeds():
+    values = draw(np.random.default_rng(8), [3.0, 3.0, 3.0], sd=0.05)
+    values[1, 1] = INF
+    assert conduct(values)[1][0] == ("arm0", "arm2")
+    assert conduct(values, ["baseline", "a", "b"], "baseline")[1][0] == ("baseline", "b")
+    assert conduct(np.full((2, 16), INF))[1] == [()]
+    assert leading_arm({"a": {0: INF}, "b": {0: INF}}, **DESIGN) is None
+
+
+@pytest.mark.parametrize(("num_arms", "tail"), [(2, "normal"), (5, "t3")])
+def test_error_over_all_looks(num_arms, tail):
+    """Arms exactly as good: one of them is dropped, or two told apart, with probability alpha at most."""
+    rng, repeats = np.random.default_rng(num_arms), 80
+    dropped = false = 0
+    for _ in range(repeats):
+        values = draw(rng, np.full(num_arms, 3.0), tail=tail)
+        race = follow(values, looks=LOOKS, alpha=0.05, min_effect=0.001)
+        dropped += 0 not in race.contenders
+        false += len(race.contenders) == 1
+    for count in (dropped, false):
+        assert binomtest(count, repeats, 0.05, alternative="greater").pvalue > 0.01

@@ -1,0 +1,114 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from blueberry.stats.factorial import aliases, factorial_effects, is_regular, pair_effects
+from blueberry.stats.paired import Floor
+
+FULL3 = np.array(list(itertools.product((-1, 1), repeat=3)))[:, ::-1]  # the first factor fastest
+INF, NAN = float("inf"), float("nan")
+
+
+def fraction_6_2():
+    """The 16-run resolution-IV fraction of six factors: E = ABC, F = BCD (Box, Hunter and Hunter, table 6.22)."""
+    base = np.array(list(itertools.product((-1, 1), repeat=4)))
+    a, b, c, d = base.T
+    return np.column_stack([base, a * b * c, b * c * d])
+
+
+def by_factors(effects):
+    return {effect.factors: effect for effect in effects}
+
+
+def test_a_published_factorial():
+    """The pilot plant of Box, Hunter and Hunter (2nd ed., table 5.2): temperature, concentration, catalyst."""
+    averages = np.array([60.0, 72, 54, 68, 52, 83, 45, 80])
+    found = by_factors(factorial_effects(FULL3, averages[:, None], alpha=0.05))
+    estimates = {factors: effect.pair.difference for factors, effect in found.items()}
+    # Their interactions are half of AB - A - B + 0: 1.5, 10.0, 0.0.
+    assert estimates == {(0,): 23.0, (1,): -5.0, (2,): 1.5, (0, 1): 3.0, (0, 2): 20.0, (1, 2): 0.0}
+
+
+def test_two_by_two_by_hand_with_its_interval():
+    signs = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]])
+    off, a, b, both = np.array([[3.0, 3.1, 3.2], [2.8, 2.9, 3.1], [2.9, 3.0, 3.0], [2.9, 3.1, 3.0]])
+    found = by_factors(factorial_effects(signs, np.array([off, a, b, both]), alpha=0.05))
+    interaction = both - a - b + off
+    assert found[0, 1].pair.difference == pytest.approx(interaction.mean())
+    assert found[0, 1].p_value == pytest.approx(stats.ttest_1samp(interaction, 0).pvalue)
+    main = (a + both - off - b) / 2
+    assert found[0,].p_value == pytest.approx(stats.ttest_1samp(main, 0).pvalue)
+    least = min(effect.p_value for effect in found.values())
+    level = 0.05 / 3 if least > 0.05 / 3 else None
+    if level is not None:
+        half = stats.t.isf(level / 2, 2) * main.std(ddof=1) / 3**0.5
+        assert found[0,].interval == pytest.approx((main.mean() - half, main.mean() + half))
+
+
+def test_a_fraction_states_its_aliases():
+    signs = fraction_6_2()
+    assert is_regular(signs)
+    assert aliases(signs, (0, 1)) == ((2, 4),)  # I = ABCE = BCDF = ADEF
+    assert aliases(signs, (1, 2)) == ((0, 4), (3, 5))
+    assert all(len(other) == 3 for other in aliases(signs, (0,)))
+    found = factorial_effects(signs, np.zeros((16, 3)), alpha=0.05)
+    assert [effect.factors for effect in found[:6]] == [(f,) for f in range(6)]
+    assert len(found) == 6 + 7  # 15 two-factor interactions in 7 groups
+    with_f = signs.copy()
+    with_f[:, 5] *= -1
+    assert aliases(with_f, (1, 2)) == aliases(signs, (1, 2))
+
+
+def test_a_fraction_recovers_what_was_planted():
+    signs = fraction_6_2()
+    truth = 3 - 0.2 * signs[:, 0] + 0.1 * signs[:, 1] * signs[:, 3]
+    rng = np.random.default_rng(3)
+    values = truth[:, None] + rng.normal(size=4) + 0.01 * rng.normal(size=(16, 4))  # seeds differ far more than arms
+    found = factorial_effects(signs, values, alpha=0.05)
+    assert [effect.factors for effect in found if effect.is_significant] == [(0,), (1, 3)]
+    assert by_factors(found)[0,].pair.difference == pytest.approx(-0.4, abs=0.02)
+    assert by_factors(found)[1, 3].pair.difference == pytest.approx(0.4, abs=0.04)
+
+
+def test_unbalanced_designs_are_no_factorial_but_have_their_pairs():
+    signs = np.array([[-1, -1, -1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, -1]])
+    assert not is_regular(signs)
+    values = np.array([3.0, 2.9, 2.8, 3.1, 2.65])[:, None] + np.array([0.0, 0.5, -0.2])
+    found = by_factors(pair_effects(signs, values, alpha=0.05))
+    assert {factors: round(effect.pair.difference, 9) for factors, effect in found.items()} == {
+        (0,): -0.1,
+        (1,): -0.2,
+        (2,): 0.1,
+        (0, 1): -0.05,
+    }
+    assert pair_effects(signs[1:], values[1:], alpha=0.05) == ()
+
+
+def test_what_is_missing_or_diverged_is_not_made_up():
+    values = np.array([[3.0, 3.1, NAN], [2.9, 3.0, 3.1], [2.8, 2.9, 3.0], [2.7, 2.8, 2.8]])
+    signs = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]])
+    assert {effect.pair.n for effect in factorial_effects(signs, values, alpha=0.05)} == {2}
+    values[1, 0] = INF
+    diverged = factorial_effects(signs, values, alpha=0.05)
+    assert {effect.pair.difference for effect in diverged} == {None}
+    assert not any(effect.is_significant for effect in diverged)
+
+
+def test_the_floor_is_scaled_to_the_contrast():
+    values = np.zeros((4, 3))
+    signs = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]])
+    found = by_factors(factorial_effects(signs, values, alpha=0.05, floor=Floor(0.1, 6)))
+    assert found[0,].pair.sd == pytest.approx(0.1 * 0.5**0.5)  # a mean of two differences
+    assert found[0, 1].pair.sd == pytest.approx(0.1 * 2**0.5)  # a difference of two
+
+
+def test_any_false_effect_has_probability_alpha():
+    rng = np.random.default_rng(1)
+    signs = fraction_6_2()
+    false = sum(
+        any(effect.is_significant for effect in factorial_effects(signs, rng.normal(size=(16, 4)), alpha=0.05))
+        for _ in range(150)
+    )
+    assert stats.binomtest(false, 150, 0.05, alternative="greater").pvalue > 0.01
