@@ -212,29 +212,49 @@ def _ablations() -> list[Cell]:
     ]
 
 
-def _looks() -> list[Cell]:
-    """Seeds are added until everything is settled, by the schedule of looks."""
-    cases = {
+def _races() -> list[Cell]:
+    """Seeds are added, by the schedule of looks, to the arms about which something is unsettled."""
+    gates = (FALSE_WINNERS, FALSE_TIES, BEST_KEPT)
+    arms = {
         "2 arms, equal": (0.0, 0.0),
         "2 arms, 1 sd apart": (0.0, 0.005),
-        "2 arms, min_effect apart, little noise": (0.0, 0.005),
+        "2 arms, min_effect apart, sd 0.0025": (0.0, 0.005),
         "5 arms, equal": (0.0,) * 5,
         "5 arms, one better by 1 sd": (0.0, *(0.005,) * 4),
     }
-    return [
+    cells = [
         Cell(
-            f"looks/{name}",
-            "looks",
-            "looks",
-            (FALSE_WINNERS, FALSE_TIES),
+            f"race/{name}",
+            "races",
+            "race",
+            gates,
             excess_nats=excess,
             num_arms=len(excess),
-            n=16,
-            noise=Noise(sd_nats=0.0025 if "little" in name else 0.005),
-            min_effect_nats=0.005 if "little" in name else 0.004,
-            most_replicates=10_000 if len(excess) == 2 else 4_000,
+            noise=Noise(sd_nats=0.0025 if "0.0025" in name else MIDDLE_SD),
+            min_effect_nats=0.005 if "0.0025" in name else 0.004,
+            most_replicates=None if len(excess) == 2 else 4_000,
         )
-        for name, excess in cases.items()
+        for name, excess in arms.items()
+    ]
+    sweeps = {
+        "9 rates, quadratic": ("valley", 1.0, MIDDLE_NOISE),
+        "9 rates, quadratic, growing": ("valley", 1.0, Noise(MIDDLE_SD, kind="growing")),
+        "9 rates, lopsided, right 3 times as steep, t3": ("valley", 3.0, Noise(MIDDLE_SD, kind="t3")),
+        "9 rates, plateau": ("plateau", 1.0, MIDDLE_NOISE),
+    }
+    return cells + [
+        Cell(
+            f"race/{name}",
+            "races",
+            "race",
+            gates,
+            surface=surface,
+            right_over_left=ratio,
+            num_arms=9,
+            noise=noise,
+            most_replicates=4_000,
+        )
+        for name, (surface, ratio, noise) in sweeps.items()
     ]
 
 
@@ -255,7 +275,7 @@ CELLS: tuple[Cell, ...] = (
     *_contrasts(),
     *_ablations(),
     *_sweeps(),
-    *_looks(),
+    *_races(),
     *_more(),
     *_optima(),
 )

@@ -26,9 +26,16 @@ VERDICTS = (
     "stats/power.py",
     "stats/verdicts.py",
     "judge/measured.py",
+    "judge/pairs.py",
+    "judge/race.py",
     "judge/comparisons.py",
 )
-SOURCES = {"optimum": OPTIMUM, "fixed": VERDICTS, "looks": VERDICTS, "more": VERDICTS}
+SOURCES = {
+    "optimum": OPTIMUM,
+    "fixed": VERDICTS,
+    "race": (*VERDICTS, "stats/anytime.py", "stats/sequential.py"),
+    "more": VERDICTS,
+}
 """What each kind of study measures."""
 
 

@@ -17,11 +17,12 @@ from blueberry.judge.comparisons import compare
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import Verdict
 from blueberry.judge.measured import Measured, measure
+from blueberry.stats.anytime import anytime
 from blueberry.stats.optimum import Located, OneSided, locate_optimum
+from blueberry.stats.sequential import LOOKS
 from blueberry.stats.unresolved import unresolved
 
 RATE = "learning_rate"
-LOOKS = (3, 5, 8, 12, 16)
 MOST_MORE = 200
 """An advice of more seeds than this is counted and not followed."""
 ROUNDING = 1e-9
@@ -46,8 +47,8 @@ def truth_of(cell: Cell, rng: np.random.Generator, replicates: int) -> Truth:
     return Truth(truth.x_K, truth.means_RK + np.stack([0 * difference_R, difference_R], axis=1), truth.optimum_R2)
 
 
-def evidence_of(cell: Cell, truth: Truth, values_KN: np.ndarray, *, looks: int = 1) -> Evidence:
-    """As a study of ours or a table of someone else's would hand it over."""
+def evidence_of(cell: Cell, truth: Truth, values_KN: np.ndarray, *, looks: tuple[int, ...] = ()) -> Evidence:
+    """As a study of ours or a table of someone else's would hand it over; with `looks`, as a race does."""
     rates = np.exp(truth.x_K).tolist()
     names = [f"{arm:02d}" for arm in range(len(rates))]
     if cell.has_baseline:
@@ -63,7 +64,8 @@ def evidence_of(cell: Cell, truth: Truth, values_KN: np.ndarray, *, looks: int =
             for name, rate, values in zip(names, rates, values_KN.tolist(), strict=True)
         ),
         scale="log",
-        looks=looks,
+        looks=max(len(looks), 1),
+        look_seeds=looks,
     )
 
 
@@ -182,45 +184,59 @@ def _customs(cell: Cell, means_RK: np.ndarray, values_RKN: np.ndarray) -> Measur
     return measures
 
 
-def looks(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
-    """Seeds are added at each look until every verdict is settled; an error counts at whatever look it was made."""
+def race(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
+    """Seeds go, look by look, to the arms about which something is unsettled; what a look decides stands.
+
+    The judge is given the runs of all seeds: of an arm that has left the race it does not read the later ones.
+    """
     truth = truth_of(cell, rng, replicates)
-    values_RKN = draw_runs(rng, truth.means_RK, cell.n, cell.noise)
-    every = range(LOOKS[0], LOOKS[-1] + 1)
+    values_RKN = draw_runs(rng, truth.means_RK, LOOKS[-1], cell.noise)
     found = []
     for r in range(replicates):
-        one = _look_until_settled(cell, truth, values_RKN[r], truth.means_RK[r], at=LOOKS, looks=len(LOOKS))
-        if cell.num_arms == 2:  # more arms take long, and tell the same
-            careless = _look_until_settled(cell, truth, values_RKN[r], truth.means_RK[r], at=every, looks=1)
-            one["false winner, unadjusted at every seed"] = careless["false winner"]
-            one["false tie, unadjusted at every seed"] = careless["false tie"]
+        measured = measure(evidence_of(cell, truth, values_RKN[r], looks=LOOKS))
+        assert measured.race is not None
+        one = judge_verdicts(measured, compare(measured), truth.means_RK[r])
+        one |= _judge_best(measured, truth.means_RK[r])
+        one["settled"] = measured.race.ended == "settled"
+        one["runs used"] = float((~np.isnan(measured.race.tables[-1])).sum()) / cell.num_arms
+        if cell.num_arms == 2:
+            one |= _peek(cell, truth, values_RKN[r], truth.means_RK[r])
         found.append(one)
-    peeked = np.zeros(replicates)
-    for n in every:  # the t-test, until it is significant once
-        wrong_RK = CUSTOMS["t-test"](values_RKN[:, :, :n], ALPHA) == 1
+    fixed_regrets = {
+        f"regret of {n} seeds": _regret(truth.means_RK, best_index(values_RKN[:, :, :n])) for n in (LOOKS[0], LOOKS[-1])
+    }
+    return columns(found) | _peek_with_t(truth, values_RKN) | fixed_regrets
+
+
+def _peek(cell: Cell, truth: Truth, values_KN: np.ndarray, means_K: np.ndarray) -> dict[str, float]:
+    """Two arms, judged after every seed until there is a winner or a tie: without paying for it, and by e-values."""
+    wrong, true = {"unadjusted": False, "e-process": False}, means_K[1] - means_K[0]
+    tied, settled = False, False
+    for n in range(LOOKS[0], LOOKS[-1] + 1):
+        if not settled:
+            measured = measure(evidence_of(cell, truth, values_KN[:, :n]))
+            one = judge_verdicts(measured, compare(measured), means_K)
+            settled = bool(one["settled"])
+            wrong["unadjusted"] |= bool(one["false winner"])
+            tied |= one["false tie"] == 1
+        difference_N = values_KN[1, :n] - values_KN[0, :n]
+        if anytime(difference_N).e_value >= 1 / ALPHA:
+            wrong["e-process"] |= float(difference_N.mean()) * true <= 0
+    apart = abs(true) >= cell.min_effect_nats - ROUNDING
+    return {f"false winner, {name} at every seed": value for name, value in wrong.items()} | {
+        "false tie, unadjusted at every seed": tied if apart else math.nan
+    }
+
+
+def _peek_with_t(truth: Truth, values_RKN: np.ndarray) -> Measures:
+    """The habit of repeating the t-test after every seed until it is significant once."""
+    rows, peeked_R = np.arange(len(values_RKN)), np.zeros(len(values_RKN), dtype=bool)
+    for n in range(LOOKS[0], LOOKS[-1] + 1):
         best_R = best_index(values_RKN[:, :, :n])
-        wrong_RK &= truth.means_RK <= truth.means_RK[np.arange(replicates), best_R][:, None]
-        peeked = np.maximum(peeked, wrong_RK.any(axis=1))
-    return columns(found) | {"false winner, t-test at every seed": peeked}
-
-
-def _look_until_settled(
-    cell: Cell, truth: Truth, values_KN: np.ndarray, means_K: np.ndarray, *, at: Sequence[int], looks: int
-) -> dict[str, float]:
-    wrong = tied = 0.0
-    for n in at:
-        measured = measure(evidence_of(cell, truth, values_KN[:, :n], looks=looks))
-        one = judge_verdicts(measured, compare(measured), means_K)
-        wrong, tied = max(wrong, one["false winner"]), max(tied, one["false tie"])  # NaN, no chance, stays NaN
-        if one["settled"] or n == at[-1]:
-            return {
-                "false winner": wrong,
-                "false tie": tied if one["false tie"] == one["false tie"] else math.nan,
-                "settled": one["settled"],
-                "seeds used": n,
-                "regret": _judge_best(measured, means_K)["regret"],
-            }
-    raise AssertionError("no looks")
+        wrong_RK = CUSTOMS["t-test"](values_RKN[:, :, :n], ALPHA) == 1
+        wrong_RK &= truth.means_RK <= truth.means_RK[rows, best_R][:, None]
+        peeked_R |= wrong_RK.any(axis=1)
+    return {"false winner, t-test at every seed": peeked_R.astype(float)}
 
 
 def more(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
@@ -259,6 +275,6 @@ def columns(found: Sequence[dict[str, float]]) -> Measures:
 STUDIES: dict[str, Callable[[Cell, np.random.Generator, int], Measures]] = {
     "fixed": fixed,
     "optimum": optimum,
-    "looks": looks,
+    "race": race,
     "more": more,
 }

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from blueberry.judge.comparisons import compare
 from blueberry.judge.judgement import Bound, Optimum
 from blueberry.judge.measured import measure
 from blueberry.stats.optimum import Located, OneSided
+from blueberry.stats.sequential import LOOKS
 
 BY_NAME = {cell.name: cell for cell in CELLS}
 SUBSET = (
@@ -25,7 +27,7 @@ SUBSET = (
     "contrast/3 seeds, rho 0.5",
     "ablation/effects cancel, sd 0.005",
     "sweep/cliff",
-    "looks/2 arms, equal",
+    "race/2 arms, equal",
     "optimum/lopsided, right 3 times as steep, sd 0.005",
     "optimum/edge, sd 0.03",
     "optimum/two valleys, sd 0.0012",
@@ -78,6 +80,22 @@ def test_what_is_measured_is_what_weigh_says():
             assert covers == told["optimum covered"][r]
         else:
             assert isinstance(judged.optimum, Bound) == bool(told["bounded"][r])
+
+
+def test_a_race_is_judged_by_the_seeds_that_it_used():
+    cell = BY_NAME["race/9 rates, quadratic"]
+    truth = truth_of(cell, generator(cell, 7), 6)
+    values_RKN = draw_runs(np.random.default_rng(7), truth.means_RK, LOOKS[-1], cell.noise)
+    for values_KN in values_RKN:
+        whole = measure(evidence_of(cell, truth, values_KN, looks=LOOKS))
+        assert whole.race is not None
+        seen_KN = whole.race.tables[-1]
+        assert np.isnan(seen_KN).any()
+        evidence = evidence_of(cell, truth, seen_KN, looks=LOOKS)
+        arms = [replace(arm, search={s: v for s, v in arm.search.items() if v == v}) for arm in evidence.arms]
+        used = measure(replace(evidence, arms=tuple(arms)))
+        assert compare(used) == compare(whole)
+        assert (used.best, used.unresolved) == (whole.best, whole.unresolved)
 
 
 def test_errors_of_verdicts_are_counted():
