@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bench.truth.doctoring import DEFECTS
 from bench.truth.draws import Noise
 
 ALPHA = 0.05
@@ -269,6 +270,16 @@ def _more() -> list[Cell]:
     return [*cells, replace(base, name="more/3 seeds, t3", n=3, noise=Noise(sd_nats=0.005, kind="t3"))]
 
 
+def _doctor() -> list[Cell]:
+    """Tables of runs, clean and with one planted defect each."""
+    alarms = Cell("doctor/clean", "clean", "clean", (Gate("false alarm", "at most", 0.05),), most_replicates=4_000)
+    found = Gate("defect found", "at least", 1.0)
+    return [
+        alarms,
+        *(Cell(f"doctor/{name}", "defects", "defect", (found,), most_replicates=500) for name in DEFECTS),
+    ]
+
+
 CELLS: tuple[Cell, ...] = (
     *_nulls(),
     *_ties(),
@@ -278,4 +289,5 @@ CELLS: tuple[Cell, ...] = (
     *_races(),
     *_more(),
     *_optima(),
+    *_doctor(),
 )

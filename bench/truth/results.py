@@ -30,11 +30,14 @@ VERDICTS = (
     "judge/race.py",
     "judge/comparisons.py",
 )
+DOCTOR = (*VERDICTS, "judge/doctor", "judge/from_rows.py", "judge/row_runs.py", "tables")
 SOURCES = {
     "optimum": OPTIMUM,
     "fixed": VERDICTS,
     "race": (*VERDICTS, "stats/anytime.py", "stats/sequential.py"),
     "more": VERDICTS,
+    "clean": DOCTOR,
+    "defect": DOCTOR,
 }
 """What each kind of study measures."""
 
@@ -83,7 +86,9 @@ class Results:
 
         A cell that other sources gave is kept if its first chunk comes out the same now, and else measured anew.
         """
-        digests = {study: source_digest(study) for study in SOURCES}  # now: files may change while this runs
+        digests = {
+            study: source_digest(study) for study in {cell.study for cell in cells}
+        }  # now: files may change while this runs
         rounds = [CHUNK * 2**k for k in range(20) if CHUNK * 2**k < replicates]
         for at_least, (number, cell) in product([*rounds, replicates], enumerate(cells, start=1)):
             sources = digests[cell.study]
@@ -159,6 +164,7 @@ def generator(cell: Cell, chunk: int) -> np.random.Generator:
 
 
 def source_digest(study: str) -> str:
-    """Of the sources that a study measures."""
+    """Of the sources that a study measures; a folder stands for all of its modules."""
     root = Path(blueberry.__file__).parent
-    return hashlib.sha256(b"".join((root / name).read_bytes() for name in SOURCES[study])).hexdigest()[:12]
+    paths = [path for name in SOURCES[study] for path in sorted((root / name).glob("*.py")) or [root / name]]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]

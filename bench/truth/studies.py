@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.truth.cells import ALPHA, Cell
 from bench.truth.customs import CUSTOMS, best_index, parabola_covers
+from bench.truth.doctoring import DEFECTS, clean_rows, findings
 from bench.truth.draws import Truth, arms_truth, draw_runs, sweep_truth
 from blueberry.judge import ArmRuns, Evidence
 from blueberry.judge.comparisons import compare
@@ -267,6 +268,24 @@ def _size(advised: int) -> str:
     return "N <= 5" if advised <= 5 else "N 6 to 20" if advised <= 20 else f"N 21 to {MOST_MORE}"
 
 
+def clean(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
+    """The doctor on tables without a defect."""
+    said = [findings(clean_rows(rng)) for _ in range(replicates)]
+    blocked = [any(severity == "block" for _, severity in one) for one in said]
+    return {
+        "false alarm": np.array([bool(one) for one in said], dtype=float),
+        "blocked": np.array(blocked, dtype=float),
+    }
+
+
+def defect(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
+    """The doctor on tables with the defect that the cell is named after."""
+    plant, audit = DEFECTS[cell.name.partition("/")[2]]
+    said = [findings(plant(rng)) for _ in range(replicates)]
+    found = [(audit, "block") in one for one in said]
+    return {"defect found": np.array(found, dtype=float)}
+
+
 def columns(found: Sequence[dict[str, float]]) -> Measures:
     names = dict.fromkeys(name for one in found for name in one)
     return {name: np.array([one.get(name, math.nan) for one in found], dtype=float) for name in names}
@@ -277,4 +296,6 @@ STUDIES: dict[str, Callable[[Cell, np.random.Generator, int], Measures]] = {
     "optimum": optimum,
     "race": race,
     "more": more,
+    "clean": clean,
+    "defect": defect,
 }

@@ -31,6 +31,8 @@ GATES = {
     "intervals cover": "Coverage, all intervals of a study at once",
     "best dropped": "The best arm dropped from the unresolved set",
     "optimum covered": "Coverage of the optimum's interval",
+    "false alarm": "False alarms of the doctor on clean tables",
+    "defect found": "Planted blocking defects found by the doctor",
     "optimum statement true": "Truth of any statement on the optimum, bounds included",
 }
 
@@ -146,5 +148,20 @@ SECTIONS = (
             ("width", "width", "x"),
             ("unresolved rates", "unresolved", "1"),
         ),
+    ),
+    Section(
+        "clean",
+        "The doctor on clean tables",
+        "Tables of 9 to 13 rates, 3 to 5 seeds and three fresh ones for the best, with the columns that people keep "
+        "(perplexity, accuracy, tokens, times ...) and nothing wrong with them. Any finding, blocking or not, is a "
+        "false alarm.",
+        (("false alarms", "false alarm", "%"), ("that block", "blocked", "%")),
+    ),
+    Section(
+        "defects",
+        "The doctor on planted defects",
+        "The same tables with one blocking defect each. Defects of designs, of a run's internals and of written "
+        "reports are planted in `tests/judge/doctor`.",
+        (("found", "defect found", "%"),),
     ),
 )
