@@ -276,7 +276,7 @@ def _doctor() -> list[Cell]:
     found = Gate("defect found", "at least", 1.0)
     return [
         alarms,
-        *(Cell(f"doctor/{name}", "defects", "defect", (found,), most_replicates=500) for name in DEFECTS),
+        *(Cell(f"doctor/{name}", "defects", "defect", (found,), most_replicates=100) for name in DEFECTS),
     ]
 
 

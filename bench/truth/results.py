@@ -92,7 +92,8 @@ class Results:
         rounds = [CHUNK * 2**k for k in range(20) if CHUNK * 2**k < replicates]
         for at_least, (number, cell) in product([*rounds, replicates], enumerate(cells, start=1)):
             sources = digests[cell.study]
-            wanted = -(-min(at_least, cell.most_replicates or at_least) // CHUNK) * CHUNK
+            size = chunk_size(cell)
+            wanted = -(-min(at_least, cell.most_replicates or at_least) // size) * size
             result = self.cells.setdefault(cell.name, CellResult())
             began = time.monotonic()
             if result.sources != sources and (result.replicates == 0 or not _same(result.first, _chunk(cell, 0))):
@@ -100,10 +101,10 @@ class Results:
             changed = result.sources != sources
             result.sources = sources
             while result.replicates < wanted:
-                tallies = _chunk(cell, result.replicates // CHUNK)
+                tallies = _chunk(cell, result.replicates // size)
                 result.first = result.first or tallies
                 result.tallies = _sum(result.tallies, tallies)
-                result.replicates += CHUNK
+                result.replicates += size
                 changed = True
                 self._write()
                 seconds = time.monotonic() - began
@@ -130,8 +131,12 @@ class Results:
         os.replace(temporary, self.path)
 
 
+def chunk_size(cell: Cell) -> int:
+    return min(CHUNK, cell.most_replicates or CHUNK)
+
+
 def _chunk(cell: Cell, chunk: int) -> dict[str, Tally]:
-    return tally(STUDIES[cell.study](cell, generator(cell, chunk), CHUNK))
+    return tally(STUDIES[cell.study](cell, generator(cell, chunk), chunk_size(cell)))
 
 
 def tally(measures: dict[str, np.ndarray]) -> dict[str, Tally]:
