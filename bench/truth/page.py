@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bench.truth.cells import Cell
 from bench.truth.gates import LEVEL, Judged, judge_gates
 from bench.truth.results import CellResult, Results, source_digest
-from bench.truth.text import GATES, INTRODUCTION, READING, SECTIONS, Section
+from bench.truth.text import GATES, INTRODUCTION, READING, REASONS, SECTIONS, Section
 
 
 def page(cells: Sequence[Cell], results: Results) -> str:
@@ -52,7 +52,7 @@ def _failures(judged: Sequence[Judged]) -> str:
         return ""
     lines = [
         f"- {one.cell.name}: {GATES[one.gate.measure].lower()} {_percent(one.tally.mean)} "
-        f"(of {one.tally.count:,}; {_bound(one)} asked)"
+        f"(of {one.tally.count:,}; {_bound(one)} asked). {REASONS.get(one.cell.name, '')}".rstrip()
         for one in failed
     ]
     return "## What does not hold\n\n" + "\n".join(lines)
