@@ -20,6 +20,11 @@ class Judged:
     holds: bool
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether this cell alone would be called failed, at .05; of many that hold, one in twenty is by chance."""
+        return self.holds and self.p_value < LEVEL
+
+    @property
     def margin(self) -> float:
         """How far inside the gate the measured share is; negative outside. To find the worst cell."""
         share, gate = self.tally.mean, self.gate

@@ -219,12 +219,18 @@ def test_the_page_tells_what_fails_and_how_many_replicates_were_run(subset, tmp_
     results.cells = dict(subset)
     text = page(CELLS, results)
     assert "## What does not hold" not in text
+    assert "| at most 5% | 7 | 80 | holds" in text
     assert "| 5 arms, 3 seeds, rho 0.5 | 80 |" in text
     assert f"in {len(SUBSET)} of {len(CELLS)} cells" in text
     bad = CellResult(10_000, "here", {"false winner": Tally(10_000, 900, 900)})
     results.cells["null/2 arms, 3 seeds, drift"] = bad
     text = page(CELLS, results)
     assert "## What does not hold\n\n- null/2 arms, 3 seeds, drift: false winners 9.0%" in text
+    assert "| at most 5% | 8 | 80 to 10,000 | **fails in 1**" in text
+    results.cells["null/2 arms, 3 seeds, drift"] = CellResult(500, "here", {"false winner": Tally(500, 36, 36)})
+    text = page(CELLS, results)
+    assert "## What does not hold" not in text
+    assert "## What is in doubt\n\n- null/2 arms, 3 seeds, drift: false winners 7.2%" in text
     assert "| 2 arms, 3 seeds, drift | 10,000 | **9.0%** |" in text
 
 
