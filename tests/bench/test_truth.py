@@ -226,12 +226,12 @@ def test_the_page_tells_what_fails_and_how_many_replicates_were_run(subset, tmp_
     results.cells["null/2 arms, 3 seeds, drift"] = bad
     text = page(CELLS, results)
     assert "## What does not hold\n\n- null/2 arms, 3 seeds, drift: false winners 9.0%" in text
+    assert "| 2 arms, 3 seeds, drift | 10,000 | **9.0%** |" in text
     assert "| at most 5% | 8 | 80 to 10,000 | **fails in 1**" in text
     results.cells["null/2 arms, 3 seeds, drift"] = CellResult(500, "here", {"false winner": Tally(500, 36, 36)})
     text = page(CELLS, results)
     assert "## What does not hold" not in text
     assert "## What is in doubt\n\n- null/2 arms, 3 seeds, drift: false winners 7.2%" in text
-    assert "| 2 arms, 3 seeds, drift | 10,000 | **9.0%** |" in text
 
 
 def test_cells_are_told_apart_and_known():
