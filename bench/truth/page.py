@@ -33,8 +33,8 @@ def _gates(judged: Sequence[Judged]) -> str:
     told = (
         f"A gate is called failed where a one-sided binomial test rejects it, at .05 over all {len(judged)} tests "
         f"together (p < {LEVEL / max(len(judged), 1):.1g} each), and in doubt where one test alone would (p < .05); "
-        "some of the latter are chance, as where a bound is exact by theory and half of the cells lie above it. To tell "
-        "a true 6% from 5% takes about 10,000 studies a cell; with 500, an error below 9% is likely to pass."
+        "some of the latter are chance, as where a bound is exact by theory and half of the cells lie above it. To "
+        "tell a true 6% from 5% takes about 10,000 studies a cell; with 500, an error below 9% is likely to pass."
     )
     return f"## Which gates hold\n\n{table(heading, rows)}\n\n{told}"
 

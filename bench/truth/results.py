@@ -1,5 +1,6 @@
 """Tallies of every cell in one JSON file, so that measuring may be interrupted, resumed, extended and repeated."""
 
+import ast
 import hashlib
 import json
 import os
@@ -169,7 +170,19 @@ def generator(cell: Cell, chunk: int) -> np.random.Generator:
 
 
 def source_digest(study: str) -> str:
-    """Of the sources that a study measures; a folder stands for all of its modules."""
+    """Of the code that a study measures, comments and docstrings apart; a folder stands for all of its modules."""
     root = Path(blueberry.__file__).parent
     paths = [path for name in SOURCES[study] for path in sorted((root / name).glob("*.py")) or [root / name]]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+    return hashlib.sha256("".join(_code(path) for path in paths).encode()).hexdigest()[:12]
+
+
+def _code(path: Path) -> str:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            node.body = [one for one in node.body if not _is_text(one)]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

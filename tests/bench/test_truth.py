@@ -10,7 +10,7 @@ from bench.truth.customs import bootstrap, least_mean, parabola_covers, t_test
 from bench.truth.draws import KINDS, SURFACES, Noise, arms_truth, draw_runs, sweep_truth
 from bench.truth.gates import judge_gates
 from bench.truth.page import page
-from bench.truth.results import SOURCES, CellResult, Results, Tally, generator, tally
+from bench.truth.results import SOURCES, CellResult, Results, Tally, generator, source_digest, tally
 from bench.truth.studies import STUDIES, evidence_of, judge_optimum, judge_verdicts, truth_of
 from blueberry.judge import weigh
 from blueberry.judge.comparisons import compare
@@ -177,6 +177,26 @@ def test_measuring_resumes_where_it_stopped(tmp_path, monkeypatch, capsys):
     twice.measure(cells, 8)
     assert capsys.readouterr().err == ""  # nothing was missing
     assert json.loads(once.path.read_text()) == json.loads(twice.path.read_text())
+
+
+def test_the_digest_of_the_code_is_blind_to_words(tmp_path, monkeypatch):
+    package = tmp_path / "blueberry"
+    (package / "judge").mkdir(parents=True)
+    monkeypatch.setattr("blueberry.__file__", str(package / "__init__.py"))
+    monkeypatch.setattr("bench.truth.results.SOURCES", {"one": ("a.py", "judge")})
+    (package / "judge" / "b.py").write_text("B = 1\n")
+    digests = []
+    for text in (
+        'def f():\n    """One."""\n    return 1\n',
+        "def f():\n    # two\n    return 1\n",
+        "def f(): return 2\n",
+    ):
+        (package / "a.py").write_text(text)
+        digests.append(source_digest("one"))
+    (package / "judge" / "b.py").write_text("B = 2\n")
+    digests.append(source_digest("one"))
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
 def test_a_cell_of_other_sources_is_kept_if_it_comes_out_the_same_and_else_measured_anew(tmp_path, monkeypatch, capsys):
