@@ -52,9 +52,9 @@ may have one."""
 
 MADE = """## Made by
 
-`make noise` trains what is missing of the three studies (about two hours on one processor core), reads the store
-into the table and writes this page; `python -m bench.noise --out docs/noise.md` writes the page from the table that
-is here."""
+`make noise` trains what is missing of the three studies, reads the store into the table and writes this page; a
+study enters the table when all of its runs have ended. `python -m bench.noise --out docs/noise.md` writes the page
+from the table that is here."""
 
 
 def page(horizons: list[Horizon], *, subsets: int = SUBSETS) -> str:
