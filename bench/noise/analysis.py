@@ -132,18 +132,22 @@ def replay(horizon: Horizon, n: int, rng: np.random.Generator, *, subsets: int =
     return Replay(n, *np.array(rows, dtype=float).mean(axis=0).tolist())
 
 
-def replay_null(horizon: Horizon, n: int, rng: np.random.Generator, *, subsets: int = SUBSETS) -> float:
-    """Share of studies with a winner when nothing differs: every rate's own mean is taken away, its noise is left.
+def replay_null(horizon: Horizon, n: int, rng: np.random.Generator, *, gaussian: bool, subsets: int = SUBSETS) -> int:
+    """Of `subsets` studies, those with a winner when nothing differs: every rate's mean is taken away, its noise left.
 
-    Seeds are drawn with replacement, all rates on the same ones: independent draws from the noise that was measured.
+    Seeds are drawn with replacement, all rates on the same ones; or Gaussian noise of the same covariance is.
     """
     noise_KN = horizon.losses_KN - horizon.losses_KN.mean(axis=1, keepdims=True)
+    covariance_KK, nothing_K = np.cov(noise_KN), np.zeros(len(noise_KN))
     false = 0
     for _ in range(subsets):
-        chosen = rng.integers(noise_KN.shape[1], size=n)
-        verdicts = compare(measure(_evidence(horizon.rates, noise_KN[:, chosen])))
+        if gaussian:
+            values_KN = rng.multivariate_normal(nothing_K, covariance_KK, size=n).T
+        else:
+            values_KN = noise_KN[:, rng.integers(noise_KN.shape[1], size=n)]
+        verdicts = compare(measure(_evidence(horizon.rates, values_KN)))
         false += any(verdict.verdict == "winner" for verdict in verdicts)
-    return false / subsets
+    return false
 
 
 def _contradicted(winner: str, a: str, b: str, means_K: np.ndarray, settled: dict) -> bool:
