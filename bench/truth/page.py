@@ -64,7 +64,9 @@ def _failures(judged: Sequence[Judged]) -> str:
     doubted = [one for one in judged if one.in_doubt]
     parts = []
     if failed:
-        parts.append("## What does not hold\n\n" + "\n".join(_failure(one) for one in failed))
+        reasons = dict.fromkeys(REASONS[one.cell.name] for one in failed if one.cell.name in REASONS)
+        lines = "\n".join(_failure(one) for one in failed)
+        parts += [f"## What does not hold\n\n{lines}", *reasons]
     if doubted:
         parts.append("## What is in doubt\n\n" + "\n".join(_failure(one) for one in doubted))
     return "\n\n".join(parts)
@@ -72,8 +74,7 @@ def _failures(judged: Sequence[Judged]) -> str:
 
 def _failure(one: Judged) -> str:
     told = f"- {one.cell.name}: {GATES[one.gate.measure].lower()} {_percent(one.tally.mean)}"
-    asked = f"(of {one.tally.count:,}; {_bound(one)} asked; p = {one.p_value:.2g})."
-    return f"{told} {asked} {REASONS.get(one.cell.name, '')}".rstrip()
+    return f"{told} (of {one.tally.count:,}; {_bound(one)} asked; p = {one.p_value:.2g})"
 
 
 def _section(section: Section, cells: Sequence[Cell], results: dict[str, CellResult], judged: Sequence[Judged]) -> str:

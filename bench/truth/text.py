@@ -28,7 +28,8 @@ REASONS = {
     "null/13 arms, 3 seeds, tenfold noise in two arms": "The noise is pooled over the better half of the arms, so two "
     "arms with ten times the noise are judged by too small a one, and at three seeds their own sd is too uncertain to "
     "help. The pair's own degrees of freedom, where its own sd is far above the pooled one, were tried: still above "
-    "5%, at 2 to 10 points of power elsewhere. At five seeds, or where noise grows fivefold over the arms, it holds.",
+    "5%, at 2 to 10 points of power elsewhere. At five seeds, or where noise grows fivefold over the arms, it holds. "
+    "docs/noise.md shows the same of real noise whose largest sd is sevenfold the smallest.",
 }
 """Why a cell fails, where it is known; printed only where it does."""
 
