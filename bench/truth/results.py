@@ -128,7 +128,8 @@ class Results:
             for name, result in sorted(self.cells.items())
         }
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(body, indent=0) + "\n")
+        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(one)}" for name, one in body.items())
+        temporary.write_text(f"{{\n{lines}\n}}\n")
         os.replace(temporary, self.path)
 
 
