@@ -24,7 +24,11 @@ def logging_a_study(names: Sequence[str], store: Path, study: str) -> Iterator["
         yield None
         return
     with logging_to(names, store / "logs", study, _warn) as tell:
-        yield lambda run, result: tell(LoggedRun(study, run.arm, run.seed, run.stage, result.recipe, result))
+        yield lambda run, result: tell(
+            LoggedRun(
+                study, f"{run.part}: {run.arm}" if run.part else run.arm, run.seed, run.stage, result.recipe, result
+            )
+        )
 
 
 @contextmanager

@@ -54,7 +54,34 @@ def alone(*recipes: Recipe) -> list[tuple[Run, ...]]:
     return [(run,) for run in runs_of(*recipes)]
 
 
+TUNED = """
+question = "Which schedule?"
+base = "recipe.toml"
+[set]
+"train.updates" = 100
+"schedule.warmup_updates" = 20
+[arms.linear]
+"schedule.kind" = "linear"
+[tune]
+"optimizer.muon.learning_rate" = [0.02, 0.04]
+"""
+
+
 # Which runs begin where
+
+
+def test_arms_of_one_name_in_two_parts_are_two(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("")
+    (tmp_path / "tuned.toml").write_text(TUNED)
+    planned = plan(Study.load(tmp_path / "tuned.toml"), Synthetic.data_digest, {})
+    found = forks(planned.groups(1))
+    assert len(found) == 2 * 3  # the second schedule's runs: at each rate and seed
+    for one in planned.runs:
+        if one.fingerprint in found:
+            fork = found[one.fingerprint]
+            own = trunk_key(one.recipe, one.data_digest)
+            assert fork.state == state_name(own, one.seed, course(one.recipe), fork.update)
+            assert fork.update == 20  # the warmup, and not the decay
 
 
 def test_the_longest_is_the_trunk_and_the_others_leave_it_where_their_decay_begins(horizon: Study) -> None:

@@ -147,4 +147,6 @@ def _verdict_on(judgement: Judgement, one: str, other: str) -> Verdict | None:
 
 
 def _fingerprints(plan: Plan, arm: str | None, results: Mapping[str, RunResult]) -> tuple[str, ...]:
-    return tuple(run.fingerprint for run in plan.runs if run.arm == arm and run.fingerprint in results)
+    """Of a study made of parts, those that compare and confirm a part's own best."""
+    own = [run for run in plan.runs if run.arm == arm or (run.part == arm and run.stage != "search")]
+    return tuple(run.fingerprint for run in own if run.fingerprint in results)

@@ -50,7 +50,7 @@ def difference(value: float, interval: tuple[float, float] | None, metric: str) 
 
 def unit(metric: str) -> str:
     """With a space before it; empty when the metric has none."""
-    what = metric.partition("_")[2]
+    what = metric.rpartition(".")[2] if metric.startswith("sets.") else metric.partition("_")[2]
     return f" {UNITS[what]}" if what in UNITS else ""
 
 

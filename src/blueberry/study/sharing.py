@@ -35,26 +35,29 @@ def forks(groups: Iterable[Sequence[Run]]) -> dict[str, Fork]:
     longest_first = sorted(groups, key=lambda group: -group[0].recipe.num_updates)
     if len({(run.recipe.schedule, run.recipe.num_updates) for group in longest_first for run in group}) < 2:
         return {}
-    trunks: dict[str, str] = {}
-    courses: dict[str, bytes] = {}
+    ways: dict[tuple[str, str], tuple[str, bytes]] = {}
+    """By part and arm: trunk key and course."""
     placed: dict[tuple[str, int], list[tuple[bytes, str]]] = {}
     """By trunk key and seed, in order of their bytes: whoever agrees longest with a course stands next to it."""
     found: dict[str, Fork] = {}
     for group in longest_first:
         for run in group:
-            if run.arm not in trunks:
-                trunks[run.arm], courses[run.arm] = trunk_key(run.recipe, run.data_digest), course(run.recipe)
-        nearest = [_nearest(courses[run.arm], placed.get((trunks[run.arm], run.seed), [])) for run in group]
+            if (run.part, run.arm) not in ways:
+                ways[run.part, run.arm] = trunk_key(run.recipe, run.data_digest), course(run.recipe)
+        own = [ways[run.part, run.arm] for run in group]
+        nearest = [
+            _nearest(way, placed.get((trunk, run.seed), [])) for run, (trunk, way) in zip(group, own, strict=True)
+        ]
         update = min(common for common, _ in nearest)
-        for run, (_, parent) in zip(group, nearest, strict=True):
+        for run, (trunk, way), (_, parent) in zip(group, own, nearest, strict=True):
             if update >= LEAST_UPDATES:
                 while parent in found and found[parent].update >= update:  # it begins there or later itself
                     parent = found[parent].parent
-                state = state_name(trunks[run.arm], run.seed, courses[run.arm], update)
+                state = state_name(trunk, run.seed, way, update)
                 found[run.fingerprint] = Fork(parent, update, state)
-        for run in group:  # only now: lanes of one group advance together
-            others = placed.setdefault((trunks[run.arm], run.seed), [])
-            entry = (courses[run.arm], run.fingerprint)
+        for run, (trunk, way) in zip(group, own, strict=True):  # only now: lanes of one group advance together
+            others = placed.setdefault((trunk, run.seed), [])
+            entry = (way, run.fingerprint)
             others.insert(bisect_left(others, entry), entry)
     return found
 

@@ -129,6 +129,12 @@ _SEARCH = (
 )
 
 _HORIZON = """
+[set]                         # applied to every arm
+# One rate after a warmup of fixed length, until a decay at the end: longer runs begin where shorter have been, and
+# no update is trained twice. Without these lines every length has a schedule of its own and trains all of it.
+"schedule.kind" = "warmup-stable-decay"
+"schedule.warmup_updates" = 10
+
 [vary]
 "optimizer.muon.learning_rate" = { log = [0.015, 0.24], points = 9 }
 

@@ -26,8 +26,8 @@ LENGTHS = ("train.updates", "train.tokens")
 
 def budget(study: Study) -> list[Audit]:
     """What differs between arms although the study does not vary it."""
-    if any(name in LENGTHS for name in study.varied):
-        return []
+    if study.joined == "across" or any(name in LENGTHS for name in study.varied):
+        return []  # conditions are not compared; lengths are the question
     tokens = _spread(study.arms, lambda recipe: recipe.num_updates * recipe.update_tokens)
     if tokens:
         return [block("budget", f"{_because(study, 'train.')}arms train on {tokens} tokens", _same_tokens(study))]
@@ -55,7 +55,8 @@ def _rates(study: Study) -> list[Audit]:
             return []
         message = f"arms end between {min(ends):.3g} and {max(ends):.3g} of the peak rate, though no schedule varies"
         return [block("budget", message, "give every arm one schedule that fits its length")]
-    if not summed or any(words.is_rate(name) for name in study.varied):
+    tuned = {name for part in study.parts for name in part.varied}
+    if not summed or any(words.is_rate(name) for name in (*study.varied, *tuned)):
         return []
     message = f"the sums of rates are {summed}, and the peak rate is the same; the best schedule may be the best sum"
     return [warn("budget", message, "vary the peak rate too, and compare each schedule at its own best")]

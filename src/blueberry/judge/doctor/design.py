@@ -26,8 +26,9 @@ REACHED = 0.01
 
 
 def objections(study: Study) -> tuple[Audit, ...]:
-    """Every finding of every audit of the design, blocking ones first; none for a sound one."""
-    return blocking_first(finding for look in DESIGN_AUDITS.values() for finding in look(study))
+    """Every finding of every audit of the design and of its parts', blocking ones first; none for a sound one."""
+    found = [finding for look in DESIGN_AUDITS.values() for finding in look(study)]
+    return blocking_first([*found, *(finding for part in study.parts for finding in objections(part))])
 
 
 def seeds(study: Study) -> list[Audit]:
