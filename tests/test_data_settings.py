@@ -138,6 +138,7 @@ def _cases(root):
         "data.validation_fraction": ({}, 0.1, 0.2),
         "data.test_fraction": ({}, 0.1, 0.2),
         "data.windows": ({}, "disjoint", "overlapping"),
+        "data.max_train_tokens": ({}, 5_000, 10_000),
         "data.mixture.NAME.weight": ({"data.corpus": "mixture", "data.mixture.NAME.weight": 1.0}, 1.0, 2.0),
         "data.sets.NAME.documents": ({"data.sets.NAME.corpus": "synthetic"}, "validation", "all"),
     }

@@ -45,12 +45,12 @@ tokens = 256
 class Trainer:
     """The synthetic one, under the names that runs on this text have."""
 
-    data_digest: str
+    digest: str
     synthetic: Synthetic = Synthetic()  # noqa: RUF009 (frozen)
 
     def __call__(self, recipes):
         for recipe in recipes:
-            name = fingerprint(recipe, self.data_digest)
+            name = fingerprint(recipe, self.digest)
             yield self.synthetic.result(recipe).model_copy(update={"fingerprint": name})
 
 

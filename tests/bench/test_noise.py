@@ -8,7 +8,7 @@ from bench.noise.table import COLUMNS, STUDIES, TABLE, Horizon, read_store, read
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
-from blueberry.study.synthetic import DATA_DIGEST, Synthetic
+from blueberry.study.synthetic import Synthetic
 
 RATES = (0.01, 0.02, 0.04, 0.08)
 
@@ -76,7 +76,7 @@ def test_the_shipped_table_is_whole_and_makes_the_page():
 def test_a_store_becomes_the_table_and_unfinished_studies_are_left_out(tmp_path):
     source = TABLE.parent / "pico-40.toml"
     study = Study.load(source)
-    runs = plan(study, DATA_DIGEST, {}).runs
+    runs = plan(study, Synthetic.data_digest, {}).runs
     trainer = Synthetic()
     with Store.open(tmp_path) as store:
         store.register(source, "pico-40", study.question, [run.fingerprint for run in runs])

@@ -18,7 +18,9 @@ from blueberry.study.synthetic import Synthetic
 DOC = Path(__file__).parents[2] / "docs" / "insights.md"
 
 
-OPTIONAL_RECORDS = {"best", "stack", "laws[].held_out"}
+OPTIONAL_RECORDS = {
+    "best", "stack", "laws[].held_out", "robustness", "robustness.stable_to", "robustness.unstable_from",
+}  # fmt: skip
 
 
 def documented() -> set[str]:

@@ -38,7 +38,7 @@ confirm = 3
 @pytest.fixture
 def judged(tmp_path):
     def judged(text: str, trainer: Synthetic) -> Judgement:
-        (tmp_path / "base.toml").write_text("[train]\nupdates = 20\n")
+        (tmp_path / "base.toml").write_text("[train]\nupdates = 200\n")
         (tmp_path / "study.toml").write_text(HEAD + text)
         study = Study.load(tmp_path / "study.toml")
         results = {}
@@ -142,3 +142,53 @@ def test_two_conditions_give_no_law(judged):
 def test_schedules_at_one_rate_are_warned_of(judged):
     text = SCHEDULES.replace("[tune]", "[set]").replace("[0.01, 0.02, 0.04, 0.08]", "0.02")
     assert [audit.audit for audit in judged(text, Synthetic()).audits] == ["one-rate"]
+
+
+def test_an_arm_that_is_worth_twice_the_updates_is_said_to_be(judged):
+    """The loss falls by .02 for every doubling of the updates, and the arm is .02 lower at every length."""
+    text = """
+[across]
+"train.updates" = [50, 100, 200, 400]
+[arms.better]
+"model.dropout" = 0.2
+[seeds]
+search = 3
+confirm = 3
+"""
+    lower = Synthetic(curvature_nats=0.0, effects=(("model.dropout", -0.1),), noise_nats=0.0)
+
+    class Falling(Synthetic):
+        def result(self, recipe):
+            falls = Synthetic(
+                floor_nats=3.5 - 0.02 * math.log2(recipe.num_updates), curvature_nats=0.0, effects=lower.effects,
+                noise_nats=0.0,
+            )  # fmt: skip
+            return falls.result(recipe)
+
+    gains = judged(text, Falling()).gains
+    assert [gain.condition for gain in gains] == ["updates=50", "updates=100", "updates=200", "updates=400"]
+    assert [gain.loss_gain for gain in gains[:3]] == [pytest.approx(2.0)] * 3
+    assert gains[3].loss_gain is None
+    assert gains[3].more_than == pytest.approx(1.0)
+    assert all(gain.throughput_gain == pytest.approx(1.0) for gain in gains)
+
+
+def test_what_missing_the_best_rate_costs_is_said(judged):
+    """A valley of .05 nats per squared factor of e: .01 nats are reached at exp(sqrt(.2)) either side."""
+    text = """
+[vary]
+"optimizer.muon.learning_rate" = { log = [0.001, 1.0], points = 31 }
+[seeds]
+search = 3
+confirm = 0
+"""
+    even = Synthetic(optimum=0.0316, curvature_nats=0.05, right_over_left=1.0, noise_nats=1e-6, diverges_above=0.5)
+    found = judged(text.replace("search", "search"), even).robustness
+    assert found is not None
+    assert found.band_factor == pytest.approx(math.exp(2 * math.sqrt(0.005 / 0.05)), rel=0.15)
+    assert found.excess == pytest.approx(0.05 * math.log(10) ** 2 / 3, rel=0.1)
+    assert found.unstable_from is not None
+    assert found.unstable_from.value > 0.5
+    assert (found.unstable_from.failures, found.unstable_from.n) == (3, 3)
+    assert found.stable_to is not None
+    assert found.stable_to.bound == pytest.approx(1 - 0.05 ** (1 / 3))

@@ -207,7 +207,7 @@ def test_another_build_s_checkpoint_is_not_continued(tiny, train_group, checkpoi
 def test_progress_says_what_is_done(tiny, dataset, monkeypatch):
     monkeypatch.setattr("blueberry.lm.training.PROGRESS_SECONDS", 0.0)
     events = list(train([tiny], ["run"], dataset, provenance(dataset), device=CPU))
-    progress = [event for event in events if isinstance(event, Progress)]
+    progress = [event for event in events if isinstance(event, Progress) and event.note is None]
     assert [event.update for event in progress] == list(range(1, 21))
     assert all(event.num_updates == 20 and event.tokens_per_second > 0 for event in progress)
     assert progress[-1].train_losses[0] < progress[0].train_losses[0]

@@ -26,7 +26,7 @@ confirm = 3
 """
 HORIZONS = """
 [across]
-"train.updates" = [20, 40, 80, 160]
+"train.updates" = [50, 100, 200, 400]
 [vary]
 "optimizer.muon.learning_rate" = { log = [0.005, 0.5], points = 9 }
 [seeds]
@@ -42,7 +42,7 @@ def judged(tmp_path_factory):
     def judged(text: str, trainer: Synthetic):
         if text not in made:
             folder = tmp_path_factory.mktemp("kind")
-            (folder / "base.toml").write_text("[train]\nupdates = 20\n")
+            (folder / "base.toml").write_text("[train]\nupdates = 200\n")
             (folder / "study.toml").write_text(HEAD + text)
             study = Study.load(folder / "study.toml")
             made[text] = api.conduct(study, store=folder / "store", trainer=trainer, workers=0)

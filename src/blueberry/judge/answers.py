@@ -96,3 +96,50 @@ class Stack(Finding):
     n: int
     sum_of_singles: float
     sum_interval: tuple[float, float]
+
+
+class Failing(Finding):
+    """One value of the axis, and what its runs say of the probability of failing there."""
+
+    value: float
+    failures: int
+    n: int
+    bound: float
+    """One-sided, at level 1 - alpha: at most so much where nothing failed, at least so much where something did."""
+
+
+class Robustness(Finding):
+    """What missing the best value costs, and where runs fail. Describes the means; the verdicts decide."""
+
+    band: tuple[float, float] | None
+    """Values around the best whose interpolated mean exceeds the least by min_effect at most."""
+    band_factor: float | None
+    """Its upper end over its lower."""
+    band_is_bounded: tuple[bool, bool] | None
+    """Whether the loss was seen to rise beyond that, below and above; else the band goes on outside the range."""
+    excess: float | None
+    """Expected excess metric of a value drawn log-uniformly from `span` times below to `span` times above the best.
+    None where the range does not reach so far."""
+    excess_interval: tuple[float, float] | None
+    span: float
+    stable_to: Failing | None
+    """Largest value below which, itself included, no run failed."""
+    unstable_from: Failing | None
+    """Smallest value with a failure."""
+
+
+class Gain(Finding):
+    """Of an arm against the baseline at one length. Above 1 favours the arm; one of three statements is there."""
+
+    arm: str
+    condition: str
+    loss_gain: float | None
+    """Work that the baseline needs for the arm's loss, over the arm's work."""
+    more_than: float | None
+    """Instead, where even the baseline's longest run stays above the arm's loss."""
+    less_than: float | None
+    """Instead, where the baseline's shortest run is below it already."""
+    throughput_gain: float | None
+    """The arm's work per FLOP over the baseline's."""
+    factor: float | None
+    """Effective speedup: the product."""

@@ -7,7 +7,7 @@ A number that does not exist is None; a diverged run's metric is infinite and is
 import math
 from typing import Any, Literal
 
-from blueberry.judge.answers import Condition, Covered, Effect, Law, Stack
+from blueberry.judge.answers import Condition, Covered, Effect, Gain, Law, Robustness, Stack
 from blueberry.judge.finding import Finding
 
 SCHEMA = "blueberry/insights/1"
@@ -220,6 +220,9 @@ class Judgement(Finding):
     compared between them, and `conditions` and `laws` say what moves."""
     conditions: tuple[Condition, ...] = ()
     laws: tuple[Law, ...] = ()
+    gains: tuple[Gain, ...] = ()
+    """Of arms beside a baseline at several lengths."""
+    robustness: Robustness | None = None
     effects: tuple[Effect, ...] = ()
     """Of an ablation: each change, and each two together."""
     stack: Stack | None = None

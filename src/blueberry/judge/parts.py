@@ -13,6 +13,7 @@ from blueberry.judge.answers import Covered
 from blueberry.judge.conditions import carry
 from blueberry.judge.evidence import ArmRuns
 from blueberry.judge.from_study import Texts, arm_runs, gather, no_texts
+from blueberry.judge.gains import find_gains
 from blueberry.judge.judgement import Audit, Judgement, Part
 from blueberry.judge.weigh import weigh
 from blueberry.records import RunResult
@@ -38,7 +39,7 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
     if study.joined == "tune":
         judgement = weigh(replace(whole, arms=_tuned_arms(study, results, plan)))
     else:
-        judgement = carry(whole, parts)
+        judgement = carry(whole, parts).model_copy(update={"gains": find_gains(study, parts)})
     return judgement.model_copy(update={"parts": parts})
 
 

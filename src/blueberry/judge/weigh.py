@@ -8,6 +8,7 @@ from blueberry.judge.judgement import CurveFinding, Judgement
 from blueberry.judge.measured import best_of, measure, noise_of, summarise
 from blueberry.judge.purposes import find_purposes
 from blueberry.judge.ranges import find_ranges
+from blueberry.judge.robustness import find_robustness
 from blueberry.judge.sentences import known, recommend, unknown
 
 
@@ -41,6 +42,7 @@ def weigh(evidence: Evidence) -> Judgement:
         known=" ".join([known(measured, best, verdicts), *effects_sentence(measured, effects, stack)]),
         unknown=unknown(measured, best, verdicts, audits),
         effects=effects,
+        robustness=find_robustness(measured),
         stack=stack,
         findings=_in_order(evidence),
     )

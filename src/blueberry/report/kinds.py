@@ -198,7 +198,7 @@ def rate_lines(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[RateL
 
 def tables(judgement: Judgement) -> tuple[Table, ...]:
     """Of parts, conditions and effects, each where there are such."""
-    found = [_parts_table(judgement), _conditions_table(judgement), _effects_table(judgement)]
+    found = [_parts_table(judgement), _conditions_table(judgement), _gains_table(judgement), _effects_table(judgement)]
     return tuple(table for table in found if table.rows)
 
 
@@ -257,6 +257,24 @@ def _conditions_table(judgement: Judgement) -> Table:
     header = ("Condition", "Its own best", f"{carried} minus it", "Interval", "Pairs", "There it")
     said = f"{carried} is the best of the first condition; the last columns say how it does under the others."
     return Table("What carries over", said, header, rows)
+
+
+def _gains_table(judgement: Judgement) -> Table:
+    rows = []
+    for gain in judgement.gains:
+        if gain.more_than is not None:
+            work = f"more than {gain.more_than:.2f}"
+        elif gain.less_than is not None:
+            work = f"less than {gain.less_than:.2f}"
+        else:
+            work = f"{gain.loss_gain:.2f}" if gain.loss_gain is not None else ""
+        throughput = "" if gain.throughput_gain is None else f"{gain.throughput_gain:.2f}"
+        rows.append((gain.arm, gain.condition, work, throughput, "" if gain.factor is None else f"{gain.factor:.2f}"))
+    said = (
+        "Updates that the baseline needs for an arm's loss, over the arm's; times the arm's updates per FLOP over the "
+    )
+    said += "baseline's. Read off the means of complete runs, without intervals: the verdicts decide."
+    return Table("Effective speedup", said, ("Arm", "Length", "By loss", "By throughput", "Speedup"), tuple(rows))
 
 
 def _effects_table(judgement: Judgement) -> Table:

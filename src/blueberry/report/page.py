@@ -21,6 +21,7 @@ from blueberry.report.wording import (
     scaled,
     sentence,
     settings_text,
+    short,
 )
 from blueberry.stats.power import POWER, smallest_difference
 
@@ -95,6 +96,8 @@ class Page:
     noise: tuple[Fact, ...]
     confirmation: tuple[Fact, ...]
     confirmed: bool
+    robustness: tuple[Fact, ...]
+    """What missing the best value costs; empty without a logarithmic axis."""
     cost: tuple[Fact, ...]
     judged: tuple[str, ...]
     """How it was judged: short paragraphs."""
@@ -129,6 +132,7 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
         noise=_noise(judgement),
         confirmation=_confirmation(judgement, whole),
         confirmed=judgement.best is not None and judgement.best.confirmed,
+        robustness=_robustness(judgement),
         cost=_cost(judgement),
         judged=_judged(judgement),
         provenance=_provenance(runs),
@@ -284,6 +288,30 @@ def _confirmation(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Fa
     if best.test_mean is not None:
         remark = "of the same runs; the test set selected nothing"
         facts.append(Fact("On the test set", number(best.test_mean, places), remark))
+    return tuple(facts)
+
+
+def _robustness(judgement: Judgement) -> tuple[Fact, ...]:
+    found, places = judgement.robustness, decimals(judgement)
+    if found is None:
+        return ()
+    facts = []
+    if found.band is not None and found.band_factor is not None and found.band_is_bounded is not None:
+        more = "" if all(found.band_is_bounded) else "at least "
+        value = f"{more}a factor of {found.band_factor:.2g}"
+        band = f"{short(found.band[0])} to {short(found.band[1])}"
+        facts.append(Fact(f"Within {judgement.min_effect:g} of the best", value, f"of the means, interpolated: {band}"))
+    if found.excess is not None:
+        value = f"{number(found.excess, places, sign=True)} {interval(found.excess_interval, places, sign=True)}"
+        facts.append(
+            Fact("A value up to tenfold off costs, on average", value, "drawn evenly in logarithm, either side")
+        )
+    if (stable := found.stable_to) is not None:
+        remark = f"0 of {plural(stable.n, 'run')} failed there: at most {stable.bound:.0%} do"
+        facts.append(Fact("No run failed up to", short(stable.value), remark))
+    if (failing := found.unstable_from) is not None:
+        remark = f"{failing.failures} of {plural(failing.n, 'run')}: at least {failing.bound:.1%} do"
+        facts.append(Fact("Runs failed from", short(failing.value), remark))
     return tuple(facts)
 
 
