@@ -33,7 +33,7 @@ corpus = "files"
 tokenizer = "byte"
 files = { paths = ["DOCUMENTS"] }
 [train]
-updates = 40
+updates = 60
 batch_sequences = 2
 [evaluate]
 every_updates = 10
