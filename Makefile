@@ -2,7 +2,7 @@
 PY ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test setup lint docs clean
+.PHONY: demo test setup lint docs truth noise clean
 
 demo: setup
 	$(BIN)/blueberry run studies/demo-lr-sweep.toml
@@ -17,6 +17,13 @@ lint: setup
 
 docs: setup
 	$(BIN)/python docs/write_recipes.py
+
+truth: setup
+	$(BIN)/python -m bench.truth --replicates 10000 --out docs/truth.md
+
+noise: setup
+	for updates in 40 80 160; do $(BIN)/blueberry run bench/noise/pico-$$updates.toml --store bench/noise/.blueberry --quiet; done
+	$(BIN)/python -m bench.noise --store bench/noise/.blueberry --out docs/noise.md
 
 setup: .venv/stamp
 

@@ -49,7 +49,8 @@ def _section(section: type[Section], prefix: str, default_kind: str | None) -> l
             named = f"{prefix}{name}.NAME." if get_origin(field.annotation) is dict else f"{prefix}{name}."
             inner += _section(inside, named, getattr(field.default, "kind", None))
         if not kinds:
-            rows.append(_row(f"{prefix}{name}", field))
+            named = f"{prefix}{name}.NAME" if get_origin(field.annotation) is dict else f"{prefix}{name}"
+            rows.append(_row(named, field))
     said = " ".join(inspect.cleandoc(section.__doc__ or "").split()) if section.__doc__ else ""
     table = ["| setting | default | unit | allowed | meaning | |", "|---|---|---|---|---|---|", *rows]
     return [f"### {heading}", "", *([said, ""] if said else []), *([*table, ""] if rows else []), *inner]
@@ -64,7 +65,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.default is None:
+    if field.default is None or field.default == {}:
         return "not given"
     if field.default is PydanticUndefined:
         return "must be given"

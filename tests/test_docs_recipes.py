@@ -34,8 +34,9 @@ def _declared(section=Recipe, prefix=""):
             chosen = ".NAME" if get_origin(field.annotation) is dict else ""  # sections under names of the user's
             yield from _declared(kind, f"{prefix}{name}{chosen}.")
         if not kinds:
-            default = "not given" if field.default is None else f"`{toml_value(field.default)}`"
-            yield prefix + name, default, (field.json_schema_extra or {}).get("unit", "")
+            default = "not given" if field.default in (None, {}) else f"`{toml_value(field.default)}`"
+            chosen = ".NAME" if get_origin(field.annotation) is dict else ""
+            yield prefix + name + chosen, default, (field.json_schema_extra or {}).get("unit", "")
 
 
 def test_the_page_is_what_make_docs_writes():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blueberry import api
+from blueberry import api, promotions
 from blueberry.__main__ import main
 from blueberry.errors import LedgerError, StudyError
 from blueberry.identity import fingerprint
@@ -84,12 +84,12 @@ class Place:
         return Trainer(data_digest(recipe.data, self.store / "data"))
 
     def promote(self, study: Study, **more) -> Promotion:
-        found = api.promote(study, store=self.store, **more)
+        found = promotions.promote(study, store=self.store, **more)
         assert isinstance(found, Promotion), found
         return found
 
     def refuse(self, study: Study, **more) -> tuple[str, ...]:
-        found = api.promote(study, store=self.store, **more)
+        found = promotions.promote(study, store=self.store, **more)
         assert isinstance(found, Refusal), found
         return found.reasons
 
@@ -149,7 +149,7 @@ def test_promoting_twice_changes_nothing_and_says_so(place: Place) -> None:
     first, second = place.promote(study), place.promote(study)
     assert (first.is_new, second.is_new) == (True, False)
     assert second.entry == first.entry
-    assert len(api.ledger(store=place.store).lines["tiny"]) == 1
+    assert len(promotions.ledger(store=place.store).lines["tiny"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_without_support_it_is_refused(place: Place, rate: float, confirm: int, 
     reasons = place.refuse(study)
     assert any(said in reason for reason in reasons), reasons
     assert not any("\n" in reason for reason in reasons)
-    assert api.ledger(store=place.store).lines == {}
+    assert promotions.ledger(store=place.store).lines == {}
 
 
 def test_a_blocking_audit_refuses(place: Place) -> None:
@@ -182,7 +182,7 @@ def test_a_blocking_audit_refuses(place: Place) -> None:
 
 
 def test_a_study_goes_on_from_the_baseline_and_keeps_the_one_it_began_from(line: Place) -> None:
-    entries = api.ledger(store=line.store).lines["tiny"]
+    entries = promotions.ledger(store=line.store).lines["tiny"]
     assert [(one.number, one.parent) for one in entries] == [(1, None), (2, 1)]
     assert [(one.setting, one.old, one.new) for one in entries[1].changes] == [(RATE, 0.06, 0.03)]
     begun, fresh = line.load("b"), line.study("c", 0.02, base="ledger:tiny")
@@ -208,22 +208,22 @@ def test_there_is_no_such_baseline(line: Place) -> None:
 
 
 def test_rolling_back_is_a_new_entry(line: Place) -> None:
-    back = api.rollback("tiny", store=line.store)
+    back = promotions.rollback("tiny", store=line.store)
     assert (back.number, back.kind, back.parent, back.restores) == (3, "rollback", 2, 1)
     assert line.study("c", 0.02, base="ledger:tiny").base.get(RATE) == 0.06
-    start = api.rollback("tiny", store=line.store)
+    start = promotions.rollback("tiny", store=line.store)
     assert (start.parent, start.restores) == (3, None)
     assert line.study("d", 0.02, base="ledger:tiny").base.get(RATE) == 0.1
     with pytest.raises(LedgerError, match="nothing to roll back"):
-        api.rollback("tiny", store=line.store)
-    assert [one.number for one in api.ledger(store=line.store).lines["tiny"]] == [1, 2, 3, 4]
+        promotions.rollback("tiny", store=line.store)
+    assert [one.number for one in promotions.ledger(store=line.store).lines["tiny"]] == [1, 2, 3, 4]
 
 
 def test_the_total_is_measured_on_seeds_that_no_study_of_the_line_may_use(line: Place) -> None:
     unpromoted = line.study("c", 0.029, base="ledger:tiny", more="")
     unpromoted.path.write_text(unpromoted.path.read_text().replace("max = 6", "max = 60"))
     line.run(line.load("c"))
-    made = api.remeasure("tiny", store=line.store, trainer=line.trainer, workers=0)
+    made = promotions.remeasure("tiny", store=line.store, trainer=line.trainer, workers=0)
     assert not isinstance(made.entry, Refusal)
     total = made.entry.total
     assert total is not None
@@ -237,9 +237,9 @@ def test_the_total_is_measured_on_seeds_that_no_study_of_the_line_may_use(line: 
     claimed = [stage.claimed for stage in total.stages]
     assert None not in claimed
     assert total.claimed == pytest.approx(sum(one for one in claimed if one is not None))
-    again = api.remeasure("tiny", store=line.store, trainer=line.trainer, workers=0)
+    again = promotions.remeasure("tiny", store=line.store, trainer=line.trainer, workers=0)
     assert (again.is_new, again.entry) == (False, made.entry)
-    every = api.remeasure("tiny", store=line.store, trainer=line.trainer, workers=0, every_stage=True)
+    every = promotions.remeasure("tiny", store=line.store, trainer=line.trainer, workers=0, every_stage=True)
     assert not isinstance(every.entry, Refusal)
     assert every.entry.total is not None
     assert every.entry.total.seeds == (68, 72), "nor those of an earlier remeasurement"
@@ -258,17 +258,17 @@ def test_an_interrupted_remeasurement_goes_on_with_its_seeds(line: Place) -> Non
         yield from whole(recipes)
 
     with pytest.raises(KeyboardInterrupt):
-        api.remeasure("tiny", store=line.store, trainer=stops, workers=0)
-    assert len(api.ledger(store=line.store).lines["tiny"]) == 2
-    made = api.remeasure("tiny", store=line.store, trainer=whole, workers=0)
+        promotions.remeasure("tiny", store=line.store, trainer=stops, workers=0)
+    assert len(promotions.ledger(store=line.store).lines["tiny"]) == 2
+    made = promotions.remeasure("tiny", store=line.store, trainer=whole, workers=0)
     assert made.judged is not None
     assert made.judged.num_trained == 10 - 3, "what had ended was kept"
-    assert len(api.ledger(store=line.store).lines["tiny"]) == 3
+    assert len(promotions.ledger(store=line.store).lines["tiny"]) == 3
 
 
 def test_other_text_has_no_total(line: Place) -> None:
     more = line.study("c", 0.029, base="ledger:tiny")
-    entries = api.ledger(store=line.store).lines["tiny"]
+    entries = promotions.ledger(store=line.store).lines["tiny"]
     from blueberry.judge.remeasure import campaign
 
     recipe = more.base.with_(**{"evaluate.tokens": 128}).model_dump(mode="json")
@@ -279,7 +279,7 @@ def test_other_text_has_no_total(line: Place) -> None:
 
 def _promote(folder: str, results) -> None:
     study = Study.load(Path(folder) / "a.toml", Path(folder) / "store")
-    found = api.promote(study, store=Path(folder) / "store")
+    found = promotions.promote(study, store=Path(folder) / "store")
     results.put(found.is_new if isinstance(found, Promotion) else None)
 
 
@@ -294,7 +294,7 @@ def test_two_at_once_make_one_entry(place: Place) -> None:
     for one in both:
         one.join()
     assert said == [False, True]
-    assert len(api.ledger(store=place.store).lines["tiny"]) == 1
+    assert len(promotions.ledger(store=place.store).lines["tiny"]) == 1
 
 
 def test_a_writer_between_reading_and_writing_is_noticed(line: Place) -> None:

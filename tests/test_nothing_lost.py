@@ -62,9 +62,10 @@ def numbers(result: RunResult) -> dict:
 
 def results(here: Path, store: str) -> dict[str, RunResult]:
     study = Study.load(here / "lr.toml")
+    digest = data_digest(study.base.data)
     with Store.open(here / store, create=False) as opened:
         found: dict[str, RunResult] = {}
-        while new := opened.results(run.fingerprint for run in plan(study, data_digest(study.base.data), found).todo):
+        while new := opened.results(run.fingerprint for run in plan(study, lambda recipe: digest, found).todo):
             found |= new
         return found
 

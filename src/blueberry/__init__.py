@@ -20,8 +20,8 @@ _HOMES = {
     "RunResult": "blueberry.records",
     "Study": "blueberry.study.spec",
     "analyse": "blueberry.analysis",
-    "ledger": "blueberry.api",
-    "promote": "blueberry.api",
+    "ledger": "blueberry.promotions",
+    "promote": "blueberry.promotions",
     "run": "blueberry.api",
     "train": "blueberry.api",
 }

@@ -8,13 +8,12 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blueberry.cost import num_threads
-from blueberry.errors import LedgerError, StoreError, StudyError, TrainerError, did_you_mean
+from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.identity import fingerprint
 from blueberry.judge import Text, judge
 from blueberry.judge.doctor.design import objections
@@ -23,18 +22,17 @@ from blueberry.judge.doctor.leaks import leak
 from blueberry.judge.forecast import Forecast, forecast
 from blueberry.judge.from_study import Texts, no_texts
 from blueberry.judge.judgement import Audit, Judgement
-from blueberry.judge.ledger import Entry, Ledger, read_entries, reserved_seeds, roll_back
-from blueberry.judge.promotion import Promotion, Refusal, decide
+from blueberry.judge.ledger import reserved_seeds
 from blueberry.judge.referee import REFEREE
-from blueberry.judge.remeasure import DEFAULT_SEEDS, already_measured, campaign, conclude
 from blueberry.lm.trainer import Trainer
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
 from blueberry.report.runs import LabelledRun
 from blueberry.study import engine
 from blueberry.study.backlog import Snapshot
-from blueberry.study.baselines import NAME, default_store
+from blueberry.study.baselines import default_store
 from blueberry.study.changes import change
+from blueberry.study.command import command_trainer
 from blueberry.study.lines import BasedOn
 from blueberry.study.plan import DataDigest, Plan, as_planned, plan
 from blueberry.study.spec import Study
@@ -172,13 +170,15 @@ def conduct(
     trainer: engine.Trainer | None = None,
     workers: int | None = None,
     share: bool = True,
+    on: str | None = None,
     on_event: Callable[[Snapshot], None] | None = None,
     on_result: engine.OnResult | None = None,
 ) -> Judged:
-    """Train what is missing of a study and judge all of it. See `engine.run` for `share` and for what it raises."""
+    """Train what is missing of a study and judge all of it. See `engine.run` for `share`, `on` and what it raises."""
     folder = Path(store or default_store())
     placed = placement(study.base, workers)
     with Store.open(folder) as opened:
+        trainer = trainer or command_trainer(study, folder)
         if trainer is None:
             _require_texts(study, opened.data)
         if study.entry is not None:
@@ -187,9 +187,10 @@ def conduct(
             study,
             data_digest=_data_digest(trainer, opened.data),
             store=opened,
-            trainer=trainer or Trainer(folder),
-            workers=placed.workers if workers is None else workers,
-            lanes=placed.lanes,
+            trainer=trainer or Trainer(folder.absolute() if on else folder),
+            workers=_num_workers(placed, workers, on),
+            lanes=placed.lanes if study.trainer is None else 1,
+            on=on,
             referee=REFEREE,
             share=share,
             on_event=on_event,
@@ -200,20 +201,29 @@ def conduct(
     return Judged(judged.plan, judged.judgement, judged.runs, outcome.failures, outcome.num_trained)
 
 
+def _num_workers(placed: Placement, workers: int | None, on: str | None) -> int:
+    """As asked; else what this machine holds, or (0) what a cluster does."""
+    if workers is not None:
+        return workers
+    return placed.workers if on in (None, "ray") else 0
+
+
 def run(
     study: Study,
     *,
     store: str | Path | None = None,
     trainer: engine.Trainer | None = None,
     workers: int | None = None,
+    on: str | None = None,
 ) -> Judgement:
     """Train what is missing of a study, judge it, and return what its runs support.
 
     `trainer` is any callable that yields one RunResult for each recipe it is handed; by default the built-in
     one. What it trains on is the recipe's text; one that reads something else names that by content in a method
-    `data_digest(recipe)`, so that its runs are not taken for others. `workers=0` trains in this process.
+    `data_digest(recipe)`, so that its runs are not taken for others. `workers=0` trains in this process,
+    `on="ray"` on Ray (see `engine.run`).
     """
-    return conduct(study, store=store, trainer=trainer, workers=workers).judgement
+    return conduct(study, store=store, trainer=trainer, workers=workers, on=on).judgement
 
 
 def look(study: Study, store: Path) -> Judged:
@@ -222,11 +232,11 @@ def look(study: Study, store: Path) -> Judged:
     Raises: StudyError if none has; StoreError if there is no store.
     """
     with Store.open(store, create=False) as opened:
-        planned, results = _planned(study, opened)
+        planned, results = _planned(study, opened, store)
         results |= opened.failures(made.fingerprint for made in planned.runs if made.fingerprint not in results)
     if not any(result.status != "failed" for result in results.values()):
         raise StudyError(f"{study.path}: none of its runs is in {store}; blueberry run {study.path} trains them")
-    return _judge(study, planned, results, store, own_text=True)
+    return _judge(study, planned, results, store, own_text=study.trainer is None)
 
 
 def audits(study: Study, store: Path) -> tuple[Audit, ...]:
@@ -234,9 +244,11 @@ def audits(study: Study, store: Path) -> tuple[Audit, ...]:
     if not (store / "store.sqlite").is_file():
         return objections(study)
     with Store.open(store, create=False) as opened:
-        has_runs = bool(_planned(study, opened)[1])
+        has_runs = bool(_planned(study, opened, store)[1])
     if not has_runs:
         return objections(study)
+    if study.trainer is not None:
+        return look(study, store).judgement.audits
     text = load(study.base.data, store / "data")
     return blocking_first([*look(study, store).judgement.audits, *leak(text.train, text.validation, "validation")])
 
@@ -247,18 +259,19 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     speed, changed, past_runs = None, None, ()
     if (store / "store.sqlite").is_file():
         with Store.open(store, create=False) as opened:
-            made, results = _planned(study, opened)
+            made, results = _planned(study, opened, store)
             speed, past_runs = opened.flops_per_second(), opened.past_runs()
             path = str(study.path.absolute())
             before = next((one.fingerprints for one in opened.studies() if one.path == path), ())
             changed = change(study, made, before, opened.results(before))
     else:
-        made, results = plan(study, _data_digest(None, store / "data"), {}, REFEREE), {}
+        made, results = plan(study, _data_digest(command_trainer(study, store), store / "data"), {}, REFEREE), {}
+    own = study.trainer is None
     return forecast(
         study, made, results,
-        workers=placed.workers, lanes=placed.lanes, flops_per_second=speed, changed=changed,
-        past_runs=past_runs, data_digest=data_digest(study.base.data, store / "data"),
-        shares=study.trainer_command is None,
+        workers=placed.workers, lanes=placed.lanes if own else 1, flops_per_second=speed, changed=changed,
+        past_runs=past_runs if own else (), data_digest=data_digest(study.base.data, store / "data") if own else None,
+        shares=own,
     )  # fmt: skip
 
 
@@ -304,8 +317,8 @@ def _texts(folder: Path) -> Texts:
     return text_of
 
 
-def _planned(study: Study, store: Store) -> tuple[Plan, dict[str, RunResult]]:
-    make = partial(plan, study, _data_digest(None, store.data), referee=REFEREE)
+def _planned(study: Study, store: Store, folder: Path) -> tuple[Plan, dict[str, RunResult]]:
+    make = partial(plan, study, _data_digest(command_trainer(study, folder), store.data), referee=REFEREE)
     results: dict[str, RunResult] = {}
     while True:
         made = make(results)
@@ -324,116 +337,3 @@ def _judge(study: Study, planned: Plan, results: dict[str, RunResult], store: Pa
         if made.fingerprint in results
     )
     return Judged(planned, judgement, runs)
-
-
-def promote(study: Study, *, store: str | Path | None = None, to: str | None = None) -> Promotion | Refusal:
-    """Make a study's winner the baseline of the line `to` (by default the study's own), if its verdict supports it.
-
-    Repeating it changes nothing. Raises: StudyError if the study has no runs, StoreError, LedgerError.
-    """
-    line = to or study.line
-    if not NAME.fullmatch(line):
-        rule = "a line's name is made of letters, digits, _ . + and -"
-        raise LedgerError(f"ledger {line!r}: not a name; {rule}; choose another with --to")
-    folder = Path(store or default_store())
-    judged = look(study, folder)
-    results = {run.result.fingerprint: run.result for run in judged.runs}
-    with Store.open(folder, create=False) as opened:
-        while True:
-            entries = read_entries(opened.ledger(line))
-            decided = decide(
-                judged.judgement, study, judged.plan, results, line=line, entries=entries, date=_now()
-            )  # fmt: skip
-            if isinstance(decided, Refusal) or not decided.is_new:
-                return decided
-            if (entry := _append(opened, decided.entry, entries)) is not None:
-                return Promotion(entry, is_new=True)
-
-
-def ledger(*, store: str | Path | None = None) -> Ledger:
-    """Every line of baselines. Raises: StoreError if there is no store, LedgerError if an entry cannot be read."""
-    with Store.open(Path(store or default_store()), create=False) as opened:
-        rows = opened.ledger()
-    names = dict.fromkeys(row.line for row in rows)
-    return Ledger({name: read_entries([row for row in rows if row.line == name]) for name in names})
-
-
-def write_ledger(view: Ledger, folder: Path) -> Path:
-    """Write `ledger.md`, `ledger.json` and the timeline. Raises: ReportError if the folder cannot be written."""
-    from blueberry.report.ledger import write_ledger  # see Judged.report
-
-    return write_ledger(view, folder)
-
-
-def rollback(line: str, *, store: str | Path | None = None) -> Entry:
-    """Go back to what the newest baseline of a line replaced, as a new entry. Raises: LedgerError, StoreError."""
-    with Store.open(Path(store or default_store()), create=False) as opened:
-        while True:
-            entries = _line(opened, line)
-            if (entry := _append(opened, roll_back(line, entries, date=_now()), entries)) is not None:
-                return entry
-
-
-@dataclass(frozen=True)
-class Remeasured:
-    """What a line's total was found to be."""
-
-    entry: Entry | Refusal
-    is_new: bool
-    """False: it was measured before, and nothing was run."""
-    judged: Judged | None
-    """The campaign; None where nothing was run."""
-
-
-def remeasure(
-    line: str,
-    *,
-    store: str | Path | None = None,
-    trainer: engine.Trainer | None = None,
-    workers: int | None = None,
-    num_seeds: int = DEFAULT_SEEDS,
-    every_stage: bool = False,
-    on_event: Callable[[Snapshot], None] | None = None,
-) -> Remeasured:
-    """Run a line's newest baseline against the recipe it started from, on fresh seeds, and keep what is found.
-
-    Safe to interrupt and to repeat: until it is done it goes on with the same seeds.
-    Raises: LedgerError if there is nothing to compare, and what `conduct` raises.
-    """
-    folder = Path(store or default_store())
-    while True:
-        with Store.open(folder, create=False) as opened:
-            entries = _line(opened, line)
-            own = {entry.number for entry in entries}
-            others = [(base.first_seed, base.last_seed) for base in opened.bases().values() if base.number in own]
-        study = campaign(line, entries, other_seeds=others, num_seeds=num_seeds, every_stage=every_stage)
-        known = already_measured(study, entries)
-        if known is not None:
-            return Remeasured(known, is_new=False, judged=None)
-        judged = conduct(study, store=folder, trainer=trainer, workers=workers, on_event=on_event)
-        results = {run.result.fingerprint: run.result for run in judged.runs}
-        made = conclude(study, judged.judgement, judged.plan, results, entries=entries, date=_now())
-        if isinstance(made, Refusal):
-            return Remeasured(made, is_new=True, judged=judged)
-        with Store.open(folder, create=False) as opened:
-            if (entry := _append(opened, made, entries)) is not None:
-                return Remeasured(entry, is_new=True, judged=judged)
-
-
-def _line(store: Store, name: str) -> tuple[Entry, ...]:
-    entries = read_entries(store.ledger(name))
-    if not entries:
-        known = did_you_mean(name, {row.line for row in store.ledger()}) or "; the ledger is empty"
-        raise LedgerError(f"ledger {name!r}: no such line of baselines{known}; blueberry promote begins one")
-    return entries
-
-
-def _append(store: Store, entry: Entry, entries: tuple[Entry, ...]) -> Entry | None:
-    """None if another process wrote to the line since `entries` were read: then decide again."""
-    after = entries[-1].number if entries else None
-    number = store.append_to_ledger(entry.line, entry.body(), after=after)
-    return None if number is None else entry.model_copy(update={"number": number})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

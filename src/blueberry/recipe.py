@@ -1,10 +1,11 @@
 """A recipe: everything that decides a run's numbers, frozen and complete."""
 
+import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self, get_origin
+from typing import Any, Literal, Self, get_origin
 
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from blueberry.data_settings import Data
 from blueberry.errors import RecipeError, did_you_mean
@@ -19,6 +20,9 @@ EITHER_OR = {"train.tokens": "train.updates", "schedule.warmup_updates": "schedu
 """Settings that say one thing in two units: giving either takes the other back."""
 
 MOST_UPDATES = 10**7
+SCRIPT = "script."
+_SCRIPT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,79}")
+Scalar = str | bool | int | float
 
 
 class Recipe(Section):
@@ -30,7 +34,19 @@ class Recipe(Section):
     schedule: Schedule = CosineSchedule()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    script: dict[str, Scalar] = setting(
+        {},
+        "settings of a program that is not the built-in trainer: any names; read by the command of a study's [trainer]",
+    )
     seed: int = setting(0, "fixes initial weights, data order and random draws", per_lane=True, ge=0, lt=2**31)
+
+    @field_validator("script")
+    @classmethod
+    def _script_names_are_words(cls, given: dict[str, Scalar]) -> dict[str, Scalar]:
+        for name in given:
+            if not is_script_setting(SCRIPT + name):
+                raise ValueError(f"{name[:80]!r}: a name; it is made of letters, digits, _ and -; choose another")
+        return given
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
@@ -155,6 +171,11 @@ class Recipe(Section):
         return to_toml(self.model_dump(exclude_none=True))
 
 
+def is_script_setting(name: str) -> bool:
+    """Whether a dotted name is one of those that a recipe holds for a program that is not ours."""
+    return name.startswith(SCRIPT) and _SCRIPT_NAME.fullmatch(name.removeprefix(SCRIPT)) is not None
+
+
 def setting_names() -> set[str]:
     """Every dotted setting that some recipe can have, over all kinds."""
     return set(_names_of(Recipe))
@@ -168,7 +189,7 @@ def _names_of(section: type[Section], prefix: str = "") -> list[str]:
         for kind in kinds:
             names += _names_of(kind, inside)
         if not kinds:
-            names.append(prefix + name)
+            names.append(f"{prefix}{name}.NAME" if _is_table(field.annotation) else prefix + name)
     return names
 
 
@@ -203,6 +224,9 @@ def _with_default_kinds(section: type[Section], given: Any) -> Any:
 def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
     """Put one dotted override into the nested settings, in place."""
     *path, last = name.split(".")
+    if is_script_setting(name):
+        nested["script"][last] = value
+        return
     table = nested
     candidates: list[type[Section]] = [Recipe]
     names_follow = False
@@ -274,10 +298,12 @@ def _leaves(section: Section, prefix: str = "") -> list[tuple[str, Any, dict[str
     """Each setting with its dotted name, value and marks. A section that is left out has none."""
     leaves: list[tuple[str, Any, dict[str, Any]]] = []
     values = section.__dict__
-    for name, dotted, is_section, marks in _fields(type(section), prefix):
+    for name, dotted, holds, marks in _fields(type(section), prefix):
         value = values[name]
-        if not is_section:
+        if holds == "value":
             leaves.append((dotted, value, marks))
+        elif holds == "table":
+            leaves += [(f"{dotted}.{key}", one, marks) for key, one in value.items()]
         elif isinstance(value, dict):
             for key, one in value.items():
                 leaves += _leaves(one, f"{dotted}.{key}.")
@@ -286,13 +312,18 @@ def _leaves(section: Section, prefix: str = "") -> list[tuple[str, Any, dict[str
     return leaves
 
 
+Holds = Literal["sections", "table", "value"]
+"""Of a field: sections, perhaps under names of the user's; plain values under such names; one plain value."""
+
+
 @lru_cache(maxsize=10_000)  # naming the runs of a study asks this of every recipe
-def _fields(section: type[Section], prefix: str) -> tuple[tuple[str, str, bool, dict[str, Any]], ...]:
-    """Of each field its name, the same dotted, whether it holds sections, and its marks."""
-    found: list[tuple[str, str, bool, dict[str, Any]]] = []
+def _fields(section: type[Section], prefix: str) -> tuple[tuple[str, str, Holds, dict[str, Any]], ...]:
+    """Of each field its name, the same dotted, what it holds, and its marks."""
+    found: list[tuple[str, str, Holds, dict[str, Any]]] = []
     for name, field in section.model_fields.items():
-        extra, is_section = field.json_schema_extra, bool(_sections_in(field.annotation))
-        found.append((name, f"{prefix}{name}", is_section, extra if isinstance(extra, dict) else {}))
+        extra = field.json_schema_extra
+        inside = "sections" if _sections_in(field.annotation) else "table" if _is_table(field.annotation) else "value"
+        found.append((name, f"{prefix}{name}", inside, extra if isinstance(extra, dict) else {}))
     return tuple(found)
 
 

@@ -33,9 +33,10 @@ class Metrics(Record):
     """Mean negative log likelihood, nats per token."""
     bits_per_byte: float | None
     """The same in bits per byte of the text those tokens stand for; None where a tokenizer does not say how many."""
-    accuracy: float
-    """Fraction of tokens whose most likely prediction is right."""
-    num_tokens: int
+    accuracy: float | None
+    """Fraction of tokens whose most likely prediction is right; None where nobody said."""
+    num_tokens: int | None
+    """Measured on; None where nobody said."""
 
     @property
     def perplexity(self) -> float | None:
@@ -85,10 +86,10 @@ class Evaluation(Record):
 
     update: int
     """Updates done, counted from 1."""
-    tokens: int
-    """Training tokens consumed until then."""
-    seconds: float
-    """Training time until then, without evaluations."""
+    tokens: int | None
+    """Training tokens consumed until then; None where nobody counted."""
+    seconds: float | None
+    """Training time until then, without evaluations; None where nobody measured it."""
     validation: Metrics
     groups: tuple[GroupStatistics, ...] = ()
     """How that update moved each group of weights; empty from a trainer that does not measure it."""
@@ -156,9 +157,11 @@ class RunResult(Record):
     """What an adaptive schedule decided, in order."""
     document_losses: tuple[DocumentLoss, ...] = ()
     num_updates: int = 0
-    """Updates done."""
-    num_tokens: int = 0
-    num_flops: float = 0.0
+    """Updates done; 0 also where nobody counted them."""
+    num_tokens: int | None = None
+    """Trained on; None where nobody counted."""
+    num_flops: float | None = None
+    """None where nobody counted."""
     train_seconds: float = 0.0
     """Training time, data and optimizer included, evaluations excluded; a lane's share of its group.
 
@@ -190,7 +193,8 @@ class RunResult(Record):
         which, _, what = name.partition("_")
         metrics = {"val": self.final, "test": self.test}.get(which)
         if metrics is not None and what in MEASURED:
-            return getattr(metrics, what)
+            value = getattr(metrics, what)
+            return value if value is not None else self.extra.get(name)
         return self.extra.get(name)
 
 
@@ -199,7 +203,8 @@ class Progress(Record):
 
     fingerprints: tuple[str, ...]
     update: int
-    num_updates: int
+    num_updates: int | None
+    """Of the whole run; None where nobody knows."""
     train_losses: tuple[float | None, ...] = ()
     tokens_per_second: float | None = None
     note: str | None = None

@@ -1,5 +1,6 @@
 """TOML in and out: recipes and study files."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,9 @@ def toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace(
+            "\x7f", "\\u007f"
+        )  # a JSON text is a TOML one, but for DEL
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     return repr(value)

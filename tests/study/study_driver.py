@@ -1,4 +1,4 @@
-"""Runs a study in a process of its own: python study_driver.py STUDY STORE WORKERS LANES LOG SECONDS_PER_RUN"""
+"""Runs a study in a process of its own: python study_driver.py STUDY STORE WORKERS LANES LOG SECONDS_PER_RUN [ON]"""
 
 import sys
 
@@ -11,7 +11,7 @@ from blueberry.study.synthetic import Synthetic
 
 
 def main() -> int:
-    study, store, workers, lanes, log, seconds = sys.argv[1:]
+    study, store, workers, lanes, log, seconds, *on = sys.argv[1:]
     trainer = study_trainers.hang if log == "hang" else study_trainers.Logged(log, float(seconds))
     with Store.open(store) as opened:
         try:
@@ -22,6 +22,7 @@ def main() -> int:
                 trainer=trainer,
                 workers=int(workers),
                 lanes=int(lanes),
+                on=on[0] if on else None,
             )
         except KeyboardInterrupt:
             print("interrupted", flush=True)

@@ -124,3 +124,12 @@ def hang(recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
         pids.write(f"{os.getpid()}\n")
     time.sleep(60)
     yield Synthetic().result(recipes[0])
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Has something to say to a person."""
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
+        yield Progress(fingerprints=(), update=0, num_updates=6, note="a word to a person")
+        yield from Synthetic(seconds_per_group=0.7)(recipes)

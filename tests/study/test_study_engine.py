@@ -12,14 +12,12 @@ import pytest
 from study_trainers import (
     NUM_RUNS,
     Breaks,
-    CannotBeLoaded,
-    KillsItself,
     Logged,
     Raises,
     make_study,
 )
 
-from blueberry.errors import BlueberryError, DataError, StoreError, TrainerError
+from blueberry.errors import StoreError, TrainerError
 from blueberry.records import RunResult
 from blueberry.study import workers as workers_module
 from blueberry.study.backlog import Snapshot
@@ -102,21 +100,6 @@ def test_a_rerun_trains_nothing(study: Study, store: Store) -> None:
     assert again.results == first.results
 
 
-def test_two_workers_get_the_same_numbers(study: Study, store: Store, tmp_path: Path) -> None:
-    outcome = go(study, store, Logged(str(tmp_path / "log")), workers=2)
-    assert outcome.results == undisturbed(study, tmp_path)
-    assert len(set(trained(tmp_path / "log"))) == len(trained(tmp_path / "log")) == NUM_RUNS
-    pids = {line.split()[0] for line in (tmp_path / "log").read_text().splitlines()}
-    assert len(pids) <= 2, "a process serves many groups"
-    assert str(os.getpid()) not in pids
-
-
-def test_a_killed_worker_is_replaced(study: Study, store: Store, tmp_path: Path) -> None:
-    outcome = go(study, store, KillsItself(str(tmp_path / "marks"), rate=0.02, times=2), workers=2)
-    assert outcome.failures == ()
-    assert outcome.results == undisturbed(study, tmp_path)
-
-
 def test_a_worker_killed_from_outside_is_noticed_within_a_second(study: Study, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with drive(study, tmp_path, workers=1, log=str(log), seconds=0.1) as driver:
@@ -129,49 +112,6 @@ def test_a_worker_killed_from_outside_is_noticed_within_a_second(study: Study, t
         assert driver.wait(30) == 0
     with Store.open(tmp_path / "store") as store:
         assert go(study, store, Raises(rate=0.01)).results == undisturbed(study, tmp_path)
-
-
-def test_a_group_that_always_crashes_fails_and_can_be_tried_again(study: Study, store: Store, tmp_path: Path) -> None:
-    outcome = go(study, store, KillsItself(str(tmp_path / "marks"), rate=0.02, times=999), workers=2, lanes=1)
-    assert (tmp_path / "marks").stat().st_size == 2 * 3, "two seeds, three attempts"
-    assert len(outcome.failures) == 2
-    assert outcome.num_trained == 8, "the other arms; nothing is confirmed while a searching run is missing"
-    assert {one.recipe["optimizer.muon.learning_rate"] for one in outcome.failures} == {0.02}
-    failure = outcome.failures[0].failure
-    assert failure is not None
-    assert failure.kind == "crashed"
-    assert failure.message == "the worker ended by signal 9 (SIGKILL) (it said last: at work on 0.02)"
-    names = [one.fingerprint for one in outcome.failures]
-    assert store.results(names) == {}
-    assert store.failures(names).keys() == set(names)
-    assert store.claims() == ()
-    again = go(study, store, Synthetic())
-    assert (again.num_trained, again.failures) == (4, ())
-    assert again.results == undisturbed(study, tmp_path)
-    assert store.failures(names) == {}
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_exception_of_the_trainer_is_a_crash(study: Study, store: Store, workers: int) -> None:
-    outcome = go(study, store, Raises(rate=2.0), workers=workers, lanes=5)
-    assert len(outcome.failures) == 2
-    assert outcome.num_trained == 8, "what the group had yielded before is kept"
-    failure = outcome.failures[0].failure
-    assert failure is not None
-    assert failure.message.startswith("not to my taste (study_trainers.py:")
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_users_mistake_stops_and_keeps_its_type(study: Study, store: Store, workers: int) -> None:
-    with pytest.raises(DataError, match="data: none; there must be some; add it"):
-        go(study, store, Raises(rate=0.02, kind="data"), workers=workers, lanes=1)
-    assert store.claims() == ()
-    assert len(store.results(one.fingerprint for one in go(study, store, Synthetic()).plan.runs)) == NUM_RUNS
-
-
-def test_a_mistake_that_cannot_travel_keeps_its_line(study: Study, store: Store) -> None:
-    with pytest.raises(BlueberryError, match="own: 3; a rule; a remedy"):
-        go(study, store, Raises(rate=0.02, kind="own"), workers=1)
 
 
 @pytest.mark.parametrize(
@@ -187,13 +127,6 @@ def test_a_trainer_that_breaks_its_contract_is_named(study: Study, store: Store,
     with pytest.raises(TrainerError, match=said):
         go(study, store, Breaks(how))
     assert store.claims() == ()
-
-
-def test_a_trainer_must_be_picklable_and_loadable(study: Study, store: Store) -> None:
-    with pytest.raises(TrainerError, match="must be picklable"):
-        go(study, store, lambda recipes: (), workers=1)
-    with pytest.raises(TrainerError, match=r"invalid literal for int.*cannot be loaded in a worker"):
-        go(study, store, CannotBeLoaded(), workers=1)  # pyright: ignore
 
 
 def test_a_script_without_its_main_guard_is_told_so(study: Study, tmp_path: Path) -> None:

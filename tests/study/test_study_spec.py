@@ -50,7 +50,7 @@ def test_load_reads_every_part(folder: Path) -> None:
     )
     study = Study.load(folder / "sweep.toml")
     assert (study.name, study.question, study.metric) == ("sweep", "Which rate ?", "train_loss")
-    assert (study.min_effect, study.alpha, study.method, study.trainer_command) == (0.005, 0.05, "grid", None)
+    assert (study.min_effect, study.alpha, study.method, study.trainer) == (0.005, 0.05, "grid", None)
     assert study.seeds == Seeds(search=2, confirm=0, max=8)
     assert (study.base.seed, study.base.model.num_layers, study.base.num_updates) == (7, 1, 20)
     assert study.fixed == {"train.updates": 20}
@@ -123,7 +123,7 @@ LR = "optimizer.muon.learning_rate"
         (SWEEP, {"strategy": {"method": "luck"}}, " [strategy] \"method\": 'luck'; not one of the known"),
         (SWEEP, {"strategy": {"n": 1}}, ' [strategy] "n": no such key'),
         (SWEEP, {"combine": {"mode": "pairs"}}, " [combine] \"mode\": 'pairs'; only named arms are combined"),
-        (SWEEP, {"trainer": {"command": ["x"]}}, " [trainer]: given; a command as the trainer is not supported yet"),
+        (SWEEP, {"trainer": {"command": ["x"]}}, ' [trainer] "optimizer.muon.learning_rate": given, but the command'),
         (SWEEP, {"vary": None}, ": nothing varies;"),
         (SWEEP, {"arms": {"a": {"model.dropout": 0.1}}}, " [arms]: given beside [vary];"),
         (SWEEP, {"vary": {"optimizer.muon.lrr": [1]}}, ' [vary] "optimizer.muon.lrr": no such setting; did you mean '),

@@ -166,6 +166,10 @@ def plan(
 def run(
     study: StudyArgument,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="as many as pay")] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="ray|auto|ray://HOST:PORT", help="Run on Ray: one started here, or a cluster."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/STUDY")] = None,
     log: LogOption = None,
     json: JsonOption = False,
@@ -184,7 +188,7 @@ def run(
         logging_a_study(log or (), Path(store or api.default_store()), loaded.name) as on_result,
         watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
     ):
-        judged = api.conduct(loaded, store=store, workers=workers, on_event=on_event, on_result=on_result)
+        judged = api.conduct(loaded, store=store, workers=workers, on=on, on_event=on_event, on_result=on_result)
     return _report(judged, out or Path("reports") / loaded.name, json)
 
 
@@ -294,11 +298,11 @@ def promote(
     store: StoreOption = None,
 ) -> int:
     """Make a study's winner the baseline, if its verdict supports that; else say why not."""
-    from blueberry import api
+    from blueberry import promotions
     from blueberry.cli import ledger_words
     from blueberry.study.spec import Study
 
-    decided = api.promote(Study.load(study, store), store=store, to=to)
+    decided = promotions.promote(Study.load(study, store), store=store, to=to)
     _answer(json, ledger_words.decided_dict(decided), ledger_words.decided(decided))
     return ledger_words.exit_code(decided)
 
@@ -323,7 +327,7 @@ def ledger(
     no_color: NoColorOption = False,
 ) -> int:
     """Show the lines of baselines with their evidence; measure a line's total; roll a line back."""
-    from blueberry import api
+    from blueberry import promotions
     from blueberry.cli import ledger_words
     from blueberry.cli.progress import watching_a_study
 
@@ -335,17 +339,17 @@ def ledger(
         )
     document, text, code = None, None, 0
     if rollback is not None:
-        entry = api.rollback(rollback, store=store)
+        entry = promotions.rollback(rollback, store=store)
         document, text = {"entry": entry.model_dump(mode="json")}, ledger_words.rolled_back(entry)
     elif remeasure is not None:
         with watching_a_study(f"remeasure {remeasure}", quiet=quiet, no_color=no_color) as on_event:
-            made = api.remeasure(
+            made = promotions.remeasure(
                 remeasure, store=store, workers=workers, num_seeds=seeds, every_stage=stages, on_event=on_event
             )
         document, text = ledger_words.remeasured_dict(made), ledger_words.remeasured(made)
         code = ledger_words.exit_code(made.entry)
-    view = api.ledger(store=store)
-    page = None if out is None else api.write_ledger(view, out)
+    view = promotions.ledger(store=store)
+    page = None if out is None else promotions.write_ledger(view, out)
     if document is None or text is None:
         document, text = view.to_dict(), ledger_words.view(view)
     _answer(json, document, text if page is None else f"{text}\nsee {page}")

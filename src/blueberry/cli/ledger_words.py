@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from blueberry.api import Remeasured
 from blueberry.judge.ledger import Entry, Ledger
 from blueberry.judge.promotion import Promotion, Refusal
+from blueberry.promotions import Remeasured
 from blueberry.report.ledger import entry_line, terminal, total_sentence
 
 

@@ -51,6 +51,7 @@ def watching_a_run(*, quiet: bool, no_color: bool) -> Iterator[Callable[[RunProg
         pace = _Pace()
 
         def on_progress(seen: RunProgress) -> None:
+            assert seen.num_updates is not None, "the built-in trainer knows"
             left = pace.seconds_left(seen.update, seen.num_updates)
             losses = [loss for loss in seen.train_losses if loss is not None]
             loss = f", loss {losses[0]:.3f}" if losses else ""

@@ -69,6 +69,7 @@ def run(result: RunResult, folder: Path) -> str:
         return f"diverged{at}: a lower learning rate or more warmup may hold it\nsee {folder}"
     final = result.final
     assert final is not None
+    assert final.accuracy is not None, "the built-in trainer measures it"
     bits = f"{final.bits_per_byte:.4f} bits per byte" if final.bits_per_byte is not None else "bits per byte unknown"
     perplexity = f", perplexity {final.perplexity:,.2f}" if final.perplexity is not None else ""
     named = "".join(f"\n  {name}: {measured.loss:.4f} nats" for name, measured in result.sets.items())
@@ -88,11 +89,10 @@ def forecast(seen: Forecast) -> str:
         *_parts(seen),
         *_aliases(seen),
         f"seeds      {_seeds(seen)}",
-        f"runs       {seen.runs_done} done, {seen.runs_todo} to do{_at_most(seen)}, "
-        f"of at most {seen.updates:,} updates each",
-        f"to do      {quantity(seen.tokens)} tokens, {quantity(seen.flops)}FLOP",
+        f"runs       {seen.runs_done} done, {seen.runs_todo} to do{_at_most(seen)}, {_length(seen)}",
+        f"to do      {_amount(seen)}",
         *_shared(seen),
-        f"here       {_workers(seen)}: {_time(seen)}; about {quantity(seen.disk_bytes)}B on disk",
+        f"here       {_workers(seen)}: {_time(seen)}; {_disk(seen)}",
         f"detects    {_detects(seen)}",
         *_changed(seen),
     ]
@@ -157,7 +157,7 @@ def _changed(seen: Forecast) -> list[str]:
 
 
 def _shared(seen: Forecast) -> list[str]:
-    if not seen.shared_updates:
+    if not seen.shared_updates or seen.flops is None:
         return []
     share = seen.shared_flops / (seen.flops + seen.shared_flops)
     saved = f", about {duration(seen.shared_seconds)}" if seen.shared_seconds is not None else ""
@@ -165,6 +165,21 @@ def _shared(seen: Forecast) -> list[str]:
         f"shared     {seen.shared_runs} runs begin where another has been: {seen.shared_updates:,} updates, "
         f"{quantity(seen.shared_flops)}FLOP{saved} need no training ({share:.0%} of what the runs are alone)"
     ]
+
+
+def _length(seen: Forecast) -> str:
+    """What a program that is not ours does with its updates, only it knows."""
+    return f"of at most {seen.updates:,} updates each" if seen.updates is not None else "of unknown length"
+
+
+def _amount(seen: Forecast) -> str:
+    if seen.tokens is None or seen.flops is None:
+        return "tokens and FLOP unknown: only the command knows, and its metrics lines may say"
+    return f"{quantity(seen.tokens)} tokens, {quantity(seen.flops)}FLOP"
+
+
+def _disk(seen: Forecast) -> str:
+    return f"about {quantity(seen.disk_bytes)}B on disk" if seen.disk_bytes is not None else "disk unknown"
 
 
 def _workers(seen: Forecast) -> str:
@@ -234,7 +249,8 @@ def _standing(one: Standing) -> list[str]:
         f"{one.failed} failed, {one.left} left"
     ]
     for running in one.running:
-        done = f"update {running.update} of {running.num_updates}" if running.update is not None else "starting"
+        of = f" of {running.num_updates}" if running.num_updates is not None else ""
+        done = f"update {running.update}{of}" if running.update is not None else "starting"
         lines.append(f"  {running.fingerprint}  {done}")
     if one.abandoned:
         lines.append(f"  {one.abandoned} were begun by a process that is gone; blueberry run {one.path} goes on")

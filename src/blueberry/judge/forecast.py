@@ -34,11 +34,11 @@ class Forecast:
     runs_done: int
     runs_todo: int
     """Confirming runs included, also while their arm is not known; with those that may come, see `runs_at_most`."""
-    updates: int
-    """Of one run of the longest arm."""
-    tokens: int
-    """To be trained on by all runs still to do."""
-    flops: float
+    updates: int | None
+    """Of one run of the longest arm; None where a command is not told it."""
+    tokens: int | None
+    """To be trained on by all runs still to do; None for a command, which counts its own."""
+    flops: float | None
     shared_runs: int
     """Of the runs still to do, those that begin where another has been: see `blueberry.study.sharing`."""
     shared_updates: int
@@ -49,8 +49,9 @@ class Forecast:
     lanes: int
     seconds: float | None
     """Of all runs still to do; None until runs of this machine show its speed."""
-    disk_bytes: int
-    """Results, final weights where they are kept, and the checkpoints of what runs at one time, and shared states."""
+    disk_bytes: int | None
+    """Results, final weights where they are kept, the checkpoints of what runs at one time, and shared states; None
+    for a command."""
     noise_sd: float | None
     """Of a paired difference, in the metric; None until two arms share two seeds."""
     noise_n: int
@@ -122,6 +123,8 @@ def forecast(
         detectable = smallest_difference(num_seeds, noise.paired_sd, alpha=study.alpha / max(num_arms - 1, 1))
     at_once = min(workers * lanes, num_runs)
     state_bytes = 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw)
+    own = study.trainer is None  # what a command does with its time and disk, only it knows
+    ended = [result.train_seconds for result in results.values() if result.status != "failed"]
     return Forecast(
         study=study.name,
         question=study.question,
@@ -130,9 +133,11 @@ def forecast(
         seeds_confirm=study.seeds.confirm,
         runs_done=len(planned.done),
         runs_todo=num_runs,
-        updates=max(arm.recipe.num_updates for arm in (*study.trained_arms, *study.arms)),
-        tokens=left.num_tokens + sum(num * one.num_tokens for one, num in to_come) - shared_tokens,
-        flops=flops,
+        updates=max(arm.recipe.num_updates for arm in (*study.trained_arms, *study.arms))
+        if study.trainer is None or study.trainer.is_told_its_length
+        else None,
+        tokens=left.num_tokens + sum(num * one.num_tokens for one, num in to_come) - shared_tokens if own else None,
+        flops=flops if own else None,
         shared_runs=len(taken_over),
         shared_updates=sum(updates for _, updates in taken_over),
         shared_flops=shared_flops,
@@ -141,10 +146,14 @@ def forecast(
         else None,
         workers=workers,
         lanes=lanes,
-        seconds=_seconds(flops, num_runs, workers, flops_per_second),
+        seconds=_seconds(flops, num_runs, workers, flops_per_second)
+        if own
+        else _seconds_like(ended, num_runs, workers),
         disk_bytes=RESULT_BYTES_PER_UPDATE * (left.num_updates + sum(num * one.num_updates for one, num in to_come))
         + 4 * base.parameters.total * num_runs * study.base.train.keep_weights
-        + (2 * at_once + len({fork.state for fork in begins.values()})) * state_bytes,
+        + (2 * at_once + len({fork.state for fork in begins.values()})) * state_bytes
+        if own
+        else None,
         noise_sd=noise.paired_sd,
         noise_n=noise.n,
         noise_source=source,
@@ -221,6 +230,13 @@ def _comparison(study: Study) -> tuple[int, int]:
         return study.seeds.confirm, len(study.arms)
     num_seeds = study.seeds.max if study.method == "race" else study.seeds.search
     return num_seeds, len(study.parts[0].arms if study.parts else study.arms)
+
+
+def _seconds_like(ended: Sequence[float], num_runs: int, workers: int) -> float | None:
+    """As long as the mean of the study's runs so far; None before the first."""
+    if num_runs == 0:
+        return 0.0
+    return math.ceil(num_runs / workers) * math.fsum(ended) / len(ended) if ended else None
 
 
 def _seconds(flops: float, num_runs: int, workers: int, flops_per_second: float | None) -> float | None:

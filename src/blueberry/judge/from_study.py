@@ -62,7 +62,7 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
         scale=axis.scale if axis is not None and axis.scale != "list" else None,
         num_unfinished=len(plan.runs) - len(ended) + plan.num_undecided,
         guessing_loss=math.log(study.base.data.vocabulary_tokens)
-        if study.metric in ("val_loss", "train_loss")
+        if study.metric in ("val_loss", "train_loss") and study.trainer is None
         else None,
         entropy=_entropy(study.metric, [result for _, result in ended], text.entropy_bits_per_byte),
         passes=_passes(ended, texts),
@@ -77,14 +77,17 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
 
 def _cost(ended: Sequence[RunResult]) -> RunCost:
     shared = [result.shared_updates / result.num_updates if result.shared_updates else 0.0 for result in ended]
-    pairs = list(zip(ended, shared, strict=True))
+    tokens = [(result.num_tokens, share) for result, share in zip(ended, shared, strict=True)]
+    counted = [(num, round(num * share)) for num, share in tokens if num is not None]
+    flops = [(result.num_flops, share) for result, share in zip(ended, shared, strict=True)]
+    spent = [(num, num * share) for num, share in flops if num is not None]
     return RunCost(
         runs=len(ended),
-        tokens=sum(result.num_tokens - round(result.num_tokens * share) for result, share in pairs),
-        flops=sum((result.num_flops * (1 - share) for result, share in pairs), 0.0),
+        tokens=sum(num - saved for num, saved in counted) if len(counted) == len(ended) else None,
+        flops=sum((num - saved for num, saved in spent), 0.0) if len(spent) == len(ended) else None,
         seconds=sum((result.train_seconds - result.shared_seconds for result in ended), 0.0),
-        shared_tokens=sum(round(result.num_tokens * share) for result, share in pairs),
-        shared_flops=sum((result.num_flops * share for result, share in pairs), 0.0),
+        shared_tokens=sum(saved for _, saved in counted),
+        shared_flops=sum((saved for _, saved in spent), 0.0),
         shared_seconds=sum((result.shared_seconds for result in ended), 0.0),
     )
 
@@ -150,7 +153,7 @@ def _passes(ended: list[tuple[Run, RunResult]], texts: Texts) -> float | None:
     longest: dict[tuple[str, str], tuple[Recipe, int]] = {}
     for run, result in ended:
         _, before = longest.get((run.part, run.arm), (run.recipe, 0))
-        longest[run.part, run.arm] = (run.recipe, max(before, result.num_tokens))
+        longest[run.part, run.arm] = (run.recipe, max(before, result.num_tokens or 0))
     known = [(tokens, texts(recipe).train_tokens) for recipe, tokens in longest.values()]
     return max((tokens / unique for tokens, unique in known if unique is not None), default=None)
 

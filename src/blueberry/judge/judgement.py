@@ -165,8 +165,9 @@ class RunCost(Finding):
     """What was really computed. Updates that a run took over from another are in that one's cost only."""
 
     runs: int
-    tokens: int
-    flops: float
+    tokens: int | None
+    """None where a trainer that is not ours counted none."""
+    flops: float | None
     seconds: float
     shared_tokens: int = 0
     """Of the tokens that runs stand for, those that they did not train on themselves."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import blueberry
 from blueberry.cost import num_threads
+from blueberry.errors import RecipeError
 from blueberry.identity import digest, fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
@@ -39,6 +40,11 @@ class Trainer:
 
         Raises: DataError if the corpus does not fit the recipe, StoreError if the disk refuses.
         """
+        if recipes[0].script:
+            raise RecipeError(
+                f'recipe "script.{next(iter(recipes[0].script))}": given; the built-in trainer reads no settings of '
+                "scripts; leave it out, or run a study with a [trainer]"
+            )
         dataset = load(recipes[0].data, self.store / "data")  # before torch: what is wrong here is said soon
         import torch
 

@@ -291,7 +291,7 @@ def _cost(judgement: Judgement) -> tuple[Fact, ...]:
     cost = judgement.cost
     return (
         Fact("Runs", str(cost.runs)),
-        Fact("Training tokens", scaled(float(cost.tokens)) if cost.tokens else "not recorded"),
+        Fact("Training tokens", scaled(float(cost.tokens)) if cost.tokens is not None else "not recorded"),
         Fact("Floating point operations", scaled(cost.flops, "FLOP") if cost.flops else "not recorded"),
         Fact("Training time, added up", duration(cost.seconds) if cost.seconds else "not recorded"),
         *_saving(cost),
@@ -299,7 +299,7 @@ def _cost(judgement: Judgement) -> tuple[Fact, ...]:
 
 
 def _saving(cost: RunCost) -> tuple[Fact, ...]:
-    if not cost.shared_flops:
+    if not cost.shared_flops or cost.flops is None:
         return ()
     share = cost.shared_flops / (cost.flops + cost.shared_flops)
     spared = f"{scaled(cost.shared_flops, 'FLOP')} and {duration(cost.shared_seconds)}"

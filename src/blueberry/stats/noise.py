@@ -43,7 +43,8 @@ def measure_noise(values_KN: np.ndarray) -> NoiseEstimate:
     good_HN = values_KN[better_half(values_KN)]
     finite_HN = np.isfinite(good_HN)
     num_runs = int(finite_HN.sum())
-    within = float(sum(np.square(row[ok] - row[ok].mean()).sum() for row, ok in zip(good_HN, finite_HN, strict=True)))
+    means_H1 = np.where(finite_HN, good_HN, 0.0).sum(axis=1, keepdims=True) / finite_HN.sum(axis=1, keepdims=True)
+    within = float(np.square(np.where(finite_HN, good_HN - means_H1, 0.0)).sum())
     df_within = num_runs - len(good_HN)
     if len(good_HN) == 0 or df_within <= 0:
         return NoiseEstimate(None, None, None, 0, num_runs)
@@ -59,8 +60,10 @@ def measure_noise(values_KN: np.ndarray) -> NoiseEstimate:
 
 def better_half(values_KN: np.ndarray) -> list[int]:
     """Rows with the least means among those that never diverged: half of them, at least 4, all when fewer."""
-    kept = [row for row, values in enumerate(values_KN) if np.isfinite(values).any() and not np.isinf(values).any()]
-    kept.sort(key=lambda row: float(np.nanmean(values_KN[row])))
+    finite_KN = np.isfinite(values_KN)
+    kept = np.flatnonzero(finite_KN.any(axis=1) & ~np.isinf(values_KN).any(axis=1)).tolist()
+    totals_K, counts_K = np.where(finite_KN, values_KN, 0.0).sum(axis=1), finite_KN.sum(axis=1)
+    kept.sort(key=lambda row: totals_K[row] / counts_K[row])
     return kept[: max(LEAST_ARMS, -(-len(kept) // 2))]
 
 
@@ -76,6 +79,11 @@ class TwoWayFit:
 def two_way_fit(values_KN: np.ndarray) -> TwoWayFit:
     """Least squares of value = arm + seed; NaN cells do not count."""
     num_arms, num_seeds = values_KN.shape
+    if values_KN.size and np.isfinite(values_KN).all():  # nothing missing: the means are the least squares
+        effects = values_KN.mean(axis=1)
+        rest_KN = values_KN - effects[:, None]
+        rest_KN = rest_KN - rest_KN.mean(axis=0)
+        return TwoWayFit(effects - effects.mean(), float(np.square(rest_KN).sum()), (num_arms - 1) * (num_seeds - 1))
     rows, columns = np.nonzero(np.isfinite(values_KN))
     design = np.hstack([np.eye(num_arms)[rows], np.eye(num_seeds)[columns]])
     y = values_KN[rows, columns]

@@ -132,18 +132,27 @@ def _valley_region(points: _Points, grid: np.ndarray) -> tuple[np.ndarray, float
 def _valley_misfits(points: _Points, grid: np.ndarray) -> np.ndarray:
     """Weighted sums of squares of the best floor + curvature * (x - lowest)**2, one curvature each side, none below 0.
 
-    The least over the curvatures that may be 0 is the non-negative least squares. Shapes: (G,) -> (G,).
+    The least over the curvatures that may be 0 is the non-negative least squares: of the models with the floor alone,
+    one curvature and both, the best whose curvatures are not negative; two unknowns, so in closed form.
+    Shapes: (G,) -> (G,).
     """
-    weight_M = 1 / np.sqrt(points.variance_M)
-    target_M = points.effect_M * weight_M
+    weight_M = 1 / points.variance_M
+    share_M = weight_M / weight_M.sum()
+    y_M = points.effect_M - share_M @ points.effect_M  # the floor is fitted by centring everything
     distance_GM = points.x_M - grid[:, None]
-    squares_GM = distance_GM**2
-    columns = [np.ones_like(squares_GM), squares_GM * (distance_GM < 0), squares_GM * (distance_GM > 0)]
-    misfit_G = np.full(len(grid), np.inf)
-    for chosen in ((0,), (0, 1), (0, 2), (0, 1, 2)):
-        design_GMC = np.stack([columns[c] for c in chosen], axis=-1) * weight_M[:, None]
-        solution_GC = np.linalg.pinv(design_GMC) @ target_M
-        left_G = np.square(target_M - np.einsum("gmc,gc->gm", design_GMC, solution_GC)).sum(axis=1)
-        allowed_G = (solution_GC[:, 1:] >= 0).all(axis=1)
-        misfit_G = np.where(allowed_G, np.minimum(misfit_G, left_G), misfit_G)
-    return misfit_G
+    left_GM = np.where(distance_GM < 0, distance_GM**2, 0.0)
+    right_GM = np.where(distance_GM > 0, distance_GM**2, 0.0)
+    left_GM -= (left_GM @ share_M)[:, None]
+    right_GM -= (right_GM @ share_M)[:, None]
+    ll, rr, lr = (np.square(left_GM) @ weight_M, np.square(right_GM) @ weight_M, (left_GM * right_GM) @ weight_M)
+    ly, ry = left_GM @ (weight_M * y_M), right_GM @ (weight_M * y_M)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a side without points has no curvature: not a number
+        both = ll * rr - lr**2
+        one_left, one_right = ly / ll, ry / rr
+        both_left, both_right = (rr * ly - lr * ry) / both, (ll * ry - lr * ly) / both
+        gain_G = np.zeros(len(grid))
+        gain_G = np.where(one_left >= 0, np.fmax(gain_G, one_left * ly), gain_G)
+        gain_G = np.where(one_right >= 0, np.fmax(gain_G, one_right * ry), gain_G)
+        allowed_G = (both_left >= 0) & (both_right >= 0)
+        gain_G = np.where(allowed_G, np.fmax(gain_G, both_left * ly + both_right * ry), gain_G)
+    return np.maximum(np.square(y_M) @ weight_M - gain_G, 0.0)

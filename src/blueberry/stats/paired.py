@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from functools import lru_cache
+from math import inf, isfinite, sqrt
 
 import numpy as np
 
@@ -65,6 +66,8 @@ def paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, 
     Shapes: (n,), (n,).
     """
     a_N, b_N = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if len(a_N) >= 2 and isfinite(a_N.sum() + b_N.sum()):  # the usual case, and a study has many pairs
+        return _of_differences(b_N - a_N, floor)
     both = ~(np.isnan(a_N) | np.isnan(b_N))
     a_N, b_N = a_N[both], b_N[both]
     n = len(a_N)
@@ -76,12 +79,20 @@ def paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, 
     difference_N = b_N - a_N
     if n == 1:
         return Paired(float(difference_N[0]), None, 1, 0)
-    own = float(difference_N.std(ddof=1))
+    return _of_differences(difference_N, floor)
+
+
+def _of_differences(difference_N: np.ndarray, floor: Floor | None) -> Paired:
+    n = len(difference_N)
+    mean = float(difference_N.sum()) / n  # by hand: numpy's mean and std take ten times as long on a few values
+    rest_N = difference_N - mean
+    own = sqrt(float(rest_N @ rest_N) / (n - 1))
     if floor is None or floor.df < n - 1:
-        return Paired(float(difference_N.mean()), own, n, n - 1)
-    return Paired(float(difference_N.mean()), max(own, floor.sd), n, floor.df)
+        return Paired(mean, own, n, n - 1)
+    return Paired(mean, max(own, floor.sd), n, floor.df)
 
 
+@lru_cache(maxsize=65_536)  # one study asks for the same few hundreds of times
 def t_quantile(df: float, tail: float) -> float:
     """The value that Student's t exceeds with probability `tail`."""
     from scipy.special import stdtrit

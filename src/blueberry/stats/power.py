@@ -40,22 +40,37 @@ def power_of_tie(
 
 
 def seeds_for_winner(
-    difference: float, sd: float, *, alpha: float, power: float = POWER, df_per_seed: float = 1.0
+    difference: float,
+    sd: float,
+    *,
+    alpha: float,
+    power: float = POWER,
+    df_per_seed: float = 1.0,
+    most: int = MOST_SEEDS,
 ) -> int | None:
-    """Least n at which a true difference becomes a winner with this power; None above 10,000, or for 0."""
+    """Least n at which a true difference becomes a winner with this power; None above `most`, or for 0."""
     if difference == 0:
         return None
-    return _least_seeds(lambda n: power_of_winner(n, difference, sd, alpha=alpha, df_per_seed=df_per_seed), power)
+    return _least_seeds(lambda n: power_of_winner(n, difference, sd, alpha=alpha, df_per_seed=df_per_seed), power, most)
 
 
 def seeds_for_tie(
-    difference: float, sd: float, *, alpha: float, min_effect: float, power: float = POWER, df_per_seed: float = 1.0
+    difference: float,
+    sd: float,
+    *,
+    alpha: float,
+    min_effect: float,
+    power: float = POWER,
+    df_per_seed: float = 1.0,
+    most: int = MOST_SEEDS,
 ) -> int | None:
-    """Least n at which a true difference within -+min_effect becomes a tie with this power; None above 10,000."""
+    """Least n at which a true difference within -+min_effect becomes a tie with this power; None above `most`."""
     if abs(difference) >= min_effect:
         return None
     return _least_seeds(
-        lambda n: power_of_tie(n, difference, sd, alpha=alpha, min_effect=min_effect, df_per_seed=df_per_seed), power
+        lambda n: power_of_tie(n, difference, sd, alpha=alpha, min_effect=min_effect, df_per_seed=df_per_seed),
+        power,
+        most,
     )
 
 
@@ -92,13 +107,13 @@ def _exceeds(df: float, noncentrality: float, critical: float) -> float:
     return 1 - below
 
 
-def _least_seeds(power_at: Callable[[int], float], power: float) -> int | None:
+def _least_seeds(power_at: Callable[[int], float], power: float, most: int) -> int | None:
     """Bisection: power grows with n."""
+    if most < 2 or power_at(most) < power:
+        return None
     high = 2
     while power_at(high) < power:
-        if high >= MOST_SEEDS:
-            return None
-        high = min(2 * high, MOST_SEEDS)
+        high = min(2 * high, most)
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2

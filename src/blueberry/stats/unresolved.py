@@ -13,19 +13,30 @@ def best_arm(values_KN: np.ndarray) -> int | None:
 
     Where rows lack different seeds, what the seeds do to all of them is taken out first.
     """
-    means = [mean_or_inf(row) for row in values_KN]
-    finite = [row for row, mean in enumerate(means) if np.isfinite(mean)]
+    means_K = means_or_inf(values_KN)
+    finite = np.flatnonzero(np.isfinite(means_K)).tolist()
     if not finite:
         return None
     if np.isnan(values_KN[finite]).any():
         return finite[int(np.argmin(two_way_fit(values_KN[finite]).arm_effects))]
-    return min(finite, key=lambda row: means[row])
+    return min(finite, key=lambda row: means_K[row])
 
 
 def mean_or_inf(values_N: np.ndarray) -> float:
     """Mean over the runs that ended: infinite when one diverged, NaN when none ended."""
+    total = float(values_N.sum())
+    if len(values_N) and total == total:  # nothing is missing
+        return total / len(values_N)
     ended = values_N[~np.isnan(values_N)]
     return float(ended.mean()) if len(ended) else float("nan")
+
+
+def means_or_inf(values_KN: np.ndarray) -> np.ndarray:
+    """`mean_or_inf` of every row. Shapes: (K, n) -> (K,)."""
+    ended_KN = ~np.isnan(values_KN)
+    counts_K = ended_KN.sum(axis=1)
+    totals_K = np.where(ended_KN, values_KN, 0.0).sum(axis=1)
+    return np.where(counts_K > 0, totals_K / np.maximum(counts_K, 1), np.nan)
 
 
 def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1, among: Sequence[int] | None = None) -> list[int]:
@@ -52,11 +63,11 @@ def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1, among: Se
     floor = measure_noise(values_KN).floor
     error = alpha / (looks * max(len(values_KN) - 1, 2))
     kept = []
+    means_K = means_or_inf(values_KN)
     for row in rows:
-        values = values_KN[row]
-        if not np.isfinite(mean_or_inf(values)):
+        if not np.isfinite(means_K[row]):
             continue
-        pair = paired(values_KN[best], values, floor=floor)
+        pair = paired(values_KN[best], values_KN[row], floor=floor)
         if row != best and pair.difference is not None and pair.standard_error is not None:
             limit = t_quantile(pair.df, error) * pair.standard_error
             if pair.difference > limit:

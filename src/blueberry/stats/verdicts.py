@@ -5,7 +5,7 @@ from math import isinf
 from typing import Literal
 
 from blueberry.stats.paired import Paired
-from blueberry.stats.power import seeds_for_tie, seeds_for_winner
+from blueberry.stats.power import MOST_SEEDS, seeds_for_tie, seeds_for_winner
 
 LEAST_DIVERGED = 3
 
@@ -40,12 +40,17 @@ def decide(pair: Paired, *, alpha: float, tie_alpha: float, min_effect: float) -
     if -min_effect < narrow[0] and narrow[1] < min_effect:
         return Decision("tie", None, interval, None)
     df_per_seed = pair.df / (pair.n - 1)
-    needed = [
-        seeds_for_winner(pair.difference, pair.sd, alpha=alpha, df_per_seed=df_per_seed),
-        seeds_for_tie(pair.difference, pair.sd, alpha=tie_alpha, min_effect=min_effect, df_per_seed=df_per_seed),
-    ]
-    known = [n for n in needed if n is not None]
-    return Decision("inconclusive", None, interval, max(min(known) - pair.n, 1) if known else None)
+    needed = seeds_for_winner(pair.difference, pair.sd, alpha=alpha, df_per_seed=df_per_seed)
+    tied = seeds_for_tie(
+        pair.difference,
+        pair.sd,
+        alpha=tie_alpha,
+        min_effect=min_effect,
+        df_per_seed=df_per_seed,
+        most=MOST_SEEDS if needed is None else needed,
+    )
+    needed = needed if tied is None else tied
+    return Decision("inconclusive", None, interval, None if needed is None else max(needed - pair.n, 1))
 
 
 def decide_diverged(pair: Paired, *, num_diverged_a: int, num_diverged_b: int) -> Decision:

@@ -141,7 +141,7 @@ class Backlog:
 
     def snapshot(self) -> Snapshot:
         updates = sum(
-            min(said.update, self._missing[task][name].recipe.num_updates)
+            min(said.update, self._missing[task][name].recipe.num_updates) if said.num_updates is not None else 0
             for task, said in self._said.items()
             for name in said.fingerprints
             if name in self._missing[task]

@@ -5,8 +5,9 @@ Resuming is the same call. What was killed, in whatever way, loses only the runs
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from blueberry.errors import StoreError
 from blueberry.records import RunResult
@@ -18,7 +19,7 @@ from blueberry.study.plan import DataDigest, Plan, Referee, Run, plan
 from blueberry.study.scores import Score
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
-from blueberry.study.workers import Crew, Here, Trainer
+from blueberry.study.workers import Crew, Handed, Here, Task, Trainer
 
 OnResult = Callable[[Run, RunResult], None]
 
@@ -53,10 +54,12 @@ def run(
     lanes: int = DEFAULT_LANES,
     referee: Referee | None = None,
     share: bool = True,
+    on: str | None = None,
     on_event: Callable[[Snapshot], None] | None = None,
     on_result: OnResult | None = None,
 ) -> Outcome:
-    """Train what is missing, on worker processes or, with `workers=0`, in this one.
+    """Train what is missing, on worker processes or, with `workers=0`, in this one; or `on` Ray: "ray" starts a
+    local one, "auto" and "ray://HOST:PORT" join a cluster (where `workers=0` is as many as it holds).
 
     Safe to repeat, to interrupt and to call twice at once: drivers that share a store share the work. `lanes` is
     how many runs of one shape a trainer is handed together. `referee` decides a race. With `share`, runs that differ
@@ -71,7 +74,7 @@ def run(
     failures: dict[str, RunResult] = {}
     num_trained = 0
     with Interrupt() as interrupt:
-        crew = Crew(trainer, workers) if workers else Here(trainer, interrupt)
+        crew = _crew(trainer, workers, on, interrupt)
         try:
             while True:
                 planned = plan(study, data_digest, scores, referee)
@@ -104,6 +107,31 @@ def run(
     return Outcome(planned, Kept(store, scores), tuple(failures.values()), num_trained)
 
 
+class Workers(Protocol):
+    """Where groups are trained: `Here`, `Crew` and `RayCrew`. One suite of tests holds all to the same."""
+
+    @property
+    def num_free(self) -> int:
+        """Groups that can be started now."""
+        ...
+
+    def start(self, task: Task) -> None: ...
+
+    def messages(self, timeout_seconds: float) -> Iterator[Handed]: ...
+
+    def stop(self) -> list[tuple[Task, RunResult]]: ...
+
+    def kill(self) -> None: ...
+
+
+def _crew(trainer: Trainer, workers: int, on: str | None, interrupt: Interrupt) -> Workers:
+    if on is not None:
+        from blueberry.study.ray_workers import RayCrew  # an extra
+
+        return RayCrew(trainer, workers, on)
+    return Crew(trainer, workers) if workers else Here(trainer, interrupt)
+
+
 def _tell(on_result: OnResult | None, runs: Iterable[Run], results: Mapping[str, RunResult]) -> None:
     """Of the runs among the results."""
     if on_result is None:
@@ -115,7 +143,7 @@ def _tell(on_result: OnResult | None, runs: Iterable[Run], results: Mapping[str,
 
 def _work(
     backlog: Backlog,
-    crew: Crew | Here,
+    crew: Workers,
     interrupt: Interrupt,
     on_event: Callable[[Snapshot], None] | None,
     on_result: OnResult | None,

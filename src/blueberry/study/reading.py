@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from blueberry.errors import StudyError, did_you_mean
-from blueberry.recipe import setting_names
+from blueberry.recipe import is_script_setting, setting_names
 
 SHOWN_CHARACTERS = 60
 LARGEST_INTEGER = 2**63 - 1
@@ -94,11 +94,13 @@ def settings(table: dict[str, Any], place: str) -> dict[str, Any]:
     left = list(reversed(table.items()))
     while left:
         name, value = left.pop()
-        if isinstance(value, dict) and any(setting.startswith(f"{name}.") for setting in known):
+        if is_script_setting(name):
+            pass  # a name that the user has chosen
+        elif isinstance(value, dict) and any(setting.startswith(f"{name}.") for setting in known):
             left += [(f"{name}.{inner}", item) for inner, item in reversed(value.items())]
             if value:
                 continue
-        if name not in known:
+        if name not in known and not is_script_setting(name):
             raise StudyError(f"{place} {quoted(name)}: no such setting{did_you_mean(name, known)}")
         if name in named:
             refuse(f'{place} "{name}"', value, "the setting stands here twice; keep one")

@@ -24,6 +24,7 @@ from blueberry.study.designs import Design
 from blueberry.study.reading import between, quoted, refuse, refuse_unknown, scalar, section, settings, shown, text
 from blueberry.study.strategy import Method, Seeds, Strategy, read_seeds, read_strategy
 from blueberry.study.texts import read_metric, refuse_unlike_texts
+from blueberry.study.trainer_section import TrainerSection, check_trainer, read_trainer
 from blueberry.toml import read_toml
 
 __all__ = ["BASELINE", "KEYS", "Arm", "Seeds", "Strategy", "Study", "settled"]
@@ -66,8 +67,8 @@ class Study:
     seeds. "across": the same study under each condition of [across]; what changes between them is the answer."""
     design: Design | None = None
     """How named arms are combined; None where arms are points on axes."""
-    trainer_command: tuple[str, ...] | None = None
-    """Always None: the built-in trainer, or one handed over in Python."""
+    trainer: TrainerSection | None = None
+    """None: the built-in trainer, or one handed over in Python."""
     line: str = ""
     """The line of baselines it belongs to: the base recipe's file stem, or the NAME of "ledger:NAME"."""
     entry: int | None = None
@@ -92,9 +93,7 @@ class Study:
         """
         place = str(path)
         refuse_unknown(given, KEYS, place)
-        if "trainer" in given:
-            remedy = "remove [trainer] and hand the trainer to blueberry.run in Python"
-            raise StudyError(f"{place} [trainer]: given; a command as the trainer is not supported yet; {remedy}")
+        trainer = read_trainer(given, path)
         question = text(given, "question", place)
         set_place = f"{place} [set]"
         fixed = {
@@ -121,7 +120,7 @@ class Study:
             question=question,
             base=base,
             fixed=as_in(base, fixed),
-            metric=read_metric(given, place),
+            metric=read_metric(given, place) if trainer is None else text(given, "metric", place, "val_loss"),
             min_effect=between(given, "min_effect", place, 0.005, above=0, below=float("inf")),
             alpha=between(given, "alpha", place, 0.05, above=0, below=0.5),
             axes=axes,
@@ -129,6 +128,7 @@ class Study:
             seeds=read_seeds(given, base, place),
             strategy=strategy,
             design=design,
+            trainer=trainer,
             line=based.line,
             entry=based.entry,
         )
@@ -136,6 +136,7 @@ class Study:
         if parted is not None:
             study = (_tuned if parted == "tune" else _across)(study, given, place)
         _refuse_too_much(study, place)
+        check_trainer(trainer, base, fixed, study.trained_arms or arms, study.seeds, place)
         return study
 
     def __hash__(self) -> int:
@@ -243,6 +244,8 @@ def _joined(study: Study, parts: list[Study], how: Literal["tune", "across"], pl
 
 
 def _load_base(given: dict[str, Any], path: Path, store: Path | None) -> Base:
+    if "trainer" in given and "base" not in given:
+        return Base(Recipe(), path.stem)  # a program with settings of its own needs none of ours
     base = text(given, "base", str(path))
     if base.startswith(PREFIX):
         return load_baseline(base, path, store)

@@ -155,8 +155,8 @@ class Store:
         assert result.status != "failed", "a crash is no result; record_failure keeps it and lets the run be repeated"
         loss = result.final.loss if result.final else None
         row = (
-            result.fingerprint, result.status, loss, result.num_updates, result.num_tokens, result.num_flops,
-            result.train_seconds, self._clock(), result.model_dump_json(),
+            result.fingerprint, result.status, loss, result.num_updates, result.num_tokens or 0,
+            result.num_flops or 0.0, result.train_seconds, self._clock(), result.model_dump_json(),
         )  # fmt: skip
         with self._transaction(durable=True) as sql:
             new = sql.execute("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount == 1

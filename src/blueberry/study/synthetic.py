@@ -160,7 +160,7 @@ def _evaluations(recipe: Recipe, final: Metrics) -> tuple[Evaluation, ...]:
             seconds=consumed / TOKENS_PER_SECOND,
             validation=final
             if update == last
-            else _metrics(_fallen(start, final.loss, update / last), final.num_tokens),
+            else _metrics(_fallen(start, final.loss, update / last), recipe.evaluate.tokens),
         )
         for update, consumed in zip(updates, tokens, strict=True)
     )

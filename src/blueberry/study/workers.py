@@ -38,6 +38,10 @@ MESSAGE_CHARACTERS = 500
 TAIL_LINES = 5
 
 
+class Crash(Exception):
+    """Raised by a trainer that knows what went wrong: its text is told as it is. The run is tried again."""
+
+
 @dataclass(frozen=True)
 class Ready:
     """A worker has loaded the trainer."""
@@ -97,7 +101,7 @@ def train(trainer: Trainer, runs: Sequence[Run]) -> Iterator[Message | Blueberry
     except BlueberryError as error:
         yield error
     except Exception as error:
-        yield Ended(crash=_crash_line(error))
+        yield Ended(crash=crash_line(error))
     else:
         yield Ended()
 
@@ -131,7 +135,7 @@ class Here:
             message = next(self._messages)
         if isinstance(message, Ended):
             self._task = None
-        yield task, _raise_mistake(message)
+        yield task, raise_mistake(message)
 
     def stop(self) -> list[tuple[Task, RunResult]]:
         """Nothing runs between two messages, so there is nothing to stop, and nothing was said."""
@@ -164,14 +168,7 @@ class Crew:
     _num_started: int = 0
 
     def __post_init__(self) -> None:
-        try:
-            self._pickled = pickle.dumps(self.trainer)
-        except Exception as error:
-            line = _crash_line(error)
-            raise TrainerError(
-                f"trainer: {line}; workers are other processes, so it must be picklable; "
-                "make it a function or a dataclass at the top of a module"
-            ) from None
+        self._pickled = pickled_trainer(self.trainer)
         self._logs = tempfile.TemporaryDirectory(prefix="blueberry-workers-")
 
     @property
@@ -199,7 +196,7 @@ class Crew:
                 continue
             dead = not worker.process.is_alive()  # looked at first: what it said before it died is in the pipe
             for task, message in self._drain(worker):
-                yield task, _raise_mistake(message)
+                yield task, raise_mistake(message)
             if dead or not worker.open:
                 yield from self._bury(worker)
 
@@ -274,7 +271,7 @@ class Crew:
         code = worker.process.exitcode
         assert code is not None
         how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.Signals(-code).name})"
-        said = _tail(worker.log)
+        said = tail(worker.log)
         self._workers.remove(worker)
         worker.connection.close()
         worker.process.close()
@@ -285,6 +282,17 @@ class Crew:
             )
         if worker.task:
             yield worker.task, Ended(crash=f"the worker ended by {how}{said}")
+
+
+def pickled_trainer(trainer: Trainer) -> bytes:
+    """To send to another process. Raises: TrainerError if it cannot be."""
+    try:
+        return pickle.dumps(trainer)
+    except Exception as error:
+        raise TrainerError(
+            f"trainer: {crash_line(error)}; workers are other processes, so it must be picklable; "
+            "make it a function or a dataclass at the top of a module"
+        ) from None
 
 
 def serve(connection: Connection, pickled: bytes, log: str) -> None:
@@ -298,14 +306,14 @@ def serve(connection: Connection, pickled: bytes, log: str) -> None:
             trainer = pickle.loads(pickled)
         except Exception as error:
             remedy = "workers must be able to import it; put it into a module on the path"
-            connection.send(TrainerError(f"trainer: {_crash_line(error)}; it cannot be loaded in a worker; {remedy}"))
+            connection.send(TrainerError(f"trainer: {crash_line(error)}; it cannot be loaded in a worker; {remedy}"))
             return
         connection.send(Ready())
         while True:
             runs = connection.recv()
             os.ftruncate(sys.stderr.fileno(), 0)  # the log holds what the last group said
             for message in train(trainer, runs):
-                connection.send(_sendable(message))
+                connection.send(sendable(message))
                 if isinstance(message, Ended) and message.crash:
                     return  # what crashed may have left anything behind: the next attempt gets a fresh process
     except (EOFError, OSError):
@@ -330,7 +338,7 @@ def _write_to(log: str) -> None:
     os.close(file)
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
     """The last lines of a worker's log, as a parenthesis; empty if it said nothing."""
     try:
         text = log.read_bytes()[-4096:].decode(errors="replace")
@@ -340,15 +348,17 @@ def _tail(log: Path) -> str:
     return f" (it said last: {' | '.join(lines)[-MESSAGE_CHARACTERS:]})" if lines else ""
 
 
-def _crash_line(error: Exception) -> str:
+def crash_line(error: Exception) -> str:
     """The exception's last line, and where it was raised."""
+    if isinstance(error, Crash):
+        return " ".join(str(error).split())
     lines = traceback.format_exception_only(error)[-1].strip().splitlines()
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return (lines[-1] if lines else type(error).__name__)[:MESSAGE_CHARACTERS] + where
 
 
-def _sendable(message: Message | BlueberryError) -> Message | BlueberryError:
+def sendable(message: Message | BlueberryError) -> Message | BlueberryError:
     """An error type of the trainer's own may not survive the way to the driver; its line does."""
     if isinstance(message, BlueberryError):
         try:
@@ -358,7 +368,7 @@ def _sendable(message: Message | BlueberryError) -> Message | BlueberryError:
     return message
 
 
-def _raise_mistake(message: Message | BlueberryError) -> Message:
+def raise_mistake(message: Message | BlueberryError) -> Message:
     if isinstance(message, BlueberryError):
         raise message
     return message

@@ -1,0 +1,1 @@
+"""Real noise: one small recipe, five learning rates, thirty seeds, three horizons."""

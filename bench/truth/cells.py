@@ -1,0 +1,293 @@
+"""What is measured: every cell is one simulated kind of study, named, with its gates."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bench.truth.doctoring import DEFECTS
+from bench.truth.draws import Noise
+
+ALPHA = 0.05
+CURVATURES = (0.012, 0.03, 0.057)
+"""Nats per squared unit of log rate: the range measured on public learning-rate surfaces."""
+SDS_NATS = (0.0012, 0.005, 0.03)
+RHOS = (0.0, 0.5, 0.9)
+RATIOS = (0.5, 1.0, 2.0, 3.0, 8.0)
+"""Of the curvature right of the optimum over that left of it."""
+MIDDLE_CURVATURE, MIDDLE_SD = 0.03, 0.005
+MIDDLE_NOISE = Noise(sd_nats=MIDDLE_SD)
+NUM_RATES = 13
+
+Bound = Literal["at most", "at least", "between"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A measure that must hold in the cell; judged by a one-sided binomial test of its count."""
+
+    measure: str
+    bound: Bound
+    low: float
+    high: float | None = None
+
+
+FALSE_WINNERS = Gate("false winner", "at most", ALPHA)
+FALSE_TIES = Gate("false tie", "at most", ALPHA)
+BEST_KEPT = Gate("best dropped", "at most", ALPHA)
+INTERVALS = Gate("intervals cover", "at least", 0.95)
+CONTRAST = Gate("contrast covers", "between", 0.93, 0.97)
+OPTIMUM = Gate("optimum covered", "at least", 0.95)
+BOUNDS = Gate("optimum statement true", "at least", 0.95)
+
+
+@dataclass(frozen=True)
+class Cell:
+    name: str
+    """Unique; the seed of its random numbers, so that adding cells changes none."""
+    table: str
+    """Which of the page's tables it belongs to."""
+    study: str
+    """How it is measured: a key of studies.STUDIES."""
+    gates: tuple[Gate, ...]
+    surface: str | None = None
+    """A sweep over this surface; None: named arms at `excess_nats`."""
+    excess_nats: tuple[float, ...] = ()
+    """Expected losses of named arms above the level; the first arm is the baseline when `has_baseline`."""
+    has_baseline: bool = False
+    spread_nats: float | None = None
+    """Of a normal distribution that the true difference of two arms is drawn from."""
+    curvature: float = MIDDLE_CURVATURE
+    right_over_left: float = 1.0
+    num_arms: int = NUM_RATES
+    n: int = 3
+    noise: Noise = MIDDLE_NOISE
+    min_effect_nats: float = 0.005
+    most_replicates: int | None = None
+    """Where a replicate takes long."""
+
+
+def _sd(sd_nats: float) -> str:
+    return f"sd {sd_nats:g}"
+
+
+def _optimum(name: str, surface: str = "valley", **more) -> Cell:
+    gates = (OPTIMUM, BOUNDS, BEST_KEPT)
+    if "divergences" in name:
+        gates = (OPTIMUM, BOUNDS)  # an arm that diverged once is out, also when it is the best: that is the rule
+    return Cell(f"optimum/{name}", "optima", "optimum", gates, surface=surface, **more)
+
+
+def _optima() -> list[Cell]:
+    """Thirteen rates a factor of sqrt(2) apart, three seeds unless said otherwise."""
+    cells = [
+        _optimum(f"quadratic, curvature {c:g}, {_sd(sd)}", curvature=c, noise=Noise(sd_nats=sd))
+        for c in CURVATURES
+        for sd in SDS_NATS
+    ]
+    cells += [
+        _optimum(f"lopsided, right {ratio:g} times as steep, {_sd(sd)}", right_over_left=ratio, noise=Noise(sd_nats=sd))
+        for ratio in RATIOS
+        if ratio != 1
+        for sd in SDS_NATS
+    ]
+    cells += [
+        _optimum(f"{surface}, {_sd(sd)}", surface, noise=Noise(sd_nats=sd))
+        for surface in ("cliff", "plateau", "edge", "two valleys")
+        for sd in SDS_NATS
+    ]
+    cells.append(_optimum(f"cliff, right 8 times as steep, {_sd(MIDDLE_SD)}", "cliff", right_over_left=8.0))
+    noises = [(Noise(MIDDLE_SD, rho), f"rho {rho:g}") for rho in RHOS if rho != 0.5]
+    noises += [(Noise(MIDDLE_SD, kind=kind), kind) for kind in ("t3", "growing", "divergences", "drift")]
+    shapes = ((1.0, "quadratic"), (3.0, "lopsided, right 3 times as steep"))
+    cells += [
+        _optimum(f"{what}, {told}", right_over_left=ratio, noise=noise)
+        for noise, told in noises
+        for ratio, what in shapes
+    ]
+    cells += [_optimum(f"{what}, {_sd(MIDDLE_SD)}, 5 seeds", right_over_left=ratio, n=5) for ratio, what in shapes]
+    cells.append(_optimum(f"quadratic, {_sd(MIDDLE_SD)}, 7 rates", num_arms=7))
+    return cells
+
+
+def _sweeps() -> list[Cell]:
+    """Verdicts between the rates of a sweep."""
+    cases = {
+        f"quadratic, {_sd(MIDDLE_SD)}": ("valley", 1.0, Noise(MIDDLE_SD)),
+        "cliff": ("cliff", 1.0, Noise(MIDDLE_SD)),
+        "plateau": ("plateau", 1.0, Noise(MIDDLE_SD)),
+        "edge": ("edge", 1.0, Noise(MIDDLE_SD)),
+        "two valleys": ("two valleys", 1.0, Noise(MIDDLE_SD)),
+        "quadratic, t3": ("valley", 1.0, Noise(MIDDLE_SD, kind="t3")),
+        "quadratic, growing": ("valley", 1.0, Noise(MIDDLE_SD, kind="growing")),
+        "quadratic, divergences": ("valley", 1.0, Noise(MIDDLE_SD, kind="divergences")),
+    }
+    gates = (FALSE_WINNERS, FALSE_TIES, INTERVALS)
+    return [
+        Cell(f"sweep/{name}", "sweeps", "fixed", gates, surface=surface, right_over_left=ratio, noise=noise, num_arms=9)
+        for name, (surface, ratio, noise) in cases.items()
+    ]
+
+
+def _null(num_arms: int, n: int, noise: Noise, told: str) -> Cell:
+    gates = (FALSE_WINNERS, INTERVALS) if noise.kind == "divergences" else (FALSE_WINNERS, INTERVALS, BEST_KEPT)
+    if num_arms == 2 and noise.kind == "gaussian":
+        gates = (FALSE_WINNERS, CONTRAST, BEST_KEPT)
+    name = f"null/{num_arms} arms, {n} seeds, {told}"
+    return Cell(name, "nulls", "fixed", gates, excess_nats=(0.0,) * num_arms, num_arms=num_arms, n=n, noise=noise)
+
+
+def _nulls() -> list[Cell]:
+    cells = [_null(k, n, Noise(MIDDLE_SD), "rho 0.5") for k in (2, 5, 13) for n in (3, 5)]
+    cells += [_null(k, 3, Noise(MIDDLE_SD, rho), f"rho {rho:g}") for k in (2, 8) for rho in (0.0, 0.9)]
+    for kind in ("t3", "growing", "divergences", "drift"):
+        cells += [_null(k, 3, Noise(MIDDLE_SD, kind=kind), kind) for k in (2, 8)]
+    cells += [_null(13, n, Noise(MIDDLE_SD, kind="tenfold"), "tenfold noise in two arms") for n in (3, 5)]
+    return cells
+
+
+def _ties() -> list[Cell]:
+    """Arms that differ by exactly the smallest difference that matters: to call that a tie is false."""
+    delta = 0.005
+    cells = []
+    for num_arms, n, sd in (
+        (2, 3, 0.0012),
+        (2, 5, 0.0025),
+        (2, 8, 0.005),
+        (5, 5, 0.0012),
+        (5, 8, 0.0025),
+        (13, 5, 0.0012),
+    ):
+        excess = (0.0,) + (delta,) * (num_arms - 1)
+        gates = (FALSE_WINNERS, FALSE_TIES, BEST_KEPT, CONTRAST if num_arms == 2 else INTERVALS)
+        cells.append(
+            Cell(
+                f"tie/{num_arms} arms, {n} seeds, {_sd(sd)}",
+                "ties",
+                "fixed",
+                gates,
+                excess_nats=excess,
+                num_arms=num_arms,
+                n=n,
+                noise=Noise(sd_nats=sd),
+                min_effect_nats=delta,
+            )
+        )
+    return cells
+
+
+def _contrasts() -> list[Cell]:
+    """Two arms with a difference drawn anew each time."""
+    cases = [(n, Noise(MIDDLE_SD, rho), f"rho {rho:g}") for n in (3, 5, 8) for rho in RHOS]
+    cases += [(n, Noise(MIDDLE_SD, kind=kind), kind) for n in (3, 5) for kind in ("t3", "growing", "drift")]
+    return [
+        Cell(
+            f"contrast/{n} seeds, {told}",
+            "contrasts",
+            "fixed",
+            (FALSE_WINNERS, FALSE_TIES, BEST_KEPT, CONTRAST),
+            num_arms=2,
+            spread_nats=0.01,
+            n=n,
+            noise=noise,
+        )
+        for n, noise, told in cases
+    ]
+
+
+def _ablations() -> list[Cell]:
+    """A baseline, two changes and both together, where each helps and together they cancel, add or vanish."""
+    effects = {"cancel": (0.0, -0.01, -0.01, 0.0), "add": (0.0, -0.01, -0.01, -0.02), "one": (0.0, -0.01, 0.0, -0.01)}
+    return [
+        Cell(
+            f"ablation/effects {what}, {_sd(sd)}",
+            "ablations",
+            "fixed",
+            (FALSE_WINNERS, FALSE_TIES, INTERVALS),
+            excess_nats=excess,
+            has_baseline=True,
+            num_arms=4,
+            n=5,
+            noise=Noise(sd_nats=sd),
+        )
+        for what, excess in effects.items()
+        for sd in (0.005, 0.015)
+    ]
+
+
+def _races() -> list[Cell]:
+    """Seeds are added, by the schedule of looks, to the arms about which something is unsettled."""
+    gates = (FALSE_WINNERS, FALSE_TIES, BEST_KEPT)
+    arms = {
+        "2 arms, equal": (0.0, 0.0),
+        "2 arms, 1 sd apart": (0.0, 0.005),
+        "2 arms, min_effect apart, sd 0.0025": (0.0, 0.005),
+        "5 arms, equal": (0.0,) * 5,
+        "5 arms, one better by 1 sd": (0.0, *(0.005,) * 4),
+    }
+    cells = [
+        Cell(
+            f"race/{name}",
+            "races",
+            "race",
+            gates,
+            excess_nats=excess,
+            num_arms=len(excess),
+            noise=Noise(sd_nats=0.0025 if "0.0025" in name else MIDDLE_SD),
+            min_effect_nats=0.005 if "0.0025" in name else 0.004,
+            most_replicates=None if len(excess) == 2 else 4_000,
+        )
+        for name, excess in arms.items()
+    ]
+    sweeps = {
+        "9 rates, quadratic": ("valley", 1.0, MIDDLE_NOISE),
+        "9 rates, quadratic, growing": ("valley", 1.0, Noise(MIDDLE_SD, kind="growing")),
+        "9 rates, lopsided, right 3 times as steep, t3": ("valley", 3.0, Noise(MIDDLE_SD, kind="t3")),
+        "9 rates, plateau": ("plateau", 1.0, MIDDLE_NOISE),
+    }
+    return cells + [
+        Cell(
+            f"race/{name}",
+            "races",
+            "race",
+            gates,
+            surface=surface,
+            right_over_left=ratio,
+            num_arms=9,
+            noise=noise,
+            most_replicates=4_000,
+        )
+        for name, (surface, ratio, noise) in sweeps.items()
+    ]
+
+
+def _more() -> list[Cell]:
+    """How often what was told to need N more seeds is settled after N more."""
+    base = Cell("", "more", "more", (), num_arms=2, spread_nats=0.01, min_effect_nats=0.005)
+    cells = [
+        replace(base, name=f"more/{n} seeds, {_sd(sd)}", n=n, noise=Noise(sd_nats=sd))
+        for n in (3, 5, 8)
+        for sd in (0.005, 0.01)
+    ]
+    return [*cells, replace(base, name="more/3 seeds, t3", n=3, noise=Noise(sd_nats=0.005, kind="t3"))]
+
+
+def _doctor() -> list[Cell]:
+    """Tables of runs, clean and with one planted defect each."""
+    alarms = Cell("doctor/clean", "clean", "clean", (Gate("false alarm", "at most", 0.05),), most_replicates=4_000)
+    found = Gate("defect found", "at least", 1.0)
+    return [
+        alarms,
+        *(Cell(f"doctor/{name}", "defects", "defect", (found,), most_replicates=100) for name in DEFECTS),
+    ]
+
+
+CELLS: tuple[Cell, ...] = (
+    *_nulls(),
+    *_ties(),
+    *_contrasts(),
+    *_ablations(),
+    *_sweeps(),
+    *_races(),
+    *_more(),
+    *_optima(),
+    *_doctor(),
+)

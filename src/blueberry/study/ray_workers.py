@@ -1,0 +1,254 @@
+"""Runs as tasks of Ray: on a local one that is started for them, or on a cluster that is there already.
+
+A task is a group from its newest checkpoint to its end. Ray retries nothing (it would not know from where): a task
+that dies is told like a worker that dies, and the engine hands the group out again. What tasks say on the way comes
+through a mailbox, an actor, and their results also as what they return, so that a mailbox may die too.
+"""
+
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from blueberry.errors import BlueberryError, TrainerError
+from blueberry.records import Progress, RunResult
+from blueberry.study.plan import Run
+from blueberry.study.workers import (
+    GRACE_SECONDS,
+    Ended,
+    Handed,
+    Message,
+    Task,
+    Trainer,
+    crash_line,
+    pickled_trainer,
+    raise_mistake,
+    sendable,
+    tail,
+    train,
+)
+
+LOCAL = "ray"
+Said = tuple[int, Message | BlueberryError]
+"""The number of a task, and a message of it."""
+
+
+class RayCrew:
+    """The same face as `workers.Crew`."""
+
+    def __init__(self, trainer: Trainer, num_workers: int, address: str) -> None:
+        """`address` is "ray" for a local one with `num_workers` CPUs, "auto", or "ray://HOST:PORT" of a cluster,
+        where at most `num_workers` tasks are in work at once, or with 0 as many as it has GPUs, else CPUs.
+
+        Raises: TrainerError if Ray is not installed, cannot be reached, or the trainer cannot be sent.
+        """
+        self._pickled = pickled_trainer(trainer)
+        self._ray, self._is_ours = _connected(address, num_workers)
+        has = self._ray.cluster_resources()
+        num_gpus = has.get("GPU", 0.0)
+        self.num_workers = num_workers or max(1, int(num_gpus or has.get("CPU", 1.0)))
+        share = min(1.0, int(1000 * num_gpus / self.num_workers) / 1000)
+        self._remote = self._ray.remote(max_retries=0, num_cpus=1, num_gpus=share)(_run)
+        # It has no state but what is on its way, so a new one in its place will do.
+        self._mail = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Mailbox).remote()
+        self._logs = tempfile.TemporaryDirectory(prefix="blueberry-ray-")
+        self._tasks: dict[int, tuple[Task, Any]] = {}
+        self._heard: dict[int, set[str]] = {}
+        """Fingerprints of the results that a task has given."""
+        self._num_started = 0
+        self._is_closed = False
+
+    @property
+    def num_free(self) -> int:
+        return self.num_workers - len(self._tasks)
+
+    def start(self, task: Task) -> None:
+        self._num_started += 1
+        number = self._num_started
+        reference = self._remote.remote(self._pickled, sys.path, task.runs, self._mail, number, str(self._log(number)))
+        self._tasks[number] = task, reference
+        self._heard[number] = set()
+
+    def messages(self, timeout_seconds: float) -> Iterator[Handed]:
+        """What tasks say within the timeout. A task that died ends with a crash.
+
+        Raises: BlueberryError that a trainer raised; TrainerError if the cluster is gone.
+        """
+        for number, message in self._said(timeout_seconds):
+            task = self._tasks[number][0]
+            if isinstance(message, RunResult):
+                if message.fingerprint in self._heard[number]:
+                    continue
+                self._heard[number].add(message.fingerprint)
+            if isinstance(message, (Ended, BlueberryError)):
+                del self._tasks[number], self._heard[number]
+            yield task, raise_mistake(message)
+
+    def stop(self) -> list[tuple[Task, RunResult]]:
+        """End every task; returns the results that they had given before and nobody has heard yet."""
+        for _, reference in self._tasks.values():
+            self._cancel(reference)
+        heard: list[tuple[Task, RunResult]] = []
+        deadline = time.monotonic() + GRACE_SECONDS
+        while self._tasks and time.monotonic() < deadline:
+            with contextlib.suppress(BlueberryError):  # stopped anyway
+                heard += [(task, said) for task, said in self.messages(0.1) if isinstance(said, RunResult)]
+        self.kill()
+        return heard
+
+    def kill(self) -> None:
+        """End every task at once, and the Ray that we started."""
+        if self._is_closed:  # nothing may be asked of Ray then: it would start another one to answer
+            return
+        self._is_closed = True
+        for _, reference in self._tasks.values():
+            self._cancel(reference)
+        self._tasks.clear()
+        with contextlib.suppress(Exception):  # it may be gone
+            self._ray.kill(self._mail)
+        if self._is_ours:
+            self._ray.shutdown()
+        self._logs.cleanup()
+
+    def _said(self, timeout_seconds: float) -> Iterator[Said]:
+        """In the order in which each task said it."""
+        if not self._tasks:
+            time.sleep(timeout_seconds)
+            return
+        numbers = {reference: number for number, (_, reference) in self._tasks.items()}
+        try:
+            self._ray.wait(list(numbers), timeout=timeout_seconds)
+            ended, _ = self._ray.wait(list(numbers), num_returns=len(numbers), timeout=0)
+            # Looked at first: all that these have said is in the mailbox.
+            for number, message in self._take_mail():
+                if number in self._tasks:
+                    yield number, message
+            for reference in ended:
+                for message in self._returned(reference, numbers[reference]):
+                    yield numbers[reference], message
+        except (self._ray.exceptions.RaySystemError, ConnectionError) as gone:
+            raise TrainerError(f"--on: {crash_line(gone)}; the cluster must stay; look at it and run again") from None
+
+    def _take_mail(self) -> list[Said]:
+        try:
+            return [(number, pickle.loads(said)) for number, said in self._ray.get(self._mail.take.remote())]
+        except self._ray.exceptions.RayActorError:
+            return []  # it is being started again; tasks return what it has lost
+
+    def _returned(self, reference: Any, number: int) -> list[Message | BlueberryError]:
+        """All results of a task that has ended, and what ended it."""
+        try:
+            return pickle.loads(self._ray.get(reference))
+        except self._ray.exceptions.RayTaskError as raised:
+            return [Ended(crash=crash_line(raised.cause if isinstance(raised.cause, Exception) else raised))]
+        except self._ray.exceptions.RaySystemError:
+            raise
+        except self._ray.exceptions.RayError as died:
+            what = type(died).__name__
+            return [Ended(crash=f"the task's process ended ({what}){tail(self._log(number))}")]
+
+    def _cancel(self, reference: Any) -> None:
+        with contextlib.suppress(Exception):  # it may have ended, or all of Ray
+            self._ray.cancel(reference, force=True)
+
+    def _log(self, number: int) -> Path:
+        return Path(self._logs.name) / f"task-{number}.log"
+
+
+class Mailbox:
+    """What tasks have said and the driver has not heard."""
+
+    def __init__(self) -> None:
+        self._said: list[tuple[int, bytes]] = []
+
+    def put(self, number: int, said: bytes) -> None:
+        self._said.append((number, said))
+
+    def take(self) -> list[tuple[int, bytes]]:
+        said, self._said = self._said, []
+        return said
+
+
+def _connected(address: str, num_workers: int) -> tuple[Any, bool]:
+    """The module ray, connected; and whether that is for us to end."""
+    if address not in (LOCAL, "auto") and not address.startswith("ray://"):
+        raise TrainerError(f"--on: {address!r}; not a place to run on; give ray, auto or ray://HOST:PORT")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what we do not rely on
+    if address.startswith("ray://") and (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault(
+            "RAY_AUTH_MODE", "token"
+        )  # Ray's own servers ask for it; its client must be told to give it
+    try:
+        import ray
+    except ImportError:
+        raise TrainerError(
+            '--on: Ray is not installed; --on needs it; pip install "blueberry-lm[ray]", or leave --on out'
+        ) from None
+    if ray.is_initialized():
+        return ray, False
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    place = {"num_cpus": max(num_workers, 1), "include_dashboard": False} if address == LOCAL else {"address": address}
+    ours = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(**place, **quiet)
+    except Exception as error:
+        raise TrainerError(f"--on {address}: {crash_line(error)}; Ray must be reachable there; start it") from None
+    finally:
+        for number, handler in handlers.items():
+            if ours and handler is not None:
+                signal.signal(number, handler)  # Ray has put its own in their place
+    return ray, True
+
+
+def _run(pickled: bytes, path: list[str], runs: tuple[Run, ...], mail: Any, number: int, log: str) -> bytes:
+    """The task: train a group. Everything travels as bytes of ours, because only they keep our types of error."""
+    import ray
+
+    said: list[Message | BlueberryError] = []
+    sys.path += [folder for folder in path if folder not in sys.path]  # as worker processes have it
+    with _written_to(log):
+        try:
+            trainer = pickle.loads(pickled)
+        except Exception as error:
+            remedy = "the nodes of the cluster must be able to import it; install it there"
+            return pickle.dumps(
+                [TrainerError(f"trainer: {crash_line(error)}; it cannot be loaded in a task; {remedy}")]
+            )
+        for message in train(trainer, runs):
+            if not isinstance(message, (Ended, BlueberryError)):
+                ray.get(mail.put.remote(number, pickle.dumps(message)))
+            if not isinstance(message, Progress):
+                said.append(sendable(message))
+    return pickle.dumps(said)
+
+
+@contextlib.contextmanager
+def _written_to(log: str) -> Iterator[None]:
+    """Sends what the trainer prints to a file, where the driver's folder is to be seen; else Ray keeps it."""
+    try:
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError:
+        yield
+        return
+    kept = [os.dup(number) for number in (1, 2)]
+    try:
+        for number in (1, 2):
+            os.dup2(file, number)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, old in zip((1, 2), kept, strict=True):
+            os.dup2(old, number)
+            os.close(old)
+        os.close(file)
