@@ -13,12 +13,17 @@ class Kept(Mapping[str, RunResult]):
     Raises: StoreError if a result cannot be read.
     """
 
-    def __init__(self, store: Store, fingerprints: Iterable[str]) -> None:
-        """All of them must have ended."""
+    def __init__(
+        self, store: Store, fingerprints: Iterable[str], beside: Mapping[str, RunResult] | None = None
+    ) -> None:
+        """All of them must have ended. `beside` are further results that are not in the store: runs given up."""
         self._store = store
-        self._names = dict.fromkeys(fingerprints)
+        self._beside = dict(beside or {})
+        self._names = dict.fromkeys([*fingerprints, *self._beside])
 
     def __getitem__(self, fingerprint: str) -> RunResult:
+        if fingerprint in self._beside:
+            return self._beside[fingerprint]
         if fingerprint not in self._names:
             raise KeyError(fingerprint)
         return self._store.results([fingerprint])[fingerprint]

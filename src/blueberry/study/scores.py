@@ -48,7 +48,7 @@ def read_scores(
 
 
 def _without_curves(measured: str, num_losses: int | None) -> RunResult:
-    """What `RunResult.metric` looks at, so that there is one definition of a metric. It was checked when it was kept."""
+    """What `RunResult.metric` looks at, so that it stays the one definition of a metric. Checked when it was kept."""
     final, test, sets, extra, train_seconds, last_loss = json.loads(measured)
     return RunResult.model_construct(
         final=final and Metrics.model_construct(**final),

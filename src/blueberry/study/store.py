@@ -139,8 +139,13 @@ class Store:
         return self._bodies("results", fingerprints)
 
     def scores(self, fingerprints: Iterable[str], metric: str) -> dict[str, Score]:
-        """How those of the runs ended that have, and what a study's metric is. Some twenty times cheaper than `results`."""
-        return read_scores(lambda columns, names: self._select(columns, "results", names), fingerprints, metric)
+        """How those of the runs ended that have, and what they measured by a study's metric. Reads no curves."""
+        asked = list(fingerprints)
+        try:
+            return read_scores(lambda columns, names: self._select(columns, "results", names), asked, metric)
+        except StoreError:
+            self.results(asked)  # which says of a damaged one what is wrong with it
+            raise
 
     def statuses(self, fingerprints: Iterable[str]) -> dict[str, str]:
         """How those of the runs ended that have: completed or diverged. Cheaper than `results`."""
