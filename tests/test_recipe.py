@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blueberry.errors import RecipeError
-from blueberry.identity import fingerprint, shape_key
+from blueberry.identity import fingerprint, fingerprints, shape_key
 from blueberry.recipe import Recipe, setting_names
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
@@ -167,6 +167,12 @@ def test_every_setting_that_decides_a_number_is_in_the_identity(name):
     recipe = Recipe()
     changed = recipe.with_({name: _another(recipe, name)})
     assert fingerprint(changed, "data") != fingerprint(recipe, "data")
+
+
+def test_runs_named_together_are_named_as_each_alone():
+    for recipe in (Recipe(), Recipe().with_({"seed": 7, "train.updates": 77, "model.dropout": 0.7})):
+        alone = tuple(fingerprint(recipe.with_({"seed": seed}), "digest") for seed in (0, 7, 2**31 - 1))
+        assert fingerprints(recipe, "digest", (0, 7, 2**31 - 1)) == alone
 
 
 def test_per_lane_settings_share_a_shape():

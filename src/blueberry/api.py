@@ -6,9 +6,10 @@ judgement to the report.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,10 @@ from blueberry.study.backlog import Snapshot
 from blueberry.study.baselines import default_store
 from blueberry.study.changes import change
 from blueberry.study.command import command_trainer
+from blueberry.study.kept import Kept
 from blueberry.study.lines import BasedOn
 from blueberry.study.plan import DataDigest, Plan, as_planned, plan
+from blueberry.study.scores import Score
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.text import Dataset, data_digest, load, require_a_batch
@@ -151,10 +154,29 @@ class Judged:
 
     plan: Plan
     judgement: Judgement
-    runs: tuple[LabelledRun, ...]
+    store: Path
+    crashed: Mapping[str, RunResult]
+    """By fingerprint, how those of its runs crashed that have no result."""
     failures: tuple[RunResult, ...] = ()
+    """Runs given up by this call."""
     num_trained: int = 0
     """Runs trained by this call."""
+
+    @contextmanager
+    def results(self) -> Iterator[Kept]:
+        """What it was judged by, as long as the store is open: each result is read when it is asked for."""
+        with Store.open(self.store, create=False) as opened:
+            yield Kept(opened, self.plan.ended, self.crashed)
+
+    @cached_property
+    def runs(self) -> tuple[LabelledRun, ...]:
+        """Every run that has ended, with its curves: what a report shows. Read when first asked for, and then held."""
+        with self.results() as results:
+            return tuple(
+                LabelledRun(run.arm, run.seed, run.stage, results[run.fingerprint], run.part)
+                for run in self.plan.runs
+                if run.fingerprint in results
+            )
 
     def report(self, folder: Path) -> Path:
         """Write the report; returns its `index.html`. Raises: ReportError if the folder cannot be written."""
@@ -196,9 +218,9 @@ def conduct(
             on_event=on_event,
             on_result=on_result,
         )
-    failed = {failure.fingerprint: failure for failure in outcome.failures}
-    judged = _judge(study, outcome.plan, outcome.results | failed, folder, own_text=trainer is None)
-    return Judged(judged.plan, judged.judgement, judged.runs, outcome.failures, outcome.num_trained)
+        crashed = {failure.fingerprint: failure for failure in outcome.failures}
+        judgement = _judge(study, outcome.plan, crashed, opened, own_text=trainer is None)
+    return Judged(outcome.plan, judgement, folder, crashed, outcome.failures, outcome.num_trained)
 
 
 def _num_workers(placed: Placement, workers: int | None, on: str | None) -> int:
@@ -232,11 +254,12 @@ def look(study: Study, store: Path) -> Judged:
     Raises: StudyError if none has; StoreError if there is no store.
     """
     with Store.open(store, create=False) as opened:
-        planned, results = _planned(study, opened, store)
-        results |= opened.failures(made.fingerprint for made in planned.runs if made.fingerprint not in results)
-    if not any(result.status != "failed" for result in results.values()):
-        raise StudyError(f"{study.path}: none of its runs is in {store}; blueberry run {study.path} trains them")
-    return _judge(study, planned, results, store, own_text=study.trainer is None)
+        planned = _planned(study, opened, store)
+        if not planned.ended:
+            raise StudyError(f"{study.path}: none of its runs is in {store}; blueberry run {study.path} trains them")
+        crashed = opened.failures(run.fingerprint for run in planned.todo)
+        judgement = _judge(study, planned, crashed, opened, own_text=study.trainer is None)
+    return Judged(planned, judgement, store, crashed)
 
 
 def audits(study: Study, store: Path) -> tuple[Audit, ...]:
@@ -244,7 +267,7 @@ def audits(study: Study, store: Path) -> tuple[Audit, ...]:
     if not (store / "store.sqlite").is_file():
         return objections(study)
     with Store.open(store, create=False) as opened:
-        has_runs = bool(_planned(study, opened, store)[1])
+        has_runs = bool(_planned(study, opened, store).ended)
     if not has_runs:
         return objections(study)
     if study.trainer is not None:
@@ -256,23 +279,29 @@ def audits(study: Study, store: Path) -> tuple[Audit, ...]:
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     """What a study would run and could detect, given the results in a store, which need not exist yet."""
     placed = placement(study.base, workers)
-    speed, changed, past_runs = None, None, ()
-    if (store / "store.sqlite").is_file():
-        with Store.open(store, create=False) as opened:
-            made, results = _planned(study, opened, store)
-            speed, past_runs = opened.flops_per_second(), opened.past_runs()
-            path = str(study.path.absolute())
-            before = next((one.fingerprints for one in opened.studies() if one.path == path), ())
-            changed = change(study, made, before, opened.results(before))
-    else:
-        made, results = plan(study, _data_digest(command_trainer(study, store), store / "data"), {}, REFEREE), {}
     own = study.trainer is None
-    return forecast(
-        study, made, results,
-        workers=placed.workers, lanes=placed.lanes if own else 1, flops_per_second=speed, changed=changed,
-        past_runs=past_runs if own else (), data_digest=data_digest(study.base.data, store / "data") if own else None,
+    asked = partial(
+        forecast,
+        study,
+        workers=placed.workers,
+        lanes=placed.lanes if own else 1,
+        data_digest=data_digest(study.base.data, store / "data") if own else None,
         shares=own,
-    )  # fmt: skip
+    )
+    if not (store / "store.sqlite").is_file():
+        made = plan(study, _data_digest(command_trainer(study, store), store / "data"), {}, REFEREE)
+        return asked(made, {}, flops_per_second=None)
+    with Store.open(store, create=False) as opened:
+        made = _planned(study, opened, store)
+        path = str(study.path.absolute())
+        before = next((one.fingerprints for one in opened.studies() if one.path == path), ())
+        return asked(
+            made,
+            Kept(opened, made.ended),
+            flops_per_second=opened.flops_per_second(),
+            changed=change(study, made, before, Kept(opened, opened.statuses(before))),
+            past_runs=opened.past_runs() if own else (),
+        )
 
 
 def _require_texts(study: Study, folder: Path) -> None:
@@ -317,23 +346,17 @@ def _texts(folder: Path) -> Texts:
     return text_of
 
 
-def _planned(study: Study, store: Store, folder: Path) -> tuple[Plan, dict[str, RunResult]]:
+def _planned(study: Study, store: Store, folder: Path) -> Plan:
     make = partial(plan, study, _data_digest(command_trainer(study, folder), store.data), referee=REFEREE)
-    results: dict[str, RunResult] = {}
+    scores: dict[str, Score] = {}
     while True:
-        made = make(results)
-        found = store.results(run.fingerprint for run in made.todo)
+        made = make(scores)
+        found = store.scores((run.fingerprint for run in made.todo), study.metric)
         if not found:
-            return made, results
-        results |= found
+            return made
+        scores |= found
 
 
-def _judge(study: Study, planned: Plan, results: dict[str, RunResult], store: Path, *, own_text: bool) -> Judged:
-    texts = _texts(store / "data") if own_text else no_texts
-    judgement = judge(as_planned(study, planned), results, planned, texts=texts)
-    runs = tuple(
-        LabelledRun(made.arm, made.seed, made.stage, results[made.fingerprint], made.part)
-        for made in planned.runs
-        if made.fingerprint in results
-    )
-    return Judged(planned, judgement, runs)
+def _judge(study: Study, planned: Plan, crashed: Mapping[str, RunResult], store: Store, *, own_text: bool) -> Judgement:
+    texts = _texts(store.data) if own_text else no_texts
+    return judge(as_planned(study, planned), Kept(store, planned.ended, crashed), planned, texts=texts)

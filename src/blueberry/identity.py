@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from blueberry.recipe import Recipe
 
 DIGEST_CHARACTERS = 16
+_HOLE = "\0seed\0"
+"""Where a seed goes. No name or path has a zero byte."""
 
 
 def canonical_json(value: Any) -> str:
@@ -34,6 +37,13 @@ def fingerprint(recipe: Recipe, data_digest: str) -> str:
     that brings its own data). Paths, machine, worker count and memory-only settings do not enter.
     """
     return digest("blueberry/run/1", canonical_json(recipe.identity()), data_digest)
+
+
+def fingerprints(recipe: Recipe, data_digest: str, seeds: Iterable[int]) -> tuple[str, ...]:
+    """`fingerprint` of the recipe on each of these seeds. All its other settings are looked at once."""
+    before, hole, after = canonical_json({**recipe.identity(), "seed": _HOLE}).partition(canonical_json(_HOLE))
+    assert hole, "a seed is part of what decides the numbers"
+    return tuple(digest("blueberry/run/1", f"{before}{seed}{after}", data_digest) for seed in seeds)
 
 
 def shape_key(recipe: Recipe, data_digest: str) -> str:

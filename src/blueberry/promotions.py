@@ -31,8 +31,7 @@ def promote(study: Study, *, store: str | Path | None = None, to: str | None = N
         raise LedgerError(f"ledger {line!r}: not a name; {rule}; choose another with --to")
     folder = Path(store or default_store())
     judged = look(study, folder)
-    results = {run.result.fingerprint: run.result for run in judged.runs}
-    with Store.open(folder, create=False) as opened:
+    with Store.open(folder, create=False) as opened, judged.results() as results:
         while True:
             entries = read_entries(opened.ledger(line))
             decided = decide(
@@ -105,8 +104,8 @@ def remeasure(
         if known is not None:
             return Remeasured(known, is_new=False, judged=None)
         judged = conduct(study, store=folder, trainer=trainer, workers=workers, on_event=on_event)
-        results = {run.result.fingerprint: run.result for run in judged.runs}
-        made = conclude(study, judged.judgement, judged.plan, results, entries=entries, date=_now())
+        with judged.results() as results:
+            made = conclude(study, judged.judgement, judged.plan, results, entries=entries, date=_now())
         if isinstance(made, Refusal):
             return Remeasured(made, is_new=True, judged=judged)
         with Store.open(folder, create=False) as opened:

@@ -50,7 +50,7 @@ def go(study: Study, store: Store, trainer: Trainer, workers: int = 0, lanes: in
 
 def undisturbed(study: Study, tmp_path: Path) -> dict[str, RunResult]:
     with Store.open(tmp_path / "undisturbed") as store:
-        return go(study, store, Synthetic()).results
+        return dict(go(study, store, Synthetic()).results)
 
 
 def trained(log: Path) -> list[str]:

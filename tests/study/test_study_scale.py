@@ -1,9 +1,11 @@
 """What the engine does beside training grows with the number of runs, and no faster."""
 
 import sqlite3
+import weakref
 
 import pytest
 
+from blueberry.records import RunResult
 from blueberry.study import engine
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
@@ -70,3 +72,24 @@ def test_a_finished_study_costs_a_handful_of_statements(counts):
     plans, statements = counts(80, "store")
     assert plans <= 3
     assert statements <= 40
+
+
+def test_no_more_results_are_held_than_train_together(counts, monkeypatch):
+    living: list[weakref.ref[RunResult]] = []
+    most = [0]
+    make = Synthetic.result
+
+    def made(self, recipe):
+        result = make(self, recipe)
+        living.append(weakref.ref(result))
+        most[0] = max(most[0], sum(one() is not None for one in living))
+        return result
+
+    monkeypatch.setattr(Synthetic, "result", made)
+    counts(80, "store")
+    assert len(living) == 80
+    assert most[0] <= 4
+
+    monkeypatch.setattr(Store, "results", lambda *given: pytest.fail("resuming needs no whole result"))
+    counts(80, "store")
+    assert len(living) == 80

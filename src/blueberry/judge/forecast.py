@@ -124,7 +124,7 @@ def forecast(
     at_once = min(workers * lanes, num_runs)
     state_bytes = 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw)
     own = study.trainer is None  # what a command does with its time and disk, only it knows
-    ended = [result.train_seconds for result in results.values() if result.status != "failed"]
+    ended = [] if own else [result.train_seconds for result in results.values() if result.status != "failed"]
     return Forecast(
         study=study.name,
         question=study.question,

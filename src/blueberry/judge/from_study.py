@@ -9,11 +9,11 @@ from blueberry.errors import StudyError
 from blueberry.judge import words
 from blueberry.judge.curves import read_curves
 from blueberry.judge.doctor.design import objections
-from blueberry.judge.doctor.execution import audit_execution, overfitted_or_leaked
+from blueberry.judge.doctor.execution import Departure, audit_departures, departure, overfitted_or_leaked
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Audit, CurveFinding, RunCost
 from blueberry.recipe import Recipe
-from blueberry.records import RunResult
+from blueberry.records import Metrics, RunResult
 from blueberry.stats.sequential import looks_of
 from blueberry.study.plan import Plan, Run, Stage
 from blueberry.study.spec import Arm, Study
@@ -39,24 +39,34 @@ def no_texts(recipe: Recipe) -> Text:
 def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: Texts = no_texts) -> Evidence:
     """The evidence of a study; of one made of parts, all but its arms.
 
-    `results` by fingerprint. Raises: StudyError if a completed run has not the study's metric.
+    `results` by fingerprint: each is asked for once, arm by arm, so that no more than an arm's curves are held.
+    Raises: StudyError if a completed run has not the study's metric.
     """
-    ended = [(run, results[run.fingerprint]) for run in plan.runs if run.fingerprint in results]
     axis = study.axes[0] if len(study.axes) == 1 else None
     text = texts(study.base)
     by_arm: dict[str, list[Run]] = {}
     for run in plan.runs:
         by_arm.setdefault(run.arm, []).append(run)
     looks = looks_of(study.seeds.search, study.seeds.max) if study.method == "race" else ()
+    arms: list[ArmRuns] = []
+    findings: list[CurveFinding] = []
+    bare: dict[str, _Bare] = {}
+    for arm in () if study.parts else study.arms:
+        runs = by_arm.get(arm.name, [])
+        held = {run.fingerprint: results[run.fingerprint] for run in runs if run.fingerprint in results}
+        arms.append(arm_runs(study, arm, held, runs))
+        findings += _findings(study, arm, held, runs)
+        bare |= {run.fingerprint: _bare(run, held[run.fingerprint]) for run in runs if run.fingerprint in held}
+    others = [run for run in plan.runs if run.fingerprint in results and run.fingerprint not in bare]
+    bare |= {run.fingerprint: _bare(run, results[run.fingerprint]) for run in others}
+    ended = [(run, bare[run.fingerprint]) for run in plan.runs if run.fingerprint in bare]
     return Evidence(
         question=study.question,
         metric=study.metric,
         min_effect=study.min_effect,
         alpha=study.alpha,
         vary=study.varied,
-        arms=()
-        if study.parts
-        else tuple(arm_runs(study, arm, results, by_arm.get(arm.name, ())) for arm in study.arms),
+        arms=tuple(arms),
         looks=max(len(looks), 1),
         look_seeds=looks,
         scale=axis.scale if axis is not None and axis.scale != "list" else None,
@@ -69,13 +79,42 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
         at_one_rate=_at_one_rate(study),
         audits=(*_audits_of_design(study), *_audits_of_execution(ended, _passes(ended, texts))),
         cost=_cost([result for _, result in ended]),
-        findings=tuple(one for arm in study.arms for one in _findings(study, arm, results, by_arm.get(arm.name, ())))
-        if not study.parts
-        else (),
+        findings=tuple(findings),
     )
 
 
-def _cost(ended: Sequence[RunResult]) -> RunCost:
+@dataclass(frozen=True, slots=True)
+class _Bare:
+    """Of a result, what all runs together are judged by: its numbers and what its curves say of how it was made."""
+
+    num_updates: int
+    num_tokens: int | None
+    num_flops: float | None
+    train_seconds: float
+    shared_updates: int
+    shared_seconds: float
+    final: Metrics | None
+    train_loss: float | None
+    val_loss: float | None
+    departure: Departure
+
+
+def _bare(run: Run, result: RunResult) -> _Bare:
+    return _Bare(
+        num_updates=result.num_updates,
+        num_tokens=result.num_tokens,
+        num_flops=result.num_flops,
+        train_seconds=result.train_seconds,
+        shared_updates=result.shared_updates,
+        shared_seconds=result.shared_seconds,
+        final=result.final,
+        train_loss=result.metric("train_loss"),
+        val_loss=result.metric("val_loss"),
+        departure=departure(run.recipe, result),
+    )
+
+
+def _cost(ended: Sequence[_Bare]) -> RunCost:
     shared = [result.shared_updates / result.num_updates if result.shared_updates else 0.0 for result in ended]
     tokens = [(result.num_tokens, share) for result, share in zip(ended, shared, strict=True)]
     counted = [(num, round(num * share)) for num, share in tokens if num is not None]
@@ -97,12 +136,12 @@ def _audits_of_design(study: Study) -> list[Audit]:
     return [finding for finding in objections(study) if finding.audit not in ("seeds", "curse")]
 
 
-def _audits_of_execution(ended: Sequence[tuple[Run, RunResult]], passes: float | None) -> list[Audit]:
+def _audits_of_execution(ended: Sequence[tuple[Run, _Bare]], passes: float | None) -> list[Audit]:
     """What the runs themselves show of how they were carried out."""
-    ran = [(run.arm, run.recipe, result) for run, result in ended]
-    losses = [(arm, result.metric("train_loss"), result.metric("val_loss")) for arm, _, result in ran]
+    losses = [(run.arm, one.train_loss, one.val_loss) for run, one in ended]
     known = [(arm, train, held_out) for arm, train, held_out in losses if train is not None and held_out is not None]
-    return [*audit_execution(ran), *overfitted_or_leaked(known, passes or 0.0)]
+    departures = audit_departures((run.arm, one.departure) for run, one in ended)
+    return [*departures, *overfitted_or_leaked(known, passes or 0.0)]
 
 
 def _findings(
@@ -148,7 +187,7 @@ def _at_one_rate(study: Study) -> tuple[str, ...]:
     return (*model, *(name for name in study.varied if name == "schedule.kind"))
 
 
-def _passes(ended: list[tuple[Run, RunResult]], texts: Texts) -> float | None:
+def _passes(ended: Sequence[tuple[Run, _Bare]], texts: Texts) -> float | None:
     """How often the longest run saw its text."""
     longest: dict[tuple[str, str], tuple[Recipe, int]] = {}
     for run, result in ended:
@@ -179,7 +218,7 @@ def _evaluations(metric: str, result: RunResult) -> tuple[tuple[int, float], ...
     return tuple((update, value) for update, value in values if value is not None)
 
 
-def _entropy(metric: str, ended: list[RunResult], bits_per_byte: float | None) -> float | None:
+def _entropy(metric: str, ended: Sequence[_Bare], bits_per_byte: float | None) -> float | None:
     """The entropy in the metric's unit; nats per token from the bytes a token stands for, as the results show it."""
     if bits_per_byte is None or metric == "val_bits_per_byte":
         return bits_per_byte

@@ -14,7 +14,9 @@ from blueberry.records import RunResult
 from blueberry.study.backlog import Backlog, Snapshot
 from blueberry.study.claims import Owner
 from blueberry.study.interrupt import Interrupt
+from blueberry.study.kept import Kept
 from blueberry.study.plan import DataDigest, Plan, Referee, Run, plan
+from blueberry.study.scores import Score
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.study.workers import Crew, Handed, Here, Task, Trainer
@@ -34,8 +36,8 @@ class Outcome:
 
     plan: Plan
     """The last one. Its `todo` is empty unless runs failed."""
-    results: dict[str, RunResult]
-    """By fingerprint, of every run of the study that has ended."""
+    results: Mapping[str, RunResult]
+    """By fingerprint, of every run of the study that has ended: read from the open store as they are asked for."""
     failures: tuple[RunResult, ...]
     """Runs given up after three crashes, by this call. They stay to do: the next call tries them again."""
     num_trained: int
@@ -68,18 +70,18 @@ def run(
     trainer breaks its contract; StoreError; any other BlueberryError that the trainer raises.
     """
     owner = Owner.here()
-    results: dict[str, RunResult] = {}
+    scores: dict[str, Score] = {}
     failures: dict[str, RunResult] = {}
     num_trained = 0
     with Interrupt() as interrupt:
         crew = _crew(trainer, workers, on, interrupt)
         try:
             while True:
-                planned = plan(study, data_digest, results, referee)
-                found = store.results(run.fingerprint for run in planned.todo)
+                planned = plan(study, data_digest, scores, referee)
+                found = store.scores((run.fingerprint for run in planned.todo), study.metric)
                 if found:
-                    results |= found
-                    _tell(on_result, planned.todo, found)
+                    scores |= found
+                    _tell(on_result, planned.todo, Kept(store, found))
                     continue
                 names = [run.fingerprint for run in planned.runs]
                 store.register(study.path, study.name, study.question, names)
@@ -102,7 +104,7 @@ def run(
                 store.release(owner)
     if on_event is not None:
         on_event(backlog.snapshot())
-    return Outcome(planned, results, tuple(failures.values()), num_trained)
+    return Outcome(planned, Kept(store, scores), tuple(failures.values()), num_trained)
 
 
 class Workers(Protocol):

@@ -1,16 +1,15 @@
 """Which runs a study needs, which of them are missing, and which are trained side by side. Pure."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Literal, Protocol
 
 from blueberry.cost import cost
 from blueberry.errors import StudyError
-from blueberry.identity import fingerprint, shape_key
+from blueberry.identity import fingerprints, shape_key
 from blueberry.recipe import Recipe
-from blueberry.records import RunResult
 from blueberry.study.arms import Arm, content
 from blueberry.study.proposals import Proposer
 from blueberry.study.spec import Study, settled
@@ -23,6 +22,15 @@ Values = Mapping[str, Mapping[int, float]]
 """The metric by arm and seed; infinite where the run diverged."""
 DataDigest = Callable[[Recipe], str]
 """Names by content what a trainer reads beside the recipe: its text, or a command and its files."""
+
+
+class Measured(Protocol):
+    """What a plan looks at in a run that has ended: a `RunResult`, or a `Score` of the study's metric."""
+
+    @property
+    def status(self) -> str: ...
+
+    def metric(self, name: str) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -121,9 +129,9 @@ class Plan:
 
 
 def plan(
-    study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], referee: Referee | None = None
+    study: Study, data_digest: DataDigest, results: Mapping[str, Measured], referee: Referee | None = None
 ) -> Plan:
-    """The runs of a study given the results so far, by fingerprint. Reads nothing else.
+    """The runs of a study given how those so far have ended, by fingerprint. Reads nothing else.
 
     The confirming runs of the leading arm join once every searching run has ended. A result that says "failed"
     (the program crashed, not the training) has not ended its run. A race needs a referee.
@@ -164,7 +172,7 @@ class _Search:
     proposed: bool = False
 
 
-def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], ended: frozenset[str]) -> _Search:
+def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, Measured], ended: frozenset[str]) -> _Search:
     """Every arm on every searching seed."""
     runs = _block(study, data_digest, None, 0, study.seeds.search)
     if not _all_in(runs, ended):
@@ -173,7 +181,7 @@ def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult
 
 
 def _race(
-    study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], ended: frozenset[str], referee: Referee
+    study: Study, data_digest: DataDigest, results: Mapping[str, Measured], ended: frozenset[str], referee: Referee
 ) -> _Search:
     """Look by look, more seeds for the arms that were open at the look before."""
     looks = looks_of(study.seeds)
@@ -190,7 +198,7 @@ def _race(
     return _Search(tuple(runs), study.arms, referee.leading_arm(study, _values(study.metric, runs, results)))
 
 
-def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, RunResult], ended: frozenset[str]) -> _Search:
+def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, Measured], ended: frozenset[str]) -> _Search:
     """Batch by batch, each proposed from the means of those before."""
     proposer = Proposer.begin(study)
     arms, runs = dict[str, Arm](), list[Run]()
@@ -199,8 +207,8 @@ def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, RunRes
         keys = [content(arm.recipe) for arm in asked]
         new = {key: arm for key, arm in zip(keys, asked, strict=True) if key not in arms}
         arms |= new
-        for seed in range(study.seeds.search):
-            runs += [_one(arm, study.base.seed + seed, data_digest, "search", look) for arm in new.values()]
+        seeds = range(study.base.seed, study.base.seed + study.seeds.search)
+        runs += _seed_by_seed(new.values(), seeds, data_digest, look)
         if not _all_in(runs, ended):
             asked_for = min((look + 1) * study.strategy.batch, study.strategy.trials)
             most = (study.strategy.trials - asked_for) * study.seeds.search
@@ -215,7 +223,7 @@ def _all_in(runs: Sequence[Run], ended: frozenset[str]) -> bool:
     return all(run.fingerprint in ended for run in runs)
 
 
-def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results: Mapping[str, RunResult]) -> Plan:
+def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results: Mapping[str, Measured]) -> Plan:
     """One plan of several: all searching runs, seed by seed, before those on fresh seeds.
 
     What confirms an arm of [tune] compares it with the others; then the best of them is confirmed on fresher seeds.
@@ -259,13 +267,7 @@ def _block(
 ) -> tuple[Run, ...]:
     """The arms of these names, or all, on these seeds counted from the study's first."""
     arms = [arm for arm in study.arms if names is None or arm.name in names]
-    data = {arm.name: data_digest(arm.recipe) for arm in arms}
-    shapes = {arm.name: shape_key(arm.recipe, data[arm.name]) for arm in arms}
-    runs = tuple(
-        _run(arm, study.base.seed + seed, data[arm.name], shapes[arm.name], "search")
-        for seed in range(first, stop)
-        for arm in arms
-    )
+    runs = _seed_by_seed(arms, range(study.base.seed + first, study.base.seed + stop), data_digest)
     whose: dict[str, str] = {}
     for run in runs[: len(arms)]:
         if whose.setdefault(run.fingerprint, run.arm) != run.arm:
@@ -283,18 +285,24 @@ def _refuse_twins(study: Study, one: str, other: str) -> None:
 def _confirm(study: Study, data_digest: DataDigest, arms: Sequence[Arm], leader: str | None) -> tuple[Run, ...]:
     first = study.base.seed + study.seeds.max
     seeds = range(first, first + study.seeds.confirm)
-    return tuple(_one(arm, seed, data_digest, "confirm") for arm in arms if arm.name == leader for seed in seeds)
+    confirmed = (arm for arm in arms if arm.name == leader)
+    return tuple(run for arm in confirmed for run in _on_seeds(arm, seeds, data_digest, "confirm"))
 
 
-def _one(arm: Arm, seed: int, data_digest: DataDigest, stage: Stage, look: int = 0) -> Run:
+def _seed_by_seed(arms: Iterable[Arm], seeds: range, data_digest: DataDigest, look: int = 0) -> tuple[Run, ...]:
+    """Searching runs: all arms on one seed before the next."""
+    of_arms = [_on_seeds(arm, seeds, data_digest, "search", look) for arm in arms]
+    return tuple(run for on_one_seed in zip(*of_arms, strict=True) for run in on_one_seed)
+
+
+def _on_seeds(arm: Arm, seeds: range, data_digest: DataDigest, stage: Stage, look: int = 0) -> tuple[Run, ...]:
     data = data_digest(arm.recipe)
-    return _run(arm, seed, data, shape_key(arm.recipe, data), stage, look)
-
-
-def _run(arm: Arm, seed: int, data_digest: str, shape: str, stage: Stage, look: int = 0) -> Run:
-    # The seed's bounds were checked with the study: copying saves checking every setting once a run.
-    recipe = arm.recipe.model_copy(update={"seed": seed})
-    return Run(arm.name, seed, recipe, fingerprint(recipe, data_digest), shape, stage, data_digest, look=look)
+    shape, names = shape_key(arm.recipe, data), fingerprints(arm.recipe, data, seeds)
+    # The seeds' bounds were checked with the study: copying saves checking every setting once a run.
+    return tuple(
+        Run(arm.name, seed, arm.recipe.model_copy(update={"seed": seed}), name, shape, stage, data, look=look)
+        for seed, name in zip(seeds, names, strict=True)
+    )
 
 
 def totals(runs: Sequence[Run]) -> Totals:
@@ -315,7 +323,7 @@ def _plan(search: _Search, confirm: tuple[Run, ...], ended: frozenset[str], num_
     return Plan(runs, ended & {run.fingerprint for run in runs}, search.leader, num_undecided, proposed)
 
 
-def _values(metric: str, runs: Sequence[Run], results: Mapping[str, RunResult]) -> dict[str, dict[int, float]]:
+def _values(metric: str, runs: Sequence[Run], results: Mapping[str, Measured]) -> dict[str, dict[int, float]]:
     """A run that diverged, or has not the metric, is infinite."""
     values: dict[str, dict[int, float]] = {}
     for run in runs:

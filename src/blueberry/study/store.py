@@ -21,6 +21,7 @@ from blueberry.errors import StoreError
 from blueberry.records import Progress, RunResult
 from blueberry.study.claims import LEASE_SECONDS, Claim, Owner, is_abandoned
 from blueberry.study.lines import LEDGER_TABLES, BasedOn, LedgerRow
+from blueberry.study.scores import Score, read_scores
 
 VERSION = 2
 """Of the tables below; a store of a later version is refused."""
@@ -136,6 +137,15 @@ class Store:
     def results(self, fingerprints: Iterable[str]) -> dict[str, RunResult]:
         """Those of the runs that have ended, by fingerprint."""
         return self._bodies("results", fingerprints)
+
+    def scores(self, fingerprints: Iterable[str], metric: str) -> dict[str, Score]:
+        """How those of the runs ended that have, and what they measured by a study's metric. Reads no curves."""
+        asked = list(fingerprints)
+        try:
+            return read_scores(lambda columns, names: self._select(columns, "results", names), asked, metric)
+        except StoreError:
+            self.results(asked)  # which says of a damaged one what is wrong with it
+            raise
 
     def statuses(self, fingerprints: Iterable[str]) -> dict[str, str]:
         """How those of the runs ended that have: completed or diverged. Cheaper than `results`."""

@@ -1,6 +1,7 @@
 """Audits of results against their recipes: was what ran what was declared?"""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from blueberry.judge import words
 from blueberry.judge.doctor.findings import block
@@ -17,19 +18,43 @@ Ran = Sequence[tuple[str, Recipe, RunResult]]
 """Arm, what was asked for, what came back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Where one run left its recipe."""
+
+    rate: str | None
+    """The first rate that was not the planned one, in words."""
+    skipped_updates: int
+    """Of a completed run, those that it has not made."""
+
+
 def audit_execution(ran: Ran) -> list[Audit]:
     """Realised rates that were not planned, and updates that were not made."""
-    return [*_unkept_rates(ran), *_skipped(ran)]
+    return audit_departures((arm, departure(recipe, result)) for arm, recipe, result in ran)
 
 
-def _unkept_rates(ran: Ran) -> list[Audit]:
+def audit_departures(seen: Iterable[tuple[str, Departure]]) -> list[Audit]:
+    """The same of what was seen of each run before, by arm."""
+    found = list(seen)
+    return [*_unkept_rates(found), *_skipped(found)]
+
+
+def departure(recipe: Recipe, result: RunResult) -> Departure:
+    """Of one run, which alone needs its curves. A count of 0 updates is a trainer that does not say."""
+    used, planned = result.curve.learning_rate, planned_rates(recipe, result)
+    place = next((at for at, rates in enumerate(zip(used, planned, strict=False)) if _differ(*rates)), None)
+    rate = None if place is None else f"{used[place]:.4g} for {planned[place]:.4g} at update {place + 1}"
+    if result.status != "completed":
+        return Departure(rate, 0)
+    missing = max(recipe.num_updates - result.num_updates, 0) if result.num_updates else 0
+    return Departure(rate, missing + sum(loss is None for loss in result.curve.train_loss))
+
+
+def _unkept_rates(seen: Iterable[tuple[str, Departure]]) -> list[Audit]:
     wrong: dict[str, str] = {}
-    for arm, recipe, result in ran:
-        used = result.curve.learning_rate
-        planned = planned_rates(recipe, result)
-        place = next((at for at, rates in enumerate(zip(used, planned, strict=False)) if _differ(*rates)), None)
-        if place is not None:
-            wrong.setdefault(arm, f"{used[place]:.4g} for {planned[place]:.4g} at update {place + 1}")
+    for arm, one in seen:
+        if one.rate is not None:
+            wrong.setdefault(arm, one.rate)
     if not wrong:
         return []
     first = next(iter(wrong))
@@ -48,16 +73,12 @@ def _differ(used: float, planned: float) -> bool:
     return abs(used - planned) > RATE_TOLERANCE * abs(planned)
 
 
-def _skipped(ran: Ran) -> list[Audit]:
-    """A completed run must have made all its updates. A count of 0 is a trainer that does not say."""
+def _skipped(seen: Iterable[tuple[str, Departure]]) -> list[Audit]:
+    """A completed run must have made all its updates."""
     wrong: dict[str, int] = {}
-    for arm, recipe, result in ran:
-        if result.status != "completed":
-            continue
-        missing = max(recipe.num_updates - result.num_updates, 0) if result.num_updates else 0
-        missing += sum(loss is None for loss in result.curve.train_loss)
-        if missing:
-            wrong[arm] = max(missing, wrong.get(arm, 0))
+    for arm, one in seen:
+        if one.skipped_updates:
+            wrong[arm] = max(one.skipped_updates, wrong.get(arm, 0))
     if not wrong:
         return []
     most = words.count(max(wrong.values()), "update")
