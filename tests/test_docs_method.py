@@ -99,8 +99,6 @@ def test_every_word_in_code_font_is_one_of_the_code() -> None:
     assert set(re.findall(r"`([a-z][a-z_-]*)`", prose)) - known == set()
     for name in re.findall(r"`best\.(\w+)`", prose):
         assert name in judgement.Best.model_fields
-    for name in re.findall(r"`(docs/[^`]+)`", prose):  # written beside this page, each with its own test
-        assert name in ("docs/truth.md", "docs/noise.md")
 
 
 def test_every_word_of_the_code_is_explained() -> None:

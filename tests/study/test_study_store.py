@@ -14,7 +14,8 @@ from blueberry.recipe import Recipe
 from blueberry.records import Failure, Progress, RunResult
 from blueberry.study.claims import LEASE_SECONDS, Owner, this_host
 from blueberry.study.lines import BasedOn
-from blueberry.study.store import VERSION, Store
+from blueberry.study.schema import VERSION
+from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
 
 

@@ -86,7 +86,9 @@ def test_simulated_clean_studies_are_quiet(tmp_path, num_studies):
         for _ in range(2):
             todo = plan(study, trainer.data_digest, results).todo
             results |= {run.fingerprint: trainer.result(run.recipe) for run in todo}
-        judged = judge(study, results, plan(study, trainer.data_digest, results), texts=lambda recipe: Text(None, 10**8))
+        judged = judge(
+            study, results, plan(study, trainer.data_digest, results), texts=lambda recipe: Text(None, 10**8)
+        )
         alarms += bool(judged.audits)
     assert alarms <= 0.05 * num_studies
 
