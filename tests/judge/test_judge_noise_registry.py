@@ -9,8 +9,9 @@ from blueberry.judge.noise_registry import family_of, noise_by_horizon, suggeste
 from blueberry.recipe import Recipe
 from blueberry.stats.noise import measure_noise
 from blueberry.study.plan import plan
+from blueberry.study.scores import PastRun
 from blueberry.study.spec import Study
-from blueberry.study.store import PastRun, Store
+from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
 
 RATE = "optimizer.muon.learning_rate"

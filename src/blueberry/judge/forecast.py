@@ -14,9 +14,9 @@ from blueberry.records import RunResult
 from blueberry.stats.power import smallest_difference
 from blueberry.study.changes import Change
 from blueberry.study.plan import Plan, as_planned
+from blueberry.study.scores import PastRun
 from blueberry.study.sharing import forks
 from blueberry.study.spec import Study
-from blueberry.study.store import PastRun
 
 RESULT_BYTES_PER_UPDATE = 70
 """Of a stored result, mostly its curve: three numbers an update as text."""

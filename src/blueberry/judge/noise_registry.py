@@ -10,7 +10,7 @@ import numpy as np
 from blueberry.identity import canonical_json
 from blueberry.recipe import Recipe
 from blueberry.stats.noise import measure_noise
-from blueberry.study.store import PastRun
+from blueberry.study.scores import PastRun
 
 LEAST_MIN_EFFECT = 0.005
 """Nats: the smallest difference that is suggested as mattering, however small the noise."""

@@ -1,4 +1,4 @@
-"""As much of ended runs as a plan needs: how each ended, and one metric. Read without their curves."""
+"""Ended runs without their curves: as much of each as a plan needs, or as tells how noisy its kind is."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -29,6 +29,20 @@ class Score:
         """As `RunResult.metric`, of the one metric that was read."""
         assert name == self.name, "a study is planned by its metric, and by no other"
         return self.value
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """As much of a result as tells how noisy its kind is."""
+
+    recipe: dict[str, Any]
+    """Flat: dotted setting to value."""
+    status: str
+    """completed or diverged."""
+    final: dict[str, Any] | None
+    """Metrics after the last update, by name."""
+    data_digest: str | None
+    """None where the trainer did not say."""
 
 
 def read_scores(

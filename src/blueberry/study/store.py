@@ -22,7 +22,7 @@ from blueberry.records import Progress, RunResult
 from blueberry.study.claims import LEASE_SECONDS, Claim, Owner, is_abandoned
 from blueberry.study.lines import BasedOn, LedgerRow
 from blueberry.study.schema import BUSY_SECONDS, prepare
-from blueberry.study.scores import Score, read_scores
+from blueberry.study.scores import PastRun, Score, read_scores
 
 QUERY_NAMES = 500
 """Fingerprints in one query."""
@@ -50,20 +50,6 @@ class Registration:
     """Of all its runs decided so far."""
     registered_at: float
     """Seconds since 1970."""
-
-
-@dataclass(frozen=True)
-class PastRun:
-    """As much of a result as tells how noisy its kind is."""
-
-    recipe: dict[str, Any]
-    """Flat: dotted setting to value."""
-    status: str
-    """completed or diverged."""
-    final: dict[str, Any] | None
-    """Metrics after the last update, by name."""
-    data_digest: str | None
-    """None where the trainer did not say."""
 
 
 class Store:
