@@ -88,15 +88,19 @@ def effective_df(values_KN: np.ndarray) -> float:
 def arm_variances(values_KN: np.ndarray) -> np.ndarray:
     """Each arm's own variance, without what the arms on one seed share; not below 0. At least three arms.
 
-    An arm's rests after arm + seed hold (1 - 2/K) of its own variance and 1/K of the mean of all: solved for its own.
-    Shapes: (K, n) -> (K,), NaN missing, at least two values a row. Units: those of the values, squared.
-    Source: Grubbs 1948, for complete tables; with missing cells each row counts by its own n - 1.
+    The variance of a difference of two arms is the sum of their own: least squares over all two,
+    weighted by their common seeds less one.
+    Shapes: (K, n) -> (K,), NaN missing. Units: those of the values, squared.
+    Source: Grubbs 1948.
     """
-    rests_KN = two_way_fit(values_KN).rests_KN
-    num_arms = len(values_KN)
-    within_K = np.nansum(np.square(rests_KN), axis=1) / (np.isfinite(rests_KN).sum(axis=1) - 1)
-    mean = float(within_K.sum()) / (num_arms - 1)
-    return np.maximum((within_K - mean / num_arms) * num_arms / (num_arms - 2), 0.0)
+    differences_KKN = values_KN[:, None] - values_KN
+    there_KKN = np.isfinite(differences_KKN)
+    counts_KK = there_KKN.sum(axis=2)
+    means_KK = np.where(there_KKN, differences_KKN, 0.0).sum(axis=2) / np.maximum(counts_KK, 1)
+    squares_KK = np.square(np.where(there_KKN, differences_KKN - means_KK[:, :, None], 0.0)).sum(axis=2)
+    df_KK = np.maximum(counts_KK - 1, 0) * (1 - np.eye(len(values_KN)))
+    normal_KK = df_KK + np.diag(df_KK.sum(axis=1))
+    return np.maximum(np.linalg.lstsq(normal_KK, squares_KK.sum(axis=1))[0], 0.0)
 
 
 def better_half(values_KN: np.ndarray) -> list[int]:
@@ -112,14 +116,9 @@ def better_half(values_KN: np.ndarray) -> list[int]:
 class TwoWayFit:
     arm_effects: np.ndarray
     """Each arm's mean with the seeds' effects removed, up to a common constant. Shape (K,)."""
-    rests_KN: np.ndarray
-    """What arm + seed leaves of every value; NaN where there is none."""
+    residual: float
+    """Sum of squares left by arm + seed."""
     df: int
-
-    @property
-    def residual(self) -> float:
-        """Sum of squares left by arm + seed."""
-        return float(np.nansum(np.square(self.rests_KN)))
 
 
 def two_way_fit(values_KN: np.ndarray) -> TwoWayFit:
@@ -129,12 +128,11 @@ def two_way_fit(values_KN: np.ndarray) -> TwoWayFit:
         effects = values_KN.mean(axis=1)
         rest_KN = values_KN - effects[:, None]
         rest_KN = rest_KN - rest_KN.mean(axis=0)
-        return TwoWayFit(effects - effects.mean(), rest_KN, (num_arms - 1) * (num_seeds - 1))
+        return TwoWayFit(effects - effects.mean(), float(np.square(rest_KN).sum()), (num_arms - 1) * (num_seeds - 1))
     rows, columns = np.nonzero(np.isfinite(values_KN))
     design = np.hstack([np.eye(num_arms)[rows], np.eye(num_seeds)[columns]])
     y = values_KN[rows, columns]
     y = y - y.mean()  # a constant is in the span; without it 1e-16 of a large loss would pass for noise
     solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
-    rest_KN = np.full(values_KN.shape, np.nan)
-    rest_KN[rows, columns] = y - design @ solution
-    return TwoWayFit(solution[:num_arms], rest_KN, len(y) - int(rank))
+    residual = y - design @ solution
+    return TwoWayFit(solution[:num_arms], float(residual @ residual), len(y) - int(rank))
