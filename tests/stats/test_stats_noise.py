@@ -99,7 +99,7 @@ def test_arm_variances_are_unbiased_for_unequal_arms_whatever_the_seeds_share():
 
 
 def test_the_degrees_of_freedom_worked_by_hand():
-    # the arm that has all the noise: 18**2 / 18**2 arms, 1.5 each, where its own are n - 1 = 1
+    # one arm has all the noise: 18**2 / 18**2 = 1 arm, n - 1/2 = 1.5 each
     assert effective_df(np.array([[3.0, -3.0], [0.0, 0.0], [0.0, 0.0]])) == pytest.approx(1.5)
     # variances 0, 18, 18 at three seeds: two arms of 2.5 each
     seeds = np.array([[0.0, 0.0, 0.0], [3.0, -3.0, 0.0], [3.0, 3.0, -6.0]])
