@@ -43,9 +43,9 @@ def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1, among: Se
     """Rows that may be the best, in order: the row of least mean and those not clearly worse than it.
 
     A row is dropped when it is worse than the row of least mean with one-sided error alpha / (looks * (K - 1)),
-    paired on the seeds both have, noise as in `paired` with the floor of `measure_noise`. A diverged row is out. A row with
-    fewer than two common seeds cannot be told apart and stays. Of two rows either might be the false winner, so there
-    the error is halved: "a is better" is said only where the two-sided verdict says it.
+    paired on the seeds both have, noise as in `paired` with the floor of `measure_noise`. A diverged row is out. A row
+    with fewer than two common seeds cannot be told apart and stays. Of two rows either might be the false winner, so
+    there the error is halved: "a is better" is said only where the two-sided verdict says it.
     `among` are the rows that are left of an earlier look, all on the same seeds; K counts the others too.
 
     The truly best row is dropped with probability at most alpha. That the rival was chosen by the same data does
