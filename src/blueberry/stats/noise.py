@@ -69,7 +69,7 @@ def effective_df(values_KN: np.ndarray) -> float:
     Source: Satterthwaite 1946, Box 1954 (two-way layouts with unequal variances), whose n - 1 for n - 1/2 is low on
     average for estimated variances: among equally noisy arms n + 1 would be right. In simulation (R = 4,000), five arms
     and three seeds: n - 1 loses 6 points of power at a difference of two paired sd, n - 1/2 loses 2; with n, the noise
-    of real runs (docs/noise.md) has 5.9 to 6.5% false winners, with n - 1/2 5.3%.
+    of real runs (docs/noise.md) has 5.9 to 6.5% false winners, with n - 1/2 5.3 to 7.0%.
     """
     num_finite_K = np.isfinite(values_KN).sum(axis=1)
     usable_K = (num_finite_K >= 2) & ~np.isinf(values_KN).any(axis=1)
