@@ -50,9 +50,10 @@ NULL = """## Real noise, nothing to find
 The same noise with every rate's mean taken away, so that all five are equally good, and as many studies drawn from
 it: once with the measured values (seeds with replacement, all rates on the same ones; a seed drawn twice raises the
 share a little), once as Gaussian noise of the same covariance. Every winner is a false one, and at most 5% of the
-studies may have one; **bold** is significantly more (binomial test, .01). Where it is more, one rate is several times
-as noisy as the others, and the noise pooled over them is too small for it; what the Gaussian rows do not show of it
-comes from seeds drawn twice or from noise that is not Gaussian: these runs cannot tell which."""
+studies may have one; **bold** is significantly more (binomial test, .01). One rate is three to seven times as noisy as
+the others, so the noise pooled over them is too small for it: what is pooled counts for fewer degrees of freedom there
+(`stats.noise.effective_df`). What the Gaussian rows do not show comes from seeds drawn twice or from noise that is not
+Gaussian: these runs cannot tell which."""
 
 MADE = """## Made by
 

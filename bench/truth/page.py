@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.truth.cells import Cell
 from bench.truth.gates import LEVEL, Judged, judge_gates
 from bench.truth.results import CellResult, Results, source_digest
-from bench.truth.text import GATES, INTRODUCTION, READING, REASONS, SECTIONS, Section
+from bench.truth.text import GATES, INTRODUCTION, READING, SECTIONS, Section
 
 
 def page(cells: Sequence[Cell], results: Results) -> str:
@@ -64,9 +64,7 @@ def _failures(judged: Sequence[Judged]) -> str:
     doubted = [one for one in judged if one.in_doubt]
     parts = []
     if failed:
-        reasons = dict.fromkeys(REASONS[one.cell.name] for one in failed if one.cell.name in REASONS)
-        lines = "\n".join(_failure(one) for one in failed)
-        parts += [f"## What does not hold\n\n{lines}", *reasons]
+        parts.append("## What does not hold\n\n" + "\n".join(_failure(one) for one in failed))
     if doubted:
         parts.append("## What is in doubt\n\n" + "\n".join(_failure(one) for one in doubted))
     return "\n\n".join(parts)

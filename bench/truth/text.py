@@ -24,15 +24,6 @@ that was chosen above the best arm's, in thousandths of a nat; beside it, that o
 says otherwise, sd is .005 nats, rho .5, noise Gaussian, curvature .03 nats per squared unit of log rate, and sweeps
 have three seeds. **Bold**: a gate that fails."""
 
-REASONS = {
-    "null/13 arms, 3 seeds, tenfold noise in two arms": "The noise is pooled over the better half of the arms, so two "
-    "arms with ten times the noise are judged by too small a one, and at three seeds their own sd is too uncertain to "
-    "help. The pair's own degrees of freedom, where its own sd is far above the pooled one, were tried: still above "
-    "5%, at 2 to 10 points of power elsewhere. At five seeds, or where noise grows fivefold over the arms, it holds. "
-    "docs/noise.md shows the same of real noise whose largest sd is sevenfold the smallest.",
-}
-"""Why a cell fails, where it is known; printed only where it does."""
-
 GATES = {
     "false winner": "False winners",
     "false tie": "False ties",

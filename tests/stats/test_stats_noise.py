@@ -1,7 +1,11 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from blueberry.stats.noise import better_half, measure_noise, two_way_fit
+from blueberry.stats.multiplicity import holm_levels
+from blueberry.stats.noise import arm_variances, better_half, effective_df, measure_noise, two_way_fit
 from blueberry.stats.paired import paired
 
 INF, NAN = float("inf"), float("nan")
@@ -71,3 +75,83 @@ def test_two_way_fit_recovers_arms_under_missing_cells():
     assert np.diff(fit.arm_effects) == pytest.approx([1.0, 2.0])
     assert fit.residual == pytest.approx(0.0, abs=1e-18)
     assert fit.df == 7 - 5
+
+
+def test_arm_variances_worked_by_hand():
+    # Arm 0 less either other: 3, -3, of variance 18; between these: 0. So (18 + 18 - 0) / 2.
+    values = np.array([[3.0, -3.0], [0.0, 0.0], [0.0, 0.0]])
+    assert arm_variances(values) == pytest.approx([18.0, 0.0, 0.0], abs=1e-12)
+
+
+def test_arm_variances_are_those_of_grubbs():
+    """Three instruments: half of (var(a - b) + var(a - c) - var(b - c)); where all are positive nothing is cut."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(3, 40)) * np.array([[3.0], [2.0], [4.0]]) + 10 * rng.normal(size=40)
+    ab, ac, bc = (np.var(values[i] - values[j], ddof=1) for i, j in combinations(range(3), 2))
+    assert arm_variances(values) == pytest.approx([(ab + ac - bc) / 2, (ab + bc - ac) / 2, (ac + bc - ab) / 2])
+
+
+def test_arm_variances_are_unbiased_for_unequal_arms_whatever_the_seeds_share():
+    rng = np.random.default_rng(4)
+    sd = np.array([[1.0], [1.0], [2.0], [1.5], [3.0]])
+    found = [arm_variances(sd * rng.normal(size=(5, 30)) + 5 * rng.normal(size=30)) for _ in range(300)]
+    assert np.mean(found, axis=0) == pytest.approx(np.square(sd[:, 0]), rel=0.05)
+
+
+def test_the_degrees_of_freedom_worked_by_hand():
+    # one arm has all the noise: 18**2 / 18**2 = 1 arm, n - 1/2 = 1.5 each
+    assert effective_df(np.array([[3.0, -3.0], [0.0, 0.0], [0.0, 0.0]])) == pytest.approx(1.5)
+    # variances 0, 18, 18 at three seeds: two arms of 2.5 each
+    seeds = np.array([[0.0, 0.0, 0.0], [3.0, -3.0, 0.0], [3.0, 3.0, -6.0]])
+    v = arm_variances(seeds)
+    assert effective_df(seeds) == pytest.approx(v.sum() ** 2 / (v**2).sum() * 2.5)
+
+
+def test_two_arms_or_no_noise_take_nothing_away():
+    assert effective_df(np.array([[1.0, 2.0, 3.0], [1.0, 5.0, 2.0]])) == INF
+    assert effective_df(np.ones((4, 3))) == INF
+    assert effective_df(np.array([[1.0, 2.0, 4.0], [1.0, 5.0, 2.0], [1.0, INF, 3.0], [NAN, NAN, 1.0]])) == INF
+    assert measure_noise(np.arange(12.0).reshape(4, 3)).df == 6
+
+
+def test_the_degrees_of_freedom_lie_between_the_pairs_own_and_the_pooled():
+    rng = np.random.default_rng(5)
+    equal = [measure_noise(rng.normal(size=(13, 5))).df for _ in range(100)]
+    assert max(equal) == 24
+    assert np.mean(np.array(equal) == 24) > 0.9  # seven of thirteen are pooled, and thirteen speak for it
+    one = np.r_[np.ones(12), 30.0][:, None]
+    unequal = [measure_noise(one * rng.normal(size=(13, 5))).df for _ in range(100)]
+    assert min(unequal) >= 4
+    assert np.median(unequal) < 6
+
+
+def test_a_noisy_arm_counts_wherever_its_mean_lies():
+    rng = np.random.default_rng(6)
+    values = rng.normal(size=(9, 5)) * np.r_[np.ones(8), 50.0][:, None]
+    values[8] += 1000 - values[8].mean()  # last of all, so it is not in the better half
+    assert measure_noise(values).paired_sd < 3
+    assert measure_noise(values).df < 8
+
+
+def test_missing_cells_leave_each_arm_its_own_degrees_of_freedom():
+    rng = np.random.default_rng(7)
+    values = rng.normal(size=(6, 8))
+    values[3:, 3:] = NAN  # three arms left a race at three seeds
+    assert 7 <= effective_df(values) < 30
+    values[0] *= 100
+    assert 7 <= effective_df(values) < 15  # the noisy arm's own is 7, of 25 at most
+
+
+@pytest.mark.parametrize("sd", [[1.0] * 11 + [10.0] * 2, [1.0] * 4 + [10.0], [0.0106, 0.0158, 0.0192, 0.0247, 0.0696]])
+def test_unequal_noise_makes_no_false_winners(sd):
+    """The last is the noise of real runs (docs/noise.md). With the pooled degrees of freedom: .08, .07, .06."""
+    rng = np.random.default_rng(8)
+    pairs = list(combinations(range(len(sd)), 2))
+    false, repeats = 0, 600
+    for _ in range(repeats):
+        values = np.array(sd)[:, None] * (rng.normal(size=3) + rng.normal(size=(len(sd), 3))) * 0.5**0.5
+        floor, best = measure_noise(values).floor, int(np.argmin(values.mean(axis=1)))
+        p = [paired(values[a], values[b], floor=floor).p_value() for a, b in pairs]
+        levels = holm_levels(p, 0.05)
+        false += any(p[i] <= levels[i] and best in pair for i, pair in enumerate(pairs))
+    assert binomtest(false, repeats, 0.05, alternative="greater").pvalue > 0.01

@@ -52,7 +52,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class Floor:
-    """Noise of a paired difference as measured over several arms, with its degrees of freedom."""
+    """Noise of a paired difference as measured over several arms, with the degrees of freedom it may count for."""
 
     sd: float
     df: float
@@ -62,7 +62,9 @@ def paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, *, 
     """The mean of b - a over the positions where both are present (NaN is missing).
 
     With a `floor`, the larger of the pair's own sd and the floor's is used, with the floor's degrees of freedom:
-    at three seeds a pair's own sd is too uncertain to be of use. For two arms the floor is the pair's own.
+    at three seeds a pair's own sd is too uncertain to be of use. They are few where the arms differ in noise, see
+    `noise.effective_df`; with fewer than the pair's own n - 1 there is nothing to borrow, and the pair stands alone.
+    For two arms the floor is the pair's own.
     Shapes: (n,), (n,).
     """
     a_N, b_N = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
