@@ -293,9 +293,9 @@ def test_on_ray_with_processes_of_tasks_killed(tmp_path: Path) -> None:
     driver = drive(tmp_path, "killed", 2, "ray")
     for _ in range(5):
         enough = len(lines(tmp_path)) + rng.randint(1, 120)
-        wait_until(lambda enough=enough: len(lines(tmp_path)) >= enough, seconds=240)
-        wait_until(lambda: at_work(lines(tmp_path)), seconds=240)
-        assert driver.poll() is None
+        wait_until(lambda enough=enough: len(lines(tmp_path)) >= enough or driver.poll() is not None, seconds=240)
+        wait_until(lambda: at_work(lines(tmp_path)) or driver.poll() is not None, seconds=240)
+        assert driver.poll() is None, (tmp_path / "killed.err").read_text()
         kill(rng.choice(list(at_work(lines(tmp_path)))))
         witness.look()
     assert driver.wait(timeout=300) == 0
