@@ -296,9 +296,10 @@ def test_on_ray_with_processes_of_tasks_killed(tmp_path: Path) -> None:
     for _ in range(4):
         enough = len(lines(tmp_path)) + rng.randint(1, 120)
         wait_until(lambda enough=enough: len(lines(tmp_path)) >= enough or driver.poll() is not None, seconds=240)
-        wait_until(lambda: at_work(lines(tmp_path)) or driver.poll() is not None, seconds=240)
-        assert driver.poll() is None, (tmp_path / "killed.err").read_text()
-        pid, line = min(at_work(lines(tmp_path)).items(), key=lambda item: hits[item[1].run])
+        while not (busy := at_work(lines(tmp_path))):
+            assert driver.poll() is None, (tmp_path / "killed.err").read_text()
+            time.sleep(0.02)
+        pid, line = min(busy.items(), key=lambda item: hits[item[1].run])
         kill(pid)
         hits[line.run] += 1  # no run three times: it would be given up
         witness.look()
