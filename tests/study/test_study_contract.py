@@ -18,6 +18,7 @@ from blueberry.study import command as command_module
 from blueberry.study.backlog import Snapshot
 from blueberry.study.command import command_trainer
 from blueberry.study.engine import Outcome, run
+from blueberry.study.ray_workers import _join
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
@@ -45,7 +46,7 @@ def local_ray() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -238,6 +239,15 @@ def test_an_interrupted_driver_on_ray_keeps_what_has_ended(
 
 
 @pytest.mark.ray
+def test_a_local_ray_is_one_of_its_own_whatever_cluster_there_is(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with drive(study, tmp_path, RAY, str(tmp_path / "log"), 0) as driver:
+        assert driver.wait(120) == 0, (tmp_path / "err").read_text()
+
+
+@pytest.mark.ray
 @pytest.mark.parametrize("how", ["twice", "killed"])
 def test_tasks_end_with_their_driver(study: Study, tmp_path: Path, how: str, monkeypatch) -> None:
     pids = tmp_path / "pids"
@@ -283,6 +293,30 @@ def test_the_mailbox_may_die(study: Study, store: Store, local_ray: None) -> Non
 def test_a_cluster_that_is_not_there_is_one_line(study: Study, store: Store) -> None:
     with pytest.raises(TrainerError, match="'somewhere'; not a place to run on; give ray, auto or ray://HOST:PORT"):
         go(study, store, Synthetic(), Place(1, "somewhere"))
+
+
+def test_a_clients_server_that_dies_at_birth_is_asked_for_again() -> None:
+    asked: list[str] = []
+
+    class Head:
+        """Fails so often, in this way."""
+
+        def __init__(self, times: int, how: str) -> None:
+            self.times, self.how = times, how
+
+        def init(self, *, address: str) -> None:
+            asked.append(address)
+            if len(asked) <= self.times:
+                raise RuntimeError(self.how)
+
+    died = "Starting Ray client server failed. See ray_client_server_23000.err for detailed logs."
+    _join(Head(2, died), 3, address="ray://here")
+    assert asked == ["ray://here"] * 3
+    for times, how, num_asked in ((3, died, 3), (1, "something else", 1)):
+        asked.clear()
+        with pytest.raises(RuntimeError, match=how):
+            _join(Head(times, how), 3, address="ray://here")
+        assert len(asked) == num_asked
 
 
 def test_without_ray_it_is_one_line(study: Study, store: Store, monkeypatch) -> None:

@@ -100,6 +100,16 @@ def test_a_rerun_trains_nothing(study: Study, store: Store) -> None:
     assert again.results == first.results
 
 
+def test_checkpoints_that_a_driver_left_behind_as_it_died_are_removed(study: Study, store: Store) -> None:
+    outcome = go(study, store, Synthetic())
+    ended, other = sorted(outcome.results)[0], "0123456789abcdef"
+    for name in (ended, other):
+        (store.checkpoints / name).mkdir()
+        (store.checkpoints / name / "update-000003.x.safetensors").touch()
+    go(study, store, Synthetic())
+    assert [path.name for path in store.checkpoints.iterdir()] == [other]
+
+
 def test_a_worker_killed_from_outside_is_noticed_within_a_second(study: Study, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with drive(study, tmp_path, workers=1, log=str(log), seconds=0.1) as driver:

@@ -4,6 +4,7 @@ Resuming is the same call. What was killed, in whatever way, loses only the runs
 """
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def run(
     scores: dict[str, Score] = {}
     failures: dict[str, RunResult] = {}
     num_trained = 0
+    _sweep(store)
     with Interrupt() as interrupt:
         crew = _crew(trainer, workers, on, interrupt)
         try:
@@ -105,6 +107,12 @@ def run(
     if on_event is not None:
         on_event(backlog.snapshot())
     return Outcome(planned, Kept(store, scores), tuple(failures.values()), num_trained)
+
+
+def _sweep(store: Store) -> None:
+    """Remove checkpoints of runs that have ended: a driver that dies right after a commit leaves them behind."""
+    for name in store.statuses(path.name for path in store.checkpoints.iterdir()):
+        shutil.rmtree(store.checkpoints / name, ignore_errors=True)
 
 
 class Workers(Protocol):

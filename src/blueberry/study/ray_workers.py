@@ -37,6 +37,8 @@ from blueberry.study.workers import (
 )
 
 LOCAL = "ray"
+CONNECTIONS = 3
+"""Attempts to join a cluster as a client: the server that its head forks for each one at times dies at birth."""
 Said = tuple[int, Message | BlueberryError]
 """The number of a task, and a message of it."""
 
@@ -183,10 +185,8 @@ def _connected(address: str, num_workers: int) -> tuple[Any, bool]:
         raise TrainerError(f"--on: {address!r}; not a place to run on; give ray, auto or ray://HOST:PORT")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what we do not rely on
-    if address.startswith("ray://") and (Path.home() / ".ray" / "auth_token").exists():
-        os.environ.setdefault(
-            "RAY_AUTH_MODE", "token"
-        )  # Ray's own servers ask for it; its client must be told to give it
+    if address != LOCAL and (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # clusters ask for it; who joins must be told to give it
     try:
         import ray
     except ImportError:
@@ -196,11 +196,13 @@ def _connected(address: str, num_workers: int) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    place = {"num_cpus": max(num_workers, 1), "include_dashboard": False} if address == LOCAL else {"address": address}
+    place: dict[str, Any] = {"address": address}
+    if address == LOCAL:  # "local", or it joins a cluster that runs here
+        place = {"address": "local", "num_cpus": max(num_workers, 1), "include_dashboard": False}
     ours = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(**place, **quiet)
+        _join(ray, CONNECTIONS if address.startswith("ray://") else 1, **place, **quiet)
     except Exception as error:
         raise TrainerError(f"--on {address}: {crash_line(error)}; Ray must be reachable there; start it") from None
     finally:
@@ -208,6 +210,17 @@ def _connected(address: str, num_workers: int) -> tuple[Any, bool]:
             if ours and handler is not None:
                 signal.signal(number, handler)  # Ray has put its own in their place
     return ray, True
+
+
+def _join(ray: Any, attempts: int, **how: Any) -> None:
+    """Raises: what Ray raises, for the last attempt if it is that the client's server did not start."""
+    for left in reversed(range(attempts)):
+        try:
+            ray.init(**how)
+            return
+        except RuntimeError as error:
+            if not left or "Starting Ray client server failed" not in str(error):
+                raise
 
 
 def _run(pickled: bytes, path: list[str], runs: tuple[Run, ...], mail: Any, number: int, log: str) -> bytes:
