@@ -73,7 +73,7 @@ def test_arms_are_compared_each_at_its_own_best(kind: str, choice: Any, winner: 
 
 @pytest.mark.parametrize(("kind", "setting"), [("horizon", "train.updates"), ("scaling", "model.width")])
 def test_conditions(kind: str, setting: str, tmp_path: Path) -> None:
-    short = {"across": {setting: [10, 20, 80]}} if kind == "horizon" else {"set": SHORT}
+    short = {"across": {setting: [20, 40, 640]}} if kind == "horizon" else {"set": SHORT}
     study = new(kind, tmp_path, vary=FEW, **short)
     judged, judgement = conduct(study, tmp_path, optimum=0.03, moves=((setting, -0.3),))
     leaders = [judged.plan.parts[part.name].leader for part in study.parts]
@@ -104,7 +104,7 @@ def smaller(kind: str, folder: Path) -> Study:
     for section in ("vary", "tune"):
         if RATE in given.get(section, {}):
             given[section] = {RATE: [0.02, 0.04, 0.08]}
-    changed = {"horizon": {"train.updates": [6, 12]}, "scaling": {"model.width": [8, 16, 24]}}
+    changed = {"horizon": {"train.updates": [12, 24]}, "scaling": {"model.width": [8, 16, 24]}}
     if kind in changed:
         given["across"] = changed[kind]
     if kind == "data":

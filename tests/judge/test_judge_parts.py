@@ -192,3 +192,13 @@ confirm = 0
     assert (found.unstable_from.failures, found.unstable_from.n) == (3, 3)
     assert found.stable_to is not None
     assert found.stable_to.bound == pytest.approx(1 - 0.05 ** (1 / 3))
+
+
+def test_a_blocked_claim_is_withheld_in_the_first_sentence_too(judged):
+    """Arms on unequal tokens: the best of them is no better arm."""
+    text = '[arms.more]\n"train.batch_sequences" = 64\n[seeds]\nsearch = 3\nconfirm = 3\n'
+    found = judged(text, Synthetic(effects=(("train.batch_sequences", -0.01),)))
+    assert {audit.audit for audit in found.audits if audit.severity == "block"} == {"budget"}
+    assert "is better than" not in found.known
+    assert "withheld" in found.known
+    assert found.recommendation.withheld

@@ -85,8 +85,7 @@ def forecast(seen: Forecast) -> str:
     lines = [
         f"{seen.question}",
         "",
-        f"arms       {len(seen.arms)}{_so_far(seen)}: {_names([name for name, _ in seen.arms])}",
-        *_parts(seen),
+        *_arms(seen),
         *_aliases(seen),
         f"seeds      {_seeds(seen)}",
         f"runs       {seen.runs_done} done, {seen.runs_todo} to do{_at_most(seen)}, {_length(seen)}",
@@ -110,15 +109,25 @@ def _names(names: Sequence[str]) -> str:
     return f"{', '.join(names[: MOST_NAMES - 2])} ... {names[-1]} ({len(names) - MOST_NAMES + 1} more between)"
 
 
-def _parts(seen: Forecast) -> list[str]:
+def _arms(seen: Forecast) -> list[str]:
+    """What is compared, and with [tune] or [across] of what each part is made."""
+    whole = [name for name, _ in seen.arms]
+    line = f"arms       {len(whole)}{_so_far(seen)}: {_names(whole)}"
     if not seen.parts:
-        return []
-    how = "each arm at its own best of" if seen.joined == "tune" else "under each of these"
+        return [line]
     kinds = {arms for _, arms in seen.parts}
-    if len(kinds) == 1:
-        arms = seen.parts[0][1]
-        return [f"parts      {how} {len(arms)}: {_names(arms)}" if arms else f"parts      {how}"]
-    return [f"parts      {name}: {_names(arms)}" for name, arms in seen.parts]
+    if len(kinds) > 1:
+        return [line, *(f"parts      {name}: {_names(arms)}" for name, arms in seen.parts)]
+    inside = seen.parts[0][1]
+    if seen.joined == "tune":
+        return [
+            line,
+            f"parts      each arm at its own best of {len(inside)}: {_names(inside)}"
+            if inside
+            else "parts      each arm at its own best",
+        ]
+    arms = f"arms       {len(inside)}: {_names(inside)}" if inside else "arms       proposed from results"
+    return [arms, f"parts      under each of these {len(whole)}: {_names(whole)}"]
 
 
 def _aliases(seen: Forecast) -> list[str]:

@@ -1,9 +1,12 @@
 """Ablations with combinations: what each change does, and what two do together beyond the sum of each."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from blueberry.judge import words
 from blueberry.judge.answers import Effect, Stack
+from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured
 from blueberry.stats.factorial import factorial_effects, is_regular, pair_effects
 from blueberry.stats.paired import paired
@@ -61,9 +64,13 @@ def find_stack(measured: Measured) -> Stack | None:
     )
 
 
-def effects_sentence(measured: Measured, effects: tuple[Effect, ...], stack: Stack | None) -> list[str]:
+def effects_sentence(
+    measured: Measured, effects: tuple[Effect, ...], stack: Stack | None, audits: Sequence[Audit]
+) -> list[str]:
     """What combinations add to the comparisons: which changes act, which act on each other, and the whole stack."""
     metric, said = measured.evidence.metric, []
+    if any(audit.severity == "block" for audit in audits):
+        return []
     for num_changes in (1, 2):
         found = [effect for effect in effects if len(effect.changes) == num_changes and effect.is_significant]
         each = [

@@ -34,6 +34,8 @@ def gather_rows(
         raise TableError(f"min_effect: {min_effect!r}; must be a number above 0; change it")
     if not 0 < alpha < 0.5:
         raise TableError(f"alpha: {alpha!r}; must be a number above 0 and below 0.5; change it")
+    if "seed" in vary:
+        raise TableError("--vary seed: seeds are blocks, the same for every arm; name the column of what was changed")
     runs = row_runs(table, vary, metric)
     column = metric_column(table, metric)
     names = dict.fromkeys(run.arm for run in runs)

@@ -77,7 +77,7 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
         entropy=_entropy(study.metric, [result for _, result in ended], text.entropy_bits_per_byte),
         passes=_passes(ended, texts),
         at_one_rate=_at_one_rate(study),
-        audits=(*_audits_of_design(study), *_audits_of_execution(ended, _passes(ended, texts))),
+        audits=(*_audits_of_design(study), *_audits_of_execution(study, ended, _passes(ended, texts))),
         cost=_cost([result for _, result in ended]),
         findings=tuple(findings),
     )
@@ -136,8 +136,10 @@ def _audits_of_design(study: Study) -> list[Audit]:
     return [finding for finding in objections(study) if finding.audit not in ("seeds", "curse")]
 
 
-def _audits_of_execution(ended: Sequence[tuple[Run, _Bare]], passes: float | None) -> list[Audit]:
+def _audits_of_execution(study: Study, ended: Sequence[tuple[Run, _Bare]], passes: float | None) -> list[Audit]:
     """What the runs themselves show of how they were carried out."""
+    if study.trainer is not None:  # what a program that is not ours should do at which update, only it knows
+        return []
     losses = [(run.arm, one.train_loss, one.val_loss) for run, one in ended]
     known = [(arm, train, held_out) for arm, train, held_out in losses if train is not None and held_out is not None]
     departures = audit_departures((run.arm, one.departure) for run, one in ended)

@@ -35,6 +35,10 @@ HIGHER_IS_BETTER = frozenset(
 """Words at the end of a metric's name that say that more of it is better."""
 
 
+LARGEST = 1e12
+"""Of a metric: beyond any perplexity, and far from where squares overflow."""
+
+
 @dataclass(frozen=True)
 class RowRun:
     """One row, understood."""
@@ -134,6 +138,11 @@ def _measured(row: Row, metric: str) -> tuple[float | None, Ending]:
     given = row.values.get(metric)
     if given is not None and (isinstance(given, bool) or not isinstance(given, (int, float))):
         raise TableError(f'{row.place} "{metric}": {given!r}; the metric is a number, or empty if there is none; mend')
+    if given is not None and math.isfinite(given) and abs(given) > LARGEST:
+        raise TableError(
+            f'{row.place} "{metric}": {given!r}; no metric is so large; a run that diverged has no number, or a status '
+            "that says so; mend"
+        )
     ending = _ending(row)
     if ending in ("crashed", "unfinished"):
         return None, ending

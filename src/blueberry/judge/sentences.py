@@ -8,8 +8,15 @@ from blueberry.judge.judgement import Audit, Best, Optimum, Recommendation, Verd
 from blueberry.judge.measured import Measured
 
 
-def known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) -> str:
-    """What these runs show; of a race, that it settled what it was to settle."""
+def known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
+    """What these runs show; of a race, that it settled what it was to settle.
+
+    That an arm is better is withheld where an audit blocks; but for `edge`, which doubts only that the best was tried.
+    """
+    blocked = any(audit.severity == "block" and audit.audit != "edge" for audit in audits)
+    if blocked and best is not None and measured.best is not None and measured.can_judge:
+        label = _label(measured, measured.best)
+        return f"{label} has the least {_its_number(measured, best)}; whether it is better is withheld."
     said = _known(measured, best, verdicts)
     if measured.race is None or measured.race.ended != "settled" or best is None:
         return said

@@ -39,7 +39,7 @@ def weigh(evidence: Evidence) -> Judgement:
         recommendation=recommendation,
         purposes=find_purposes(measured, best, verdicts, recommendation, ranges),
         cost=evidence.cost,
-        known=" ".join([known(measured, best, verdicts), *effects_sentence(measured, effects, stack)]),
+        known=" ".join([known(measured, best, verdicts, audits), *effects_sentence(measured, effects, stack, audits)]),
         unknown=unknown(measured, best, verdicts, audits),
         effects=effects,
         robustness=find_robustness(measured),

@@ -319,7 +319,7 @@ def _cost(judgement: Judgement) -> tuple[Fact, ...]:
     cost = judgement.cost
     return (
         Fact("Runs", str(cost.runs)),
-        Fact("Training tokens", scaled(float(cost.tokens)) if cost.tokens is not None else "not recorded"),
+        Fact("Training tokens", scaled(float(cost.tokens)) if cost.tokens else "not recorded"),
         Fact("Floating point operations", scaled(cost.flops, "FLOP") if cost.flops else "not recorded"),
         Fact("Training time, added up", duration(cost.seconds) if cost.seconds else "not recorded"),
         *_saving(cost),

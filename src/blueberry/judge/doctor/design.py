@@ -27,7 +27,13 @@ REACHED = 0.01
 
 def objections(study: Study) -> tuple[Audit, ...]:
     """Every finding of every audit of the design and of its parts', blocking ones first; none for a sound one."""
-    found = [finding for look in DESIGN_AUDITS.values() for finding in look(study)]
+    ours = study.trainer is None  # of another program's schedule and budget nothing is known
+    found = [
+        finding
+        for name, look in DESIGN_AUDITS.items()
+        if ours or name in ("seeds", "edge", "curse")
+        for finding in look(study)
+    ]
     return blocking_first([*found, *(finding for part in study.parts for finding in objections(part))])
 
 

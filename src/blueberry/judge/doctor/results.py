@@ -75,7 +75,7 @@ def seeds(measured: Measured) -> list[Audit]:
     found = []
     evidence, num_blocks = measured.evidence, measured.num_blocks
     if num_blocks < LEAST_BLOCKS:
-        what = f"every arm ended on {words.count(num_blocks, 'seed')}"
+        what = f"every arm ended on {words.count(num_blocks, 'seed')}" if num_blocks else "on no seed did every arm end"
         message = f"{what}, and with fewer than {LEAST_BLOCKS} no difference can be told from chance"
         found.append(block("seeds", message, f"run every arm on at least {LEAST_BLOCKS} seeds"))
     if evidence.repeated_seeds:
@@ -96,7 +96,7 @@ def diverged(measured: Measured) -> list[Audit]:
         message = f"{words.count(len(crashed), 'run')} crashed and left no result: {words.listing(crashed)}"
         found.append(block("diverged", message, "mend the cause and run the study again; only these are repeated"))
     if evidence.num_unfinished:
-        message = f"{words.count(evidence.num_unfinished, 'run')} of the design did not end"
+        message = f"{words.count(evidence.num_unfinished, 'run')} of the design did not end, or were never begun"
         found.append(block("diverged", message, "run the study again; what is done is kept"))
     found += _worse_than_guessing(measured)
     if measured.best is not None:
@@ -178,7 +178,7 @@ def curse(measured: Measured) -> list[Audit]:
     if measured.best is None or measured.arm(measured.best).confirm:
         return []
     message = "unconfirmed: the best arm's number is from the seeds that chose it, so it flatters itself"
-    return [warn("curse", message, "run the best arm on fresh seeds ([seeds] confirm = 5)")]
+    return [warn("curse", message, "run the best arm on fresh seeds (in a study: [seeds] confirm = 5)")]
 
 
 def one_rate(measured: Measured) -> list[Audit]:
