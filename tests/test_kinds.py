@@ -100,7 +100,7 @@ def smaller(kind: str, folder: Path) -> Study:
     given = read_toml(write_study_file(kind, folder / "tiny.toml", folder / f"{kind}.toml"), StudyError)
     given |= {"base": "tiny.toml", "seeds": {"search": 3, "confirm": 2, "max": 3}}
     if "set" in given:
-        given["set"] = {"train.updates": 12}
+        given["set"] = {"schedule.warmup_updates": 3} if kind == "horizon" else {"train.updates": 12}
     for section in ("vary", "tune"):
         if RATE in given.get(section, {}):
             given[section] = {RATE: [0.02, 0.04, 0.08]}
