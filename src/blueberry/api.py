@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from blueberry.cost import num_threads
+from blueberry.data_settings import Data
 from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.identity import fingerprint
 from blueberry.judge import Text, judge
@@ -40,12 +41,13 @@ from blueberry.study.plan import DataDigest, Plan, as_planned, plan
 from blueberry.study.scores import Score
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
-from blueberry.text import Dataset, data_digest, load, require_a_batch
+from blueberry.text import data_digest, load, require_a_batch
 
 if TYPE_CHECKING:
     from blueberry.lm.sampling import Sample
 
 LANES_ON_A_GPU = 8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -253,10 +255,18 @@ def look(study: Study, store: Path) -> Judged:
 
     Raises: StudyError if none has; StoreError if there is no store.
     """
+    judged = _so_far(study, store)
+    if judged is None:
+        raise StudyError(f"{study.path}: none of its runs is in {store}; blueberry run {study.path} trains them")
+    return judged
+
+
+def _so_far(study: Study, store: Path) -> Judged | None:
+    """None before the first run has ended. Raises: StoreError if there is no store."""
     with Store.open(store, create=False) as opened:
         planned = _planned(study, opened, store)
         if not planned.ended:
-            raise StudyError(f"{study.path}: none of its runs is in {store}; blueberry run {study.path} trains them")
+            return None
         crashed = opened.failures(run.fingerprint for run in planned.todo)
         judgement = _judge(study, planned, crashed, opened, own_text=study.trainer is None)
     return Judged(planned, judgement, store, crashed)
@@ -264,16 +274,13 @@ def look(study: Study, store: Path) -> Judged:
 
 def audits(study: Study, store: Path) -> tuple[Audit, ...]:
     """What the doctor finds in a study's design and, where the store has some of its runs, in those and their text."""
-    if not (store / "store.sqlite").is_file():
-        return objections(study)
-    with Store.open(store, create=False) as opened:
-        has_runs = bool(_planned(study, opened, store).ended)
-    if not has_runs:
+    judged = _so_far(study, store) if (store / "store.sqlite").is_file() else None
+    if judged is None:
         return objections(study)
     if study.trainer is not None:
-        return look(study, store).judgement.audits
+        return judged.judgement.audits
     text = load(study.base.data, store / "data")
-    return blocking_first([*look(study, store).judgement.audits, *leak(text.train, text.validation, "validation")])
+    return blocking_first([*judged.judgement.audits, *leak(text.train, text.validation, "validation")])
 
 
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
@@ -309,41 +316,38 @@ def _require_texts(study: Study, folder: Path) -> None:
 
     Raises: DataError if one is missing, or too short for an update of an arm that trains on it.
     """
-    texts: dict[str, Dataset] = {}
+    text_of = _once_a_text(lambda data: load(data, folder))
     for recipe in [arm.recipe for arm in study.trained_arms] or [study.base]:
-        key = recipe.data.model_dump_json()
-        if key not in texts:
-            texts[key] = load(recipe.data, folder)
         shape = {"context_tokens": recipe.model.context_tokens}
-        require_a_batch(texts[key].train, batch_sequences=recipe.train.batch_sequences, **shape)
+        require_a_batch(text_of(recipe).train, batch_sequences=recipe.train.batch_sequences, **shape)
 
 
 def _data_digest(trainer: engine.Trainer | None, folder: Path) -> DataDigest:
     """How a trainer names what it reads; where it does not say, it reads the recipe's text."""
-
-    names: dict[str, str] = {}  # for one call of ours: arms often share one text, and files may change before the next
-
-    def of_text(recipe: Recipe) -> str:
-        key = recipe.data.model_dump_json()
-        if key not in names:
-            names[key] = data_digest(recipe.data, folder)
-        return names[key]
-
-    return getattr(trainer, "data_digest", of_text)
+    return getattr(trainer, "data_digest", _once_a_text(lambda data: data_digest(data, folder)))
 
 
 def _texts(folder: Path) -> Texts:
-    """What is known of the text that a recipe trains on; each text is loaded once."""
-    known: dict[str, Text] = {}
+    """What is known of the text that a recipe trains on."""
 
-    def text_of(recipe: Recipe) -> Text:
+    def text_of(data: Data) -> Text:
+        loaded = load(data, folder)
+        return Text(loaded.entropy_bits_per_byte, loaded.train_tokens)
+
+    return _once_a_text(text_of)
+
+
+def _once_a_text(read: Callable[[Data], T]) -> Callable[[Recipe], T]:
+    """Reads each text once, for one call of ours: arms often share one, and files may change before the next call."""
+    known: dict[str, T] = {}
+
+    def of(recipe: Recipe) -> T:
         key = recipe.data.model_dump_json()
         if key not in known:
-            loaded = load(recipe.data, folder)
-            known[key] = Text(loaded.entropy_bits_per_byte, loaded.train_tokens)
+            known[key] = read(recipe.data)
         return known[key]
 
-    return text_of
+    return of
 
 
 def _planned(study: Study, store: Store, folder: Path) -> Plan:

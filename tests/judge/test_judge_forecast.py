@@ -69,12 +69,3 @@ def test_measured_noise_gives_what_can_be_detected(study):
     assert seen.noise_sd is not None
     assert 0.001 < seen.noise_sd < 0.009  # planted: sqrt(2) * 0.003 * sqrt(1 - 0.5)
     assert seen.detectable == pytest.approx(smallest_difference(3, seen.noise_sd, alpha=0.05 / 4))
-
-
-@pytest.mark.parametrize(("search", "most"), [(1, 1), (1, 3), (3, 3), (3, 16), (4, 12), (3, 40), (5, 5)])
-def test_a_race_is_planned_with_the_looks_that_it_is_judged_by(search, most):
-    """The floors may not import one another, so each has the rule."""
-    from blueberry.stats import sequential
-    from blueberry.study import strategy
-
-    assert strategy.looks_of(strategy.Seeds(search, 5, most)) == sequential.looks_of(search, most)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from blueberry.looks import looks_of
 from blueberry.stats.anytime import anytime
-from blueberry.stats.sequential import level_of_a_look, looks_of
+from blueberry.stats.sequential import level_of_a_look
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from blueberry.judge.judgement import (
     Recommendation,
     Verdict,
 )
+from blueberry.judge.sentences import what_blocks, why_withheld
 from blueberry.stats.power_law import LEAST_POINTS, PowerLaw, fit_power_law
 
 
@@ -194,9 +195,8 @@ def _held_out(points: Points, level: float) -> HeldOut | None:
 
 
 def _recommend(parts: Sequence[Part], conditions: Sequence[Condition], audits: Sequence[Audit]) -> Recommendation:
-    blocking = [audit for audit in audits if audit.severity == "block"]
-    if blocking:
-        return Recommendation(withheld="; ".join(f"{audit.audit}: {audit.message}" for audit in blocking))
+    if (reason := why_withheld(audits)) is not None:
+        return Recommendation(withheld=reason)
     known = [condition for condition in conditions if condition.best is not None]
     if len(known) < len(conditions):
         return Recommendation(withheld="a condition has no arm with a finite result")
@@ -251,10 +251,8 @@ def _law_sentence(law: Law) -> str:
 def _unknown(
     parts: Sequence[Part], conditions: Sequence[Condition], laws: Sequence[Law], audits: Sequence[Audit]
 ) -> str:
-    blocking = [audit for audit in audits if audit.severity == "block"]
-    if blocking:
-        said = [f"{audit.message}. {audit.remedy[0].upper()}{audit.remedy[1:]}." for audit in blocking]
-        return f"How the answer carries over: {' Also, '.join(said)}"
+    if said := what_blocks(audits):
+        return f"How the answer carries over: {said}"
     open_ = [condition.condition for condition in conditions if condition.holds == "open"]
     if open_:
         return f"Whether it is as good as the best at {words.listing(open_)}; more seeds would show it."

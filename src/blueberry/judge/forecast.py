@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from blueberry.cost import cost, flops_per_token
 from blueberry.judge.from_study import gather
-from blueberry.judge.judgement import Audit, Noise
+from blueberry.judge.judgement import Noise
 from blueberry.judge.measured import measure, noise_of
 from blueberry.judge.noise_registry import FamilyNoise, family_of, noise_by_horizon, suggested_min_effect
 from blueberry.records import RunResult
@@ -95,7 +95,6 @@ def forecast(
     workers: int,
     lanes: int,
     flops_per_second: float | None,
-    objections: Sequence[Audit] = (),
     changed: Change | None = None,
     past_runs: Sequence[PastRun] = (),
     data_digest: str | None = None,
@@ -103,8 +102,8 @@ def forecast(
 ) -> Forecast:
     """`past_runs` are those of the whole store, used while the study has too few of its own to measure noise.
 
-    `flops_per_second` is one worker's, as earlier runs measured it while all workers were busy. `objections` and
-    `changed` are passed on. `shares`: whether the trainer lets runs begin where others have been.
+    `flops_per_second` is one worker's, as earlier runs measured it while all workers were busy. `changed` is
+    passed on. `shares`: whether the trainer lets runs begin where others have been.
     """
     study = as_planned(study, planned)
     left, base = planned.left, cost(study.base)

@@ -12,9 +12,9 @@ from blueberry.judge.doctor.design import objections
 from blueberry.judge.doctor.execution import Departure, audit_departures, departure, overfitted_or_leaked
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Audit, CurveFinding, RunCost
+from blueberry.looks import looks_of
 from blueberry.recipe import Recipe
 from blueberry.records import Metrics, RunResult
-from blueberry.stats.sequential import looks_of
 from blueberry.study.plan import Plan, Run, Stage
 from blueberry.study.spec import Arm, Study
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from blueberry.judge import words
 from blueberry.judge.answers import Covered
 from blueberry.judge.conditions import carry
+from blueberry.judge.doctor.findings import block
 from blueberry.judge.evidence import ArmRuns
 from blueberry.judge.from_study import Texts, arm_runs, gather, no_texts
 from blueberry.judge.gains import find_gains
@@ -110,12 +111,11 @@ def _objections(part: Part) -> list[Audit]:
             continue
         which = "smallest" if value == covered.low else "largest"
         kept.append(
-            Audit(
-                audit="edge",
-                severity="block",
-                message=f"{part.name}: its best {covered.setting}, {words.setting_value(value)}, is the {which} tried, "
+            block(
+                "edge",
+                f"{part.name}: its best {covered.setting}, {words.setting_value(value)}, is the {which} tried, "
                 "so this arm may not be at its own best",
-                remedy=f"extend {covered.setting} {'down' if which == 'smallest' else 'up'} and run again",
+                f"extend {covered.setting} {'down' if which == 'smallest' else 'up'} and run again",
             )
         )
     return kept

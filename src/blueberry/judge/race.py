@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from blueberry.judge.pairs import Pairs, all_pairs
-from blueberry.stats.sequential import level_of_a_look, looks_of
+from blueberry.looks import looks_of
+from blueberry.stats.sequential import level_of_a_look
 from blueberry.stats.unresolved import best_arm, unresolved
 
 Ended = Literal["settled", "maximum"]

@@ -48,10 +48,8 @@ def unknown(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], 
     if best is None:
         lower = "lower the rates" if measured.axis is not None and _noun(measured) == "rate" else "change what diverges"
         return f"Which {_noun(measured)} is best; {lower}, so that some arm trains without diverging on every seed."
-    blocking = [audit for audit in audits if audit.severity == "block"]
-    if blocking:
-        said = [f"{audit.message}. {audit.remedy[0].upper()}{audit.remedy[1:]}." for audit in blocking]
-        return f"Which {_noun(measured)} is best: {' Also, '.join(said)}"
+    if said := what_blocks(audits):
+        return f"Which {_noun(measured)} is best: {said}"
     names = {measured.arm(index).name for index in measured.unresolved}
     open_ = [v for v in verdicts if v.a == best.arm and v.b in names and v.verdict == "inconclusive"]
     if open_:
@@ -65,9 +63,8 @@ def recommend(
     measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]
 ) -> Recommendation:
     """The best arm's settings; the baseline's when nothing was shown to beat it; withheld when an audit blocks."""
-    blocking = [audit for audit in audits if audit.severity == "block"]
-    if blocking:
-        return Recommendation(withheld="; ".join(f"{audit.audit}: {audit.message}" for audit in blocking))
+    if (reason := why_withheld(audits)) is not None:
+        return Recommendation(withheld=reason)
     if best is None or measured.best is None:
         return Recommendation(withheld="no arm has a finite result")
     against = _against_baseline(verdicts)
@@ -81,6 +78,20 @@ def recommend(
     if len(measured.unresolved) > 1:
         text += f" {_group(measured)} are not separated by these runs."
     return Recommendation(settings=best.settings, text=text)
+
+
+def what_blocks(audits: Sequence[Audit]) -> str:
+    """What the blocking audits found and what would mend it, in sentences; empty where none blocks."""
+    return " Also, ".join(
+        f"{audit.message}. {audit.remedy[0].upper()}{audit.remedy[1:]}."
+        for audit in audits
+        if audit.severity == "block"
+    )
+
+
+def why_withheld(audits: Sequence[Audit]) -> str | None:
+    """The reason why nothing may be recommended; None where no audit blocks."""
+    return "; ".join(f"{audit.audit}: {audit.message}" for audit in audits if audit.severity == "block") or None
 
 
 def _maximum(measured: Measured) -> str:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from blueberry.judge.judgement import ArmSummary, Judgement
+from blueberry.judge.words import is_rate
 from blueberry.report.wording import setting_name, short
 
 LOG_AXIS_FROM_RATIO = 8.0
@@ -26,7 +27,7 @@ class Axis:
 
     @property
     def is_learning_rate(self) -> bool:
-        return is_learning_rate(self.setting)
+        return is_rate(self.setting)
 
     def fraction(self, value: float) -> float:
         """Where a value lies between the ends, 0 to 1, along the axis as drawn."""
@@ -54,11 +55,6 @@ class Axis:
         return math.log(value) if self.log else value
 
 
-def is_learning_rate(setting: str) -> bool:
-    last = setting.rpartition(".")[2]
-    return last in ("lr", "learning_rate") or last.endswith(("_lr", "_learning_rate"))
-
-
 def find_axis(judgement: Judgement) -> Axis | None:
     """The axis of the main figure; None when the arms have only names."""
     if not judgement.vary:
@@ -70,7 +66,7 @@ def find_axis(judgement: Judgement) -> Axis | None:
     values = sorted({float(value) for value in given if isinstance(value, (int, float))})
     if len(values) < 2:
         return None
-    rate_like = is_learning_rate(setting) or values[-1] / values[0] >= LOG_AXIS_FROM_RATIO if values[0] > 0 else False
+    rate_like = is_rate(setting) or values[-1] / values[0] >= LOG_AXIS_FROM_RATIO if values[0] > 0 else False
     return Axis(setting=setting, values=tuple(values), log=rate_like)
 
 

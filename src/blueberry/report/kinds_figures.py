@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import altair as alt
 
@@ -45,8 +44,15 @@ def kind_figures(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Kin
     law = law_curve(judgement)
     if law is not None:
         title = f"The {law.y_label} against {law.x_label}"
-        draw = partial(draw_law, law)
-        found.append(KindFigure("law", "figures/power_law_curves.png", title, law.caption, _sized(draw)))
+        found.append(
+            KindFigure(
+                "law",
+                "figures/power_law_curves.png",
+                title,
+                law.caption,
+                lambda palette, width: draw_law(law, palette, width=width),
+            )
+        )
     effects = effect_rows(judgement)
     if effects:
         said = "Circles: main effects; diamonds: interactions; grey: not told from zero. Band: what does not matter."
@@ -65,11 +71,11 @@ def kind_figures(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Kin
         said = "Of the first run of each arm, as it was used."
         found.append(
             KindFigure(
-                "rates", "figures/learning_rate_curves.png", "Learning rates", said, _sized(partial(draw_rates, rates))
+                "rates",
+                "figures/learning_rate_curves.png",
+                "Learning rates",
+                said,
+                lambda palette, width: draw_rates(rates, palette, width=width),
             )
         )
     return tuple(found)
-
-
-def _sized(draw: Callable[..., alt.LayerChart]) -> Callable[[Palette, Width], alt.LayerChart]:
-    return lambda palette, width: draw(palette, width=width)

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from blueberry.judge.judgement import Judgement, Optimum, Part
-from blueberry.report.axis import find_axis, is_learning_rate
+from blueberry.judge.sentences import why_withheld
+from blueberry.judge.words import is_rate
+from blueberry.report.axis import find_axis
 from blueberry.report.documents import final_results, to_json
 from blueberry.report.figures import rate_names
 from blueberry.report.runs import LabelledRun
@@ -12,7 +14,7 @@ from blueberry.report.runs import LabelledRun
 
 def search_documents(judgement: Judgement, runs: Sequence[LabelledRun]) -> Iterator[tuple[str, str]]:
     """`lr_search_results.json`, `lr_recommendation.json` and a file a rate; nothing unless parts sweep a rate."""
-    swept = [part for part in judgement.parts if part.judgement.vary and is_learning_rate(part.judgement.vary[0])]
+    swept = [part for part in judgement.parts if part.judgement.vary and is_rate(part.judgement.vary[0])]
     if not swept:
         return
     rows = {part.name: _rows(part, runs) for part in swept}
@@ -34,11 +36,10 @@ def _recommendation(part: Part) -> dict[str, Any]:
     """Withheld where the part's own audits block it: a best rate at the end of the range is none."""
     judgement, found = part.judgement, part.judgement.optimum
     best = judgement.best
-    blocking = [audit for audit in judgement.audits if audit.severity == "block"]
+    reason = why_withheld(judgement.audits)
     coverage = [one.model_dump() for one in part.covers]
-    if best is None or blocking:
-        reasons = "; ".join(f"{audit.audit}: {audit.message}" for audit in blocking) or "no rate has a finite result"
-        return {"supported": False, "because": reasons, "coverage": coverage}
+    if best is None or reason is not None:
+        return {"supported": False, "because": reason or "no rate has a finite result", "coverage": coverage}
     return {
         "supported": True,
         "learning_rate": best.settings[judgement.vary[0]],

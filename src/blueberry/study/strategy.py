@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from blueberry import looks
 from blueberry.recipe import Recipe
 from blueberry.study.reading import choice, refuse, refuse_unknown, section, whole
 
@@ -10,8 +11,6 @@ Method = Literal["grid", "race", "optuna"]
 METHODS: tuple[Method, ...] = ("grid", "race", "optuna")
 MAX_SEEDS = 1_000
 MAX_TRIALS = 1_000
-LOOKS = (3, 5, 8, 12, 16)
-"""Seeds at each look of a race; beyond, half as many again each time."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,7 @@ class Strategy:
 
 def looks_of(seeds: Seeds) -> tuple[int, ...]:
     """Numbers of seeds at which a race is judged: `search` (three at least) first, `max` last."""
-    first = max(seeds.search, LOOKS[0])
-    looks = [first] if first < seeds.max else []
-    ahead = [*LOOKS]
-    while ahead[-1] < seeds.max:
-        ahead.append(ahead[-1] + ahead[-1] // 2)
-    return (*looks, *(number for number in ahead if first < number < seeds.max), seeds.max)
+    return looks.looks_of(seeds.search, seeds.max)
 
 
 def read_seeds(given: dict[str, Any], base: Recipe, place: str) -> Seeds:
