@@ -233,7 +233,6 @@ def _races() -> list[Cell]:
             num_arms=len(excess),
             noise=Noise(sd_nats=0.0025 if "0.0025" in name else MIDDLE_SD),
             min_effect_nats=0.005 if "0.0025" in name else 0.004,
-            most_replicates=None if len(excess) == 2 else 4_000,
         )
         for name, excess in arms.items()
     ]
@@ -253,7 +252,6 @@ def _races() -> list[Cell]:
             right_over_left=ratio,
             num_arms=9,
             noise=noise,
-            most_replicates=4_000,
         )
         for name, (surface, ratio, noise) in sweeps.items()
     ]
@@ -272,11 +270,11 @@ def _more() -> list[Cell]:
 
 def _doctor() -> list[Cell]:
     """Tables of runs, clean and with one planted defect each."""
-    alarms = Cell("doctor/clean", "clean", "clean", (Gate("false alarm", "at most", 0.05),), most_replicates=4_000)
+    alarms = Cell("doctor/clean", "clean", "clean", (Gate("false alarm", "at most", 0.05),))
     found = Gate("defect found", "at least", 1.0)
     return [
         alarms,
-        *(Cell(f"doctor/{name}", "defects", "defect", (found,), most_replicates=100) for name in DEFECTS),
+        *(Cell(f"doctor/{name}", "defects", "defect", (found,), most_replicates=1_000) for name in DEFECTS),
     ]
 
 

@@ -8,6 +8,7 @@ from scipy import stats
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Bound, Judgement, Optimum
 from blueberry.judge.weigh import weigh
+from blueberry.stats.noise import effective_df
 
 RATE = "optimizer.muon.learning_rate"
 RATES = [float(f"{rate:.4g}") for rate in np.geomspace(0.005, 0.32, 13)]
@@ -63,11 +64,11 @@ def test_holm_adjusts_the_intervals_over_all_pairs():
     judged = weigh_arms(values)
     matrix = np.array(list(values.values()))
     residual = matrix - matrix.mean(1, keepdims=True) - matrix.mean(0) + matrix.mean()
-    pooled = (2 * (residual**2).sum() / 10) ** 0.5
+    pooled, df = (2 * (residual**2).sum() / 10) ** 0.5, min(10, effective_df(matrix))
     for verdict in judged.verdicts:
         d = np.array(values[verdict.b]) - np.array(values[verdict.a])
         sd = max(float(d.std(ddof=1)), pooled)
-        half = stats.t.isf(0.05 / 3 / 2, 10) * sd / 6**0.5  # none is rejected: all at alpha / 3
+        half = stats.t.isf(0.05 / 3 / 2, df) * sd / 6**0.5  # none is rejected: all at alpha / 3
         assert verdict.interval == pytest.approx((d.mean() - half, d.mean() + half))
 
 

@@ -99,12 +99,12 @@ def test_arm_variances_are_unbiased_for_unequal_arms_whatever_the_seeds_share():
 
 
 def test_the_degrees_of_freedom_worked_by_hand():
-    # one arm has all the noise: 18**2 / 18**2 = 1 arm, n - 1/2 = 1.5 each
-    assert effective_df(np.array([[3.0, -3.0], [0.0, 0.0], [0.0, 0.0]])) == pytest.approx(1.5)
-    # variances 0, 18, 18 at three seeds: two arms of 2.5 each
+    # one arm has all the noise: 18**2 / 18**2 = 1 arm, n - 1 = 1 each
+    assert effective_df(np.array([[3.0, -3.0], [0.0, 0.0], [0.0, 0.0]])) == pytest.approx(1)
+    # at three seeds: sum(v)**2 / sum(v**2) arms of 2 each
     seeds = np.array([[0.0, 0.0, 0.0], [3.0, -3.0, 0.0], [3.0, 3.0, -6.0]])
     v = arm_variances(seeds)
-    assert effective_df(seeds) == pytest.approx(v.sum() ** 2 / (v**2).sum() * 2.5)
+    assert effective_df(seeds) == pytest.approx(v.sum() ** 2 / (v**2).sum() * 2)
 
 
 def test_two_arms_or_no_noise_take_nothing_away():
