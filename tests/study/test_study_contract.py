@@ -258,7 +258,7 @@ def test_tasks_end_with_their_driver(study: Study, tmp_path: Path, how: str, mon
             driver.send_signal(signal.SIGINT)
             time.sleep(0.3)
             driver.send_signal(signal.SIGINT)
-            assert driver.wait(20) == 130
+            assert driver.wait(20) == 130, (tmp_path / "err").read_text()
         else:
             driver.kill()
     tasks = [int(pid) for pid in pids.read_text().split()]

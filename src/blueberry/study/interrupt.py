@@ -49,3 +49,21 @@ class Interrupt:
         again, self.wanted = self.wanted, True
         if again or self._at_once:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Within, signals wait: for an end that must not be left halfway. They come when it is over."""
+    came: list[int] = []
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            if handler is not None:  # not one of Python's
+                signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)

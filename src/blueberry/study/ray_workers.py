@@ -20,6 +20,7 @@ from typing import Any
 
 from blueberry.errors import BlueberryError, TrainerError
 from blueberry.records import Progress, RunResult
+from blueberry.study.interrupt import held_back
 from blueberry.study.plan import Run
 from blueberry.study.workers import (
     GRACE_SECONDS,
@@ -108,17 +109,18 @@ class RayCrew:
 
     def kill(self) -> None:
         """End every task at once, and the Ray that we started."""
-        if self._is_closed:  # nothing may be asked of Ray then: it would start another one to answer
-            return
-        self._is_closed = True
-        for _, reference in self._tasks.values():
-            self._cancel(reference)
-        self._tasks.clear()
-        with contextlib.suppress(Exception):  # it may be gone
-            self._ray.kill(self._mail)
-        if self._is_ours:
-            self._ray.shutdown()
-        self._logs.cleanup()
+        with held_back():  # a Ray that was left half ended ends this process, with an exit code of its own
+            if self._is_closed:  # nothing may be asked of Ray then: it would start another one to answer
+                return
+            self._is_closed = True
+            for _, reference in self._tasks.values():
+                self._cancel(reference)
+            self._tasks.clear()
+            with contextlib.suppress(Exception):  # it may be gone
+                self._ray.kill(self._mail)
+            if self._is_ours:
+                self._ray.shutdown()
+            self._logs.cleanup()
 
     def _said(self, timeout_seconds: float) -> Iterator[Said]:
         """In the order in which each task said it."""
