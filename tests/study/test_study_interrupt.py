@@ -16,11 +16,16 @@ def test_the_first_signal_is_a_wish_and_the_second_raises() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_held_back_comes_when_it_is_over(number: int) -> None:
     done = []
-    with Interrupt(), pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(number)
+
+    def end() -> None:
         with held_back():
             signal.raise_signal(number)
             done.append("the end")
+
+    with Interrupt():
+        signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            end()
     assert done == ["the end"]
 
 
