@@ -14,13 +14,14 @@ from blueberry.judge.doctor import leaks
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import CurveFinding, Judgement, Purpose, Verdict
 from blueberry.judge.noise_registry import LEAST_MIN_EFFECT
+from blueberry.looks import LOOKS
 from blueberry.stats.paired import t_quantile
 from blueberry.stats.power import MOST_SEEDS, POWER
 from blueberry.stats.power_law import LEAST_POINTS
 from blueberry.stats.proportions import upper_bound
 from blueberry.study.designs import combine
 from blueberry.study.spec import KEYS, Study
-from blueberry.study.strategy import LOOKS, METHODS, Seeds
+from blueberry.study.strategy import METHODS, Seeds
 
 DOCS = Path(__file__).parent.parent / "docs"
 SOURCE = DOCS.parent / "src" / "blueberry"
