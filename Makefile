@@ -19,7 +19,7 @@ docs: setup
 	$(BIN)/python docs/write_recipes.py
 
 truth: setup
-	$(BIN)/python -m bench.truth --replicates 10000 --out docs/truth.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.truth --replicates 10000 --out docs/truth.md
 
 noise: setup
 	for updates in 40 80 160; do $(BIN)/blueberry run bench/noise/pico-$$updates.toml --store bench/noise/.blueberry --quiet; done

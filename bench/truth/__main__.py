@@ -1,6 +1,7 @@
 """python -m bench.truth: measure what is missing, then write the page."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ HERE = Path(__file__).parent
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.truth", description=__doc__)
     parser.add_argument("--replicates", type=int, default=10_000, help="simulated studies a cell (10000)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (as many as processors)")
     parser.add_argument("--only", default="", metavar="PREFIX", help="measure only cells whose name begins so")
     parser.add_argument("--again", metavar="PREFIX", help="forget what was measured of these cells first")
     parser.add_argument("--results", type=Path, default=HERE / "results.json", help="tallies, to resume from")
@@ -23,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.again is not None:
         results.forget(given.again)
     try:
-        results.measure([cell for cell in CELLS if cell.name.startswith(given.only)], given.replicates)
+        results.measure([cell for cell in CELLS if cell.name.startswith(given.only)], given.replicates, given.workers)
     except KeyboardInterrupt:
         print("interrupted; what is measured is kept", file=sys.stderr)
         return 130

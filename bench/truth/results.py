@@ -5,10 +5,9 @@ import hashlib
 import json
 import os
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import astuple, dataclass, field
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +80,7 @@ class Results:
                     body["replicates"], body["sources"], _tallies(body["tallies"]), _tallies(body["first"])
                 )
 
-    def measure(self, cells: Sequence[Cell], replicates: int) -> None:
+    def measure(self, cells: Sequence[Cell], replicates: int, workers: int = 1) -> None:
         """Bring every cell up to this many replicates: all to 500, to 1,000, to 2,000 ..., so that whenever this is
         interrupted no cell lags far behind.
 
@@ -90,29 +89,41 @@ class Results:
         digests = {
             study: source_digest(study) for study in {cell.study for cell in cells}
         }  # now: files may change while this runs
-        rounds = [CHUNK * 2**k for k in range(20) if CHUNK * 2**k < replicates]
-        for at_least, (number, cell) in product([*rounds, replicates], enumerate(cells, start=1)):
-            sources = digests[cell.study]
-            size = chunk_size(cell)
-            wanted = -(-min(at_least, cell.most_replicates or at_least) // size) * size
-            result = self.cells.setdefault(cell.name, CellResult())
-            began = time.monotonic()
-            if result.sources != sources and (result.replicates == 0 or not _same(result.first, _chunk(cell, 0))):
-                result = self.cells[cell.name] = CellResult()
-            changed = result.sources != sources
-            result.sources = sources
-            while result.replicates < wanted:
-                tallies = _chunk(cell, result.replicates // size)
-                result.first = result.first or tallies
-                result.tallies = _sum(result.tallies, tallies)
-                result.replicates += size
-                changed = True
-                self._write()
-                seconds = time.monotonic() - began
-                told = f"{number}/{len(cells)} {cell.name}: {result.replicates} of {wanted}, {seconds:.0f} s"
-                print(told, file=sys.stderr, flush=True)
-            if changed:
-                self._write()
+        with ProcessPoolExecutor(workers) as pool:
+            self._check(cells, digests, pool)
+            rounds = [CHUNK * 2**k for k in range(20) if CHUNK * 2**k < replicates]
+            for at_least in [*rounds, replicates]:
+                missing = [(cell, chunk) for cell in cells for chunk in self._missing(cell, at_least)]
+                measured = pool.map(_chunk, *zip(*missing, strict=True)) if missing else ()
+                for number, ((cell, _), tallies) in enumerate(zip(missing, measured, strict=True), start=1):
+                    result = self.cells[cell.name]
+                    result.first = result.first or tallies
+                    result.tallies = _sum(result.tallies, tallies)
+                    result.replicates += chunk_size(cell)
+                    self._write()
+                    told = f"{number}/{len(missing)} {cell.name}: {result.replicates} of {at_least}"
+                    print(told, file=sys.stderr, flush=True)
+
+    def _check(self, cells: Sequence[Cell], digests: Mapping[str, str], pool: Executor) -> None:
+        """Forget every cell whose first chunk other sources gave and these do not."""
+        others = [cell for cell in cells if self.cells.get(cell.name, CellResult()).sources != digests[cell.study]]
+        known = [cell for cell in others if cell.name in self.cells]
+        firsts = pool.map(_chunk, known, [0] * len(known))
+        same = {
+            cell.name for cell, first in zip(known, firsts, strict=True) if _same(self.cells[cell.name].first, first)
+        }
+        for cell in others:
+            if cell.name not in same:
+                self.cells[cell.name] = CellResult()
+            self.cells[cell.name].sources = digests[cell.study]
+        self._write()
+
+    def _missing(self, cell: Cell, at_least: int) -> range:
+        """Numbers of the chunks that a cell lacks."""
+        size = chunk_size(cell)
+        return range(
+            self.cells[cell.name].replicates // size, -(-min(at_least, cell.most_replicates or at_least) // size)
+        )
 
     def forget(self, prefix: str) -> None:
         self.cells = {name: result for name, result in self.cells.items() if not name.startswith(prefix)}
