@@ -128,3 +128,10 @@ def test_mistakes_are_one_line(tmp_path, name, text, part):
     with pytest.raises(BlueberryError, match=part) as raised:
         examine([tmp_path / name])
     assert "\n" not in str(raised.value)
+
+
+def test_a_report_without_a_number_is_not_called_clean_in_silence(tmp_path):
+    (tmp_path / "empty.md").write_text("")
+    found = examine([tmp_path / "empty.md"])
+    assert found.audits == ()
+    assert found.notes == ("empty.md: no number of a run is in it, so there is little to check",)

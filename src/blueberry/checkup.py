@@ -52,6 +52,9 @@ def examine(paths: Sequence[Path], *, vary: Sequence[str] = (), store: str | Pat
     studies = [path for path in paths if path.suffix == ".toml"]
     reports = [path for path in paths if path.suffix.lower() in MARKDOWN]
     documents = [Document.read(path.name, _text(path)) for path in reports]
+    notes += [
+        f"{one.name}: no number of a run is in it, so there is little to check" for one in documents if not one.ends
+    ]
     tables = [read_table(path, wanted=vary) for path in paths if path not in studies and path not in reports]
     if studies:
         found += _of_studies(studies, store)

@@ -185,6 +185,8 @@ def _row(judgement: Judgement, arm: ArmSummary, best: str | None) -> ArmRow:
     words = {"best": "best", "unresolved": "not told apart", "worse": "worse", "diverged": "diverged"}[arm.status]
     if judgement.conditions:
         words = "not compared"
+    if arm.n == 0:
+        words = "no run has ended"
     if arm.num_diverged:
         words = f"{arm.num_diverged} of {arm.n} diverged"
     return ArmRow(

@@ -195,8 +195,7 @@ def study_file(kind: str, base: str) -> str:
     Raises: StudyError if there is no such kind.
     """
     if kind not in TEMPLATES:
-        hint = did_you_mean(kind, TEMPLATES)
-        raise StudyError(f"new: {kind!r}; no such kind of study{hint}; choose from: {', '.join(TEMPLATES)}")
+        raise StudyError(f"new: {kind!r}; no such kind of study{did_you_mean(kind, TEMPLATES)}")
     question, body = TEMPLATES[kind]
     return _HEAD.format(question=toml_value(question), base=toml_value(base)) + body
 

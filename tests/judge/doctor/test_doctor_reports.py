@@ -34,6 +34,28 @@ def test_every_planted_defect_is_found(given, planted, audit, severity):
     assert len(accused) <= consequences, "a planted defect accuses of little else"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The best run had a loss of 3.00 (perplexity {}).",
+        "Validation loss was 3.00 and validation perplexity was {}.",
+        "It ended at 3.00 val loss, {} val perplexity.",
+        "- loss: 3.00\n- perplexity: {}",
+    ],
+)
+def test_a_perplexity_is_read_in_the_forms_that_people_write(said):
+    assert ("arithmetic", "block") in names(said.format("25.0"))
+    assert ("arithmetic", "block") not in names(said.format("20.1"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["The loss 5% better, perplexity 25.0.", "Loss of 0.05 nats less at perplexity 25.0.", "loss 3x, perplexity 25.0"],
+)
+def test_a_change_of_the_loss_is_not_read_as_a_loss(said):
+    assert ("arithmetic", "block") not in names(said)
+
+
 def test_numbers_of_one_seed_are_found_and_those_of_three_are_not():
     once = CLEAN.replace("| 5 | 2000 |", "| {n} | 2000 |").replace("on 5 seeds, arms paired by seed", "with seed=42")
     assert ("seeds", "block") in names(once.replace("{n}", "1"))

@@ -51,7 +51,8 @@ def _perplexities(document: Document) -> list[Audit]:
                 continue
             if perplexity_contradicts(loss, perplexity):
                 right = f"{math.exp(loss.value):.5g}" if loss.value < 700 else "inf"
-                message = f"{record.subject}: perplexity {perplexity.text} is not exp(loss {loss.text}) = {right}"
+                of = f"{record.subject}: " if record.subject else ""
+                message = f"{of}perplexity {perplexity.text} is not exp(loss {loss.text}) = {right}"
                 found.append(
                     contradicted(document.place(record.line), message, "compute perplexity as exp(loss), uncapped")
                 )

@@ -91,7 +91,8 @@ def evaluation_set(study: Study) -> list[Audit]:
     changing = [name for name in study.varied if name in ("evaluate.tokens", "model.context_tokens")]
     if not changing:
         return []
-    message = f"{words.listing(changing)} varies, so arms are measured on different windows of the text"
+    vary = "varies" if len(changing) == 1 else "vary"
+    message = f"{words.listing(changing)} {vary}, so arms are measured on different windows of the text"
     return [block("eval-set", message, "keep it fixed, and compare the arms in a study for each value")]
 
 

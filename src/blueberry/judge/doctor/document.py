@@ -18,6 +18,12 @@ _NOUN_AFTER = re.compile(
     r"(?:loss|accuracy|perplexity))\b(?!\s+(?:improve|reduc|gain|increase|decrease))",
     re.IGNORECASE,
 )
+_NOUN_BEFORE = re.compile(
+    r"\b(?P<label>(?:(?:val(?:idation)?|train(?:ing)?|test)\s+)?(?:loss|accuracy|perplexity))(?:\s+(?:of|is|was))?\s+"
+    rf"(?P<value>{NUMBER}\s*%?)"
+    r"(?!\s*%?\s*(?:x\b|times|points?|(?:nats\s+)?(?:better|worse|low|high|less|more|improve|reduc|gain|increase|decrease)))",
+    re.IGNORECASE,
+)
 _PLANS = re.compile(
     r"next step|future|limitation|caveat|outlook|open question|to ?do\b|not shown|unknown", re.IGNORECASE
 )
@@ -228,7 +234,7 @@ def _labelled(line: Line) -> dict[str, Number]:
     if re.search(r"→|->|=>|\bfrom\b.*\bto\b|\bvs\b", line.text):
         return {}
     read: dict[str, Number] = {}
-    pairs = [*_LABELLED.finditer(line.text), *_NOUN_AFTER.finditer(line.text)]
+    pairs = [found for look in (_LABELLED, _NOUN_AFTER, _NOUN_BEFORE) for found in look.finditer(line.text)]
     for pair in pairs:
         label = re.split(r"[,;(]", pair["label"])[-1]
         kind, value = quantity(label), number(pair["value"])

@@ -70,7 +70,8 @@ def budget(measured: Measured) -> list[Audit]:
         return []
     spreads = {what: _spread(measured, what) for what in ("updates", "tokens", "flops")}
     if spreads["tokens"] is None and spreads["updates"] is None and batches:
-        message = f"{words.listing(batches)} varies, so updates or tokens differ, and the table has a column of neither"
+        vary = "varies" if len(batches) == 1 else "vary"
+        message = f"{words.listing(batches)} {vary}, so updates or tokens differ, and the table has a column of neither"
         return [block("budget", message, "add the columns updates and tokens, and give every arm the same")]
     unequal = {
         what: spread for what, spread in spreads.items() if spread is not None and spread[1] > spread[0] * (1 + EQUAL)
