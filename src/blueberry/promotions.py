@@ -53,7 +53,7 @@ def ledger(*, store: str | Path | None = None) -> Ledger:
 
 def write_ledger(view: Ledger, folder: Path) -> Path:
     """Write `ledger.md`, `ledger.json` and the timeline. Raises: ReportError if the folder cannot be written."""
-    from blueberry.report.ledger import write_ledger  # see Judged.report
+    from blueberry.report.ledger_files import write_ledger  # see Judged.report
 
     return write_ledger(view, folder)
 

@@ -1,10 +1,8 @@
-"""The line of baselines in words: for a terminal, for Markdown, and the files of `blueberry ledger --out`."""
+"""The line of baselines in words: for a terminal, and for Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from blueberry.errors import ReportError
 from blueberry.judge import words
 from blueberry.judge.ledger import (
     Change,
@@ -98,35 +96,6 @@ def claim_text(claim: Claim, metric: str) -> str:
     if claim.difference is None:
         return f"one side diverged, {seeds} ({claim.verdict})"
     return f"{words.difference(claim.difference, claim.interval, metric)}, {seeds} ({claim.verdict})"
-
-
-def write_ledger(ledger: Ledger, folder: Path) -> Path:
-    """Write `ledger.md`, `ledger.json` and `figures/timeline.png`; returns the first.
-
-    Raises: ReportError if the folder cannot be written.
-    """
-    from blueberry.report.documents import to_json
-    from blueberry.report.templating import ledger_markdown
-
-    # Drawing is slow to load.
-    from blueberry.report.timeline import timeline
-    from blueberry.report.timeline_chart import timeline_png
-
-    lines = [drawn for name, entries in ledger.lines.items() if (drawn := timeline(name, entries)).stages]
-    try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        picture = folder / "figures" / "timeline.png"
-        if lines:
-            picture.write_bytes(timeline_png(lines))
-        else:
-            picture.unlink(missing_ok=True)
-        (folder / "ledger.json").write_text(to_json(ledger.to_dict()), encoding="utf-8")
-        text = ledger_markdown(line_pages(ledger), has_picture=bool(lines))
-        (folder / "ledger.md").write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ReportError(f"ledger {folder}: cannot be written ({reason}); choose another folder with --out") from None
-    return folder / "ledger.md"
 
 
 def _page(name: str, entries: Sequence[Entry]) -> LinePage:

@@ -4,14 +4,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blueberry.errors import StudyError, did_you_mean
 from blueberry.recipe import SCRIPT, Recipe, is_script_setting, setting_names
+from blueberry.study.arms import Arm
 from blueberry.study.reading import between, quoted, refuse, refuse_unknown, section, text
-
-if TYPE_CHECKING:
-    from blueberry.study.spec import Arm, Seeds
+from blueberry.study.strategy import Seeds
 
 KEYS = ("command", "result", "time_limit_seconds", "environment", "files", "resumes", "keep_outputs")
 OUT, RECIPE, PYTHON, HERE = "out", "recipe", "python", "here"
@@ -123,8 +122,8 @@ def check_trainer(
     trainer: TrainerSection | None,
     base: Recipe,
     fixed: Iterable[str],
-    arms: "Sequence[Arm]",
-    seeds: "Seeds",
+    arms: Sequence[Arm],
+    seeds: Seeds,
     place: str,
 ) -> None:
     """A setting that is given and that no program reads is a dead knob; one that is read must have a value.
