@@ -104,3 +104,11 @@ def test_rows_in_memory_need_no_file():
     judged = blueberry.analyse([{"lr": lr, "val_loss": lr, "seed": s} for lr in RATES for s in range(3)], vary=["lr"])
     assert judged.best is not None
     assert judged.best.settings == {"lr": 0.01}
+
+
+def test_a_table_in_which_no_run_ended_gets_its_report_too(run, tmp_path):
+    (tmp_path / "crashed.csv").write_text("lr,seed,val_loss\n" + "".join(f"{lr},0,\n" for lr in RATES))
+    code, out, _ = run("crashed.csv", "--vary", "lr")
+    assert code == 1
+    assert "No arm has a finite val_loss" in out
+    assert (tmp_path / "reports" / "crashed" / "report.md").exists()

@@ -8,6 +8,7 @@
 Each name is loaded when it is first asked for, so that importing the package costs nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -32,3 +33,18 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def _shown(judgement: Any) -> str:
+    return import_module("blueberry.report.notebook").notebook(judgement)
+
+
+def _tell_notebooks() -> None:
+    """In a notebook a Judgement shows its table and curve; nothing of it is loaded before."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and shell.display_formatter is not None:
+        html = shell.display_formatter.formatters["text/html"]
+        html.for_type_by_name("blueberry.judge.judgement", "Judgement", _shown)
+
+
+_tell_notebooks()

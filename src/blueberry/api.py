@@ -257,7 +257,10 @@ def look(study: Study, store: Path) -> Judged:
     """
     judged = _so_far(study, store)
     if judged is None:
-        raise StudyError(f"{study.path}: none of its runs is in {store}; blueberry run {study.path} trains them")
+        raise StudyError(
+            f"{study.path}: none of the runs it asks for is in {store}; blueberry run {study.path} trains them, "
+            "blueberry plan says what has changed since it ran"
+        )
     return judged
 
 

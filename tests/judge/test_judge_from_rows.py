@@ -132,6 +132,20 @@ def test_confirming_runs_choose_nothing():
     assert (arm.search, arm.confirm) == ({0: 3.0}, {7: 3.2, 8: 3.4})
 
 
+def test_runs_that_only_chose_each_arms_settings_are_not_compared():
+    stages = ["search", "search", "search", "compare", "compare", "confirm"]
+    table = rows(
+        kind=["a", "a", "b", "a", "b", "b"],
+        lr=[0.1, 0.2, 0.1, 0.2, 0.1, 0.1],
+        seed=[0, 0, 0, 5, 5, 9],
+        stage=stages,
+        val_loss=[1.0, 1.1, 1.2, 3.0, 2.9, 2.8],
+    )
+    a, b = gather_rows(table, vary=["kind"]).arms
+    assert (a.search, a.confirm, b.search, b.confirm) == ({5: 3.0}, {}, {5: 2.9}, {9: 2.8})
+    assert doubts(table, row_runs(table, ["kind"], "val_loss"))[0].startswith("rows: 3 runs chose the settings")
+
+
 def test_arms_are_named_as_a_person_would():
     def names(table, *vary):
         return [arm.name for arm in gather_rows(table, vary=vary).arms]
@@ -159,7 +173,7 @@ def test_arms_are_named_as_a_person_would():
         ({"lr": [1, 2], "val_loss": [3, 4], "seed": [1, None]}, ["lr"], "val_loss", 'rows 2 "seed": empty'),
         ({"lr": [1, 2], "val_loss": [3, 4], "seed": [1, 0.5]}, ["lr"], "val_loss", "a seed is a whole number"),
         ({"lr": [1, 2], "val_loss": [3, 4], "status": ["ok", "meh"]}, ["lr"], "val_loss", "no known ending of a run"),
-        ({"lr": [1, 2], "val_loss": [3, 4], "stage": ["x", "y"]}, ["lr"], "val_loss", "a run searches or confirms"),
+        ({"lr": [1, 2], "val_loss": [3, 4], "stage": ["x", "y"]}, ["lr"], "val_loss", "no known stage"),
         ({"lr": [1, 2], "val_loss": [3, 4], "tokens": ["many", 1]}, ["lr"], "val_loss", "\"tokens\": 'many'"),
         ({"lr": [1, 2], "val_accuracy": [3, 4]}, ["lr"], "accuracy", "higher is better in it"),
         ({"lr": [1, 2], "eval/f1": [3, 4]}, ["lr"], "eval/f1", "higher is better in it"),

@@ -96,7 +96,7 @@ def test_another_text_is_said(make: Make) -> None:
     assert found is not None
     assert found.text_changed
     assert (found.reused, found.set_aside, found.never_ended) == (0, 5, 4)
-    assert found.lines[-1] == "the text, or what computes the runs, has changed"
+    assert found.lines == ("the text, or what computes the runs, has changed",)
 
 
 def test_an_arm_that_is_only_added_is_said(make: Make) -> None:

@@ -283,7 +283,7 @@ def status(
 
     with Store.open(Path(store or api.default_store()), create=False) as opened:
         found = standings(opened, study)
-    _answer(json, {"studies": [one.to_dict() for one in found]}, words.standings(found))
+    _answer(json, {"studies": [one.to_dict() for one in found]}, words.standings(found, study))
     return 0
 
 

@@ -244,9 +244,11 @@ def findings(found: Sequence[Audit]) -> str:
     return "\n".join([*lines, "", f"{num_blocks} block a claim, {len(found) - num_blocks} warn"])
 
 
-def standings(found: Sequence[Standing]) -> str:
+def standings(found: Sequence[Standing], asked: Path | None = None) -> str:
+    """`asked` is the study file whose standing it is; None for all."""
     if not found:
-        return "no study has run here yet; blueberry run STUDY begins one"
+        who = f"{asked} has not" if asked is not None else "no study has"
+        return f"{who} run here yet; blueberry run {asked or 'STUDY'} begins it"
     return "\n".join(line for one in found for line in _standing(one))
 
 

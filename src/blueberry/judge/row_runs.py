@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from blueberry.errors import TableError
@@ -58,6 +58,11 @@ class RowRun:
 def doubts(table: Table, runs: Sequence[RowRun]) -> tuple[str, ...]:
     """What a person should know of how the table was understood, a line each."""
     found: list[str] = []
+    if len(runs) < len(table.rows):
+        found.append(
+            f"{table.name}: {len(table.rows) - len(runs)} runs chose the settings that each arm is compared at; "
+            "those of the stages compare and confirm are judged"
+        )
     unfinished = sum(run.ending == "unfinished" for run in runs)
     if unfinished:
         found.append(f"{table.name}: {unfinished} runs have not ended, by their status, and have no number here")
@@ -93,13 +98,15 @@ def metric_column(table: Table, metric: str) -> str:
 
 
 def row_runs(table: Table, vary: Sequence[str], metric: str) -> tuple[RowRun, ...]:
-    """Every row as a run, in the order of the table.
+    """Every row as a run, in the order of the table; those of a search before a comparison are left out.
 
     Raises: TableError if a column is not there, fewer than two arms differ in what varies, or a cell of the seed,
     status, stage or metric is not what it must be.
     """
     if not vary:
         raise TableError(f"{table.path}: nothing varies; name the columns that tell arms apart; {_columns(table)}")
+    if any(row.values.get("stage") == "compare" for row in table.rows):
+        table = replace(table, rows=tuple(row for row in table.rows if row.values.get("stage") != "search"))
     where = f"{table.path} vary"
     columns = {name: find_column(name, table.columns, where, table.renamed) for name in vary}
     column = metric_column(table, metric)
@@ -174,11 +181,11 @@ def _seed(row: Row) -> int:
 
 def _stage(row: Row) -> Literal["search", "confirm"]:
     given = row.values.get("stage")
-    if given is None or given == "search":
+    if given in (None, "search", "compare"):
         return "search"
     if given == "confirm":
         return "confirm"
-    raise TableError(f'{row.place} "stage": {given!r}; a run searches or confirms; write search or confirm')
+    raise TableError(f'{row.place} "stage": {given!r}; no known stage; write search, compare or confirm')
 
 
 def _setting(value: Any) -> Any:

@@ -74,11 +74,12 @@ class Computed:
 def compute(judgement: Judgement, runs: Sequence[LabelledRun]) -> Computed:
     runs = of_the_whole(judgement, runs)
     axis = find_axis(judgement)
+    has_ended = any(arm.n for arm in judgement.arms)
     return Computed(
         judgement=judgement,
         runs=runs,
         axis=axis,
-        curve=lr_curve(judgement) if axis and not judgement.conditions else None,
+        curve=lr_curve(judgement) if axis and has_ended and not judgement.conditions else None,
         differences=None if axis or judgement.conditions else differences(judgement),
         learning=learning_curves(judgement, runs),
         of_kind=kind_figures(judgement, runs),

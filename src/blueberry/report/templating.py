@@ -36,6 +36,12 @@ def html(page: Page, figures: PageFigures, pictures: Sequence[str]) -> str:
     )
 
 
+def notebook_html(page: Page, metric: str, picture: str, caption: str) -> str:
+    """The table alone, with a picture (a PNG in base 64, or "") below it."""
+    template = _environment(html=True).get_template("notebook.html")
+    return template.render(page=page, metric=metric, picture=picture, caption=caption)
+
+
 def markdown(page: Page, pictures: Sequence[Picture]) -> str:
     """The same in GitHub's Markdown; the pictures of single arms are left to their folder."""
     shown = [picture for picture in pictures if "/individual/" not in picture.path]

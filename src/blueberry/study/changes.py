@@ -59,15 +59,17 @@ def change(study: Study, planned: Plan, before: Iterable[str], results: Mapping[
     """
     asked = frozenset(before)
     now = {run.fingerprint for run in planned.runs}
-    new_arms = _new_arms(study, planned, asked)
-    if not asked or (asked <= now and not new_arms):
+    if not asked or (asked <= now and not _new_arms(study, planned, asked)):
         return None
     new = _recipes(planned)
-    lost = {name for name in asked - now if not _may_return(study, planned, results.get(name), new)}
+    described = {canonical_json(results[name].recipe) for name in asked - now if name in results}
+    # Planned runs that an old one describes: the same but for their text, or their trainer.
+    twins = {run.fingerprint for run, one in zip(planned.runs, new, strict=True) if canonical_json(one) in described}
+    new_arms = _new_arms(study, planned, asked | twins)
+    lost = {name for name in asked - now if twins or not _may_return(study, planned, results.get(name), new)}
     if not lost and not new_arms:
         return None
     old = [results[name].recipe for name in sorted(lost) if name in results]
-    known = {canonical_json(recipe) for recipe in new}
     return Change(
         reused=len(planned.done),
         set_aside=len(old),
@@ -75,17 +77,17 @@ def change(study: Study, planned: Plan, before: Iterable[str], results: Mapping[
         settings=_moved(old, new) if old else (),
         removed=_removed(old, new, [results[name].recipe for name in asked & now if name in results]),
         added=new_arms,
-        text_changed=any(canonical_json(recipe) in known for recipe in old),
+        text_changed=bool(twins),
     )
 
 
-def _new_arms(study: Study, planned: Plan, asked: frozenset[str]) -> tuple[str, ...]:
-    """Arms none of whose runs were asked for before; proposals come and go, so theirs are not counted."""
+def _new_arms(study: Study, planned: Plan, known: frozenset[str]) -> tuple[str, ...]:
+    """Arms without a run among the known ones; proposals come and go, so theirs are not counted."""
     if study.method == "optuna":
         return ()
     arms: dict[tuple[str, str], bool] = {}
     for run in planned.runs:
-        arms[run.part, run.arm] = arms.get((run.part, run.arm), False) or run.fingerprint in asked
+        arms[run.part, run.arm] = arms.get((run.part, run.arm), False) or run.fingerprint in known
     return tuple(f"{part}: {arm}" if part else arm for (part, arm), was in arms.items() if not was)
 
 

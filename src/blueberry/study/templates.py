@@ -163,7 +163,8 @@ _DATA = (
     _SET
     + """
 # How much text is enough? Training sees the first tokens of the training split, again and again where they are fewer
-# than it takes (204,800 here, so 8, 4, 2 passes and 1); validation text and tokenizer are the same for all.
+# than it takes (recipes/moe-nano.toml takes 204,800 in 200 updates, so 8, 4, 2 passes and 1 here; write your own);
+# validation text and tokenizer are the same for all.
 [vary]
 "data.max_train_tokens" = [25_600, 51_200, 102_400, 204_800]
 

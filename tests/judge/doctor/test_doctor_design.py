@@ -55,6 +55,17 @@ def test_honest_designs_are_quiet(tmp_path, given):
     assert objections(study(tmp_path, given)) == ()
 
 
+def test_a_design_whose_arms_are_still_to_be_proposed_is_looked_at_too(tmp_path):
+    given = {"vary": {RATE: {"log": [0.003, 0.3]}}, "strategy": {"method": "optuna"}}
+    assert study(tmp_path, given).arms == ()
+    assert objections(study(tmp_path, given)) == ()
+    (found,) = objections(study(tmp_path, given, base={"schedule.warmup_updates": 2}))
+    assert (found.audit, found.severity) == ("schedule", "block")
+    assert found.message.startswith("every proposal warms up for fewer than 5 updates")
+    free = {"vary": {**given["vary"], "schedule.warmup_updates": [5, 10]}, "strategy": {"method": "optuna"}}
+    assert objections(study(tmp_path, free, base={"schedule.warmup_updates": 2})) == ()
+
+
 @pytest.mark.parametrize(
     ("given", "base", "seeds", "audit", "severity"),
     [

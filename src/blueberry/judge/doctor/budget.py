@@ -26,8 +26,8 @@ LENGTHS = ("train.updates", "train.tokens")
 
 def budget(study: Study) -> list[Audit]:
     """What differs between arms although the study does not vary it."""
-    if study.joined == "across" or any(name in LENGTHS for name in study.varied):
-        return []  # conditions are not compared; lengths are the question
+    if study.joined == "across" or any(name in LENGTHS for name in study.varied) or not study.arms:
+        return []  # conditions are not compared; lengths are the question; nothing is proposed yet
     tokens = _spread(study.arms, lambda recipe: recipe.num_updates * recipe.update_tokens)
     if tokens:
         return [block("budget", f"{_because(study, 'train.')}arms train on {tokens} tokens", _same_tokens(study))]

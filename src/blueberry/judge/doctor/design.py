@@ -79,7 +79,7 @@ def schedule(study: Study) -> list[Audit]:
             _stays_up,
         ),
     ):
-        names = [arm.name for arm in study.arms if broken(arm)]
+        names = [arm.name for arm in study.arms or _proposed(study) if broken(arm)]
         if names:
             message = f"{_whose(names, study)} {reason}"
             found.append(block("schedule", message, remedy))
@@ -99,7 +99,7 @@ def evaluation_set(study: Study) -> list[Audit]:
 def early_stop(study: Study) -> list[Audit]:
     """Arms that are looked at unequally often."""
     counts = {-(-arm.recipe.num_updates // arm.recipe.evaluate.every_updates) for arm in study.arms}
-    if len(counts) == 1 or "evaluate.every_updates" not in study.varied:
+    if len(counts) <= 1 or "evaluate.every_updates" not in study.varied:
         return []
     message = f"arms are evaluated {min(counts)} to {max(counts)} times; the more looks, the better the best of them"
     return [warn("early-stop", message, "keep evaluate.every_updates fixed")]
@@ -141,6 +141,13 @@ def _stays_up(arm: Arm) -> bool:
         return False
     rates = arm.recipe.planned_rates()
     return rates[-1] > (floor + REACHED) * max(rates)
+
+
+def _proposed(study: Study) -> tuple[Arm, ...]:
+    """What proposals start from, while there are none: what the study does not vary is the same in all of them."""
+    if any(name.startswith(("schedule.", "train.")) for name in study.varied):
+        return ()
+    return (Arm("every proposal", {}, study.base),)
 
 
 def _whose(names: Iterable[str], study: Study) -> str:
