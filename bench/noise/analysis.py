@@ -18,7 +18,7 @@ ALPHA = 0.05
 MIN_EFFECT_NATS = 0.02
 """As the studies state it."""
 SEEDS = (3, 5, 8)
-SUBSETS = 2_000
+SUBSETS = 10_000
 """Drawn without replacement from the seeds, for each number of seeds."""
 
 Interval = tuple[float, float]

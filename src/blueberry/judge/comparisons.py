@@ -15,13 +15,13 @@ def compare(measured: Measured) -> tuple[Verdict, ...]:
     runs, so any pair might have been. Thus any false winner in a study has probability at most alpha. In a race every
     look has alpha / looks for all its pairs; what a look has decided stands.
     Simulated planted nulls (K = 3 to 13, n = 3, 5 and 8, rho 0 to .9, t3 noise; R = 4,000): .01 to .03 at alpha = .05,
-    up to .05 where noise rises fivefold over the arms. Tenfold noise in arms as good as the rest, n = 3 and 5: in two
-    of 13 .02 and .02 (.09 and .05 with the pooled degrees of freedom, see `stats.noise.effective_df`), in four of 13
-    .05 at n = 3, in one of 5 .04 and .01, in one of 3 .05 and .03. Noise of real runs (docs/noise.md): .05 to
-    .06 at n = 3; .05 to .07 at n = 5, too many, and .03 as Gaussian noise of that covariance.
-    That costs 2 points of power with 5 equally noisy arms at n = 3 and two paired sd, at most 1 with 13 or at n = 5.
-    Where an arm or two of 5 to 13 are ten to twenty times as noisy it is much at n = 3: 49% to 26% of the verdicts with
-    the best of 9 rates, 28% to 3% of those three paired sd apart with one such arm of 13. Tried besides: the pair's own
+    .02 to .05 where noise rises fivefold over the arms. Tenfold noise in arms as good as the rest, n = 3 and 5: in two
+    of 13 .01 and .01 (.09 and .05 with the pooled degrees of freedom, see `stats.noise.effective_df`), in four of 13
+    .03 and .03, in one of 5 .03 and .02, in one of 3 .05 and .02. Noise of real runs (docs/noise.md): at most .05.
+    That costs 6 points of power with 5 equally noisy arms at n = 3 and two paired sd, at most 1 with 13 or at n = 5.
+    Where an arm or two of 9 to 13 are ten to twenty times as noisy it is much at n = 3: 28% to 11% of the verdicts with
+    the best of 9 rates, 28% to 3% of those three paired sd apart with one such arm of 13. Tried besides: half a degree
+    of freedom more for each arm (.06 false winners in the noise of real runs, for 4 points of power), the pair's own
     degrees of freedom by an F test, moderated t (Smyth 2004), the pair alone once Cochran's test tells the arms apart;
     too many false winners, or less power.
     Intervals are Bonferroni's over all pairs. Of 13 arms at n = 3 and 5 (R = 4,000) those with the best arm held their
