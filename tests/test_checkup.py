@@ -1,6 +1,7 @@
 """The doctor from the command line: studies before and after they ran, tables, reports."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from blueberry.recipe import Recipe
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 from tests.judge.doctor.doctor_reports import CLEAN
+from tests.test_cli import RECIPE
 
 STUDY = """
 question = "Which rate?"
@@ -135,3 +137,28 @@ def test_a_report_without_a_number_is_not_called_clean_in_silence(tmp_path):
     found = examine([tmp_path / "empty.md"])
     assert found.audits == ()
     assert found.notes == ("empty.md: no number of a run is in it, so there is little to check",)
+
+
+def test_every_text_that_a_study_trains_on_is_looked_through_for_leaks(tmp_path, monkeypatch):
+    """The base recipe's is clean: a passage that stands in every file is one document, kept once. Under the other
+    condition a file is a document, and each holds it."""
+    monkeypatch.chdir(tmp_path)
+    random_ = random.Random(0)
+    own, same = (
+        [" ".join("".join(random_.choices("abcdefghij", k=6)) for _ in range(300)) for _ in range(count)]
+        for count in (60, 1)
+    )
+    for number, text in enumerate(own):
+        (tmp_path / f"{number}.txt").write_text(f"{text}\n{same[0]}")
+    files = 'corpus = "files"\nfiles.paths = ["*.txt"]\nfiles.delimiter = "\\n"'
+    recipe = RECIPE.replace('corpus = "synthetic"', files)
+    (tmp_path / "tiny.toml").write_text(recipe)
+    (tmp_path / "which.toml").write_text(
+        'question = "How much?"\nbase = "tiny.toml"\n[set]\n"train.updates" = 2\n[seeds]\nsearch = 1\nconfirm = 0\n'
+        '[vary]\n"data.max_train_tokens" = [4_000, 20_000]\n[across]\n"data.files.delimiter" = ["\\n", "@@"]\n'
+    )
+    study = Study.load(tmp_path / "which.toml")
+    assert [data.max_train_tokens for data in api._trained_on(study)] == [20_000, 20_000]
+    api.run(study, store=tmp_path / "store", workers=0)
+    leaks = [finding.message for finding in api.audits(study, tmp_path / "store") if finding.audit == "leak"]
+    assert len(leaks) == 1

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -282,8 +283,21 @@ def audits(study: Study, store: Path) -> tuple[Audit, ...]:
         return objections(study)
     if study.trainer is not None:
         return judged.judgement.audits
-    text = load(study.base.data, store / "data")
-    return blocking_first([*judged.judgement.audits, *leak(text.train, text.validation, "validation")])
+    texts = [load(data, store / "data") for data in _trained_on(study)]
+    leaks = [found for text in texts for found in leak(text.train, text.validation, "validation")]
+    return blocking_first([*judged.judgement.audits, *leaks])
+
+
+def _trained_on(study: Study) -> list[Data]:
+    """Each text of a study once; of its beginnings the longest, which holds the others."""
+    longest: dict[str, Data] = {}
+    for recipe in [arm.recipe for arm in study.trained_arms] or [study.base]:
+        data = recipe.data
+        whole = data.model_copy(update={"max_train_tokens": None}).model_dump_json()
+        length = data.max_train_tokens or inf
+        if whole not in longest or length > (longest[whole].max_train_tokens or inf):
+            longest[whole] = data
+    return list(longest.values())
 
 
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
