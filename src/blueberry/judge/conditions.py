@@ -231,11 +231,16 @@ def _recommend(parts: Sequence[Part], conditions: Sequence[Condition], audits: S
     if all(condition.holds in ("best", "tie") for condition in conditions):
         best = parts[0].judgement.best
         assert best is not None
-        return Recommendation(
-            settings=best.settings, text=f"Use {_label(parts[0].judgement)} under every one of these."
-        )
+        text = f"Use {_label(parts[0].judgement)} under every one of these.{_not_alone(parts)}"
+        return Recommendation(settings=best.settings, text=text)
     each = words.listing([f"{_label(part.judgement)} at {part.name}" for part in parts], most=8)
-    return Recommendation(text=f"Take each condition's own best: {each}.")
+    return Recommendation(text=f"Take each condition's own best: {each}.{_not_alone(parts)}")
+
+
+def _not_alone(parts: Sequence[Part]) -> str:
+    """Where others may be the best as well, in a sentence; empty where none may."""
+    names = [part.name for part in parts if len(part.judgement.unresolved) > 1]
+    return f" At {words.listing(names)} others are not separated from the best by these runs." if names else ""
 
 
 def _known(parts: Sequence[Part], conditions: Sequence[Condition], laws: Sequence[Law], audits: Sequence[Audit]) -> str:
@@ -248,13 +253,13 @@ def _known(parts: Sequence[Part], conditions: Sequence[Condition], laws: Sequenc
             f"{label} has the least mean at {first.condition}; whether it is better, there or elsewhere, is withheld."
         )
     groups = {
-        "is best": [c.condition for c in conditions[1:] if c.holds == "best"],
+        "has the least mean": [c.condition for c in conditions[1:] if c.holds == "best"],
         "equals the best": [c.condition for c in conditions[1:] if c.holds == "tie"],
         "is not told apart from the best": [c.condition for c in conditions[1:] if c.holds == "open"],
     }
     said = [f"{what} at {words.listing(names)}" for what, names in groups.items() if names]
     said += [_worse(parts[i], c) for i, c in enumerate(conditions) if c.holds == "worse"]
-    known = f"{label}, best at {first.condition}, {words.listing(said, most=8)}."
+    known = f"{label}, of least mean at {first.condition}, {words.listing(said, most=8)}."
     moving = next((law for law in laws if law.of in parts[0].judgement.vary), None)
     return f"{known} {_law_sentence(moving)}" if moving else known
 
