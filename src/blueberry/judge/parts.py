@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from blueberry.judge import words
@@ -36,7 +36,8 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
         return weigh(gather(study, results, plan, texts=texts))
     parts = tuple(_part(arm, part, results, plan.parts[part.name], texts) for arm, part in _parts(study))
     whole = gather(study, results, plan, texts=texts)
-    whole = replace(whole, audits=(*whole.audits, *_objections(study.joined, parts, whole.audits)))
+    means = _of_an_arm if study.joined == "tune" else _of_a_condition
+    whole = replace(whole, audits=(*whole.audits, *_objections(parts, means, whole.audits)))
     if study.joined == "tune":  # whatever way each arm searched, all are compared on one number of fresh seeds
         judgement = weigh(replace(whole, arms=_tuned_arms(study, results, plan), looks=1, look_seeds=()))
     else:
@@ -91,11 +92,11 @@ def _without_best(arm: Arm, part: Study, plan: Plan) -> ArmRuns:
     return replace(nothing, search={part.base.seed + part.seeds.max + i: math.inf for i in range(part.seeds.confirm)})
 
 
-def _objections(joined: str, parts: Sequence[Part], known: Sequence[Audit]) -> list[Audit]:
+def _objections(parts: Sequence[Part], means: Callable[[Part], list[Audit]], known: Sequence[Audit]) -> list[Audit]:
     """What the parts' own audits mean for the whole: each finding once, with the parts in which it was made."""
     where: dict[Audit, list[str]] = {}
     for part in parts:
-        for audit in _of_an_arm(part) if joined == "tune" else _of_a_condition(part):
+        for audit in means(part):
             if audit not in known:
                 where.setdefault(audit, []).append(part.name)
     return [
