@@ -2,10 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from blueberry.judge.judgement import ArmSummary, Audit, Judgement, Purpose, RunCost
+from blueberry.judge.judgement import ArmSummary, Audit, Best, Judgement, Purpose, RunCost
 from blueberry.report.differences import BASELINE, verdict_on, verdict_words
 from blueberry.report.kinds import Table, of_the_whole, tables
 from blueberry.report.runs import LabelledRun
@@ -110,12 +110,14 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
     withheld = None if recommendation.withheld is None else sentence(recommendation.withheld)
     best = judgement.best.arm if judgement.best and judgement.verdicts else None
     whole = of_the_whole(judgement, runs)
+    names = [one.arm for each in (judgement, *(part.judgement for part in judgement.parts)) for one in each.arms]
+    names += [*judgement.vary, *(part.name for part in judgement.parts)]
     return Page(
         question=judgement.question,
         known=judgement.known,
         unknown=judgement.unknown,
-        blocks=tuple(_callout(audit) for audit in judgement.audits if audit.severity == "block"),
-        warnings=tuple(_callout(audit) for audit in judgement.audits if audit.severity == "warn"),
+        blocks=tuple(_callout(audit, names) for audit in judgement.audits if audit.severity == "block"),
+        warnings=tuple(_callout(audit, names) for audit in judgement.audits if audit.severity == "warn"),
         withheld=withheld,
         recommendation=None if withheld else recommendation.text,
         recommended=()
@@ -148,8 +150,9 @@ def _purpose(purpose: Purpose) -> Fact:
     )
 
 
-def _callout(audit: Audit) -> Audit:
-    return audit.model_copy(update={"message": sentence(audit.message), "remedy": sentence(audit.remedy)})
+def _callout(audit: Audit, names: Collection[str]) -> Audit:
+    """`names`: of arms, parts and settings, which keep their case."""
+    return audit.model_copy(update={"message": sentence(audit.message, names), "remedy": sentence(audit.remedy)})
 
 
 def _measured(judgement: Judgement) -> str:
@@ -277,7 +280,8 @@ def _confirmation(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Fa
         "flattering: it was chosen for being low",
     )
     if not best.confirmed:
-        return (chosen, Fact("On fresh seeds", "not measured", "the number above is unconfirmed"))
+        unconfirmed = Fact("On fresh seeds", "not measured", "the number above is unconfirmed")
+        return (chosen, unconfirmed, *_tested(best, places))
     fresh = [run for run in runs if run.stage == "confirm" and run.arm == best.arm]
     values = [run.result.metric(judgement.metric) for run in sorted(fresh, key=lambda run: run.seed)]
     each = ", ".join("diverged" if value is None else number(value, places) for value in values)
@@ -287,10 +291,14 @@ def _confirmation(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Fa
     ]
     if each:
         facts.append(Fact("Each of them", each))
-    if best.test_mean is not None:
-        remark = "of the same runs; the test set selected nothing"
-        facts.append(Fact("On the test set", number(best.test_mean, places), remark))
-    return tuple(facts)
+    return (*facts, *_tested(best, places))
+
+
+def _tested(best: Best, places: int) -> tuple[Fact, ...]:
+    if best.test_mean is None:
+        return ()
+    remark = "of the same runs; the test set selected nothing"
+    return (Fact("On the test set", number(best.test_mean, places), remark),)
 
 
 def _robustness(judgement: Judgement) -> tuple[Fact, ...]:
