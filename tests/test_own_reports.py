@@ -43,7 +43,7 @@ STUDIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "schedule, nothing shown": ("schedule", {"tune": FEW}, {"optimum": 0.04, "noise_nats": 0.05}),
     "search": ("search", {"tune": FEW}, {"optimum": 0.04}),
     "horizon": ("horizon", {"vary": FEW, **LENGTHS}, {"optimum": 0.04, "moves": (("train.updates", -0.2),)}),
-    "horizon, left open": ("horizon", {"vary": FEW, **LENGTHS}, {"optimum": 0.04, "noise_nats": 0.05}),
+    "horizon, left open": ("horizon", {"vary": FEW, **LENGTHS}, {"optimum": 0.028, "noise_nats": 0.012}),
     "scaling": ("scaling", {"vary": FEW}, {"optimum": 0.04}),
 }
 

@@ -6,6 +6,7 @@ import pytest
 
 from blueberry.judge import judge
 from blueberry.judge.judgement import Judgement
+from blueberry.judge.referee import REFEREE
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
@@ -42,7 +43,7 @@ def judged(tmp_path):
         (tmp_path / "study.toml").write_text(HEAD + text)
         study = Study.load(tmp_path / "study.toml")
         results = {}
-        while (planned := plan(study, trainer.data_digest, results)).todo:
+        while (planned := plan(study, trainer.data_digest, results, REFEREE)).todo:
             results |= {run.fingerprint: trainer.result(run.recipe) for run in planned.todo}
         return judge(study, results, planned)
 
@@ -79,7 +80,7 @@ def test_equal_arms_are_not_told_apart(judged):
 def test_an_arm_at_the_end_of_its_range_blocks_the_comparison(judged):
     found = judged(SCHEDULES, Synthetic(optimum=0.2, noise_nats=0.002))
     edges = [audit for audit in found.audits if audit.audit == "edge"]
-    assert [audit.message.partition(":")[0] for audit in edges] == ["baseline", "linear", "less_warmup"]
+    assert [audit.message.partition(":")[0] for audit in edges] == ["baseline, linear and less_warmup"], "said once"
     assert found.recommendation.withheld
 
 
@@ -137,6 +138,67 @@ def test_conditions_are_in_the_order_of_their_size(judged):
 
 def test_two_conditions_give_no_law(judged):
     assert judged(HORIZONS.replace(", 200, 400]", "]"), Synthetic(optimum=0.05)).laws == ()
+
+
+FLAT = Synthetic(optimum=0.05, curvature_nats=1e-4, noise_nats=0.01)
+"""A valley so shallow that three seeds tell no two rates apart."""
+
+
+def test_a_condition_is_judged_as_cautiously_as_a_study_by_itself(judged):
+    alone = judged(HORIZONS.replace("[across]", "[set]").replace("[50, 100, 200, 400]", "100"), FLAT)
+    edge = next(audit for audit in alone.audits if audit.severity == "block")
+    assert edge.audit == "edge"
+    found = judged(HORIZONS.replace("[50, 100, 200, 400]", "[100, 200]"), FLAT)
+    assert found.recommendation.withheld is not None
+    assert any(edge.message in audit.message and "updates=100" in audit.message for audit in found.audits)
+    assert edge.message in found.unknown
+
+
+def test_conditions_of_too_few_seeds_claim_nothing(judged):
+    two = HORIZONS.replace("search = 3", "search = 2").replace(", 200, 400]", "]")
+    found = judged(two, Synthetic(optimum=0.05, moves=(("train.updates", -3.0),), noise_nats=0.0005))
+    assert [audit.message.partition(":")[0] for audit in found.audits if audit.audit == "seeds"] == [
+        "updates=50 and updates=100"
+    ]
+    assert found.recommendation.withheld is not None
+    assert "withheld" in found.known
+    assert "worse" not in found.known
+
+
+def test_conditions_without_fresh_seeds_are_warned_of_once(judged):
+    trainer = Synthetic(optimum=0.05, noise_nats=0.0005)
+    found = judged(HORIZONS.replace("confirm = 3", "confirm = 0").replace(", 200, 400]", "]"), trainer)
+    curses = [audit for audit in found.audits if audit.audit == "curse"]
+    assert [audit.message.partition(": ")[0] for audit in curses] == ["updates=50 and updates=100"]
+    assert not any(audit.audit == "curse" for audit in judged(HORIZONS.replace(", 200, 400]", "]"), trainer).audits)
+
+
+def test_why_there_is_no_law_of_the_optimum_is_said(judged):
+    said = "How the best learning rate moves with updates: it was located under {}, and a law needs 3."
+    assert said.format("0 of 4 conditions") in judged(HORIZONS, FLAT).unknown
+    good = Synthetic(optimum=0.05, noise_nats=0.0005)
+    assert said.format("2 of 2 conditions") in judged(HORIZONS.replace(", 200, 400]", "]"), good).unknown
+    assert "a law needs" not in judged(HORIZONS, good).unknown
+    named = HORIZONS.replace('"train.updates" = [50, 100, 200, 400]', '"schedule.kind" = ["constant", "linear"]')
+    assert "a law needs" not in judged(named, good).unknown, "no number, no law"
+
+
+def test_the_sd_of_a_condition_is_that_of_the_runs_of_its_mean(judged):
+    trainer = Synthetic(optimum=0.05, noise_nats=0.01)
+    for confirm in (0, 3):
+        found = judged(HORIZONS.replace("confirm = 3", f"confirm = {confirm}").replace(", 200, 400]", "]"), trainer)
+        for arm, part in zip(found.arms, found.parts, strict=True):
+            own = next(one for one in part.judgement.arms if part.judgement.best and one.arm == part.judgement.best.arm)
+            assert (arm.sd == pytest.approx(own.sd)) is (confirm == 0)
+
+
+def test_arms_that_raced_each_for_itself_are_compared_once(judged):
+    """At the whole error: fresh seeds do not depend on what a look showed."""
+    text, trainer = SCHEDULES.replace("[tune]", '[strategy]\nmethod = "race"\n[tune]'), Synthetic(optimum=0.02)
+    raced, fixed = judged(text, trainer), judged(SCHEDULES, trainer)
+    assert {part.judgement.looks for part in raced.parts} == {(3, 5, 8)}
+    assert (raced.looks, raced.ended) == ((), None)
+    assert raced.verdicts == fixed.verdicts
 
 
 def test_schedules_at_one_rate_are_warned_of(judged):

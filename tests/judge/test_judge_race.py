@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from blueberry.judge.doctor.findings import block
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.race import follow, leading_arm, open_arms
 from blueberry.judge.weigh import weigh
@@ -53,13 +54,23 @@ def test_a_settled_race_and_one_at_its_maximum():
     assert (clear.ended, clear.unresolved) == ("settled", ("arm0",))
     assert "Every question of the race was settled after 3 seeds." in clear.known
     near = judge(conduct(draw(np.random.default_rng(1), [3.0, 3.0, 3.3], sd=0.05))[0])
-    assert near.ended == "maximum"
-    assert "reached its maximum of 16 seeds" in near.unknown
+    assert (near.ended, near.looks, near.looks_taken) == ("maximum", LOOKS, 5)
+    assert "reached its maximum of 16 seeds" in near.known
     assert "not separated by 16 seeds" in near.known
     ties = judge(conduct(draw(np.random.default_rng(1), [3.0, 3.0, 3.3], sd=0.003))[0])
     assert ties.ended == "settled"
     assert len(ties.unresolved) == 2
-    assert {v.verdict for v in ties.verdicts if {v.a, v.b} == {"arm0", "arm1"}} == {"tie"}
+    tie = next(v for v in ties.verdicts if {v.a, v.b} == {"arm0", "arm1"})
+    assert (tie.verdict, ties.looks_taken) == ("tie", LOOKS.index(tie.n) + 1)
+    assert f"{tie.b} equals {tie.a} within 0.01 nats ({tie.n} paired seeds)" in ties.known
+    assert "equal" not in near.known
+
+
+def test_how_a_race_ended_is_said_where_an_audit_blocks_too():
+    runs = conduct(draw(np.random.default_rng(1), [3.0, 3.2, 3.3]))[0]
+    blocked = judge(runs, audits=(block("schedule", "no warmup", "warm up"),))
+    assert "withheld" in blocked.known
+    assert blocked.known.endswith("Every question of the race was settled after 3 seeds.")
 
 
 def test_a_look_is_taken_only_when_every_open_arm_has_its_seeds():

@@ -8,6 +8,8 @@ import altair as alt
 import pytest
 
 from blueberry import api
+from blueberry.judge.doctor.document import Document
+from blueberry.judge.doctor.reports import audit_reports
 from blueberry.report.figures import compute, pictures
 from blueberry.report.interactive import page_figures
 from blueberry.report.kinds import of_the_whole, sweeps, sweeps_caption
@@ -109,7 +111,7 @@ def test_losses_of_conditions_are_drawn_above_each_ones_own_best(horizons):
 
 def test_the_page_of_a_horizon_study_says_what_carries_over(horizons):
     shown = page(horizons.judgement, horizons.runs)
-    assert [table.title for table in shown.tables] == ["Each part's own search", "What carries over"]
+    assert [table.title for table in shown.tables] == ["Each part's own search", "What carries over", "Power laws"]
     assert {row.status_words for row in shown.rows} == {"not compared"}
     assert next(row[-1] for row in shown.tables[1].rows) == "is the best"
     names = {figure.name for figure in page_figures(compute(horizons.judgement, horizons.runs)).of_kind}
@@ -121,3 +123,66 @@ def test_what_a_picture_leaves_out_is_counted_in_points(horizons, num, said):
     caption = sweeps_caption(replace(sweeps(horizons.judgement), num_left_out=num))
     assert "arms" not in caption
     assert said in caption if said else "Not drawn" not in caption
+
+
+def test_both_laws_stand_in_the_page_with_their_check(horizons):
+    rows = next(table.rows for table in page(horizons.judgement, horizons.runs).tables if table.title == "Power laws")
+    of_rate, of_loss = horizons.judgement.laws
+    assert [row[:2] for row in rows] == [("updates", "best learning rate"), ("updates", "validation loss")]
+    for row, law in zip(rows, (of_rate, of_loss), strict=True):
+        assert law.held_out is not None
+        assert (row[4], float(row[6])) == ("updates=400", pytest.approx(law.held_out.measured, rel=1e-3))
+        assert row[7] == ("yes" if law.held_out.holds else "no")
+
+
+def test_the_noise_of_conditions_is_each_ones_own(horizons):
+    facts = page(horizons.judgement, horizons.runs).noise
+    assert len(facts) == 4
+    for fact, part in zip(facts, horizons.judgement.parts, strict=True):
+        assert fact.label.startswith(part.name)
+        assert float(fact.value.removesuffix(" nats")) == pytest.approx(part.judgement.noise.sd, abs=1e-5)
+        assert f"from {part.judgement.noise.n} runs" in fact.remark
+        assert "that 3 seeds can show" in fact.remark
+
+
+def test_conditions_print_both_numbers_of_their_best_and_the_test_set(horizons):
+    shown = page(horizons.judgement, horizons.runs)
+    assert shown.confirmed
+    assert "over fresh seeds, which did not choose" in shown.measured
+    for fact, part in zip(shown.confirmation, horizons.judgement.parts, strict=True):
+        best = part.judgement.best
+        assert best is not None
+        assert best.test_mean is not None
+        assert fact.label == f"{part.name}: {best.arm} on fresh seeds"
+        assert fact.value.startswith(f"{best.mean:.4f} [")
+        assert f"{best.search_mean:.4f} on the seeds that chose it" in fact.remark
+        assert f"on the test set, the same runs: {best.test_mean:.4f}" in fact.remark
+
+
+def test_conditions_without_fresh_seeds_are_called_unconfirmed(judged):
+    text = HORIZONS.replace("confirm = 3", "confirm = 0").replace(", 200, 400]", "]")
+    found = judged(text, Synthetic(optimum=0.05))
+    shown = page(found.judgement, found.runs)
+    assert not shown.confirmed
+    assert "the seeds that chose each condition's own best, which flatters it" in shown.measured
+    assert {fact.value for fact in shown.confirmation} == {"not measured"}
+    assert [audit.audit for audit in shown.warnings] == ["curse"]
+
+
+def test_the_doctor_finds_nothing_in_the_report_of_conditions(horizons, tmp_path):
+    horizons.report(tmp_path)
+    assert not horizons.judgement.audits
+    text = (tmp_path / "report.md").read_text()
+    assert audit_reports([Document.read("report.md", text)]) == ()
+    assert "Thick lines" not in text, "no condition is the best of them"
+
+
+def test_a_race_within_parts_is_said(judged):
+    text = HORIZONS.replace(", 200, 400]", "]") + 'max = 8\n[strategy]\nmethod = "race"\n'
+    found = judged(text, Synthetic(optimum=0.05, noise_nats=0.001))
+    paragraph = next(text for text in page(found.judgement, found.runs).judged if "race" in text)
+    assert "a race within each part, with looks planned at 3, 5 and 8 seeds" in paragraph
+    for part in found.judgement.parts:
+        assert part.judgement.ended == "settled"
+        assert part.name in paragraph
+    assert "every question settled after" in paragraph

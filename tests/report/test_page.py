@@ -101,6 +101,52 @@ def test_the_table_has_the_judgements_numbers() -> None:
         assert ends == pytest.approx(list(verdict.interval or ()), abs=5.1e-4)
 
 
+def test_a_difference_of_an_earlier_look_stands_with_its_own_seeds() -> None:
+    """In a race an arm goes on after a look has decided it, for the sake of others."""
+    study = planted.two_arms()
+    assert study.judgement.arms[0].n == 5
+    early = [verdict.model_copy(update={"n": 3}) for verdict in study.judgement.verdicts]
+    study.judgement = study.judgement.model_copy(update={"verdicts": tuple(early)})
+    row = page(study.judgement, study.runs).rows[0]
+    assert row.against_best is not None
+    assert (row.n, row.against_best.n) == ("5", "3")
+    in_page, in_markdown = both(study)
+    header, line = (
+        next(row for row in in_markdown.splitlines() if row.startswith(start))
+        for start in ("| arm | status", "| baseline |")
+    )
+    cells = dict(zip(map(str.strip, header.split("|")), map(str.strip, line.split("|")), strict=True))
+    assert (cells["seeds"], cells["pairs"]) == ("5", "3")
+    assert next(row for row in Reader(in_page).rows if row[0] == "baseline")[-2] == "3"
+
+
+@pytest.mark.parametrize(("looks", "level"), [((), "90%"), ((3, 5, 8), "96.7%")])
+def test_the_interval_that_makes_a_tie_is_named(looks: tuple[int, ...], level: str) -> None:
+    """It is not the one printed, which may reach beyond min_effect."""
+    study = planted.two_arms()
+    study.judgement = study.judgement.model_copy(update={"looks": looks, "looks_taken": len(looks)})
+    said = " ".join(page(study.judgement, study.runs).judged)
+    assert f"the {level} interval of a difference lies within ± 0.01 nats" in said
+    assert "narrower than the interval printed" in said
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        ("settled", "How it ended: every question settled after 5 seeds."),
+        ("maximum", "How it ended: at the maximum of 5 seeds, with something left open."),
+        (None, "How it ended: not yet."),
+    ],
+)
+def test_a_race_is_said_to_be_one(ended: Any, words: str) -> None:
+    study = planted.two_arms()
+    assert not any("race" in text for text in page(study.judgement, study.runs).judged)
+    study.judgement = study.judgement.model_copy(update={"looks": (3, 5), "looks_taken": 2, "ended": ended})
+    said = " ".join(page(study.judgement, study.runs).judged)
+    assert "a race, with looks planned at 3 and 5 seeds, each with an error of 0.05 / 2" in said
+    assert words in said
+
+
 def test_page_and_markdown_have_the_same_cells(named: tuple[str, str]) -> None:
     cells = [[cell.strip().replace("\N{MINUS SIGN}", "-") for cell in row] for row in Reader(named[0]).rows]
     in_page = next(row for row in cells if row and row[0].startswith("qk_norm"))
@@ -178,9 +224,11 @@ def test_confirmation_prints_both_numbers_and_says_which_is_which() -> None:
     unconfirmed = planted.edge()
     shown = page(unconfirmed.judgement, unconfirmed.runs)
     assert not shown.confirmed
-    facts = {fact.label: fact for fact in shown.confirmation}
-    assert facts["On fresh seeds"].value == "not measured"
-    assert facts["On the test set"].remark.startswith("of the same runs")
+    facts = {fact.label: fact.value for fact in shown.confirmation}
+    assert facts["On fresh seeds"] == "not measured"
+    best = unconfirmed.judgement.best
+    assert best is not None
+    assert float(facts["On the test set"]) == pytest.approx(best.test_mean, abs=6e-4)
 
 
 def test_different_builds_are_said() -> None:

@@ -16,6 +16,7 @@ from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import (
     ArmSummary,
     Audit,
+    Best,
     Judgement,
     Noise,
     Optimum,
@@ -24,7 +25,8 @@ from blueberry.judge.judgement import (
     Recommendation,
     Verdict,
 )
-from blueberry.judge.sentences import what_blocks, why_withheld
+from blueberry.judge.sentences import what_blocks, why_withheld, withholds_differences
+from blueberry.stats.paired import t_quantile
 from blueberry.stats.power_law import LEAST_POINTS, PowerLaw, fit_power_law
 
 
@@ -41,7 +43,7 @@ def carry(whole: Evidence, parts: Sequence[Part]) -> Judgement:
         min_effect=whole.min_effect,
         alpha=whole.alpha,
         vary=whole.vary,
-        arms=tuple(_summary(part) for part in parts),
+        arms=tuple(_summary(part, whole.alpha) for part in parts),
         noise=Noise(sd=None, rho=None, paired_sd=None, n=sum(noise.n for noise in noises)),
         best=None,
         unresolved=(),
@@ -51,8 +53,8 @@ def carry(whole: Evidence, parts: Sequence[Part]) -> Judgement:
         audits=audits,
         recommendation=_recommend(parts, conditions, audits),
         cost=whole.cost,
-        known=_known(parts, conditions, laws),
-        unknown=_unknown(parts, conditions, laws, audits),
+        known=_known(parts, conditions, laws, audits),
+        unknown=" ".join([_unknown(parts, conditions, audits), *_without_a_law(whole, parts)]),
         parts=tuple(parts),
         conditions=conditions,
         laws=laws,
@@ -119,43 +121,69 @@ def _axis_value(judgement: Judgement) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _summary(part: Part) -> ArmSummary:
-    """A condition's own best arm. Nothing separates conditions, because nothing compares them."""
+def _summary(part: Part, alpha: float) -> ArmSummary:
+    """A condition's own best arm, over the runs of its reported mean.
+
+    Nothing separates conditions, because nothing compares them.
+    """
     best = part.judgement.best
-    own = next((arm for arm in part.judgement.arms if best and arm.arm == best.arm), None)
     return ArmSummary(
         arm=part.name,
         settings=part.settings,
         n=best.n if best else 0,
         mean=best.mean if best else None,
-        sd=own.sd if own else None,
+        sd=_sd(best, alpha) if best else None,
         interval=best.interval if best else None,
         status="unresolved" if best else "diverged",
     )
 
 
-def _laws(whole: Evidence, parts: Sequence[Part]) -> tuple[Law, ...]:
-    """Of the optimum, then of the metric, along the one numeric setting of the conditions."""
-    if any(not (_size(part, whole.vary) or 0.0) > 0 for part in parts):
-        return ()
-    level = 1 - whole.alpha
-    z = NormalDist().inv_cdf(1 - whole.alpha / 2)
-    optima, losses = [], []
-    for part in parts:
-        size, found, best = _size(part, whole.vary), part.judgement.optimum, part.judgement.best
-        assert size is not None
-        if isinstance(found, Optimum) and found.interval[0] > 0:
-            relative = math.log(found.interval[1] / found.interval[0]) / (2 * z)
-            optima.append((part.name, size, found.estimate, relative * found.estimate))
-        if best is not None and best.interval is not None and best.mean > 0 and best.interval[1] > best.interval[0]:
-            losses.append((part.name, size, best.mean, (best.interval[1] - best.interval[0]) / (2 * z)))
-    setting = next((p.judgement.optimum.setting for p in parts if isinstance(p.judgement.optimum, Optimum)), "")
-    laws = [_law(setting, whole.vary[0], optima, level), _law(whole.metric, whole.vary[0], losses, level)]
-    return tuple(law for law in laws if law is not None)
+def _sd(best: Best, alpha: float) -> float | None:
+    """Back from the t interval of the mean."""
+    if best.interval is None:
+        return None
+    return (best.interval[1] - best.interval[0]) / 2 * math.sqrt(best.n) / t_quantile(best.n - 1, alpha / 2)
 
 
 Points = list[tuple[str, float, float, float]]
 """Condition, x, y and the standard error of y."""
+
+
+def _laws(whole: Evidence, parts: Sequence[Part]) -> tuple[Law, ...]:
+    """Of the optimum, then of the metric, along the one numeric setting of the conditions."""
+    if not _are_sizes(whole, parts):
+        return ()
+    level, by = 1 - whole.alpha, whole.vary[0]
+    setting = next((p.judgement.optimum.setting for p in parts if isinstance(p.judgement.optimum, Optimum)), "")
+    laws = [_law(setting, by, _optima(whole, parts), level), _law(whole.metric, by, _losses(whole, parts), level)]
+    return tuple(law for law in laws if law is not None)
+
+
+def _optima(whole: Evidence, parts: Sequence[Part]) -> Points:
+    """Of the conditions at which it was located. Its error is relative: the logarithms are fitted."""
+    points, z = [], NormalDist().inv_cdf(1 - whole.alpha / 2)
+    for part in parts:
+        found = part.judgement.optimum
+        if isinstance(found, Optimum) and found.interval[0] > 0:
+            relative = math.log(found.interval[1] / found.interval[0]) / (2 * z)
+            points.append((part.name, _size(part, whole.vary) or 0.0, found.estimate, relative * found.estimate))
+    return points
+
+
+def _losses(whole: Evidence, parts: Sequence[Part]) -> Points:
+    """Each condition's own best."""
+    points, z = [], NormalDist().inv_cdf(1 - whole.alpha / 2)
+    for part in parts:
+        best = part.judgement.best
+        if best is not None and best.interval is not None and best.mean > 0 and best.interval[1] > best.interval[0]:
+            error = (best.interval[1] - best.interval[0]) / (2 * z)
+            points.append((part.name, _size(part, whole.vary) or 0.0, best.mean, error))
+    return points
+
+
+def _are_sizes(whole: Evidence, parts: Sequence[Part]) -> bool:
+    """Whether the conditions differ in one positive number, so that there may be a law."""
+    return all((_size(part, whole.vary) or 0.0) > 0 for part in parts)
 
 
 def _law(of: str, by: str, points: Points, level: float) -> Law | None:
@@ -203,26 +231,35 @@ def _recommend(parts: Sequence[Part], conditions: Sequence[Condition], audits: S
     if all(condition.holds in ("best", "tie") for condition in conditions):
         best = parts[0].judgement.best
         assert best is not None
-        return Recommendation(
-            settings=best.settings, text=f"Use {_label(parts[0].judgement)} under every one of these."
-        )
+        text = f"Use {_label(parts[0].judgement)} under every one of these.{_not_alone(parts)}"
+        return Recommendation(settings=best.settings, text=text)
     each = words.listing([f"{_label(part.judgement)} at {part.name}" for part in parts], most=8)
-    return Recommendation(text=f"Take each condition's own best: {each}.")
+    return Recommendation(text=f"Take each condition's own best: {each}.{_not_alone(parts)}")
 
 
-def _known(parts: Sequence[Part], conditions: Sequence[Condition], laws: Sequence[Law]) -> str:
-    first = conditions[0]
+def _not_alone(parts: Sequence[Part]) -> str:
+    """Where others may be the best as well, in a sentence; empty where none may."""
+    names = [part.name for part in parts if len(part.judgement.unresolved) > 1]
+    return f" At {words.listing(names)} others are not separated from the best by these runs." if names else ""
+
+
+def _known(parts: Sequence[Part], conditions: Sequence[Condition], laws: Sequence[Law], audits: Sequence[Audit]) -> str:
+    first, label = conditions[0], _label(parts[0].judgement)
+    label = f"{label[:1].upper()}{label[1:]}"
     if first.best is None:
         return f"No arm has a finite result at {first.condition}."
+    if withholds_differences(audits):
+        return (
+            f"{label} has the least mean at {first.condition}; whether it is better, there or elsewhere, is withheld."
+        )
     groups = {
-        "is best": [c.condition for c in conditions[1:] if c.holds == "best"],
+        "has the least mean": [c.condition for c in conditions[1:] if c.holds == "best"],
         "equals the best": [c.condition for c in conditions[1:] if c.holds == "tie"],
         "is not told apart from the best": [c.condition for c in conditions[1:] if c.holds == "open"],
     }
     said = [f"{what} at {words.listing(names)}" for what, names in groups.items() if names]
     said += [_worse(parts[i], c) for i, c in enumerate(conditions) if c.holds == "worse"]
-    label = _label(parts[0].judgement)
-    known = f"{label[:1].upper()}{label[1:]}, best at {first.condition}, {words.listing(said, most=8)}."
+    known = f"{label}, of least mean at {first.condition}, {words.listing(said, most=8)}."
     moving = next((law for law in laws if law.of in parts[0].judgement.vary), None)
     return f"{known} {_law_sentence(moving)}" if moving else known
 
@@ -248,15 +285,26 @@ def _law_sentence(law: Law) -> str:
     return f"{said}; at {held.condition}, held out, it predicts {predicted}, measured {held.measured:.3g}: it {verb}."
 
 
-def _unknown(
-    parts: Sequence[Part], conditions: Sequence[Condition], laws: Sequence[Law], audits: Sequence[Audit]
-) -> str:
+def _unknown(parts: Sequence[Part], conditions: Sequence[Condition], audits: Sequence[Audit]) -> str:
     if said := what_blocks(audits):
         return f"How the answer carries over: {said}"
     open_ = [condition.condition for condition in conditions if condition.holds == "open"]
     if open_:
         return f"Whether it is as good as the best at {words.listing(open_)}; more seeds would show it."
     return f"What is best beyond {parts[-1].name}: nothing was measured there."
+
+
+def _without_a_law(whole: Evidence, parts: Sequence[Part]) -> list[str]:
+    """Why there is no law of the optimum, in a sentence; none where there is one, or there can be none."""
+    axes = {part.judgement.vary for part in parts if _axis_value(part.judgement) is not None}
+    if len(axes) != 1 or not _are_sizes(whole, parts):
+        return []
+    located = len(_optima(whole, parts))
+    if located >= LEAST_POINTS:
+        return []
+    what, by = (name.rpartition(".")[2].replace("_", " ") for name in (axes.pop()[0], whole.vary[0]))
+    where = f"under {located} of {len(parts)} conditions"
+    return [f"How the best {what} moves with {by}: it was located {where}, and a law needs {LEAST_POINTS}."]
 
 
 def _label(judgement: Judgement) -> str:

@@ -202,6 +202,10 @@ class Judgement(Finding):
     unresolved: tuple[str, ...]
     ended: Literal["settled", "maximum"] | None = None
     """How a race ended: every question was settled, or the seeds it may use were. None: it has not, or was none."""
+    looks: tuple[int, ...] = ()
+    """Of a race: how many seeds there are at each look, the last being the most there may be. Empty: was none."""
+    looks_taken: int = 0
+    """Of those, from the first."""
     optimum: Optimum | Bound | None
     verdicts: tuple[Verdict, ...]
     """The best arm (a) against each other arm (b); then the arm named "baseline" (a), if it is not the best."""

@@ -5,13 +5,14 @@
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from blueberry.judge import words
 from blueberry.judge.answers import Covered
 from blueberry.judge.conditions import carry
 from blueberry.judge.doctor.findings import block
+from blueberry.judge.doctor.results import AUDITS
 from blueberry.judge.evidence import ArmRuns
 from blueberry.judge.from_study import Texts, arm_runs, gather, no_texts
 from blueberry.judge.gains import find_gains
@@ -35,10 +36,10 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
         return weigh(gather(study, results, plan, texts=texts))
     parts = tuple(_part(arm, part, results, plan.parts[part.name], texts) for arm, part in _parts(study))
     whole = gather(study, results, plan, texts=texts)
-    objections = [audit for part in parts for audit in _objections(part)]
-    whole = replace(whole, audits=(*whole.audits, *objections))
-    if study.joined == "tune":
-        judgement = weigh(replace(whole, arms=_tuned_arms(study, results, plan)))
+    means = _of_an_arm if study.joined == "tune" else _of_a_condition
+    whole = replace(whole, audits=(*whole.audits, *_objections(parts, means, whole.audits)))
+    if study.joined == "tune":  # whatever way each arm searched, all are compared on one number of fresh seeds
+        judgement = weigh(replace(whole, arms=_tuned_arms(study, results, plan), looks=1, look_seeds=()))
     else:
         judgement = carry(whole, parts).model_copy(update={"gains": find_gains(study, parts)})
     return judgement.model_copy(update={"parts": parts})
@@ -91,15 +92,33 @@ def _without_best(arm: Arm, part: Study, plan: Plan) -> ArmRuns:
     return replace(nothing, search={part.base.seed + part.seeds.max + i: math.inf for i in range(part.seeds.confirm)})
 
 
-def _objections(part: Part) -> list[Audit]:
-    """What a part's own audits mean for the whole.
+def _objections(parts: Sequence[Part], means: Callable[[Part], list[Audit]], known: Sequence[Audit]) -> list[Audit]:
+    """What the parts' own audits mean for the whole: each finding once, with the parts in which it was made."""
+    where: dict[Audit, list[str]] = {}
+    for part in parts:
+        for audit in means(part):
+            if audit not in known:
+                where.setdefault(audit, []).append(part.name)
+    return [
+        audit.model_copy(update={"message": f"{words.listing(names)}: {audit.message}"})
+        for audit, names in where.items()
+    ]
 
-    At the end of its range an arm is not at its own best. Too few searching seeds, or neighbours that are not told
-    apart, cost an arm a little, and its fresh seeds show what it costs: that is no objection.
+
+def _of_a_condition(part: Part) -> list[Audit]:
+    """All that was found in its runs: its best is claimed as that of a study by itself would be."""
+    return [audit for audit in part.judgement.audits if audit.audit in AUDITS]
+
+
+def _of_an_arm(part: Part) -> list[Audit]:
+    """At the end of its range an arm is not at its own best.
+
+    Too few searching seeds, or neighbours that are not told apart, cost an arm a little, and its fresh seeds show what
+    it costs: that is no objection.
     """
     judgement, best = part.judgement, part.judgement.best
     kept = [
-        audit.model_copy(update={"message": f"{part.name}: {audit.message}"})
+        audit
         for audit in judgement.audits
         if audit.audit in ("diverged", "dead-knob", "too-good", "drift", "eval-set", "passes")
     ]
@@ -113,8 +132,8 @@ def _objections(part: Part) -> list[Audit]:
         kept.append(
             block(
                 "edge",
-                f"{part.name}: its best {covered.setting}, {words.setting_value(value)}, is the {which} tried, "
-                "so this arm may not be at its own best",
+                f"the best {covered.setting}, {words.setting_value(value)}, is the {which} tried, "
+                "so an arm's own best may lie beyond",
                 f"extend {covered.setting} {'down' if which == 'smallest' else 'up'} and run again",
             )
         )

@@ -11,18 +11,18 @@ from blueberry.judge.measured import Measured
 
 
 def known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
-    """What these runs show; of a race, that it settled what it was to settle.
-
-    That an arm is better is withheld where an audit blocks; but for `edge`, which doubts only that the best was tried.
-    """
-    blocked = any(audit.severity == "block" and audit.audit != "edge" for audit in audits)
-    if blocked and best is not None and measured.best is not None and measured.can_judge:
+    """What these runs show; of a race that has ended, also how."""
+    if withholds_differences(audits) and best is not None and measured.best is not None and measured.can_judge:
         label = _label(measured, measured.best)
-        return f"{label} has the least {_its_number(measured, best)}; whether it is better is withheld."
-    said = _known(measured, best, verdicts)
-    if measured.race is None or measured.race.ended != "settled" or best is None:
-        return said
-    return f"{said} Every question of the race was settled after {words.count(measured.race.taken[-1], 'seed')}."
+        said = f"{label} has the least {_its_number(measured, best)}; whether it is better is withheld."
+    else:
+        said = _known(measured, best, verdicts)
+    return said if best is None else f"{said}{_how_the_race_ended(measured)}"
+
+
+def withholds_differences(audits: Sequence[Audit]) -> bool:
+    """Whether an audit blocks that an arm is better; `edge` does not: it doubts only that the best was tried."""
+    return any(audit.severity == "block" and audit.audit != "edge" for audit in audits)
 
 
 def _known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) -> str:
@@ -37,6 +37,7 @@ def _known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) -
     if len(measured.unresolved) > 1:
         seeds = words.count(measured.num_shared(measured.unresolved), "seed")
         group = f"{_group(measured)} are not separated by {seeds}"
+        group += _ties(measured, best, verdicts)
         return f"{group}; {label} has the least {_its_number(measured, best)}.{_where(measured)}"
     is_ = _its_number(measured, best).replace(", ", " is ", 1)
     return f"{label} is {_better(measured, best, verdicts)}; its {is_}.{_where(measured)}"
@@ -53,7 +54,7 @@ def unknown(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], 
     names = {measured.arm(index).name for index in measured.unresolved}
     open_ = [v for v in verdicts if v.a == best.arm and v.b in names and v.verdict == "inconclusive"]
     if open_:
-        return f"Which of these is best; {_maximum(measured)}{_what_would_settle(measured, open_)}."
+        return f"Which of these is best; {_what_would_settle(measured, open_)}."
     if not best.confirmed:
         return "What the best arm reaches on seeds that did not choose it; fresh seeds would show it."
     return "Whether this holds at another length, size or text; a study there would show it."
@@ -137,10 +138,28 @@ def _how_all_failed(measured: Measured) -> str:
     return words.listing([*said, *(f"{name} has no run that ended" for name in without)])
 
 
-def _maximum(measured: Measured) -> str:
-    if measured.race is None or measured.race.ended != "maximum":
+def _how_the_race_ended(measured: Measured) -> str:
+    """A sentence; empty where there was no race, or it has not ended."""
+    if measured.race is None or measured.race.ended is None:
         return ""
-    return f"the race reached its maximum of {words.count(measured.race.looks[-1], 'seed')}, and "
+    seeds = words.count(measured.race.taken[-1], "seed")
+    if measured.race.ended == "maximum":
+        return f" The race reached its maximum of {seeds} with something left open."
+    return f" Every question of the race was settled after {seeds}."
+
+
+def _ties(measured: Measured, best: Best, verdicts: Sequence[Verdict]) -> str:
+    """Which of the unresolved arms equal the best one; empty where none was shown to."""
+    kept = {measured.arm(index).name: index for index in measured.unresolved}
+    tied = [v for v in verdicts if v.a == best.arm and v.b in kept and v.verdict == "tie"]
+    if not tied:
+        return ""
+    labels = words.listing([_label(measured, kept[v.b]) for v in tied])
+    least, most = min(v.n for v in tied), max(v.n for v in tied)
+    pairs = words.count(most, "paired seed") if least == most else f"{least} to {most} paired seeds"
+    each = "equals" if len(tied) == 1 else "each equal"
+    within = f"within {measured.evidence.min_effect:g}{words.unit(measured.evidence.metric)}"
+    return f", and {labels} {each} {_label(measured, kept[best.arm])} {within} ({pairs})"
 
 
 def _seeds_of_all(measured: Measured) -> str:

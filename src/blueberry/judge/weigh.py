@@ -32,6 +32,8 @@ def weigh(evidence: Evidence) -> Judgement:
         best=best,
         unresolved=tuple(measured.arm(index).name for index in measured.unresolved),
         ended=measured.race.ended if measured.race else None,
+        looks=measured.race.looks if measured.race else (),
+        looks_taken=len(measured.race.taken) if measured.race else 0,
         optimum=measured.optimum,
         verdicts=verdicts,
         ranges=ranges,

@@ -12,6 +12,7 @@ from blueberry.report.wording import (
     decimals,
     interval,
     metric_axis,
+    metric_name,
     number,
     plural,
     setting_name,
@@ -207,8 +208,14 @@ def rate_lines(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[RateL
 
 
 def tables(judgement: Judgement) -> tuple[Table, ...]:
-    """Of parts, conditions and effects, each where there are such."""
-    found = [_parts_table(judgement), _conditions_table(judgement), _gains_table(judgement), _effects_table(judgement)]
+    """Of parts, conditions, laws and effects, each where there are such."""
+    found = [
+        _parts_table(judgement),
+        _conditions_table(judgement),
+        _laws_table(judgement),
+        _gains_table(judgement),
+        _effects_table(judgement),
+    ]
     return tuple(table for table in found if table.rows)
 
 
@@ -267,6 +274,23 @@ def _conditions_table(judgement: Judgement) -> Table:
     header = ("Condition", "Its own best", f"{carried} minus it", "Interval", "Pairs", "There it")
     said = f"{carried} is the best of the first condition; the last columns say how it does under the others."
     return Table("What carries over", said, header, rows)
+
+
+def _laws_table(judgement: Judgement) -> Table:
+    rows = []
+    for law in judgement.laws:
+        held = law.held_out
+        name = metric_name(law.of) if law.of == judgement.metric else f"best {setting_name(law.of)}"
+        power = f"{law.exponent:.3g} [{law.interval[0]:.3g}, {law.interval[1]:.3g}]"
+        checked = ("none: too few conditions", "", "", "")
+        if held is not None:
+            predicted = f"{held.predicted:.4g} [{held.interval[0]:.4g}, {held.interval[1]:.4g}]"
+            checked = (held.condition, predicted, f"{held.measured:.4g}", "yes" if held.holds else "no")
+        rows.append((setting_name(law.by), name, power, str(law.n), *checked))
+    header = ("Over", "Law of", "Power", "Conditions", "Held out", "Predicted", "Measured", "In the interval")
+    said = "Fitted to each condition's own best: y = factor · x ^ power. Held out: the last condition, predicted by a "
+    said += f"law of the others. Intervals are at {1 - judgement.alpha:.0%}."
+    return Table("Power laws", said, header, tuple(rows))
 
 
 def _gains_table(judgement: Judgement) -> Table:

@@ -126,7 +126,8 @@ def arm_window(arm: ArmCurves, curves: LearningCurves) -> Window | None:
 
 def learning_caption(curves: LearningCurves) -> str:
     said = ["Each line is an arm's mean over its seeds, as far as all of its seeds went."]
-    said.append("Thick lines: the arms not told apart from the best.")
+    if any(arm.status == "best" for arm in curves.arms):
+        said.append("Thick lines: the arms not told apart from the best.")
     window = curves.late or curves.whole
     above = curves.num_above(window) if window else 0
     if above:

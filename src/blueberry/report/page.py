@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from blueberry.judge.judgement import ArmSummary, Audit, Best, Judgement, Purpose, RunCost
+from blueberry.judge.judgement import ArmSummary, Audit, Judgement, Purpose, RunCost
 from blueberry.report.differences import BASELINE, verdict_on, verdict_words
+from blueberry.report.facts import Fact, confirmation_facts, is_confirmed, noise_facts
+from blueberry.report.judged import how_judged
 from blueberry.report.kinds import Table, of_the_whole, tables
 from blueberry.report.runs import LabelledRun
 from blueberry.report.wording import (
@@ -23,7 +25,6 @@ from blueberry.report.wording import (
     settings_text,
     short,
 )
-from blueberry.stats.power import POWER, smallest_difference
 
 MOST_ARMS = 12
 """That a sentence lists."""
@@ -55,15 +56,6 @@ class ArmRow:
     status_words: str
     against_best: Comparison | None
     """None for the best itself, or when there is none."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A label, what stands beside it, and a remark or ""."""
-
-    label: str
-    value: str
-    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,12 +123,12 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
         tables=tables(judgement),
         findings=_findings(judgement),
         patterns=_patterns(judgement),
-        noise=_noise(judgement),
-        confirmation=_confirmation(judgement, whole),
-        confirmed=judgement.best is not None and judgement.best.confirmed,
+        noise=noise_facts(judgement),
+        confirmation=confirmation_facts(judgement, whole),
+        confirmed=is_confirmed(judgement),
         robustness=_robustness(judgement),
         cost=_cost(judgement),
-        judged=_judged(judgement),
+        judged=how_judged(judgement),
         provenance=_provenance(runs),
     )
 
@@ -161,7 +153,11 @@ def _measured(judgement: Judgement) -> str:
     said = f"{metric_name(judgement.metric)}{f', in {unit}{per}' if unit else ''}, at the end of training"
     seeds = "the seeds that search"
     if judgement.conditions:
-        seeds = "the seeds that report each condition's own best"
+        seeds = "fresh seeds where a condition's own best has any, else those that chose it"
+        if is_confirmed(judgement):
+            seeds = "fresh seeds, which did not choose each condition's own best"
+        elif not any(part.judgement.best and part.judgement.best.confirmed for part in judgement.parts):
+            seeds = "the seeds that chose each condition's own best, which flatters it"
     elif judgement.parts:
         seeds = "seeds that did not choose an arm's own best"
     said = sentence(f"{said}, over {seeds}; lower is better")
@@ -170,7 +166,7 @@ def _measured(judgement: Judgement) -> str:
         return f"{said} Intervals are at {level}."
     return (
         f"{said} Intervals of means are at {level} each; those of differences, always the arm minus the reference, are "
-        "adjusted for the number of comparisons."
+        "adjusted for the number of comparisons; pairs: the seeds of a difference."
     )
 
 
@@ -241,66 +237,6 @@ def _patterns(judgement: Judgement) -> str | None:
     )
 
 
-def _noise(judgement: Judgement) -> tuple[Fact, ...]:
-    noise, unit = judgement.noise, metric_unit(judgement.metric)
-    places = decimals(judgement) + 1
-    unit = f" {unit}" if unit else ""
-    facts = [
-        Fact("One run around its arm's mean (sd)", MISSING if noise.sd is None else number(noise.sd, places) + unit),
-        Fact(
-            "Two arms on one seed go together (rho)",
-            MISSING if noise.rho is None else f"{noise.rho:.2f}",
-            "1: seeds move all arms alike; 0: not at all",
-        ),
-        Fact("Measured on", "no arm on two seeds" if noise.sd is None else plural(noise.n, "run")),
-    ]
-    seeds = max((arm.n for arm in judgement.arms), default=0)
-    least = None
-    if noise.paired_sd is not None:
-        facts.insert(2, Fact("Difference of two arms on one seed (sd)", number(noise.paired_sd, places) + unit))
-        least = smallest_difference(seeds, noise.paired_sd, alpha=judgement.alpha)
-    remark = "needs at least two seeds"
-    if least is not None:
-        than = "larger" if least > judgement.min_effect else "no larger"
-        remark = (
-            f"between two arms, found with probability {POWER:g}; "
-            f"{than} than the {judgement.min_effect:g}{unit} said to matter"
-        )
-    value = MISSING if least is None else number(least, places - 1) + unit
-    return (*facts, Fact(f"Smallest difference that {plural(seeds, 'seed')} can show", value, remark))
-
-
-def _confirmation(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Fact, ...]:
-    best, places = judgement.best, decimals(judgement)
-    if best is None:
-        return ()
-    chosen = Fact(
-        f"{best.arm} on the seeds that chose it",
-        number(best.search_mean, places),
-        "flattering: it was chosen for being low",
-    )
-    if not best.confirmed:
-        unconfirmed = Fact("On fresh seeds", "not measured", "the number above is unconfirmed")
-        return (chosen, unconfirmed, *_tested(best, places))
-    fresh = [run for run in runs if run.stage == "confirm" and run.arm == best.arm]
-    values = [run.result.metric(judgement.metric) for run in sorted(fresh, key=lambda run: run.seed)]
-    each = ", ".join("diverged" if value is None else number(value, places) for value in values)
-    facts = [
-        chosen,
-        Fact("On fresh seeds", f"{number(best.mean, places)} {interval(best.interval, places)}", plural(best.n, "run")),
-    ]
-    if each:
-        facts.append(Fact("Each of them", each))
-    return (*facts, *_tested(best, places))
-
-
-def _tested(best: Best, places: int) -> tuple[Fact, ...]:
-    if best.test_mean is None:
-        return ()
-    remark = "of the same runs; the test set selected nothing"
-    return (Fact("On the test set", number(best.test_mean, places), remark),)
-
-
 def _robustness(judgement: Judgement) -> tuple[Fact, ...]:
     found, places = judgement.robustness, decimals(judgement)
     if found is None:
@@ -343,22 +279,6 @@ def _saving(cost: RunCost) -> tuple[Fact, ...]:
     spared = f"{scaled(cost.shared_flops, 'FLOP')} and {duration(cost.shared_seconds)}"
     remark = "runs that differ only in schedule or length began where another had been; no number depends on it"
     return (Fact("Shared, not trained twice", f"{spared}, {share:.0%} of what the runs cost alone", remark),)
-
-
-def _judged(judgement: Judgement) -> tuple[str, ...]:
-    unit = metric_unit(judgement.metric)
-    effect = f"{judgement.min_effect:g}{f' {unit}' if unit else ''}"
-    return (
-        "A seed fixes the initial weights, the order of the data and every random draw. Arms are compared seed by "
-        "seed, so that what a seed does to all of them cancels.",
-        f"One arm beats another when the interval of their paired difference excludes zero. The chance of any false "
-        f"winner in the study is held at {judgement.alpha:g}, so intervals are wider where more pairs are compared.",
-        f"A tie is claimed only when the interval shows the difference to be smaller than {effect}, the smallest that "
-        "was said to matter before the first run. Everything else is inconclusive, with the number of seeds that would "
-        "settle it.",
-        "A run that diverged counts as infinitely bad; it is never left out. A number measured on the seeds that chose "
-        "an arm flatters it, so the reported one comes from fresh seeds where there are any.",
-    )
 
 
 def _provenance(runs: Sequence[LabelledRun]) -> tuple[Fact, ...]:
