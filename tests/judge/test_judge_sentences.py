@@ -67,6 +67,11 @@ def test_without_a_finite_arm_it_is_said_how_the_runs_ended(runs, crashed, known
     assert ("diverging" in found.unknown) == (not crashed)
 
 
+def test_what_is_still_to_run_is_not_called_failed() -> None:
+    assert judged([], [], crashed={1: (0,), 2: (0,)}, num_unfinished=5).known.endswith(": every run so far crashed.")
+    assert judged([], [], num_unfinished=6).known.endswith(": no run has ended.")
+
+
 def test_missing_rows_are_to_be_run_and_entered_for_there_is_no_study() -> None:
     rows = [{"arm": arm, "seed": seed, "val_loss": 3.0 + seed / 100} for arm in "ab" for seed in range(3)]
     rows[4]["val_loss"] = None

@@ -128,12 +128,13 @@ def _how_all_failed(measured: Measured) -> str:
     numbers = {
         "diverged": int(np.isinf(measured.values_KN).sum()),
         "crashed": sum(len(arm.crashed) for arm in arms),
-        "did not end": measured.evidence.num_unfinished,
     }
     failed = [(how, number) for how, number in numbers.items() if number]
     without = [arm.name for arm in arms if not arm.search and not arm.crashed]
+    if not failed:
+        return "no run has ended"
     if len(failed) == 1 and not without and not np.isfinite(measured.values_KN).any():
-        return f"every run {failed[0][0]}"
+        return f"every run {'so far ' if measured.evidence.num_unfinished else ''}{failed[0][0]}"
     said = [f"{words.count(number, 'run')} {how}" for how, number in failed]
     return words.listing([*said, *(f"{name} has no run that ended" for name in without)])
 
