@@ -188,6 +188,7 @@ def test_a_sentence_that_leaves_open_claims_no_equality(said):
     "said",
     [
         "There is no difference.",
+        "There is no difference. Who would have thought?",
         "Whether a is better was asked. There is no difference.",
         "No change was shown to beat it, so there is no effect.",
         "Arm b is as good, whether or not it is longer.",

@@ -11,6 +11,8 @@ from blueberry.tables.markdown import MarkdownTable, read_tables
 MEASURED = ("loss", "accuracy", "perplexity", "seconds")
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*?)\s*#*$")
 _ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s+(.*)")
+_ASKS = re.compile(r"(?:[^.!]|[.!](?=\S))*\?")
+"""One sentence, and it is a question."""
 _OPENING = re.compile(r"[\s>]*(?:\*\*|__)(.+?)(?:\*\*|__)\s*\S")
 _FENCE = re.compile(r"\s{0,3}(?:`{3,}|~{3,})")
 _LABELLED = re.compile(rf"(?P<label>[A-Za-z][\w .()/%-]{{0,60}}?)\s*[:=]\s*(?P<value>[~<>≈]?\s*{NUMBER}\s*%?)")
@@ -104,7 +106,7 @@ class Document:
     @cached_property
     def claims(self) -> list[Line]:
         """Lines that claim something: no code, no question, and nothing under a heading of plans or of caveats."""
-        kept = [line for line in self.lines if not line.is_code and not line.text.endswith("?")]
+        kept = [line for line in self.lines if not line.is_code and not _ASKS.fullmatch(line.text)]
         return [line for line in kept if not any(_PLANS.search(name) for name in (*line.headings, line.opening))]
 
     def place(self, line: int) -> str:
