@@ -162,3 +162,32 @@ def test_every_text_that_a_study_trains_on_is_looked_through_for_leaks(tmp_path,
     api.run(study, store=tmp_path / "store", workers=0)
     leaks = [finding.message for finding in api.audits(study, tmp_path / "store") if finding.audit == "leak"]
     assert len(leaks) == 1
+
+
+def test_files_of_one_name_are_told_apart_by_as_much_of_their_paths_as_it_takes(tmp_path):
+    wrong = CLEAN.replace("43.86", "63.86")
+    for folder, text in (("a/x", wrong), ("b/x", wrong.replace("0.04", "0.05")), ("c", CLEAN)):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "report.md").write_text(text, encoding="utf-8")
+        (tmp_path / folder / "runs.csv").write_text(f"lr,seed,val_loss\n0.1,{len(folder)},3\n0.2,0,\n")
+    (tmp_path / "only.md").write_text(wrong, encoding="utf-8")
+    paths = [tmp_path / name for name in ("a/x/report.md", "b/x/report.md", "c/report.md", "only.md")]
+    places = {one.message.partition(":")[0] for one in examine(paths).audits if one.audit == "arithmetic"}
+    assert places == {"a/x/report.md", "b/x/report.md", "only.md"}
+    tables = examine([tmp_path / "a/x/runs.csv", tmp_path / "c/runs.csv"]).audits
+    assert {one.message.partition(":")[0] for one in tables} == {"x/runs.csv", "c/runs.csv"}
+    assert all("x/runs.csv" not in one.message for one in examine([tmp_path / "a/x/runs.csv"]).audits)
+
+
+def test_a_finding_of_a_study_says_of_which(study, tmp_path):
+    first = study(search=1)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "base.toml").write_text(Recipe().to_toml())
+    second = tmp_path / "other" / "second.toml"
+    second.write_text(first.read_text())
+    found = examine([first, second], store=tmp_path / "none").audits
+    assert [one.message.partition(":")[0] for one in found] == ["lr.toml", "second.toml"]
+    twin = (tmp_path / "other" / "lr.toml", first)
+    twin[0].write_text(first.read_text())
+    found = examine(twin, store=tmp_path / "none").audits
+    assert [one.message.partition(":")[0] for one in found] == ["other/lr.toml", f"{tmp_path.name}/lr.toml"]

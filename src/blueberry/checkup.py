@@ -1,8 +1,8 @@
 """What the doctor looks at: studies, tables and reports, each alone and those given together against each other."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,42 +51,66 @@ def examine(paths: Sequence[Path], *, vary: Sequence[str] = (), store: str | Pat
     notes: list[str] = []
     studies = [path for path in paths if path.suffix == ".toml"]
     reports = [path for path in paths if path.suffix.lower() in MARKDOWN]
-    documents = [Document.read(path.name, _text(path)) for path in reports]
+    names = told_apart(paths)
+    documents = [Document.read(names[path], _text(path)) for path in reports]
     notes += [
         f"{one.name}: no number of a run is in it, so there is little to check" for one in documents if not one.ends
     ]
-    tables = [read_table(path, wanted=vary) for path in paths if path not in studies and path not in reports]
-    if studies:
-        found += _of_studies(studies, store)
+    tables = {path: _table(path, vary, names) for path in paths if path not in studies and path not in reports}
+    for path in studies:
+        found += _at(names[path], _of_study(path, store))
     found += audit_reports(documents)
-    found += audit_beside(documents, tables)
-    tables += [read_table(path, wanted=vary) for path in reports if vary]
-    for table in tables:
+    found += audit_beside(documents, list(tables.values()))
+    tables |= {path: _table(path, vary, names) for path in reports if vary}
+    for path, table in tables.items():
         chosen = tuple(vary) or _differing(table)
         if not vary:
             notes.append(f"{table.path}: arms differ in {', '.join(chosen)}; --vary says otherwise")
-        found += _of_table(table, chosen)
+        found += _at(names[path], _of_table(table, chosen))
+        found += audit_histories(histories(_raw(path)), names[path])
     return Checkup(blocking_first(found), tuple(notes))
 
 
-def _of_studies(paths: Sequence[Path], store: str | Path | None) -> list[Audit]:
+def told_apart(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each file is called: its name, with as many of the folders above it as tell it from the others."""
+    whole = {path: path.absolute().parts for path in paths}
+    names = {}
+    for path, parts in whole.items():
+        others = {other for other in whole.values() if other != parts}
+        count = next(n for n in range(1, len(parts) + 1) if all(other[-n:] != parts[-n:] for other in others))
+        names[path] = "/".join(parts[-count:]).replace("//", "/")
+    return names
+
+
+def _of_study(path: Path, store: str | Path | None) -> Sequence[Audit]:
     from blueberry import api  # it loads what training needs, which tables and reports do not
     from blueberry.study.spec import Study
 
-    return [finding for path in paths for finding in api.audits(Study.load(path), Path(store or api.default_store()))]
+    return api.audits(Study.load(path), Path(store or api.default_store()))
 
 
-def _of_table(table: Table, vary: Sequence[str]) -> list[Audit]:
+def _table(path: Path, vary: Sequence[str], names: Mapping[Path, str]) -> Table:
+    """With its rows under the file's name here."""
+    table = read_table(path, wanted=vary)
+    return replace(table, rows=tuple(replace(row, place=_renamed(row.place, path, names)) for row in table.rows))
+
+
+def _renamed(place: str, path: Path, names: Mapping[Path, str]) -> str:
+    """Of a run in a file; one in a folder has a name of its own."""
+    return names[path] + place.removeprefix(path.name) if place.startswith(path.name) else place
+
+
+def _of_table(table: Table, vary: Sequence[str]) -> Sequence[Audit]:
     metric = next((name for name in METRICS if name in table.columns), METRICS[0])
-    evidence = gather_rows(table, vary=vary, metric=metric)
-    place = Path(table.path).name
-    findings = [
-        finding.model_copy(update={"message": f"{place}: {finding.message}"})
-        if not finding.message.startswith(place)
-        else finding
-        for finding in audit(measure(evidence))
+    return audit(measure(gather_rows(table, vary=vary, metric=metric)))
+
+
+def _at(place: str, findings: Sequence[Audit]) -> list[Audit]:
+    """Findings whose messages begin with where they were found."""
+    return [
+        one if one.message.startswith(place) else one.model_copy(update={"message": f"{place}: {one.message}"})
+        for one in findings
     ]
-    return [*findings, *audit_histories(histories(_raw(Path(table.path))), place)]
 
 
 def _differing(table: Table) -> tuple[str, ...]:

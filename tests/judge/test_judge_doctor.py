@@ -171,3 +171,29 @@ def test_messages_are_one_line_and_remedies_are_there():
     for audit in judged.audits:
         assert "\n" not in json.loads(json.dumps(audit.message + audit.remedy))
         assert audit.remedy
+
+
+def remedy(rates, reach=None):
+    """Of a best at the largest of these rates."""
+    losses = [3.0 + 0.1 * place for place in range(len(rates))][::-1]
+    table = tuple(
+        ArmRuns(str(rate), {"lr": rate}, {s: loss + 0.001 * s * (1 + loss % 1) for s in range(3)}, confirm={9: 3.0})
+        for rate, loss in zip(rates, losses, strict=True)
+    )
+    judged = weigh(Evidence("q", "val_loss", 0.01, 0.05, ("lr",), table, reach=reach or {}))
+    (found,) = [audit for audit in judged.audits if audit.audit == "edge"]
+    assert f"{rates[-1]:.3g}, is the largest tried" in found.message
+    return found.remedy
+
+
+def test_a_range_is_extended_by_two_of_its_steps():
+    assert remedy([0.01, 0.02, 0.04, 0.08]) == "extend lr up to 0.32"
+    assert remedy([0.001, 0.02, 0.04, 0.08]) == "extend lr up to 0.32", "one gap decides nothing"
+
+
+def test_values_proposed_from_a_range_are_no_grid():
+    """Six of [0.003, 0.3] by chance: the last two lie a factor of 5.6 apart, and the range goes on."""
+    proposed = [0.0039, 0.0041, 0.0376, 0.0390, 0.0409, 0.2279]
+    said = remedy(proposed, {"lr": (0.003, 0.3)})
+    assert said == "propose more values, up to 0.3; if the end stays the best, extend lr up to 1.89"
+    assert remedy([*proposed[:-1], 0.3], {"lr": (0.003, 0.3)}) == "extend lr up to 1.89"

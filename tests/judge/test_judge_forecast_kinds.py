@@ -116,3 +116,9 @@ def test_plan_compares_the_file_with_what_it_last_ran_as(tmp_path: Path, changes
         assert seen.changed is not None
         assert seen.changed.settings == (("train.updates", "6", "7"),)
         assert (seen.changed.reused, seen.changed.set_aside, seen.runs_done) == (0, 8, 0)
+
+
+def test_one_seed_is_one_seed(tmp_path: Path) -> None:
+    given = {"vary": {LR: [0.02, 0.03]}, "seeds": {"search": 1, "confirm": 1}}
+    _, seen = see(tmp_path, given=given)
+    assert "\nseeds      1 seed, then 1 fresh one for the best\n" in words.forecast(seen)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import altair as alt
 import pytest
@@ -11,7 +12,7 @@ from blueberry.judge.doctor.document import Document
 from blueberry.judge.doctor.reports import audit_reports
 from blueberry.report.figures import compute, pictures
 from blueberry.report.interactive import page_figures
-from blueberry.report.kinds import of_the_whole, sweeps
+from blueberry.report.kinds import of_the_whole, sweeps, sweeps_caption
 from blueberry.report.page import page
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
@@ -115,6 +116,13 @@ def test_the_page_of_a_horizon_study_says_what_carries_over(horizons):
     assert next(row[-1] for row in shown.tables[1].rows) == "is the best"
     names = {figure.name for figure in page_figures(compute(horizons.judgement, horizons.runs)).of_kind}
     assert names == {"searches", "law"}
+
+
+@pytest.mark.parametrize(("num", "said"), [(0, None), (1, "finite mean: 1 point."), (3, "finite mean: 3 points.")])
+def test_what_a_picture_leaves_out_is_counted_in_points(horizons, num, said):
+    caption = sweeps_caption(replace(sweeps(horizons.judgement), num_left_out=num))
+    assert "arms" not in caption
+    assert said in caption if said else "Not drawn" not in caption
 
 
 def test_both_laws_stand_in_the_page_with_their_check(horizons):

@@ -1,6 +1,7 @@
 """The main figure's record, before anything is drawn."""
 
 import math
+from dataclasses import replace
 
 import planted
 import pytest
@@ -124,3 +125,11 @@ def test_a_picture_is_cut_only_when_it_is_worth_it(high: float, valley: float, t
     low_end, high_end = picture_range(0.0, high, valley)
     assert high_end == pytest.approx(1.07 * top)
     assert low_end == pytest.approx(-0.07 * top)
+
+
+def test_the_caption_calls_no_arm_worse_that_has_diverged(sweep: planted.Planted) -> None:
+    curve = replace(lr_curve(sweep.judgement), num_unresolved=1)
+    assert any(point.status == "diverged" for point in curve.means)
+    assert "every other is worse or has diverged." in curve_caption(curve)
+    kept = tuple(point for point in curve.means if point.status != "diverged")
+    assert "every other is worse." in curve_caption(replace(curve, means=kept))

@@ -9,7 +9,7 @@ import planted
 import pytest
 from altair.utils.schemapi import debug_mode
 
-from blueberry.judge.judgement import CurveFinding
+from blueberry.judge.judgement import Audit, CurveFinding
 from blueberry.report.figures import compute, pictures
 from blueberry.report.interactive import page_figures
 from blueberry.report.page import page
@@ -284,3 +284,24 @@ def test_what_the_curves_show_is_told_and_nothing_where_they_show_nothing() -> N
         assert "3 &lt;b&gt;spikes&lt;/b&gt; at update 9." in text
         assert f"slowly: {arm}" in text
         assert "slow: x" not in text, "patterns are one sentence for all arms"
+
+
+@pytest.mark.parametrize(
+    ("message", "begins"),
+    [
+        ("optimizer.muon.learning_rate: a factor of 4", "optimizer.muon.learning_rate: a factor of 4."),
+        ("updates=10: its best rate is the largest", "updates=10: its best rate"),
+        ("warmup and decay gave the same value", "warmup and decay gave"),
+        ("arms that differ in schedule.kind", "Arms that differ"),
+        ("12 arms are not separated", "12 arms"),
+    ],
+)
+def test_a_name_keeps_its_case_at_the_front_of_a_finding(message: str, begins: str) -> None:
+    study = planted.two_arms()
+    first = study.judgement.arms[0].model_copy(update={"arm": "warmup"})
+    audit = Audit(audit="edge", severity="block", message=message, remedy="extend it")
+    judgement = study.judgement.model_copy(update={"audits": (audit,), "arms": (first, *study.judgement.arms[1:])})
+    (shown,) = page(judgement, study.runs).blocks
+    assert shown.message.startswith(begins)
+    assert shown.message.endswith(".")
+    assert shown.remedy == "Extend it."

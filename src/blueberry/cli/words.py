@@ -10,6 +10,7 @@ from blueberry.api import Judged
 from blueberry.cli.progress import duration
 from blueberry.cost import Cost
 from blueberry.errors import RecipeError
+from blueberry.judge import words as counted
 from blueberry.judge.forecast import Forecast
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.recipe import Recipe
@@ -137,15 +138,15 @@ def _aliases(seen: Forecast) -> list[str]:
 
 
 def _seeds(seen: Forecast) -> str:
-    seeds = f"{seen.seeds_search} seeds"
+    seeds = counted.count(seen.seeds_search, "seed")
     if seen.method == "race":
         seeds += f", up to {seen.seeds_max} for what is open"
     if not seen.seeds_confirm:
         return seeds
+    fresh = counted.count(seen.seeds_confirm, "fresh one")
     if seen.joined == "tune":
-        fresh = f"{seen.seeds_confirm} fresh ones for each arm's best"
-        return f"{seeds} for every point, then {fresh}, and as many for the winner"
-    return f"{seeds}, then {seen.seeds_confirm} fresh ones for the best{' under each' if seen.joined else ''}"
+        return f"{seeds} for every point, then {fresh} for each arm's best, and as many for the winner"
+    return f"{seeds}, then {fresh} for the best{' under each' if seen.joined else ''}"
 
 
 def _at_most(seen: Forecast) -> str:

@@ -77,6 +77,8 @@ class Evidence:
     vary: tuple[str, ...]
     """The varied settings, the axis of the curve first."""
     arms: tuple[ArmRuns, ...]
+    reach: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Ends of the ranges that values were proposed from, by setting; a grid's ends are its outermost values."""
     scale: Literal["log", "linear"] | None = None
     """Of the first varied setting; None: log when all are positive and it is a learning rate or spans a factor of 8."""
     looks: int = 1

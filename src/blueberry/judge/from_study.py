@@ -16,6 +16,7 @@ from blueberry.looks import looks_of
 from blueberry.recipe import Recipe
 from blueberry.records import Metrics, RunResult
 from blueberry.study.plan import Plan, Run, Stage
+from blueberry.study.reading import is_number
 from blueberry.study.spec import Arm, Study
 
 
@@ -69,6 +70,7 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
         arms=tuple(arms),
         looks=max(len(looks), 1),
         look_seeds=looks,
+        reach=_reach(study),
         scale=axis.scale if axis is not None and axis.scale != "list" else None,
         num_unfinished=len(plan.runs) - len(ended) + plan.num_undecided,
         guessing_loss=math.log(study.base.data.vocabulary_tokens)
@@ -218,6 +220,14 @@ def _evaluations(metric: str, result: RunResult) -> tuple[tuple[int, float], ...
         return ()
     values = [(one.update, getattr(one.validation, what)) for one in result.evaluations]
     return tuple((update, value) for update, value in values if value is not None)
+
+
+def _reach(study: Study) -> dict[str, tuple[float, float]]:
+    """The ends of each numeric range that proposals are made from."""
+    if study.method != "optuna":
+        return {}
+    numeric = [axis for axis in study.axes if all(is_number(value) for value in axis.values)]
+    return {axis.setting: (float(min(axis.values)), float(max(axis.values))) for axis in numeric}
 
 
 def _entropy(metric: str, ended: Sequence[_Bare], bits_per_byte: float | None) -> float | None:

@@ -131,15 +131,16 @@ def _unbeaten(
         ]
     if beaten == best:
         return [f"the best arm, {best}, is the baseline itself: nothing was shown to beat it"]
+    baseline = "the baseline" if beaten == BASELINE else f"the baseline, {beaten}"
     if verdict is None or verdict.difference is None:
-        return [f"{best} was not compared with the baseline, {beaten}"]
+        return [f"{best} was not compared with {baseline}"]
     if verdict.winner == best:
         return []
     turned = claim(verdict, new=best)
     number = "" if turned.difference is None else words.difference(turned.difference, turned.interval, judgement.metric)
     more = f"; about {words.count(verdict.more_seeds, 'more seed')} would settle it" if verdict.more_seeds else ""
     said = f"{number}, {words.count(verdict.n, 'paired seed')}".lstrip(", ")
-    return [f"{best} is not shown to beat the baseline, {beaten}: {said}: {verdict.verdict}{more}"]
+    return [f"{best} is not shown to beat {baseline}: {said}: {verdict.verdict}{more}"]
 
 
 def _verdict_on(judgement: Judgement, one: str, other: str) -> Verdict | None:

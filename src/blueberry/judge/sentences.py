@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from blueberry.judge import words
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import Audit, Best, Optimum, Recommendation, Verdict
@@ -25,11 +27,10 @@ def withholds_differences(audits: Sequence[Audit]) -> bool:
 
 def _known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) -> str:
     if best is None or measured.best is None:
-        return f"No arm has a finite {measured.evidence.metric}: every run diverged or is missing."
+        return f"No arm has a finite {measured.evidence.metric}: {_how_all_failed(measured)}."
     label = _label(measured, measured.best)
     if not measured.can_judge:
-        others = words.count(len(measured.unresolved) - 1, "arm")
-        return f"{label} has the least {_its_number(measured, best)}; nothing separates it from the other {others}."
+        return f"{label} has the least {_its_number(measured, best)}{_from_the_others(measured)}."
     against = _against_baseline(verdicts)
     if against is not None:
         return f"{_baseline_sentence(measured, against, best)}; {label} has a {_its_number(measured, best)}."
@@ -38,19 +39,18 @@ def _known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) -
         group = f"{_group(measured)} are not separated by {seeds}"
         group += _ties(measured, best, verdicts)
         return f"{group}; {label} has the least {_its_number(measured, best)}.{_where(measured)}"
-    rest = "every other arm" if measured.axis is None else f"every other {_noun(measured)} tried"
-    seeds = _seeds_of_all(measured)
     is_ = _its_number(measured, best).replace(", ", " is ", 1)
-    return f"{label} is better than {rest} on {seeds}; its {is_}.{_where(measured)}"
+    return f"{label} is {_better(measured, best, verdicts)}; its {is_}.{_where(measured)}"
 
 
 def unknown(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
     """What these runs do not show, and what would."""
-    if best is None:
-        lower = "lower the rates" if measured.axis is not None and _noun(measured) == "rate" else "change what diverges"
-        return f"Which {_noun(measured)} is best; {lower}, so that some arm trains without diverging on every seed."
+    which = f"Which {_noun(measured)} is best"
     if said := what_blocks(audits):
-        return f"Which {_noun(measured)} is best: {said}"
+        return f"{which}: {said}"
+    if best is None:  # what crashed or has not ended blocks, so all that is left diverged
+        lower = "lower the rates" if measured.axis is not None and _noun(measured) == "rate" else "change what diverges"
+        return f"{which}; {lower}, so that some arm trains without diverging on every seed."
     names = {measured.arm(index).name for index in measured.unresolved}
     open_ = [v for v in verdicts if v.a == best.arm and v.b in names and v.verdict == "inconclusive"]
     if open_:
@@ -93,6 +93,50 @@ def what_blocks(audits: Sequence[Audit]) -> str:
 def why_withheld(audits: Sequence[Audit]) -> str | None:
     """The reason why nothing may be recommended; None where no audit blocks."""
     return "; ".join(f"{audit.audit}: {audit.message}" for audit in audits if audit.severity == "block") or None
+
+
+def _better(measured: Measured, best: Best, verdicts: Sequence[Verdict]) -> str:
+    """Than whom. An arm that diverged on some seeds only is out, but no verdict says that it is worse."""
+    noun = "arm" if measured.axis is None else f"{_noun(measured)} tried"
+    diverged_KN = np.isinf(measured.values_KN)
+    beaten = {v.b for v in verdicts if v.a == best.arm and v.winner == best.arm}
+    left = [i for i in np.flatnonzero(diverged_KN.any(axis=1)).tolist() if measured.arm(i).name not in beaten]
+    seeds = _seeds_of_all(measured)
+    if not left:
+        return f"better than every other {noun} on {seeds}"
+    if len(left) == len(measured.evidence.arms) - 1:
+        return f"the only {noun} without a run that diverged, on {seeds}"
+    runs = words.count(int((~np.isnan(measured.values_KN[left])).sum()), "run")
+    names = words.listing([_label(measured, index) for index in left])
+    failed = f"{int(diverged_KN[left].sum())} of {runs} diverged"
+    return f"better than every other {noun} on {seeds}, but for {names} ({failed})"
+
+
+def _from_the_others(measured: Measured) -> str:
+    """Where nothing may be told apart: from whom, those that diverged left out; empty where nobody is left."""
+    others = [index for index in measured.unresolved if index != measured.best]
+    if not others:
+        return ""
+    if len(others) < len(measured.evidence.arms) - 1:
+        return f"; nothing separates it from {words.listing([_label(measured, index) for index in others])}"
+    return f"; nothing separates it from the other {words.count(len(others), 'arm') if len(others) > 1 else 'arm'}"
+
+
+def _how_all_failed(measured: Measured) -> str:
+    """Where no arm has a finite mean, e.g. "every run crashed", "2 runs diverged and 4 runs crashed"."""
+    arms = measured.evidence.arms
+    numbers = {
+        "diverged": int(np.isinf(measured.values_KN).sum()),
+        "crashed": sum(len(arm.crashed) for arm in arms),
+    }
+    failed = [(how, number) for how, number in numbers.items() if number]
+    without = [arm.name for arm in arms if not arm.search and not arm.crashed]
+    if not failed:
+        return "no run has ended"
+    if len(failed) == 1 and not without and not np.isfinite(measured.values_KN).any():
+        return f"every run {'so far ' if measured.evidence.num_unfinished else ''}{failed[0][0]}"
+    said = [f"{words.count(number, 'run')} {how}" for how, number in failed]
+    return words.listing([*said, *(f"{name} has no run that ended" for name in without)])
 
 
 def _how_the_race_ended(measured: Measured) -> str:

@@ -14,6 +14,7 @@ from blueberry.report.wording import (
     metric_axis,
     metric_name,
     number,
+    plural,
     setting_name,
     settings_text,
     short,
@@ -41,7 +42,7 @@ class Sweeps:
     above_best: bool
     """y is the loss above the part's own best: conditions are not compared."""
     num_left_out: int
-    """Arms above the picture, or without a finite mean."""
+    """Points above the picture, or without a finite mean: an arm of a part each."""
     y_range: tuple[float, float]
 
 
@@ -151,7 +152,8 @@ def sweeps_caption(shown: Sweeps) -> str:
     said = "One line a part, over the seeds that search; large points: its own best"
     if shown.above_best:
         said += ", to which its losses are related, because conditions are not compared"
-    left = f" {shown.num_left_out} arms lie above the picture or diverged." if shown.num_left_out else ""
+    left = f" Not drawn, as above the picture or without a finite mean: {plural(shown.num_left_out, 'point')}."
+    left = left if shown.num_left_out else ""
     return f"{said}. Bars: the interval of each mean.{left}"
 
 

@@ -244,10 +244,11 @@ def curve_caption(curve: LrCurve) -> str:
     dot = "each dot the mean of an arm with its interval" if any(p.interval for p in curve.means) else "each dot an arm"
     said = [f"Each small circle is one seed, {dot}."] if curve.y_range else []
     if curve.band:
+        failed = any(point.status == "diverged" for point in curve.means)
         said.append(
             f"The shaded band holds the {curve.num_unresolved} arms not told apart from the best, itself included."
             if curve.num_unresolved > 1
-            else "The shaded band holds the best arm; every other is worse."
+            else f"The shaded band holds the best arm; every other is worse{' or has diverged' if failed else ''}."
         )
     if curve.confirmed:
         said.append("The orange diamond is the chosen arm on fresh seeds.")

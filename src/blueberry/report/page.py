@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from blueberry.judge.judgement import ArmSummary, Audit, Judgement, Purpose, RunCost
@@ -102,12 +102,14 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
     withheld = None if recommendation.withheld is None else sentence(recommendation.withheld)
     best = judgement.best.arm if judgement.best and judgement.verdicts else None
     whole = of_the_whole(judgement, runs)
+    names = [one.arm for each in (judgement, *(part.judgement for part in judgement.parts)) for one in each.arms]
+    names += [*judgement.vary, *(part.name for part in judgement.parts)]
     return Page(
         question=judgement.question,
         known=judgement.known,
         unknown=judgement.unknown,
-        blocks=tuple(_callout(audit) for audit in judgement.audits if audit.severity == "block"),
-        warnings=tuple(_callout(audit) for audit in judgement.audits if audit.severity == "warn"),
+        blocks=tuple(_callout(audit, names) for audit in judgement.audits if audit.severity == "block"),
+        warnings=tuple(_callout(audit, names) for audit in judgement.audits if audit.severity == "warn"),
         withheld=withheld,
         recommendation=None if withheld else recommendation.text,
         recommended=()
@@ -140,8 +142,9 @@ def _purpose(purpose: Purpose) -> Fact:
     )
 
 
-def _callout(audit: Audit) -> Audit:
-    return audit.model_copy(update={"message": sentence(audit.message), "remedy": sentence(audit.remedy)})
+def _callout(audit: Audit, names: Collection[str]) -> Audit:
+    """`names`: of arms, parts and settings, which keep their case."""
+    return audit.model_copy(update={"message": sentence(audit.message, names), "remedy": sentence(audit.remedy)})
 
 
 def _measured(judgement: Judgement) -> str:

@@ -1,6 +1,7 @@
 """Numbers and names as a reader sees them. Nothing is rounded to a false equality: digits follow min_effect."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from blueberry.judge.judgement import Judgement
@@ -97,7 +98,15 @@ def settings_text(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name.rpartition('.')[2]} = {short(value)}" for name, value in settings.items())
 
 
-def sentence(text: str) -> str:
-    """With a capital at the front and a full stop at the end."""
+def sentence(text: str, names: Collection[str] = ()) -> str:
+    """With a capital at the front, unless one of these names or a dotted setting stands there, and a full stop."""
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) or not text else ".")
+    first = text.split(maxsplit=1)[0].rstrip(":,;.") if text else ""
+    if not any(mark in first for mark in "._=") and not any(_begins_with(text, name) for name in names):
+        text = text[:1].upper() + text[1:]
+    return text + ("" if text.endswith((".", "!", "?")) or not text else ".")
+
+
+def _begins_with(text: str, name: str) -> bool:
+    """As a whole word."""
+    return text.startswith(name) and not text[len(name) : len(name) + 1].isalnum()

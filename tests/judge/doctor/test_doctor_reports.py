@@ -162,3 +162,39 @@ def test_documentation_lists_every_audit_of_reports():
     told = set(re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE))
     extra = {"arithmetic", "future", "leak"}
     assert told == {*CLAIM_AUDITS, *DESIGN_AUDITS, *RECORD_AUDITS, *AUDITS, *ROW_AUDITS} | extra
+
+
+RESULTS = "# Two arms\n\n3 seeds each, test loss 3.1.\n\n| arm | val loss |\n|---|---|\n| a | 3.10 |\n| b | 3.11 |\n\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Keep the baseline: no change was shown to beat it.",
+        "No difference in loss between the two was found.",
+        "Whether it is as good as the best at width 48; more seeds would show it.",
+        "The two may perform equally well.",
+        "**What they do not show.** That a is as good as b.",
+        "Is there no difference between a and b?",
+        "## What is not shown\n\nThere is no difference.",
+        "There is no difference: the 90% interval lies within ±0.005.",
+    ],
+)
+def test_a_sentence_that_leaves_open_claims_no_equality(said):
+    assert "null" not in {name for name, _ in names(RESULTS + said)}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "There is no difference.",
+        "There is no difference. Who would have thought?",
+        "Whether a is better was asked. There is no difference.",
+        "No change was shown to beat it, so there is no effect.",
+        "Arm b is as good, whether or not it is longer.",
+        "No difference; that b is better was found elsewhere.",
+        "**What they show.** That a is as good as b.",
+    ],
+)
+def test_a_sentence_that_leaves_nothing_open_does(said):
+    assert ("null", "block") in names(RESULTS + said)

@@ -9,6 +9,7 @@ from blueberry.judge.doctor.document import Document, Line, is_statistic
 from blueberry.judge.doctor.findings import contradicted, doubted, words_of
 from blueberry.judge.doctor.percentages import follows, is_of_points, relative
 from blueberry.judge.doctor.printed import Number, number, numbers
+from blueberry.judge.doctor.sums import sums
 from blueberry.judge.doctor.tallies import tallies
 from blueberry.judge.judgement import Audit
 
@@ -31,7 +32,7 @@ def arithmetic(document: Document, baseline_rates: Iterable[float] = ()) -> list
     found += [finding for chain in chains(document) for finding in _stages(document, chain)]
     found += _totals(document)
     found += [finding for line in document.lines for finding in _orders_of_magnitude(document, line)]
-    return found + tallies(document, tuple(baseline_rates))
+    return [*found, *tallies(document, tuple(baseline_rates)), *sums(document)]
 
 
 def perplexity_contradicts(loss: Number, perplexity: Number) -> bool:

@@ -31,6 +31,13 @@ _NOT_CLAIMED = re.compile(
     r"can be told|not shown|not separated|inconclusive|cannot|equivalen|two one-sided|tost|\b90% interval|within [±+]",
     re.IGNORECASE,
 )
+_LEFT_OPEN = re.compile(r"\b(?:whether|may|might|could|would|unless)\b", re.IGNORECASE)
+_NONE_WAS_SHOWN = re.compile(
+    r"(?:\s+[\w-]+){0,6}?\s+(?:was|were|is|are|has been|have been|could be|can be)\s+"
+    r"(?:shown|found|seen|detected|established|demonstrated|proven)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_ENDS = re.compile(r"(?<=[.;!?])\s+")
 _TRANSFER = re.compile(
     r"\b(production|deploy\w*|larger models?|any (?:model|task)|other (?:tasks|datasets|models|architectures)|"
     r"(?:similar|all) (?:\w+ )?architectures|scales? to)\b",
@@ -117,13 +124,22 @@ def null(document: Document) -> list[Audit]:
 
 def null_claims(document: Document) -> list[Line]:
     """Lines and table cells that say there is no difference, without a test."""
-    said = [line for line in document.claims if _NULL.search(line.text) and not _NOT_CLAIMED.search(line.text)]
+    said = [line for line in document.claims if _says_none(line.text) and not _NOT_CLAIMED.search(line.text)]
     for table in document.tables:
         for offset, row in enumerate(table.rows, 2):
-            cell = next((cell for cell in row if _NULL.search(cell) and not _NOT_CLAIMED.search(" ".join(row))), None)
+            cell = next((cell for cell in row if _says_none(cell) and not _NOT_CLAIMED.search(" ".join(row))), None)
             if cell is not None:
                 said.append(Line(table.line + offset, f"{row[0]}: {cell}", ()))
     return said
+
+
+def _says_none(text: str) -> bool:
+    """Whether a sentence says that there is none; not where it asks whether, nor where none was only not shown."""
+    return any(
+        not _LEFT_OPEN.search(sentence[: found.start()]) and not _NONE_WAS_SHOWN.match(sentence[found.end() :])
+        for sentence in _SENTENCE_ENDS.split(text)
+        for found in _NULL.finditer(sentence)
+    )
 
 
 def transfer(document: Document) -> list[Audit]:

@@ -11,6 +11,9 @@ from blueberry.tables.markdown import MarkdownTable, read_tables
 MEASURED = ("loss", "accuracy", "perplexity", "seconds")
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*?)\s*#*$")
 _ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s+(.*)")
+_ASKS = re.compile(r"(?:[^.!]|[.!](?=\S))*\?")
+"""One sentence, and it is a question."""
+_OPENING = re.compile(r"[\s>]*(?:\*\*|__)(.+?)(?:\*\*|__)\s*\S")
 _FENCE = re.compile(r"\s{0,3}(?:`{3,}|~{3,})")
 _LABELLED = re.compile(rf"(?P<label>[A-Za-z][\w .()/%-]{{0,60}}?)\s*[:=]\s*(?P<value>[~<>≈]?\s*{NUMBER}\s*%?)")
 _NOUN_AFTER = re.compile(
@@ -25,7 +28,7 @@ _NOUN_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _PLANS = re.compile(
-    r"next step|future|limitation|caveat|outlook|open question|to ?do\b|not shown|unknown", re.IGNORECASE
+    r"next step|future|limitation|caveat|outlook|open question|to ?do\b|not sho(?:w|wn)\b|unknown", re.IGNORECASE
 )
 _AT_A_STEP = re.compile(r"^\W*(?:step|update|epoch|iteration)\s+\d", re.IGNORECASE)
 _RATE = re.compile(rf"(?:\blr\b|learning[ _]rate)\s*[=:]?\s*({NUMBER})", re.IGNORECASE)
@@ -42,6 +45,8 @@ class Line:
     is_code: bool = False
     is_item: bool = False
     is_heading: bool = False
+    opening: str = ""
+    """Bold words that it begins with: a heading of its own."""
 
     @property
     def heading(self) -> str:
@@ -100,9 +105,9 @@ class Document:
 
     @cached_property
     def claims(self) -> list[Line]:
-        """Lines that claim something: no code, and nothing under a heading of plans or of caveats."""
-        kept = [line for line in self.lines if not line.is_code]
-        return [line for line in kept if not any(_PLANS.search(name) for name in line.headings)]
+        """Lines that claim something: no code, no question, and nothing under a heading of plans or of caveats."""
+        kept = [line for line in self.lines if not line.is_code and not _ASKS.fullmatch(line.text)]
+        return [line for line in kept if not any(_PLANS.search(name) for name in (*line.headings, line.opening))]
 
     def place(self, line: int) -> str:
         return f"{self.name}:{line}"
@@ -192,8 +197,10 @@ def _lines(text: str, tables: list[MarkdownTable]) -> Iterator[Line]:
             headings = [*((depth, name) for depth, name in headings if depth < level), (level, plain(named[1]))]
         above = tuple(name for _, name in headings)
         item = None if is_code else _ITEM.match(raw)
-        said = plain(named[1] if named else item[1] if item else raw)
-        yield Line(count, said, above, is_code, item is not None, named is not None)
+        given = named[1] if named else item[1] if item else raw
+        opening = None if is_code else _OPENING.match(given)
+        bold = plain(opening[1]) if opening else ""
+        yield Line(count, plain(given), above, is_code, item is not None, named is not None, bold)
 
 
 def _listed_records(lines: list[Line], first_block: int) -> Iterator[Record]:

@@ -3,8 +3,10 @@
 An audit is a function of what was measured that returns its findings; to add one, write it and enter it in AUDITS.
 """
 
+import itertools
 import math
 from collections.abc import Callable
+from statistics import median
 
 from blueberry.judge import words
 from blueberry.judge.doctor.findings import block, blocking_first, warn
@@ -14,6 +16,8 @@ from blueberry.judge.measured import LEAST_BLOCKS, Measured, axis_values
 
 LEAST_AXIS_VALUES = 3
 """Fewer values of a setting are a comparison, not a range with ends."""
+EXTENSION = 2
+"""Steps of its values by which a range should grow."""
 BELOW_ENTROPY = 0.97
 """A fixed evaluation set is a sample: by chance alone its loss stays within 3% of the expectation."""
 ROUNDED_TO = 6
@@ -59,15 +63,27 @@ def _both_ends(setting: str, steps: list[float], num_unresolved: int) -> Audit:
 
 
 def _one_end(measured: Measured, setting: str, steps: list[float], best: float, *, is_log: bool, high: bool) -> Audit:
-    end, before = (steps[-1], steps[-2]) if high else (steps[0], steps[1])
-    to = end * (end / before) ** 2 if is_log else end + 2 * (end - before)
-    to = max(to, 0.0)
+    end = steps[-1] if high else steps[0]
+    reach = measured.evidence.reach.get(setting)
+    last = end if reach is None else reach[1] if high else reach[0]
+    step = (1 if high else -1) * EXTENSION * _step(steps, reach, is_log=is_log)
+    to = last * math.exp(step) if is_log else max(last + step, 0.0)
     if all(value.is_integer() for value in steps):
         to = max(float(round(to)), 1.0)
     which, direction = ("largest", "up") if high else ("smallest", "down")
     what = "the best value" if best == end else "a value that may be the best"
     message = f"{what} of {setting}, {words.setting_value(end)}, is the {which} tried, so the best may lie beyond"
-    return block("edge", message, f"extend {setting} {direction} to {words.setting_value(to)}")
+    remedy = f"extend {setting} {direction} to {words.setting_value(to)}"
+    if last != end:
+        remedy = f"propose more values, {direction} to {words.setting_value(last)}; if the end stays the best, {remedy}"
+    return block("edge", message, remedy)
+
+
+def _step(steps: list[float], reach: tuple[float, float] | None, *, is_log: bool) -> float:
+    """How far values lie apart, in logarithm or as they are: the median on a grid. In a range that values were
+    proposed from, chance makes neighbours; there as even spacing would have it."""
+    ends = [math.log(value) if is_log else value for value in reach or steps]
+    return median(b - a for a, b in itertools.pairwise(ends)) / (len(steps) - 1 if reach else 1)
 
 
 def seeds(measured: Measured) -> list[Audit]:
@@ -91,13 +107,16 @@ def seeds(measured: Measured) -> list[Audit]:
 def diverged(measured: Measured) -> list[Audit]:
     """Runs without a result, or counted as a success above the loss of guessing."""
     evidence, found = measured.evidence, []
+    again, later = "run the study again; only these are repeated", "run the study again; what is done is kept"
+    if any(arm.facts is not None for arm in evidence.arms):  # rows of a table: there is no study to run again
+        again, later = "make these runs again and enter their numbers", "enter their numbers when they have"
     crashed = [f"{arm.name} (seed {seed})" for arm in evidence.arms for seed in arm.crashed]
     if crashed:
         message = f"{words.count(len(crashed), 'run')} crashed and left no result: {words.listing(crashed)}"
-        found.append(block("diverged", message, "mend the cause and run the study again; only these are repeated"))
+        found.append(block("diverged", message, f"mend the cause, then {again}"))
     if evidence.num_unfinished:
         message = f"{words.count(evidence.num_unfinished, 'run')} of the design did not end, or were never begun"
-        found.append(block("diverged", message, "run the study again; what is done is kept"))
+        found.append(block("diverged", message, later))
     found += _worse_than_guessing(measured)
     if measured.best is not None:
         arm = measured.arm(measured.best)
@@ -186,7 +205,9 @@ def one_rate(measured: Measured) -> list[Audit]:
     differing = measured.evidence.at_one_rate
     if not differing:
         return []
-    message = f"arms that differ in {words.listing(differing)} were run at one learning rate; a difference may be its"
+    message = (
+        f"arms that differ in {words.listing(differing)} were run at one learning rate; a difference may be the rate's"
+    )
     return [warn("one-rate", message, 'let each arm have its own: [tune] "optimizer.muon.learning_rate" = [...]')]
 
 
