@@ -1,6 +1,7 @@
 """Curves: means that never hide a lost run, lines cut at the frame, labels that do not overlap."""
 
 import itertools
+from dataclasses import replace
 
 import planted
 import pytest
@@ -64,6 +65,15 @@ def test_without_runs_there_is_nothing_to_draw(sweep: planted.Planted) -> None:
     assert curves.late is None
     assert not curves.any_validation
     assert not curves.any_training
+
+
+def test_one_evaluation_at_the_end_draws_no_empty_picture(sweep: planted.Planted) -> None:
+    last = [
+        replace(run, result=run.result.model_copy(update={"evaluations": run.result.evaluations[-1:]}))
+        for run in sweep.runs
+    ]
+    assert learning_curves(sweep.judgement, sweep.runs).any_validation
+    assert not learning_curves(sweep.judgement, last).any_validation
 
 
 def test_a_line_is_cut_where_it_crosses_the_top() -> None:

@@ -71,7 +71,8 @@ class LearningCurves:
 
     @property
     def any_validation(self) -> bool:
-        return any(arm.validation.updates for arm in self.arms)
+        """Whether there is a line to draw: one evaluation makes none."""
+        return any(len(arm.validation.updates) >= 2 for arm in self.arms)
 
     def num_above(self, window: Window) -> int:
         """Arms whose mean validation loss leaves that picture at the top."""
