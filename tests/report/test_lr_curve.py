@@ -6,6 +6,7 @@ from dataclasses import replace
 import planted
 import pytest
 
+from blueberry.judge.doctor.findings import block
 from blueberry.judge.judgement import Bound, Optimum
 from blueberry.report.axis import find_axis
 from blueberry.report.lr_curve import curve_caption, lr_curve
@@ -125,6 +126,14 @@ def test_a_picture_is_cut_only_when_it_is_worth_it(high: float, valley: float, t
     low_end, high_end = picture_range(0.0, high, valley)
     assert high_end == pytest.approx(1.07 * top)
     assert low_end == pytest.approx(-0.07 * top)
+
+
+def test_the_caption_calls_no_arm_worse_where_an_audit_withholds_that(sweep: planted.Planted) -> None:
+    alone = replace(lr_curve(sweep.judgement), num_unresolved=1)
+    assert "every other is worse" in curve_caption(alone)
+    blocked = lr_curve(sweep.judgement.model_copy(update={"audits": (block("seeds", "too few", "more"),)}))
+    assert "an audit withholds the claim" in curve_caption(blocked)
+    assert "worse" not in curve_caption(replace(blocked, num_unresolved=1))
 
 
 def test_the_caption_calls_no_arm_worse_that_has_diverged(sweep: planted.Planted) -> None:

@@ -245,7 +245,8 @@ def _not_alone(parts: Sequence[Part]) -> str:
 
 def _known(parts: Sequence[Part], conditions: Sequence[Condition], laws: Sequence[Law], audits: Sequence[Audit]) -> str:
     first, label = conditions[0], _label(parts[0].judgement)
-    label = f"{label[:1].upper()}{label[1:]}"
+    if _axis_value(parts[0].judgement) is not None:  # else it is an arm's name, which keeps its case
+        label = f"{label[:1].upper()}{label[1:]}"
     if first.best is None:
         return f"No arm has a finite result at {first.condition}."
     if withholds_differences(audits):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blueberry.judge.judgement import ArmSummary, Bound, Judgement, Optimum, Status
+from blueberry.judge.sentences import withholds_differences
 from blueberry.report.axis import Axis, find_axis, series_of
 from blueberry.report.picture_range import picture_range
 from blueberry.report.wording import decimals, metric_axis, plural
@@ -83,6 +84,8 @@ class LrCurve:
     """Of the other varied settings; ("",) for one axis."""
     band: tuple[float, float] | None
     """Around the arms not told apart from the best, a little beyond the outermost; None in a grid of several axes."""
+    is_withheld: bool
+    """Whether an audit blocks that an arm is better."""
     num_unresolved: int
     """The best included."""
     optimum: Optimum | Bound | None
@@ -122,6 +125,7 @@ def lr_curve(judgement: Judgement) -> LrCurve:
         tops=tuple(mark for arm in arms for mark in _top_marks([p for p in seeds if p.arm == arm.arm])),
         series=tuple(dict.fromkeys(series_of(judgement, arm) for arm in arms)),
         band=_band(judgement, axis) if one_axis else None,
+        is_withheld=withholds_differences(judgement.audits),
         num_unresolved=sum(arm.status in ("best", "unresolved") for arm in arms),
         optimum=optimum if one_axis else None,
         confirmed=_confirmed(judgement, axis),
@@ -243,7 +247,9 @@ def curve_caption(curve: LrCurve) -> str:
     """How to read the picture, in a few short sentences."""
     dot = "each dot the mean of an arm with its interval" if any(p.interval for p in curve.means) else "each dot an arm"
     said = [f"Each small circle is one seed, {dot}."] if curve.y_range else []
-    if curve.band:
+    if curve.band and curve.is_withheld:
+        said.append("The shaded band holds what the numbers alone leave as the best; an audit withholds the claim.")
+    elif curve.band:
         failed = any(point.status == "diverged" for point in curve.means)
         said.append(
             f"The shaded band holds the {curve.num_unresolved} arms not told apart from the best, itself included."

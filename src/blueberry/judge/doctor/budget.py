@@ -77,7 +77,8 @@ def _spread(arms: Iterable[Arm], amount: Callable[[Recipe], float]) -> str:
 
 def _because(study: Study, prefix: str) -> str:
     names = [name for name in study.varied if name.startswith(prefix)]
-    return f"{words.listing(names)} varies, and with it " if names else ""
+    vary = "varies, and with it" if len(names) == 1 else "vary, and with them"
+    return f"{words.listing(names)} {vary} " if names else ""
 
 
 def _same_tokens(study: Study) -> str:
