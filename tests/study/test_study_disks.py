@@ -1,16 +1,19 @@
 """Real disks that are full or read-only, and clocks that jump: a clear line, and a store that goes on."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from study_trainers import NUM_RUNS, STUDY, Logged, make_study
 
 from blueberry.errors import StoreError
+from blueberry.records import RunResult
 from blueberry.study.claims import LEASE_SECONDS
 from blueberry.study.engine import run
 from blueberry.study.spec import Study
@@ -76,6 +79,35 @@ def test_a_store_that_cannot_be_written_is_one_line(tmp_path: Path, disk: Path) 
     assert mount("-o", "remount,rw", disk)
     with Store.open(disk / "store") as store:
         assert go(study, store).num_trained == 0
+
+
+def test_a_store_that_cannot_be_written_can_be_read(tmp_path: Path, disk: Path) -> None:
+    study = make_study(tmp_path)
+    assert mount("-o", "remount,size=64m", disk)
+    with Store.open(disk / "store") as store:
+        kept = dict(go(study, store).results)
+    assert mount("-o", "remount,ro", disk)
+    with Store.open(disk / "store", create=False) as store:
+        assert store.results(kept) == kept
+        (standing,) = standings(store)
+        assert standing.done == NUM_RUNS
+        with pytest.raises(StoreError, match="it must be writable"):
+            store.record_failure(RunResult(fingerprint="0", recipe={}, status="failed"))
+    assert mount("-o", "remount,rw", disk)
+    (disk / "store" / "store.sqlite-wal").write_bytes(b"not yet in the database")
+    assert mount("-o", "remount,ro", disk)
+    with pytest.raises(StoreError, match=r"lie in a journal.*copy the folder"):
+        Store.open(disk / "store", create=False)
+
+
+def test_an_older_store_that_cannot_be_written_is_one_line(tmp_path: Path, disk: Path) -> None:
+    with Store.open(disk / "store"):
+        pass
+    with closing(sqlite3.connect(disk / "store" / "store.sqlite")) as sql:
+        sql.execute("PRAGMA user_version = 1")
+    assert mount("-o", "remount,ro", disk)
+    with pytest.raises(StoreError, match=r"a store of version 1; it must be writable to become one of .*; copy the"):
+        Store.open(disk / "store", create=False)
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])

@@ -31,14 +31,24 @@ _UPGRADES = {1: LEDGER_TABLES}
 """What a store of each older version lacks to be of the next."""
 
 
-def prepare(sql: sqlite3.Connection, path: Path) -> None:
-    """Check that the file is a store of this version; make the tables of a new one."""
+def prepare(sql: sqlite3.Connection, path: Path, *, may_write: bool = True) -> None:
+    """Check that the file is a store of this version; make the tables of a new one, and those an older one lacks.
+
+    Raises: StoreError if it is none of ours, of a later version, or of an older one and may not be written.
+    """
     version, application, num_tables = _head(sql)
     if application != APPLICATION_ID and (num_tables or version):
         raise StoreError(f"{path}: a database of another program; a store must be Blueberry's; use another --store")
     if version > VERSION:
         known = f"this version of Blueberry knows {VERSION}"
         raise StoreError(f"{path}: a store of version {version}; {known}; update Blueberry, or use another --store")
+    if not may_write:
+        if version < VERSION:
+            remedy = "copy the folder to a disk that can be written, and give that to --store"
+            raise StoreError(
+                f"{path}: a store of version {version}; it must be writable to become one of {VERSION}; {remedy}"
+            )
+        return
     _write_ahead(sql)
     if num_tables and version == VERSION:
         return

@@ -6,6 +6,7 @@ entry of the ledger.
 """
 
 import json
+import os
 import shutil
 import sqlite3
 import time
@@ -66,19 +67,23 @@ class Store:
     def open(cls, folder: str | Path, *, create: bool = True, clock: Callable[[], float] = time.time) -> "Store":
         """Open the store in a folder; where there is none, make it or, with `create=False`, refuse.
 
+        With `create=False` one that may not be written is opened too, and can be read.
         Raises: StoreError if it cannot be read and written, is damaged, of a later version or not a store.
         """
         folder = Path(folder)
         path = folder / "store.sqlite"
         if not create and not path.is_file():
             raise StoreError(f"{folder}: no store here; blueberry run makes one; run a study, or mend --store")
+        may_write = create or os.access(folder, os.W_OK)
         with _speaking(path):
-            for sub in ("checkpoints", "data"):
-                (folder / sub).mkdir(parents=True, exist_ok=True)
+            if may_write:
+                for sub in ("checkpoints", "data"):
+                    (folder / sub).mkdir(parents=True, exist_ok=True)
             # Transactions are begun by hand: Python's own begin too late to be IMMEDIATE.
-            sql = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            where = path if may_write else _unchanging(path)
+            sql = sqlite3.connect(where, timeout=BUSY_SECONDS, isolation_level=None, uri=not may_write)
             try:
-                prepare(sql, path)
+                prepare(sql, path, may_write=may_write)
             except BaseException:
                 sql.close()
                 raise
@@ -317,6 +322,18 @@ def _chunked(sql: sqlite3.Connection, columns: str, table: str, fingerprints: Se
         names = fingerprints[start : start + QUERY_NAMES]
         marks = ", ".join("?" * len(names))
         yield from sql.execute(f"SELECT {columns} FROM {table} WHERE fingerprint IN ({marks})", tuple(names))
+
+
+def _unchanging(path: Path) -> str:
+    """The address of a database on a disk that may only be read, where no lock can be held.
+
+    Raises: StoreError if a part of it still lies in its journal.
+    """
+    journal = path.with_name(f"{path.name}-wal")
+    if journal.is_file() and journal.stat().st_size:
+        remedy = "copy the folder to a disk that can be written, and give that to --store"
+        raise StoreError(f"{path}: its last results lie in a journal, and it must be writable to read them; {remedy}")
+    return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
 
 
 @contextmanager
