@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,20 @@ class Raises:
                     raise OwnError(1, 2)
                 raise ValueError(f"rate {self.rate} is\nnot to my taste")
             yield Synthetic().result(recipe)
+
+
+@dataclass(frozen=True)
+class CrashesSlowly:
+    """Notes each attempt and crashes; its process waits for a thread before it ends."""
+
+    notes: str
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
+        with open(self.notes, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        threading.Thread(target=time.sleep, args=(0.5,)).start()
+        raise ValueError("it takes its time")
+        yield
 
 
 class OwnError(BlueberryError):

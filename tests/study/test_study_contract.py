@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 import study_scripts
-from study_trainers import NUM_RUNS, STUDY, Breaks, CannotBeLoaded, KillsItself, Logged, Notes, Raises, make_study
+from study_trainers import (
+    NUM_RUNS,
+    STUDY,
+    Breaks,
+    CannotBeLoaded,
+    CrashesSlowly,
+    KillsItself,
+    Logged,
+    Notes,
+    Raises,
+    make_study,
+)
 
 from blueberry.errors import BlueberryError, DataError, TrainerError
 from blueberry.study import command as command_module
@@ -103,6 +114,16 @@ def test_a_crash_is_tried_three_times_and_the_rest_is_kept(tmp_path: Path, store
     assert failed.failure is not None
     assert failed.failure.message.startswith("not to my taste (study_trainers.py:")
     assert store.claims() == ()
+
+
+def test_a_crashed_process_that_takes_its_time_to_end_is_given_nothing_more(tmp_path: Path, store: Store) -> None:
+    study = make_study(tmp_path, STUDY.replace("search = 2", "search = 1"))
+    outcome = go(study, store, CrashesSlowly(str(tmp_path / "notes")), CREW, lanes=5)
+    attempts = (tmp_path / "notes").read_text().split()
+    assert len(attempts) == len(set(attempts)) == 3, "an attempt that nobody made is none"
+    messages = [failed.failure.message for failed in outcome.failures if failed.failure]
+    assert len(messages) == 5
+    assert all(message.startswith("ValueError: it takes its time (study_trainers.py:") for message in messages)
 
 
 @elsewhere

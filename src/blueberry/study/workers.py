@@ -259,13 +259,14 @@ class Crew:
                 task = worker.task
                 if isinstance(message, Ended):
                     worker.task = None
+                    worker.open = message.crash is None  # else its process is ending, and hears nothing more
                 assert task is not None
                 yield task, message
         except (EOFError, OSError):  # OSError: it died in the middle of a message
             worker.open = False
 
     def _bury(self, worker: Worker) -> Iterator[Handed]:
-        worker.process.join(GRACE_SECONDS if worker.task else 0)
+        worker.process.join(GRACE_SECONDS)
         worker.process.kill()
         worker.process.join()
         code = worker.process.exitcode
