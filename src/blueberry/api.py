@@ -288,11 +288,15 @@ def audits(study: Study, store: Path) -> tuple[Audit, ...]:
     return blocking_first([*judged.judgement.audits, *leaks])
 
 
+def _trained_recipes(study: Study) -> list[Recipe]:
+    """Of every arm; the base recipe while all arms are still to be proposed."""
+    return [arm.recipe for arm in study.trained_arms] or [study.base]
+
+
 def _trained_on(study: Study) -> list[Data]:
     """Each text of a study once; of its beginnings the longest, which holds the others."""
     longest: dict[str, Data] = {}
-    for recipe in [arm.recipe for arm in study.trained_arms] or [study.base]:
-        data = recipe.data
+    for data in (recipe.data for recipe in _trained_recipes(study)):
         whole = data.model_copy(update={"max_train_tokens": None}).model_dump_json()
         length = data.max_train_tokens or inf
         if whole not in longest or length > (longest[whole].max_train_tokens or inf):
@@ -334,7 +338,7 @@ def _require_texts(study: Study, folder: Path) -> None:
     Raises: DataError if one is missing, or too short for an update of an arm that trains on it.
     """
     text_of = _once_a_text(lambda data: load(data, folder))
-    for recipe in [arm.recipe for arm in study.trained_arms] or [study.base]:
+    for recipe in _trained_recipes(study):
         shape = {"context_tokens": recipe.model.context_tokens}
         require_a_batch(text_of(recipe).train, batch_sequences=recipe.train.batch_sequences, **shape)
 

@@ -20,6 +20,8 @@ EITHER_OR = {"train.tokens": "train.updates", "schedule.warmup_updates": "schedu
 """Settings that say one thing in two units: giving either takes the other back."""
 
 MOST_UPDATES = 10**7
+LENGTHS = ("train.updates", "train.tokens")
+"""Settings that say how long a run is; a recipe has one of them."""
 SCRIPT = "script."
 _SCRIPT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,79}")
 Scalar = str | bool | int | float

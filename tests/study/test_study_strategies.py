@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from blueberry.errors import StudyError
+from blueberry.looks import looks_of
 from blueberry.records import RunResult
 from blueberry.study import engine
 from blueberry.study.plan import Plan, Referee, Run, Values, as_planned, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
-from blueberry.study.strategy import Seeds, looks_of
 from blueberry.study.synthetic import Synthetic
 
 LR = "optimizer.muon.learning_rate"
@@ -73,11 +73,11 @@ def to_the_end(study: Study) -> tuple[list[Plan], dict[str, RunResult]]:
 
 
 def test_looks() -> None:
-    assert looks_of(Seeds(3, 5, 16)) == (3, 5, 8, 12, 16)
-    assert looks_of(Seeds(3, 5, 10)) == (3, 5, 8, 10)
-    assert looks_of(Seeds(4, 5, 12)) == (4, 5, 8, 12)
-    assert looks_of(Seeds(3, 5, 3)) == (3,)
-    assert looks_of(Seeds(3, 5, 40))[4:] == (16, 24, 36, 40)
+    assert looks_of(3, 16) == (3, 5, 8, 12, 16)
+    assert looks_of(3, 10) == (3, 5, 8, 10)
+    assert looks_of(4, 12) == (4, 5, 8, 12)
+    assert looks_of(3, 3) == (3,)
+    assert looks_of(3, 40)[4:] == (16, 24, 36, 40)
 
 
 def test_seeds_go_only_to_arms_that_are_open(make: Callable[..., Study]) -> None:

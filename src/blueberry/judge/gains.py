@@ -6,10 +6,9 @@ from blueberry.cost import flops_per_token
 from blueberry.judge.answers import Gain
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import Part
+from blueberry.recipe import LENGTHS
 from blueberry.stats.speedup import effective_speedup
 from blueberry.study.spec import Study
-
-LENGTHS = ("train.updates", "train.tokens")
 
 
 def find_gains(study: Study, parts: Sequence[Part]) -> tuple[Gain, ...]:

@@ -9,11 +9,11 @@ from typing import Literal, Protocol
 from blueberry.cost import cost
 from blueberry.errors import StudyError
 from blueberry.identity import fingerprints, shape_key
+from blueberry.looks import looks_of
 from blueberry.recipe import Recipe
 from blueberry.study.arms import Arm, content
 from blueberry.study.proposals import Proposer
 from blueberry.study.spec import Study, settled
-from blueberry.study.strategy import looks_of
 
 Stage = Literal["search", "compare", "confirm"]
 """Choosing; comparing what was chosen for each arm of [tune], on fresh seeds; reporting the winner, on fresher ones."""
@@ -184,7 +184,7 @@ def _race(
     study: Study, data_digest: DataDigest, results: Mapping[str, Measured], ended: frozenset[str], referee: Referee
 ) -> _Search:
     """Look by look, more seeds for the arms that were open at the look before."""
-    looks = looks_of(study.seeds)
+    looks = looks_of(study.seeds.search, study.seeds.max)
     names, runs, first = tuple(arm.name for arm in study.arms), list[Run](), 0
     for look, num_seeds in enumerate(looks):
         block = _block(study, data_digest, None if not look else names, first, num_seeds)

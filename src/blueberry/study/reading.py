@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from blueberry.errors import StudyError, did_you_mean
-from blueberry.recipe import is_script_setting, setting_names
+from blueberry.recipe import LENGTHS, is_script_setting, setting_names
 
 SHOWN_CHARACTERS = 60
 LARGEST_INTEGER = 2**63 - 1
@@ -105,7 +105,7 @@ def settings(table: dict[str, Any], place: str) -> dict[str, Any]:
         if name in named:
             refuse(f'{place} "{name}"', value, "the setting stands here twice; keep one")
         named[name] = value
-    if {"train.updates", "train.tokens"} <= named.keys():
+    if named.keys() >= set(LENGTHS):
         refuse(f'{place} "train.tokens"', named["train.tokens"], "train.updates is given too; keep one of them")
     return named
 

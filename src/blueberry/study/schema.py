@@ -13,6 +13,8 @@ APPLICATION_ID = 0x424C5545
 """Marks the file as ours ("BLUE")."""
 BUSY_SECONDS = 30
 """How long a transaction waits for those of other processes."""
+COPY_IT = "copy the folder to a disk that can be written, and give that to --store"
+"""What helps where a store may not be written and would have to be."""
 
 _TABLES = """
 CREATE TABLE results (
@@ -44,9 +46,8 @@ def prepare(sql: sqlite3.Connection, path: Path, *, may_write: bool = True) -> N
         raise StoreError(f"{path}: a store of version {version}; {known}; update Blueberry, or use another --store")
     if not may_write:
         if version < VERSION:
-            remedy = "copy the folder to a disk that can be written, and give that to --store"
             raise StoreError(
-                f"{path}: a store of version {version}; it must be writable to become one of {VERSION}; {remedy}"
+                f"{path}: a store of version {version}; it must be writable to become one of {VERSION}; {COPY_IT}"
             )
         return
     _write_ahead(sql)

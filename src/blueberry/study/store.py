@@ -22,7 +22,7 @@ from blueberry.errors import StoreError
 from blueberry.records import Progress, RunResult
 from blueberry.study.claims import LEASE_SECONDS, Claim, Owner, is_abandoned
 from blueberry.study.lines import BasedOn, LedgerRow
-from blueberry.study.schema import BUSY_SECONDS, prepare
+from blueberry.study.schema import BUSY_SECONDS, COPY_IT, prepare
 from blueberry.study.scores import PastRun, Score, read_scores
 
 QUERY_NAMES = 500
@@ -331,8 +331,7 @@ def _unchanging(path: Path) -> str:
     """
     journal = path.with_name(f"{path.name}-wal")
     if journal.is_file() and journal.stat().st_size:
-        remedy = "copy the folder to a disk that can be written, and give that to --store"
-        raise StoreError(f"{path}: its last results lie in a journal, and it must be writable to read them; {remedy}")
+        raise StoreError(f"{path}: its last results lie in a journal, and it must be writable to read them; {COPY_IT}")
     return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from blueberry import looks
 from blueberry.recipe import Recipe
 from blueberry.study.reading import choice, refuse, refuse_unknown, section, whole
 
@@ -38,11 +37,6 @@ class Strategy:
     """optuna: proposals made at once, to be trained side by side."""
     seed: int = 0
     """optuna: of the sampler."""
-
-
-def looks_of(seeds: Seeds) -> tuple[int, ...]:
-    """Numbers of seeds at which a race is judged: `search` (three at least) first, `max` last."""
-    return looks.looks_of(seeds.search, seeds.max)
 
 
 def read_seeds(given: dict[str, Any], base: Recipe, place: str) -> Seeds:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blueberry.errors import StudyError, did_you_mean
-from blueberry.recipe import SCRIPT, Recipe, is_script_setting, setting_names
+from blueberry.recipe import LENGTHS, SCRIPT, Recipe, is_script_setting, setting_names
 from blueberry.study.arms import Arm
 from blueberry.study.reading import between, quoted, refuse, refuse_unknown, section, text
 from blueberry.study.strategy import Seeds
@@ -16,7 +16,6 @@ KEYS = ("command", "result", "time_limit_seconds", "environment", "files", "resu
 OUT, RECIPE, PYTHON, HERE = "out", "recipe", "python", "here"
 PLACES = (OUT, RECIPE, PYTHON, HERE)
 """Placeholders that are no settings: the run's folder, its recipe as JSON, our Python, the study file's folder."""
-LENGTHS = ("train.updates", "train.tokens")
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 

@@ -15,13 +15,12 @@ from blueberry.cost import flops_per_token
 from blueberry.judge import words
 from blueberry.judge.doctor.findings import block, warn
 from blueberry.judge.judgement import Audit
-from blueberry.recipe import Recipe
+from blueberry.recipe import LENGTHS, Recipe
 from blueberry.schedules import multipliers
 from blueberry.study.spec import Arm, Study
 
 EQUAL = 0.01
 """Budgets that differ by no more than this share are equal."""
-LENGTHS = ("train.updates", "train.tokens")
 
 
 def budget(study: Study) -> list[Audit]:
