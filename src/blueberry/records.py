@@ -3,6 +3,8 @@
 Losses are nats per token. What was not measured is None, never 0.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -196,6 +198,32 @@ class RunResult(Record):
             value = getattr(metrics, what)
             return value if value is not None else self.extra.get(name)
         return self.extra.get(name)
+
+
+Stage = Literal["search", "compare", "confirm"]
+"""Which seeds a run is on: those that choose; those on which arms of [tune], each at its own best, are compared; fresh
+ones that report."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRun:
+    """One run in its place in a study, whether Blueberry trained it or a table tells of it."""
+
+    arm: str
+    seed: int | None
+    """The block that pairs it with other arms' runs; None where nobody said, so that nothing is paired."""
+    stage: Stage
+    result: RunResult
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Its arm's varied settings."""
+    part: str = ""
+    """Of a study made of parts: which one."""
+    study: str | None = None
+    """The study that asked for it; None where nobody said."""
+    place: str = ""
+    """Where it was read, e.g. "runs.csv line 4"; empty for a run of the store."""
+    digits: Mapping[str, float] = field(default_factory=dict)
+    """By metric, half a unit of the last digit it was printed with; a metric that was not rounded is not in it."""
 
 
 class Progress(Record):
