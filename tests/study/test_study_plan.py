@@ -10,7 +10,7 @@ from study_trainers import make_study
 from blueberry.cost import cost
 from blueberry.identity import fingerprint, shape_key
 from blueberry.records import Failure, RunResult
-from blueberry.study.plan import Plan, Run, plan
+from blueberry.study.plan import Plan, Run, plan, study_runs
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 
@@ -154,3 +154,35 @@ def test_stages_are_not_mixed_in_a_group(study: Study, tmp_path: Path) -> None:
     whole = plan(study, Synthetic.data_digest, results_of(plan(study, Synthetic.data_digest, {}).runs))
     fresh = Plan(whole.runs, frozenset(), whole.leader, 0)
     assert all(len({run.stage for run in group}) == 1 for group in fresh.groups(100))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [GRID, GRID.replace("[vary]", "[tune]\n").replace("[seeds]", '[arms.warm]\n"schedule.warmup_fraction" = 0.2\n[seeds]')],
+)  # fmt: skip
+def test_the_runs_of_a_study_come_arm_by_arm_and_each_is_read_once(tmp_path: Path, text: str) -> None:
+    study = make_study(tmp_path, text)
+    results: dict[str, RunResult] = {}
+    while left := plan(study, Synthetic.data_digest, results).todo:
+        results |= results_of(left)
+    planned = plan(study, Synthetic.data_digest, results)
+    del results[planned.runs[0].fingerprint]
+    asked: list[str] = []
+
+    class Reader(dict[str, RunResult]):
+        def get(self, name: str, default: object = None) -> RunResult | None:  # pyright: ignore
+            asked.append(name)
+            return super().get(name)
+
+    found = list(study_runs(study, planned, Reader(results)))
+    assert sorted(asked) == sorted(run.fingerprint for run in planned.runs)
+    assert len(found) == len(planned.runs) - 1
+    assert len([key for key, _ in itertools.groupby(found, lambda one: (one.part, one.arm))]) == len(
+        {(one.part, one.arm) for one in found}
+    ), "arm by arm"
+    by_name = {run.fingerprint: run for run in planned.runs}
+    for one in found:
+        run = by_name[one.result.fingerprint]
+        assert (one.arm, one.seed, one.stage, one.part) == (run.arm, run.seed, run.stage, run.part)
+        assert one.settings.items() <= one.result.recipe.items()
+        assert one.study == study.name

@@ -1,22 +1,21 @@
 """Which runs a study needs, which of them are missing, and which are trained side by side. Pure."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Literal, Protocol
+from typing import Protocol
 
 from blueberry.cost import cost
 from blueberry.errors import StudyError
 from blueberry.identity import fingerprints, shape_key
 from blueberry.looks import looks_of
 from blueberry.recipe import Recipe
+from blueberry.records import RunResult, Stage, StudyRun
 from blueberry.study.arms import Arm, content
 from blueberry.study.proposals import Proposer
 from blueberry.study.spec import Study, settled
 
-Stage = Literal["search", "compare", "confirm"]
-"""Choosing; comparing what was chosen for each arm of [tune], on fresh seeds; reporting the winner, on fresher ones."""
 STAGES: tuple[Stage, ...] = ("search", "compare", "confirm")
 Values = Mapping[str, Mapping[int, float]]
 """The metric by arm and seed; infinite where the run diverged."""
@@ -157,6 +156,23 @@ def plan(
 def as_planned(study: Study, planned: Plan) -> Study:
     """The study with the arms that its plan has proposed; the study itself where none are."""
     return settled(study, planned.proposed, (as_planned(part, planned.parts[part.name]) for part in study.parts))
+
+
+def study_runs(study: Study, planned: Plan, results: Mapping[str, RunResult]) -> Iterator[StudyRun]:
+    """The runs of a plan that are in `results`, part by part and arm by arm, in the plan's order within each.
+
+    Each result is asked for once, when its turn comes, so whoever goes through them holds one arm's curves at a time.
+    """
+    study = as_planned(study, planned)
+    settings = {("", arm.name): arm.settings for arm in study.arms}
+    settings |= {(part.name, arm.name): arm.settings for part in study.parts for arm in part.arms}
+    by_arm: dict[tuple[str, str], list[Run]] = {key: [] for key in settings}
+    for run in planned.runs:
+        by_arm[run.part, run.arm].append(run)
+    for key, runs in by_arm.items():
+        for run in runs:
+            if (result := results.get(run.fingerprint)) is not None:
+                yield StudyRun(run.arm, run.seed, run.stage, result, settings[key], run.part, study.name)
 
 
 @dataclass(frozen=True)
