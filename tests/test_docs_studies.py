@@ -13,7 +13,7 @@ from blueberry.study.designs import MODES
 from blueberry.study.spec import KEYS, Study
 from blueberry.study.strategy import METHODS, Seeds, Strategy
 from blueberry.study.templates import TEMPLATES
-from blueberry.study.texts import METRICS
+from blueberry.study.texts import GOALS, METRICS
 from blueberry.toml import toml_value
 
 REPOSITORY = Path(__file__).parent.parent
@@ -44,13 +44,14 @@ def test_defaults_are_those_of_a_file_that_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text("")
     given = {"question": "?", "base": "r.toml", "vary": {"model.dropout": [0.1, 0.2]}}
     study = Study.parse(given, tmp_path / "s.toml")
-    for key in ("metric", "min_effect", "alpha"):
+    for key in ("metric", "goal", "min_effect", "alpha"):
         assert documented("")[key] == toml_value(getattr(study, key))
 
 
 def test_every_choice_is_named() -> None:
     said = {row[1].strip("`"): row[3] for row in ROWS}
     assert all(f"`{metric}`" in said["metric"] for metric in METRICS)
+    assert all(goal in said["goal"] + documented("")["goal"] for goal in GOALS)
     assert all(f"`{mode}`" in said["mode"] for mode in MODES)
     assert all(f"`{method}`" in said["method"] for method in METHODS)
 

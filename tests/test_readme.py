@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,14 @@ def test_pictures_and_pages_that_it_links_exist():
 @pytest.mark.parametrize("target", ["demo", "test"])
 def test_make_knows_its_targets(target):
     assert subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True).returncode == 0
+
+
+def test_whatever_says_pip_install_names_this_distribution_and_an_extra_it_has() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pages = [README, *(path.read_text(encoding="utf-8") for path in (REPOSITORY / "docs").glob("*.md"))]
+    modules = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "src").rglob("*.py")]
+    named = re.findall(r"""pip install ["']?([\w-]+)\[([\w,{}]+)\]""", "\n".join([*pages, *modules]))
+    assert named
+    assert {name for name, _ in named} == {project["name"]}
+    extras = {extra for _, some in named for extra in some.split(",") if "{" not in extra}
+    assert extras <= project["optional-dependencies"].keys()

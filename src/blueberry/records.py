@@ -3,6 +3,7 @@
 Losses are nats per token. What was not measured is None, never 0.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,6 +12,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MEASURED = ("loss", "bits_per_byte", "accuracy", "perplexity")
 """What can be asked of `Metrics` by name."""
+Goal = Literal["minimize", "maximize"]
+_WORDS_OF_LESS = re.compile(
+    r"loss(es)?|nll|neg(ative)?|errors?|err|regret|perplexit(y|ies)|ppl|entropy|divergence|kl|bits|bp[bc]|[cw]er|fid|rmse|mse|mae"
+    r"|gap|distance|variance|sd|std|cost|time|latency|seconds?|secs?|hours?|ms|steps?|updates?|epochs?|bytes|memory|dead|dropped"
+)
+_WORDS_OF_MORE = re.compile(
+    r"acc(uracy|uracies)?\d*|f\d|bleu\d*|rouge(l|lsum|\d)?|chrf|meteor|auc|auroc|auprc|rewards?|returns?|f?scores?"
+    r"|precision|recall|r2|mfu|throughput|utili[sz]ation|likelihood|matche?s?|win(rate|s)?|success(es)?|pass(ed)?|solved"
+    r"|correct|m?iou|dice|mrr|ndcg|hits|psnr|ssim|elo|top\d+|speedup"
+)
+
+
+def goal_of(metric: str) -> Goal | None:
+    """What a metric's name says is better: less of it or more; None where it does not say."""
+    words = re.sub(r"[^a-z0-9]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", metric).lower()).split()
+    if "per" in words[:-1] and re.fullmatch(r"s|sec|second|hour|day", words[words.index("per") + 1]):
+        return "maximize"  # tokens per second
+    if any(map(_WORDS_OF_LESS.fullmatch, words)):
+        return "minimize"
+    return "maximize" if any(map(_WORDS_OF_MORE.fullmatch, words)) else None
 
 
 class Record(BaseModel):

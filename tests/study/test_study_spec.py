@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blueberry.errors import RecipeError, StudyError
+from blueberry.records import goal_of
 from blueberry.study.spec import Seeds, Study
 
 SWEEP: dict[str, Any] = {
@@ -65,6 +66,33 @@ def test_load_reads_every_part(folder: Path) -> None:
     assert study.arms[1].recipe == study.base.with_(**{"optimizer.muon.learning_rate": 0.001778})
 
 
+@pytest.mark.parametrize(
+    ("metric", "goal"),
+    [
+        *((name, "maximize") for name in (
+            "accuracy", "evalAccuracy", "eval/f1", "f1_macro", "pass@1", "top5", "tokens_per_second", "r2", "BLEU",
+            "rougeL", "exact_match", "win_rate", "log_likelihood", "sets.code.accuracy",
+        )),
+        *((name, "minimize") for name in (
+            "val_loss", "val_bpb", "word_error", "accuracy_loss", "neg_log_likelihood", "time_to_accuracy", "ppl",
+        )),
+        *((name, None) for name in ("mmlu", "metric", "y")),
+    ],
+)  # fmt: skip
+def test_a_metrics_name_says_what_is_better(metric: str, goal: str | None) -> None:
+    assert goal_of(metric) == goal
+
+
+def test_a_study_maximizes_what_a_program_reports_where_it_says_so(folder: Path) -> None:
+    program = {"command": ["x", "{recipe}"]}
+    with pytest.raises(StudyError, match=r'"metric": \'accuracy\'; more of it is better.*add goal = "maximize"'):
+        parse(folder, trainer=program, metric="accuracy")
+    assert parse(folder, trainer=program, metric="accuracy", goal="maximize").goal == "maximize"
+    assert parse(folder, trainer=program, metric="mmlu", goal="maximize").goal == "maximize"
+    assert parse(folder, trainer=program, metric="mmlu").goal == "minimize"
+    assert parse(folder, metric="val_accuracy", goal="maximize").metric == "val_accuracy"
+
+
 def test_arms_stand_beside_the_unchanged_baseline(folder: Path) -> None:
     study = parse(folder, COMPARE, set={"model.dropout": 0.1})
     assert [arm.name for arm in study.arms] == ["baseline", "small", "wd"]
@@ -111,7 +139,15 @@ LR = "optimizer.muon.learning_rate"
             {"base": "ledger:nano"},
             " \"base\": 'ledger:nano'; the ledger cannot be read (.blueberry: no store here",
         ),
-        (SWEEP, {"metric": "val_accuracy"}, " \"metric\": 'val_accuracy'; not one of the known"),
+        (SWEEP, {"metric": "val_acuracy"}, " \"metric\": 'val_acuracy'; not one of the known"),
+        (
+            SWEEP,
+            {"metric": "val_accuracy"},
+            " \"metric\": 'val_accuracy'; more of it is better, and the study minimizes",
+        ),
+        (SWEEP, {"metric": "sets.code.accuracy"}, " \"metric\": 'sets.code.accuracy'; more of it is better"),
+        (SWEEP, {"goal": "maximize"}, " \"goal\": 'maximize'; less val_loss is better; leave goal out"),
+        (SWEEP, {"goal": "maximise"}, " \"goal\": 'maximise'; not one of the known; choose from: maximize, minimize"),
         (SWEEP, {"min_effect": 0}, ' "min_effect": 0; must be a number above 0'),
         (SWEEP, {"min_effect": True}, ' "min_effect": True; must be a number'),
         (SWEEP, {"alpha": 0.5}, ' "alpha": 0.5; must be a number above 0 and below 0.5'),

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,21 @@ def test_seeds_go_only_to_arms_that_are_open(make: Callable[..., Study]) -> None
     assert plans[-1].leader == "learning_rate=0.03"
     assert [run.seed for run in plans[-1].runs if run.stage == "confirm"] == [10, 11]
     assert [len(made.todo) for made in plans] == [15, 4, 6, 4, 2, 0]
+
+
+@pytest.mark.parametrize(
+    "given", [RACE, PROPOSE, {**RACE, "strategy": {"method": "grid"}}], ids=lambda g: g["strategy"]["method"]
+)
+def test_more_of_a_metric_is_better_where_the_goal_says_so(make: Callable[..., Study], given: dict[str, Any]) -> None:
+    study = make(given)
+    minimized, results = to_the_end(study)
+    turned = {
+        name: one.model_copy(update={"final": None, "extra": {"gain": -one.final.loss if one.final else None}})
+        for name, one in results.items()
+    }
+    maximized = plan(replace(study, metric="gain", goal="maximize"), Synthetic.data_digest, turned, REFEREE)
+    assert maximized.leader == minimized[-1].leader is not None
+    assert [run.fingerprint for run in maximized.runs] == [run.fingerprint for run in minimized[-1].runs]
 
 
 def test_a_plan_says_how_many_runs_may_still_come(make: Callable[..., Study]) -> None:
@@ -194,5 +210,5 @@ def test_without_optuna_one_line_says_so(make: Callable[..., Study], monkeypatch
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "optuna" else found(name, *rest)
     )
-    with pytest.raises(StudyError, match=r"Optuna is not installed; pip install 'blueberry\[optuna\]', or use"):
+    with pytest.raises(StudyError, match=r"Optuna is not installed; pip install 'blueberry-lm\[optuna\]', or use"):
         plan(make(PROPOSE), Synthetic.data_digest, {})

@@ -18,7 +18,7 @@ from blueberry.study.spec import Study, settled
 
 STAGES: tuple[Stage, ...] = ("search", "compare", "confirm")
 Values = Mapping[str, Mapping[int, float]]
-"""The metric by arm and seed; infinite where the run diverged."""
+"""The metric by arm and seed, turned so that lower is better; infinite where the run diverged."""
 DataDigest = Callable[[Recipe], str]
 """Names by content what a trainer reads beside the recipe: its text, or a command and its files."""
 
@@ -193,7 +193,7 @@ def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, Measured]
     runs = _block(study, data_digest, None, 0, study.seeds.search)
     if not _all_in(runs, ended):
         return _Search(runs, study.arms, most_to_come=0)
-    return _Search(runs, study.arms, _least(_values(study.metric, runs, results)))
+    return _Search(runs, study.arms, _least(_values(study, runs, results)))
 
 
 def _race(
@@ -207,11 +207,11 @@ def _race(
         runs += [replace(run, look=look) for run in block]
         if not _all_in(runs, ended):
             return _Search(tuple(runs), study.arms, most_to_come=len(names) * (looks[-1] - num_seeds))
-        still_open = referee.open_arms(study, _values(study.metric, runs, results))
+        still_open = referee.open_arms(study, _values(study, runs, results))
         names, first = tuple(name for name in names if name in still_open), num_seeds
         if not names:
             break
-    return _Search(tuple(runs), study.arms, referee.leading_arm(study, _values(study.metric, runs, results)))
+    return _Search(tuple(runs), study.arms, referee.leading_arm(study, _values(study, runs, results)))
 
 
 def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, Measured], ended: frozenset[str]) -> _Search:
@@ -229,9 +229,9 @@ def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, Measur
             asked_for = min((look + 1) * study.strategy.batch, study.strategy.trials)
             most = (study.strategy.trials - asked_for) * study.seeds.search
             return _Search(tuple(runs), tuple(arms.values()), most_to_come=most, proposed=True)
-        means = _means(_values(study.metric, runs, results))
+        means = _means(_values(study, runs, results))
         proposer.tell([means[arms[key].name] for key in keys])
-    leader = _least(_values(study.metric, runs, results))
+    leader = _least(_values(study, runs, results))
     return _Search(tuple(runs), tuple(arms.values()), leader, proposed=True)
 
 
@@ -257,7 +257,7 @@ def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results
     compared = [replace(run, arm=run.part) for run in runs if run.stage == "compare"]
     if num_undecided or not _all_in(compared, ended):
         return Plan(tuple(runs), ended, None, num_undecided + study.seeds.confirm, parts=parts)
-    leader = _least(_values(study.metric, compared, results))
+    leader = _least(_values(study, compared, results))
     winner = next((part for part in study.parts if part.name == leader), None)
     if winner is not None:
         after = replace(winner, seeds=replace(winner.seeds, max=winner.seeds.max + winner.seeds.confirm))
@@ -339,13 +339,15 @@ def _plan(search: _Search, confirm: tuple[Run, ...], ended: frozenset[str], num_
     return Plan(runs, ended & {run.fingerprint for run in runs}, search.leader, num_undecided, proposed)
 
 
-def _values(metric: str, runs: Sequence[Run], results: Mapping[str, Measured]) -> dict[str, dict[int, float]]:
-    """A run that diverged, or has not the metric, is infinite."""
+def _values(study: Study, runs: Sequence[Run], results: Mapping[str, Measured]) -> dict[str, dict[int, float]]:
+    """The only place where planning turns the metric: what should be large is negated, so lower is better after it.
+    A run that diverged, or has not the metric, is infinite."""
+    sign = -1.0 if study.goal == "maximize" else 1.0
     values: dict[str, dict[int, float]] = {}
     for run in runs:
         result = results[run.fingerprint]
-        value = result.metric(metric) if result.status == "completed" else None
-        values.setdefault(run.arm, {})[run.seed] = math.inf if value is None else value
+        value = result.metric(study.metric) if result.status == "completed" else None
+        values.setdefault(run.arm, {})[run.seed] = math.inf if value is None else sign * value
     return values
 
 

@@ -30,7 +30,7 @@ class Proposer:
         if importlib.util.find_spec("optuna") is None:
             raise StudyError(
                 f"{study.path} [strategy] \"method\": 'optuna'; Optuna is not installed; "
-                "pip install 'blueberry[optuna]', or use \"grid\""
+                "pip install 'blueberry-lm[optuna]', or use \"grid\""
             )
         import optuna  # 0.8 s
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from blueberry.errors import StudyError
 from blueberry.recipe import Recipe
+from blueberry.records import Goal
 from blueberry.study.arms import (
     BASELINE,
     Arm,
@@ -23,14 +24,14 @@ from blueberry.study.baselines import PREFIX, Base, load_baseline
 from blueberry.study.designs import Design
 from blueberry.study.reading import between, quoted, refuse, refuse_unknown, scalar, section, settings, shown, text
 from blueberry.study.strategy import Method, Seeds, Strategy, read_seeds, read_strategy
-from blueberry.study.texts import read_metric, refuse_unlike_texts
+from blueberry.study.texts import read_goal, read_metric, refuse_unlike_texts
 from blueberry.study.trainer_section import TrainerSection, check_trainer, read_trainer
 from blueberry.toml import read_toml
 
 __all__ = ["BASELINE", "KEYS", "Arm", "Seeds", "Strategy", "Study", "settled"]
 
 KEYS = (
-    "question", "base", "metric", "min_effect", "alpha",
+    "question", "base", "metric", "goal", "min_effect", "alpha",
     "set", "vary", "arms", "combine", "tune", "across", "seeds", "strategy", "trainer",
 )  # fmt: skip
 MAX_PARTS = 100
@@ -50,7 +51,6 @@ class Study:
     fixed: dict[str, Any]
     """[set]: dotted setting to value."""
     metric: str
-    """Lower is better."""
     min_effect: float
     """The smallest difference that matters, in units of the metric."""
     alpha: float
@@ -67,6 +67,8 @@ class Study:
     seeds. "across": the same study under each condition of [across]; what changes between them is the answer."""
     design: Design | None = None
     """How named arms are combined; None where arms are points on axes."""
+    goal: Goal = "minimize"
+    """Whether less or more of the metric is better."""
     trainer: TrainerSection | None = None
     """None: the built-in trainer, or one handed over in Python."""
     line: str = ""
@@ -114,13 +116,14 @@ class Study:
             for name in arm.settings:
                 _refuse_seed(name, f"{place} [{'vary' if axes else f'arms.{arm.name}'}]")
         refuse_equal_arms(arms, place)
+        metric = read_metric(given, place) if trainer is None else text(given, "metric", place, "val_loss")
         study = cls(
             path=path,
             name=path.stem,
             question=question,
             base=base,
             fixed=as_in(base, fixed),
-            metric=read_metric(given, place) if trainer is None else text(given, "metric", place, "val_loss"),
+            metric=metric,
             min_effect=between(given, "min_effect", place, 0.005, above=0, below=float("inf")),
             alpha=between(given, "alpha", place, 0.05, above=0, below=0.5),
             axes=axes,
@@ -128,6 +131,7 @@ class Study:
             seeds=read_seeds(given, base, place),
             strategy=strategy,
             design=design,
+            goal=read_goal(given, metric, place),
             trainer=trainer,
             line=based.line,
             entry=based.entry,

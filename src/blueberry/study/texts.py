@@ -6,13 +6,14 @@ from typing import Any
 
 from blueberry.errors import StudyError
 from blueberry.identity import canonical_json
+from blueberry.records import Goal, goal_of
 from blueberry.study.arms import Arm
 from blueberry.study.reading import choice, refuse, shown
 
-METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "train_loss")
-"""Lower is better in each."""
-NAMED_METRIC = re.compile(r"sets\.([A-Za-z0-9][A-Za-z0-9_-]{0,40})\.(loss|bits_per_byte|perplexity)")
+METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "train_loss", "val_accuracy")
+NAMED_METRIC = re.compile(r"sets\.([A-Za-z0-9][A-Za-z0-9_-]{0,40})\.(loss|bits_per_byte|perplexity|accuracy)")
 """The same of one of the recipe's `data.sets`."""
+GOALS: tuple[Goal, ...] = ("minimize", "maximize")
 _DECIDE_THE_SETS = (
     "sets", "tokenizer", "tokenizer_path", "tokenizer_repository", "tokenizer_revision", "end_token",
     "mark_documents", "vocabulary_tokens", "validation_fraction", "test_fraction", "windows",
@@ -28,8 +29,19 @@ def read_metric(given: dict[str, Any], place: str) -> str:
     if isinstance(value, str) and NAMED_METRIC.fullmatch(value):
         return value
     if isinstance(value, str) and value.startswith("sets."):
-        refuse(f'{place} "metric"', value, "must be sets.NAME.loss, sets.NAME.bits_per_byte or sets.NAME.perplexity")
+        refuse(f'{place} "metric"', value, "must be sets.NAME.loss, .bits_per_byte, .perplexity or .accuracy")
     return choice(given, "metric", place, "val_loss", METRICS)
+
+
+def read_goal(given: dict[str, Any], metric: str, place: str) -> Goal:
+    """Whether less or more of the metric is better. Raises: StudyError where its name says the opposite."""
+    goal = GOALS[GOALS.index(choice(given, "goal", place, "minimize", GOALS))]  # pyright: ignore[reportArgumentType]
+    known = goal_of(metric)
+    if known == "maximize" != goal:
+        refuse(f'{place} "metric"', metric, 'more of it is better, and the study minimizes it; add goal = "maximize"')
+    if known == "minimize" != goal:
+        refuse(f'{place} "goal"', goal, f"less {metric} is better; leave goal out")
+    return goal
 
 
 def refuse_unlike_texts(metric: str, arms: Sequence[Arm], place: str) -> None:
