@@ -15,10 +15,10 @@ from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import CurveFinding, Judgement, Purpose, Verdict
 from blueberry.judge.noise_registry import LEAST_MIN_EFFECT
 from blueberry.looks import LOOKS
+from blueberry.stats.decide import MOST_SEEDS, POWER
 from blueberry.stats.paired import t_quantile
-from blueberry.stats.power import MOST_SEEDS, POWER
-from blueberry.stats.power_law import LEAST_POINTS
-from blueberry.stats.proportions import upper_bound
+from blueberry.stats.robustness import upper_bound
+from blueberry.stats.scaling import LEAST_POINTS
 from blueberry.study.designs import combine
 from blueberry.study.spec import KEYS, Study
 from blueberry.study.strategy import METHODS, Seeds
@@ -146,13 +146,14 @@ def test_each_figure_of_a_weak_case_stands_where_it_is_said_to(row: list[str]) -
     assert [figure for figure in figures if figure not in place] == []
 
 
-def test_figures_of_races_and_the_optimum_are_their_modules() -> None:
-    sequential = (SOURCE / "stats" / "sequential.py").read_text(encoding="utf-8")
+def test_figures_of_races_and_the_optimum_are_those_of_the_benchmark_page() -> None:
+    truth = (DOCS / "truth.md").read_text(encoding="utf-8")
     assert "a winner in .86 of races, a false one in .040 of races of equal arms" in TEXT
-    assert "false winners .040, power .86 at a difference of one paired sd" in " ".join(sequential.split())
-    optimum = (SOURCE / "stats" / "optimum.py").read_text(encoding="utf-8")
+    assert "| two equal arms: false winners | .040 |" in truth
+    assert "| two arms one paired sd apart: power | .86 |" in truth
     assert "alone held the optimum in 8-76% of simulations; with the third it is 97-100%" in TEXT
-    assert "their union covers 8-76% (0-10%); with it 97-100%" in " ".join(optimum.split())
+    assert "| 8-76%; 0-10% |" in truth
+    assert "| 97-100% |" in truth
 
 
 def _flattery(num_arms: int) -> float:

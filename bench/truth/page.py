@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.truth.cells import Cell
 from bench.truth.gates import LEVEL, Judged, judge_gates
 from bench.truth.results import CellResult, Results, source_digest
-from bench.truth.text import GATES, INTRODUCTION, READING, SECTIONS, Section
+from bench.truth.text import BESIDE, GATES, INTRODUCTION, READING, SECTIONS, Section
 
 
 def page(cells: Sequence[Cell], results: Results) -> str:
@@ -15,7 +15,7 @@ def page(cells: Sequence[Cell], results: Results) -> str:
     judged = judge_gates(cells, results.cells)
     parts = [INTRODUCTION, _gates(judged), _failures(judged), READING]
     parts += [_section(section, cells, results.cells, judged) for section in SECTIONS]
-    parts.append(_provenance(cells, results.cells))
+    parts += [BESIDE, _provenance(cells, results.cells)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -120,7 +120,8 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _provenance(cells: Sequence[Cell], results: dict[str, CellResult]) -> str:
     measured = [cell for cell in cells if cell.name in results]
     studies = sum(results[cell.name].replicates for cell in measured)
-    old = Counter(cell.table for cell in measured if results[cell.name].sources != source_digest(cell.study))
+    digests = {study: source_digest(study) for study in {cell.study for cell in measured}}
+    old = Counter(cell.table for cell in measured if results[cell.name].sources != digests[cell.study])
     lines = [
         "## Made by",
         "",

@@ -19,27 +19,17 @@ from bench.truth.studies import STUDIES
 CHUNK = 500
 """Replicates drawn from one generator; chunk c of a cell has the same numbers whatever the total."""
 
-OPTIMUM = ("stats/noise.py", "stats/paired.py", "stats/unresolved.py", "stats/optimum.py")
-VERDICTS = (
-    *OPTIMUM,
-    "stats/multiplicity.py",
-    "stats/power.py",
-    "stats/verdicts.py",
-    "judge/measured.py",
-    "judge/pairs.py",
-    "judge/race.py",
-    "judge/comparisons.py",
-)
-DOCTOR = (*VERDICTS, "judge/doctor", "judge/from_rows.py", "judge/row_runs.py", "tables")
+VERDICTS = ("stats", "judge")
+DOCTOR = ("stats", "judge", "tables")
 SOURCES = {
-    "optimum": OPTIMUM,
+    "optimum": ("stats",),
     "fixed": VERDICTS,
-    "race": (*VERDICTS, "stats/anytime.py", "stats/sequential.py"),
+    "race": VERDICTS,
     "more": VERDICTS,
     "clean": DOCTOR,
     "defect": DOCTOR,
 }
-"""What each kind of study measures."""
+"""The folders that each kind of study measures."""
 
 
 @dataclass(frozen=True)
@@ -182,9 +172,9 @@ def generator(cell: Cell, chunk: int) -> np.random.Generator:
 
 
 def source_digest(study: str) -> str:
-    """Of the code that a study measures, comments and docstrings apart; a folder stands for all of its modules."""
+    """Of the code that a study measures, comments and docstrings apart."""
     root = Path(blueberry.__file__).parent
-    paths = [path for name in SOURCES[study] for path in sorted((root / name).glob("*.py")) or [root / name]]
+    paths = [path for name in SOURCES[study] for path in sorted((root / name).rglob("*.py"))]
     return hashlib.sha256("".join(_code(path) for path in paths).encode()).hexdigest()[:12]
 
 

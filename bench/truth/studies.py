@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bench.truth.cells import ALPHA, Cell
-from bench.truth.customs import CUSTOMS, best_index, parabola_covers
+from bench.truth.customs import CUSTOMS, best_index, e_value, parabola_covers
 from bench.truth.doctoring import DEFECTS, clean_rows, findings
 from bench.truth.draws import Truth, arms_truth, draw_runs, sweep_truth
 from blueberry.judge import ArmRuns, Evidence
@@ -19,7 +19,6 @@ from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import Verdict
 from blueberry.judge.measured import Measured, measure
 from blueberry.looks import LOOKS
-from blueberry.stats.anytime import anytime
 from blueberry.stats.optimum import Located, OneSided, locate_optimum
 from blueberry.stats.unresolved import unresolved
 
@@ -221,7 +220,7 @@ def _peek(cell: Cell, truth: Truth, values_KN: np.ndarray, means_K: np.ndarray) 
             wrong["unadjusted"] |= bool(one["false winner"])
             tied |= one["false tie"] == 1
         difference_N = values_KN[1, :n] - values_KN[0, :n]
-        if anytime(difference_N).e_value >= 1 / ALPHA:
+        if e_value(difference_N) >= 1 / ALPHA:
             wrong["e-process"] |= float(difference_N.mean()) * true <= 0
     apart = abs(true) >= cell.min_effect_nats - ROUNDING
     return {f"false winner, {name} at every seed": value for name, value in wrong.items()} | {

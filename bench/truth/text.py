@@ -1,6 +1,7 @@
 """The words of the page, and which measures its tables show."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 INTRODUCTION = """# Can it be believed? The truth benchmark
 
@@ -23,6 +24,9 @@ unresolved ones. *Decided*: share of comparisons that end as winner or tie. Regr
 that was chosen above the best arm's, in thousandths of a nat; beside it, that of choosing by one seed. Unless a row
 says otherwise, sd is .005 nats, rho .5, noise Gaussian, curvature .03 nats per squared unit of log rate, and sweeps
 have three seeds. **Bold**: a gate that fails."""
+
+BESIDE = (Path(__file__).parent / "beside.md").read_text(encoding="utf-8").strip()
+"""Simulations made once, by hand."""
 
 GATES = {
     "false winner": "False winners",

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import integrate, stats
 
 from bench.truth.cells import CELLS, Cell, Gate
-from bench.truth.customs import bootstrap, least_mean, parabola_covers, t_test
+from bench.truth.customs import bootstrap, e_value, least_mean, parabola_covers, t_test
 from bench.truth.draws import KINDS, SURFACES, Noise, arms_truth, draw_runs, sweep_truth
 from bench.truth.gates import judge_gates
 from bench.truth.page import page
@@ -163,6 +164,15 @@ def test_habits_by_hand():
     assert parabola_covers(x_K, parabola_RKN, np.array([[0.8, 0.8]]), 0.05)[0] == 0
 
 
+def test_the_e_value_is_the_mixture_of_t_likelihoods():
+    values = np.array([0.3, 0.9, -0.2, 0.7, 0.5])
+    t = values.mean() / values.std(ddof=1) * 5**0.5
+    mixed = integrate.quad(lambda d: stats.nct.pdf(t, 4, d * 5**0.5) * stats.norm.pdf(d), -6, 6)[0]
+    assert e_value(values) == pytest.approx(mixed / stats.t.pdf(t, 4), rel=1e-6)
+    assert e_value(np.array([0.1])) == e_value(np.zeros(3)) == 1
+    assert e_value(np.array([0.1, 0.1])) == math.inf
+
+
 def test_measuring_resumes_where_it_stopped(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("bench.truth.results.CHUNK", 4)
     cells = [BY_NAME["contrast/3 seeds, rho 0"], BY_NAME["optimum/plateau, sd 0.03"]]
@@ -181,19 +191,20 @@ def test_measuring_resumes_where_it_stopped(tmp_path, monkeypatch, capsys):
 
 def test_the_digest_of_the_code_is_blind_to_words(tmp_path, monkeypatch):
     package = tmp_path / "blueberry"
-    (package / "judge").mkdir(parents=True)
+    (package / "judge" / "audits").mkdir(parents=True)
+    (package / "stats").mkdir()
     monkeypatch.setattr("blueberry.__file__", str(package / "__init__.py"))
-    monkeypatch.setattr("bench.truth.results.SOURCES", {"one": ("a.py", "judge")})
-    (package / "judge" / "b.py").write_text("B = 1\n")
+    monkeypatch.setattr("bench.truth.results.SOURCES", {"one": ("stats", "judge")})
+    (package / "judge" / "audits" / "b.py").write_text("B = 1\n")
     digests = []
     for text in (
         'def f():\n    """One."""\n    return 1\n',
         "def f():\n    # two\n    return 1\n",
         "def f(): return 2\n",
     ):
-        (package / "a.py").write_text(text)
+        (package / "stats" / "a.py").write_text(text)
         digests.append(source_digest("one"))
-    (package / "judge" / "b.py").write_text("B = 2\n")
+    (package / "judge" / "audits" / "b.py").write_text("B = 2\n")
     digests.append(source_digest("one"))
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3

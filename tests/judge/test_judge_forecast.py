@@ -5,7 +5,7 @@ import pytest
 from blueberry.cost import cost
 from blueberry.judge.forecast import forecast
 from blueberry.recipe import Recipe
-from blueberry.stats.power import smallest_difference
+from blueberry.stats.decide import smallest_difference
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from blueberry.stats.multiplicity import holm_levels
+from blueberry.stats.decide import holm_levels
 from blueberry.stats.noise import arm_variances, better_half, effective_df, measure_noise, two_way_fit
 from blueberry.stats.paired import paired
 

@@ -27,7 +27,7 @@ from blueberry.judge.judgement import (
 )
 from blueberry.judge.sentences import what_blocks, why_withheld, withholds_differences
 from blueberry.stats.paired import t_quantile
-from blueberry.stats.power_law import LEAST_POINTS, PowerLaw, fit_power_law
+from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, fit_power_law
 
 
 def carry(whole: Evidence, parts: Sequence[Part]) -> Judgement:

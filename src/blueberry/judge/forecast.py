@@ -11,7 +11,7 @@ from blueberry.judge.judgement import Noise
 from blueberry.judge.measured import measure, noise_of
 from blueberry.judge.noise_registry import FamilyNoise, family_of, noise_by_horizon, suggested_min_effect
 from blueberry.records import RunResult
-from blueberry.stats.power import smallest_difference
+from blueberry.stats.decide import smallest_difference
 from blueberry.study.changes import Change
 from blueberry.study.plan import Plan, as_planned
 from blueberry.study.scores import PastRun

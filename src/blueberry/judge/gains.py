@@ -7,7 +7,7 @@ from blueberry.judge.answers import Gain
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import Part
 from blueberry.recipe import LENGTHS
-from blueberry.stats.speedup import effective_speedup
+from blueberry.stats.scaling import effective_speedup
 from blueberry.study.spec import Study
 
 

@@ -6,10 +6,9 @@ from itertools import combinations
 
 import numpy as np
 
-from blueberry.stats.multiplicity import holm_levels
+from blueberry.stats.decide import Decision, decide, decide_diverged, holm_levels
 from blueberry.stats.noise import measure_noise
 from blueberry.stats.paired import Paired, paired
-from blueberry.stats.verdicts import Decision, decide, decide_diverged
 
 Ends = tuple[int, int]
 """Two rows of the table, the smaller one first."""

@@ -9,7 +9,7 @@ from blueberry.judge.judgement import Best, Purpose, Ranges, Recommendation, Ver
 from blueberry.judge.measured import Measured
 from blueberry.judge.ranges import is_unstable, time_to_target
 from blueberry.stats.paired import paired
-from blueberry.stats.proportions import lower_bound, upper_bound
+from blueberry.stats.robustness import lower_bound, upper_bound
 
 
 def find_purposes(

@@ -9,7 +9,7 @@ import numpy as np
 
 from blueberry.judge.pairs import Pairs, all_pairs
 from blueberry.looks import looks_of
-from blueberry.stats.sequential import level_of_a_look
+from blueberry.stats.decide import level_of_a_look
 from blueberry.stats.unresolved import best_arm, unresolved
 
 Ended = Literal["settled", "maximum"]

@@ -5,8 +5,8 @@ import math
 from blueberry.judge.evidence import ArmRuns
 from blueberry.judge.judgement import Ranges
 from blueberry.judge.measured import Measured
-from blueberry.stats.convergence import first_at_target, median_time
 from blueberry.stats.paired import paired
+from blueberry.stats.robustness import first_at_target, median_time
 from blueberry.stats.unresolved import mean_or_inf
 
 

@@ -7,8 +7,7 @@ import numpy as np
 from blueberry.judge.answers import Failing, Robustness
 from blueberry.judge.measured import Measured
 from blueberry.judge.ranges import is_unstable
-from blueberry.stats.proportions import Edge, stability
-from blueberry.stats.sensitivity import DECADE, band_within, lr_sensitivity
+from blueberry.stats.robustness import DECADE, Edge, band_within, lr_sensitivity, stability
 
 
 def find_robustness(measured: Measured) -> Robustness | None:

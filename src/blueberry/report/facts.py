@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from blueberry.judge.judgement import Best, Judgement
 from blueberry.report.runs import LabelledRun
 from blueberry.report.wording import MISSING, decimals, interval, metric_unit, number, plural
-from blueberry.stats.power import POWER, smallest_difference
+from blueberry.stats.decide import POWER, smallest_difference
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ often they err.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,14 @@ Values = Sequence[float | None] | Sequence[float] | NDArray[np.float64]
 LEAST_UPDATES = 20
 """Below which a curve has no shape."""
 BLOCK_FRACTION = 0.05
+"""Of the updates; a block's median stands for the curve around it."""
 LEAST_BLOCK_UPDATES = 8
-"""A block's median stands for the curve around it."""
 BACK_SD = 3.0
 """A spike is over when the curve is within this many robust sd of where it was."""
 SURE_SD = 6.0
-"""A rise counts as lost ground from this many standard errors,"""
+"""Standard errors that a fall or a lasting rise must exceed."""
 LOST_FRACTION = 0.1
-"""and from this fraction of what the curve had fallen."""
+"""Fraction of what the curve had fallen that a lasting rise must exceed."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,7 @@ def norm_spikes(norms: Values) -> tuple[Spike, ...]:
     norm_U = _until_missing(norms)
     norm_U = norm_U[: int(np.argmax(norm_U <= 0))] if (norm_U <= 0).any() else norm_U
     found = _spikes(np.log(norm_U), math.log(LEAST_NORM_SPIKE_FACTOR))
-    return tuple(
-        Spike(one.update, math.exp(min(one.height, 700.0)), one.sd, one.recovery_updates) for one in found
-    )  # fmt: skip
+    return tuple(replace(one, height=math.exp(min(one.height, 700.0))) for one in found)
 
 
 def lost_ground(losses: Values) -> LostGround | None:

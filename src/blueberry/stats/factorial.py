@@ -6,7 +6,7 @@ from math import sqrt
 
 import numpy as np
 
-from blueberry.stats.multiplicity import holm_levels
+from blueberry.stats.decide import holm_levels
 from blueberry.stats.paired import Floor, Paired, paired
 
 MOST_ALIASED = 3

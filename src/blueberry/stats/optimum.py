@@ -51,9 +51,7 @@ def locate_optimum(
     points whose fit is not significantly worse than the best, for the valley. The interval is the hull of their
     union, within the bracket of the unresolved rows' nearest neighbours. Variance is the larger of replicates and
     lack of fit.
-    The valley is there because polynomials alone fail on a kink: on half-parabolas whose right side is 3 (8) times
-    as steep, 13 rates over three decades, 3 seeds, their union covers 8-76% (0-10%); with it 97-100% on quadratic,
-    lopsided and cliff surfaces (simulated, R = 300 in each of 24 scenarios; tests hold a part of them).
+    The valley is there because polynomials alone miss the optimum of a valley with a kink: see docs/truth.md.
     One-sided when the unresolved rows or the interval reach one end of the range; None when they reach both, or when
     there are fewer than five finite points or no repeated seed.
     x must ascend. Shapes: (K,), (K, n): NaN missing, infinity diverged.

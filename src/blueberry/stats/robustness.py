@@ -1,7 +1,9 @@
-"""How much it costs to miss the best rate."""
+"""How forgiving a setting is: what missing the best rate costs, where runs fail, how soon a target is reached."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import exp, log
+from itertools import pairwise
+from math import exp, inf, isinf, log
 
 import numpy as np
 
@@ -89,3 +91,85 @@ def _crossing(x_K: np.ndarray, mean_K: np.ndarray, start: int, limit: float, *, 
         else:
             return float(x_K[here]), False
     return float(x_K[here]), False
+
+
+def binomial_interval(failures: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Of the probability of failing, each side at (1 - level) / 2; (0, 1) for n = 0.
+
+    Covers at least at `level` for every n and probability.
+    Source: Clopper and Pearson 1934, by beta quantiles. 0 of n: the upper bound is 1 - ((1 - level) / 2)**(1 / n).
+    """
+    from scipy.special import betaincinv
+
+    assert 0 <= failures <= n
+    tail = (1 - level) / 2
+    low = float(betaincinv(failures, n - failures + 1, tail)) if failures else 0.0
+    high = float(betaincinv(failures + 1, n - failures, 1 - tail)) if failures < n else 1.0
+    return low, high
+
+
+def upper_bound(failures: int, n: int, *, level: float = 0.95) -> float:
+    """One-sided: the largest probability of failing under which so few failures have probability 1 - level."""
+    return binomial_interval(failures, n, level=2 * level - 1)[1]
+
+
+def lower_bound(failures: int, n: int, *, level: float = 0.95) -> float:
+    """One-sided: the least probability of failing under which so many failures have probability 1 - level."""
+    return binomial_interval(failures, n, level=2 * level - 1)[0]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One value of the axis, and what its runs say of the probability of failing there."""
+
+    x: float
+    failures: int
+    n: int
+    bound: float
+    """One-sided: at most so much where nothing failed, at least so much where something did."""
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Where along an axis runs fail. Both sides are needed: 0 of 5 is still compatible with .45 (95%, one-sided)."""
+
+    highest_stable: Edge | None
+    """Largest value below which, itself included, no run failed; None if the first one did."""
+    lowest_unstable: Edge | None
+    """Smallest value with a failure; None if there is none."""
+
+
+def stability(x_K: Sequence[float], failures_K: Sequence[int], n_K: Sequence[int], *, level: float = 0.95) -> Stability:
+    """From failures out of n at each value of an ascending axis; values without a run do not count.
+
+    A value without a failure above one with is chance or a second valley, and nobody's stable rate.
+    Shapes: (K,) each.
+    """
+    assert all(a < b for a, b in pairwise(x_K))
+    stable = unstable = None
+    for x, failures, n in zip(x_K, failures_K, n_K, strict=True):
+        if n == 0:
+            continue
+        if failures:
+            unstable = Edge(x, failures, n, lower_bound(failures, n, level=level))
+            break
+        stable = Edge(x, 0, n, upper_bound(0, n, level=level))
+    return Stability(stable, unstable)
+
+
+def first_at_target(points: Iterable[tuple[float, float]], target: float) -> float:
+    """Position (updates, tokens or seconds) of the first loss at or below the target; infinite when there is none.
+
+    `points` are (position, loss), ascending in position. Nothing is interpolated: what lies between two
+    evaluations was not measured.
+    """
+    return next((position for position, loss in points if loss <= target), inf)
+
+
+def median_time(times: Sequence[float]) -> float | None:
+    """Of several runs; infinite when half of them or more missed, None without a run."""
+    ordered = sorted(times)
+    if not ordered:
+        return None
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return inf if isinf(high) else (low + high) / 2

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from blueberry.stats.power_law import fit_power_law
+from blueberry.stats.scaling import effective_speedup, fit_power_law
+
+BASELINE = [(100, 4.0), (200, 3.5), (400, 3.0)]
 
 
 def test_a_law_without_noise_is_found_and_predicts():
@@ -11,7 +13,6 @@ def test_a_law_without_noise_is_found_and_predicts():
     assert found is not None
     assert (found.factor, found.exponent) == (pytest.approx(3), pytest.approx(-0.5))
     assert found.predict(64.0)[0] == pytest.approx(3 / 8)
-    assert found.misfit == pytest.approx(0, abs=1e-12)
 
 
 def test_it_agrees_with_scipy():
@@ -24,8 +25,8 @@ def test_it_agrees_with_scipy():
         lambda u, b, a: a + b * u, np.log(x), np.log(y), sigma=relative, absolute_sigma=True
     )
     assert known is not None
-    assert known.misfit is not None
-    se = covariance[0, 0] ** 0.5 * max(1, known.misfit) ** 0.5
+    chi2 = np.square((np.log(y) - np.log(known.factor) - known.exponent * np.log(x)) / relative).sum() / 4
+    se = covariance[0, 0] ** 0.5 * max(1, chi2) ** 0.5
     assert known.exponent == pytest.approx(slope, rel=1e-6)
     assert known.exponent_interval == pytest.approx((slope - 1.959964 * se, slope + 1.959964 * se), rel=1e-5)
     plain = fit_power_law(x, y)
@@ -70,3 +71,32 @@ def test_the_interval_of_the_exponent_covers(known):
         assert found is not None
         hits += found.exponent_interval[0] <= -0.3 <= found.exponent_interval[1]
     assert stats.binomtest(hits, 400, 0.95, alternative="less").pvalue > 0.01
+
+
+def test_the_work_the_baseline_needs_is_read_off_its_curve():
+    found = effective_speedup(BASELINE, (100, 3.5))
+    assert found.loss_gain == pytest.approx(2.0)
+    assert effective_speedup(BASELINE, (100, 3.25)).loss_gain == pytest.approx(8**0.5)  # halfway in log work
+    assert found.factor is None
+
+
+def test_loss_gain_and_throughput_gain_are_told_apart():
+    found = effective_speedup(BASELINE, (100, 3.5), baseline_throughput=10.0, arm_throughput=8.0)
+    assert (found.loss_gain, found.throughput_gain) == (pytest.approx(2.0), pytest.approx(0.8))
+    assert found.factor == pytest.approx(1.6)
+
+
+def test_what_lies_beyond_the_curve_is_a_bound():
+    low = effective_speedup(BASELINE, (100, 2.9), baseline_throughput=1.0, arm_throughput=2.0)
+    assert (low.loss_gain, low.factor, low.more_than, low.throughput_gain) == (None, None, 4.0, 2.0)
+    high = effective_speedup(BASELINE, (200, 4.1))
+    assert (high.loss_gain, high.less_than) == (None, 0.5)
+
+
+def test_ends_of_the_curve_and_a_longer_run_that_ended_higher():
+    assert effective_speedup(BASELINE, (400, 3.0)).loss_gain == pytest.approx(1.0)
+    assert effective_speedup(BASELINE, (100, 4.0)).loss_gain == pytest.approx(1.0)
+    bumpy = [*BASELINE, (800, 3.1)]
+    assert effective_speedup(bumpy, (100, 3.0)).loss_gain == pytest.approx(4.0)
+    assert effective_speedup(bumpy, (100, 2.9)).more_than == 8.0
+    assert effective_speedup([(100, 4.0)], (50, 4.0)).loss_gain == pytest.approx(2.0)

@@ -1,6 +1,8 @@
-"""y = a * x**b: how an optimum or a loss moves with size, and what that predicts at a size not yet run."""
+"""How numbers move with size: power laws, and how much cheaper an arm reaches its loss than the baseline would."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, inf, log, sqrt
 
 import numpy as np
@@ -19,10 +21,6 @@ class PowerLaw:
     """a: the value at x = 1, far outside the data perhaps."""
     exponent: float
     exponent_interval: tuple[float, float]
-    level: float
-    misfit: float | None
-    """Chi-squared over its degrees of freedom; far above 1: not a power law, or the errors are larger than said.
-    None when no errors were given."""
     _centre: float
     """Mean of log x; there slope and height are independent."""
     _height: float
@@ -33,7 +31,7 @@ class PowerLaw:
     def predict(self, x: float, *, sd: float = 0.0) -> tuple[float, tuple[float, float]]:
         """The value at x and its interval: of the curve, or of a new measurement with this sd at the same x.
 
-        `sd` in units of y, small against y. The interval contains a value measured there at `level`.
+        `sd` in units of y, small against y. The interval contains a value measured there at the level of the fit.
         """
         distance = log(x) - self._centre
         middle = self._height + self.exponent * distance
@@ -52,9 +50,8 @@ def fit_power_law(
     Errors are widened by the lack of fit where that is larger, never narrowed: sqrt(max(1, chi-squared / (M - 2))).
     Without `sd_M` all points weigh the same, and the scatter around the line, with M - 2 degrees of freedom, is the
     error. Shapes: (M,) each, positive. Units: exponents have none.
-    Source: weighted linear regression (Draper and Smith 1998, ch. 9), with the Birge ratio for lack of fit.
-    In simulation (3 and 5 points, errors of 1 to 10%, R = 2000) the interval of the exponent holds it in 96%
-    with known errors and in 95% without; a prediction ten times further out holds a new value in 96-97%.
+    Source: weighted linear regression (Draper and Smith 1998, ch. 9), with the Birge ratio for lack of fit. How often
+    its intervals hold: docs/truth.md.
     """
     x_M, y_M = np.asarray(x_M, dtype=float), np.asarray(y_M, dtype=float)
     if len(x_M) < LEAST_POINTS or len(np.unique(x_M)) < 2:
@@ -76,11 +73,66 @@ def fit_power_law(
         factor=exp(height - exponent * centre),
         exponent=exponent,
         exponent_interval=(exponent - half, exponent + half),
-        level=level,
-        misfit=None if sd_M is None else chi2,
         _centre=centre,
         _height=height,
         _height_se=height_se,
         _exponent_se=exponent_se,
         _critical=critical,
     )
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """Factors above 1 favour the arm. Of three statements about one factor, exactly one is there."""
+
+    loss_gain: float | None
+    """Work (updates or tokens) that the baseline needs for the arm's loss, over the arm's work."""
+    more_than: float | None
+    """Instead of `loss_gain` where even the baseline's longest run stays above the arm's loss."""
+    less_than: float | None
+    """Instead of `loss_gain` where the baseline's shortest run is below it already."""
+    throughput_gain: float | None
+    """The arm's work per unit of compute (second or FLOP) over the baseline's; None where it was not measured."""
+
+    @property
+    def factor(self) -> float | None:
+        """Effective speedup: compute of the baseline over the arm's for one loss. None where either part is."""
+        if self.loss_gain is None or self.throughput_gain is None:
+            return None
+        return self.loss_gain * self.throughput_gain
+
+
+def effective_speedup(
+    baseline: Sequence[tuple[float, float]],
+    arm: tuple[float, float],
+    *,
+    baseline_throughput: float | None = None,
+    arm_throughput: float | None = None,
+) -> Speedup:
+    """Read off the baseline's curve the work that reaches the arm's loss.
+
+    `baseline` are (work, final loss) of *complete* schedules of several lengths, `arm` one such point: the
+    middle of a longer schedule is no end of a shorter one. Between two lengths log work is linear in
+    the loss, and beyond them nothing is extrapolated. Where a longer run of the baseline ended higher than a shorter
+    one, the shorter counts. Throughputs are work per second (or per FLOP).
+    """
+    assert baseline
+    assert (baseline_throughput is None) == (arm_throughput is None)
+    ratio = None
+    if arm_throughput is not None and baseline_throughput is not None:
+        ratio = arm_throughput / baseline_throughput
+    curve: list[tuple[float, float]] = []
+    for work, loss in sorted(baseline):
+        if not curve or loss < curve[-1][1]:
+            curve.append((work, loss))
+    work, loss = arm
+    if loss > curve[0][1]:
+        return Speedup(None, None, curve[0][0] / work, ratio)
+    if loss < curve[-1][1]:
+        return Speedup(None, max(point[0] for point in baseline) / work, None, ratio)
+    needed = curve[0][0]
+    for (w0, l0), (w1, l1) in pairwise(curve):
+        if l1 <= loss <= l0:
+            needed = exp(log(w0) + (l0 - loss) / (l0 - l1) * (log(w1) - log(w0)))
+            break
+    return Speedup(needed / work, None, None, ratio)

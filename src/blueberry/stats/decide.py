@@ -1,0 +1,214 @@
+"""Winner, tie or inconclusive: what a paired difference supports, over several comparisons and several looks.
+
+And the other way round: how many seeds a question needs, and how small a difference some seeds can see.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isinf, isnan, sqrt
+from typing import Literal
+
+from blueberry.stats.paired import Paired, t_quantile
+
+LEAST_DIVERGED = 3
+"""Common seeds on which an arm must diverge, every time, to lose for it."""
+POWER = 0.8
+MOST_SEEDS = 10_000
+"""Beyond this no number of seeds is given: nobody will run them, and the normal model is not good to so many digits."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    verdict: Literal["winner", "tie", "inconclusive"]
+    b_is_better: bool | None
+    """Which side won; None unless the verdict is winner."""
+    interval: tuple[float, float] | None
+    """At level 1 - alpha."""
+    more_seeds: int | None
+    """That would settle it with power .8 if the difference and noise measured so far were the true ones: for
+    winner or tie, whichever is nearer. None when settled, when the noise is unknown, or above 10,000."""
+
+
+def decide(pair: Paired, *, alpha: float, tie_alpha: float, min_effect: float) -> Decision:
+    """Judge one difference b - a of a metric where lower is better.
+
+    winner: the interval at level 1 - alpha excludes 0 (alpha adjusted for the number of comparisons beforehand).
+    tie: the interval at level 1 - 2 * tie_alpha lies within -+min_effect (two one-sided tests, Schuirmann 1987).
+    inconclusive: else.
+    A difference that is real and smaller than min_effect is a winner all the same; its interval says how small.
+    """
+    interval = pair.interval(1 - alpha)
+    if pair.difference is None or interval is None or pair.sd is None:
+        return Decision("inconclusive", None, None, None)
+    if interval[0] > 0 or interval[1] < 0:
+        return Decision("winner", pair.difference < 0, interval, None)
+    narrow = pair.interval(1 - 2 * tie_alpha)
+    assert narrow is not None
+    if -min_effect < narrow[0] and narrow[1] < min_effect:
+        return Decision("tie", None, interval, None)
+    df_per_seed = pair.df / (pair.n - 1)
+    needed = seeds_for_winner(pair.difference, pair.sd, alpha=alpha, df_per_seed=df_per_seed)
+    tied = seeds_for_tie(
+        pair.difference,
+        pair.sd,
+        alpha=tie_alpha,
+        min_effect=min_effect,
+        df_per_seed=df_per_seed,
+        most=MOST_SEEDS if needed is None else needed,
+    )
+    needed = needed if tied is None else tied
+    return Decision("inconclusive", None, interval, None if needed is None else max(needed - pair.n, 1))
+
+
+def decide_diverged(pair: Paired, *, num_diverged_a: int, num_diverged_b: int) -> Decision:
+    """Judge two arms when one of them diverged on a common seed, so that the difference is infinite.
+
+    winner: the other arm never diverged, and this one did on every common seed, three at least. If both were
+    equally prone to diverge, that would happen with probability (1/4)**n at most.
+    inconclusive: else. One divergence in three ranks an arm last, but does not prove the others safe.
+    """
+    if pair.difference is None or not isinf(pair.difference) or pair.n < LEAST_DIVERGED:
+        return Decision("inconclusive", None, None, None)
+    if pair.n in (num_diverged_a, num_diverged_b):
+        return Decision("winner", num_diverged_a == pair.n, None, None)
+    return Decision("inconclusive", None, None, None)
+
+
+def holm_levels(p_values: Sequence[float], alpha: float) -> list[float]:
+    """The error each hypothesis may be tested at, so that any false rejection has probability at most alpha.
+
+    The j-th smallest p-value (j = 0, 1, ...) is tested at alpha / (m - j), until one is not rejected; the rest are
+    tested at that one's level. So p <= level exactly where Holm rejects, and an interval at 1 - level excludes 0
+    exactly there.
+    Source: Holm 1979, a step-down Bonferroni; needs no independence.
+    """
+    levels = [0.0] * len(p_values)
+    stopped_at: float | None = None
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        level = alpha / (len(p_values) - rank) if stopped_at is None else stopped_at
+        levels[index] = level
+        if p_values[index] > level:
+            stopped_at = level
+    return levels
+
+
+def level_of_a_look(alpha: float, looks: int) -> float:
+    """The error that each look at a growing study may spend: equal shares.
+
+    Over all looks it is alpha at most, whatever the data's dependence.
+
+    Source: Bonferroni. Spending functions (Lan and DeMets 1983) gain a little power and need the looks' correlation,
+    which small-sample t statistics have only approximately. Simulated error and power: docs/truth.md.
+    """
+    return alpha / looks
+
+
+def power_of_winner(n: int, difference: float, sd: float, *, alpha: float, df_per_seed: float = 1.0) -> float:
+    """Probability that the two-sided t interval at level 1 - alpha excludes 0 on the right side.
+
+    `difference` and `sd` are those of paired differences; df = (n - 1) * df_per_seed.
+    Source: noncentral t with noncentrality difference * sqrt(n) / sd.
+    """
+    df = (n - 1) * df_per_seed
+    if sd == 0:
+        return 1.0 if difference else alpha / 2
+    return _exceeds(df, abs(difference) * sqrt(n) / sd, t_quantile(df, alpha / 2))
+
+
+def power_of_tie(
+    n: int, difference: float, sd: float, *, alpha: float, min_effect: float, df_per_seed: float = 1.0
+) -> float:
+    """Probability that the interval at level 1 - 2 * alpha lies within -+min_effect.
+
+    Source: two one-sided tests (Schuirmann 1987), by noncentral t (Phillips 1990's first approximation, which
+    takes the sd to be the same in both tests: exact in the limit, slightly low at few seeds).
+    """
+    df = (n - 1) * df_per_seed
+    if sd == 0:
+        return 1.0 if abs(difference) < min_effect else 0.0
+    critical, scale = t_quantile(df, alpha), sqrt(n) / sd
+    above_lower = _exceeds(df, (min_effect + abs(difference)) * scale, critical)
+    above_upper = _exceeds(df, (min_effect - abs(difference)) * scale, critical)
+    return max(above_lower + above_upper - 1, 0.0)
+
+
+def seeds_for_winner(
+    difference: float,
+    sd: float,
+    *,
+    alpha: float,
+    power: float = POWER,
+    df_per_seed: float = 1.0,
+    most: int = MOST_SEEDS,
+) -> int | None:
+    """Least n at which a true difference becomes a winner with this power; None above `most`, or for 0."""
+    if difference == 0:
+        return None
+    return _least_seeds(lambda n: power_of_winner(n, difference, sd, alpha=alpha, df_per_seed=df_per_seed), power, most)
+
+
+def seeds_for_tie(
+    difference: float,
+    sd: float,
+    *,
+    alpha: float,
+    min_effect: float,
+    power: float = POWER,
+    df_per_seed: float = 1.0,
+    most: int = MOST_SEEDS,
+) -> int | None:
+    """Least n at which a true difference within -+min_effect becomes a tie with this power; None above `most`."""
+    if abs(difference) >= min_effect:
+        return None
+    return _least_seeds(
+        lambda n: power_of_tie(n, difference, sd, alpha=alpha, min_effect=min_effect, df_per_seed=df_per_seed),
+        power,
+        most,
+    )
+
+
+def smallest_difference(
+    n: int, sd: float, *, alpha: float, power: float = POWER, df_per_seed: float = 1.0
+) -> float | None:
+    """The true paired difference that n seeds find with this power; None below two seeds.
+
+    Units: those of `sd`, the sd of one paired difference.
+    """
+    from scipy.optimize import brentq
+
+    if n < 2:
+        return None
+    if sd == 0:
+        return 0.0
+
+    def shortfall(difference: float) -> float:
+        return power_of_winner(n, difference, sd, alpha=alpha, df_per_seed=df_per_seed) - power
+
+    largest = sd
+    while shortfall(largest) < 0:
+        largest *= 2
+    return float(brentq(shortfall, 0.0, largest, xtol=1e-6 * sd))  # pyright: ignore[reportArgumentType]
+
+
+def _exceeds(df: float, noncentrality: float, critical: float) -> float:
+    """Probability that noncentral t exceeds a value."""
+    from scipy.special import nctdtr
+
+    below = float(nctdtr(df, noncentrality, critical))
+    if isnan(below):  # scipy gives up where the probability is 0 or 1 to all digits
+        return 1.0 if noncentrality > critical else 0.0
+    return 1 - below
+
+
+def _least_seeds(power_at: Callable[[int], float], power: float, most: int) -> int | None:
+    """Bisection: power grows with n."""
+    if most < 2 or power_at(most) < power:
+        return None
+    high = 2
+    while power_at(high) < power:
+        high = min(2 * high, most)
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power_at(middle) >= power else (middle, high)
+    return max(high, 2)
