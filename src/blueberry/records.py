@@ -142,21 +142,22 @@ class DocumentLoss(Record):
 
 
 class Provenance(Record):
-    """What computed a result. Results of different builds or devices are not compared without saying so."""
+    """What computed a result; None where nobody said. Results of different builds or devices are not compared without
+    saying so."""
 
-    code_digest: str
+    code_digest: str | None = None
     """Digest of the trainer's own source."""
-    torch: str
-    device: str
-    threads: int
-    lanes: int
+    torch: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    lanes: int | None = None
     """Runs trained side by side with this one, itself included."""
     precision: Literal["fp32", "bf16"] | None = None
     """Of products and activations; None where nobody said."""
     micro_batch_sequences: int | None = None
     """Sequences of a lane held in memory at once, in the end; None where nobody said."""
-    data_digest: str
-    evaluation_digest: str
+    data_digest: str | None = None
+    evaluation_digest: str | None = None
     """Digest of the validation tokens the final loss was measured on."""
 
 
@@ -179,8 +180,8 @@ class RunResult(Record):
     rate_cuts: tuple[RateCut, ...] = ()
     """What an adaptive schedule decided, in order."""
     document_losses: tuple[DocumentLoss, ...] = ()
-    num_updates: int = 0
-    """Updates done; 0 also where nobody counted them."""
+    num_updates: int | None = None
+    """Updates done; None where nobody counted them."""
     num_tokens: int | None = None
     """Trained on; None where nobody counted."""
     num_flops: float | None = None
@@ -203,8 +204,10 @@ class RunResult(Record):
 
         val_loss, val_bits_per_byte, val_accuracy, val_perplexity, the same with test_, train_loss (the last
         update's), train_seconds, sets.NAME.loss (or .bits_per_byte, .accuracy, .perplexity) of a named set, or a
-        name in `extra`.
+        name in `extra`. What a program or a table gave under a name goes before what follows from another number.
         """
+        if self.extra.get(name) is not None:
+            return self.extra[name]
         if name.startswith("sets.") and name.count(".") == 2:
             _, which, what = name.split(".")
             measured = self.sets.get(which)
@@ -215,10 +218,7 @@ class RunResult(Record):
             return self.train_seconds
         which, _, what = name.partition("_")
         metrics = {"val": self.final, "test": self.test}.get(which)
-        if metrics is not None and what in MEASURED:
-            value = getattr(metrics, what)
-            return value if value is not None else self.extra.get(name)
-        return self.extra.get(name)
+        return getattr(metrics, what) if metrics is not None and what in MEASURED else None
 
 
 Stage = Literal["search", "compare", "confirm"]

@@ -150,7 +150,7 @@ def _overfitting(arm: str, runs: Mapping[int, RunResult], alpha: float) -> Curve
 
 def _rises(run: RunResult, window: float) -> tuple[float, float] | None:
     """Nats by which validation and training loss rise over the last part of a run; None where too little is known."""
-    first = run.num_updates * (1 - window)
+    first = (run.num_updates or 0) * (1 - window)
     looks = [one for one in run.evaluations if one.update >= first]
     losses = run.curve.train_loss
     start = int(first)
@@ -224,9 +224,9 @@ def _divergence(arm: str, runs: Mapping[int, RunResult], alpha: float) -> CurveF
     diverged = {seed: run for seed, run in runs.items() if run.status == "diverged"}
     if not diverged:
         return None
-    ends = [run.num_updates for run in diverged.values()]
+    ends = [run.num_updates for run in diverged.values() if run.num_updates is not None]
     onsets = {seed: at for seed, run in diverged.items() if (at := divergence_onset(run.curve.train_loss)) is not None}
-    said = f"the loss stopped being finite at update {_range(ends)}"
+    said = f"the loss stopped being finite{f' at update {_range(ends)}' if ends else ''}"
     if onsets:
         rates = [diverged[seed].curve.learning_rate for seed in onsets]
         at = [rate[onset - 1] for rate, onset in zip(rates, onsets.values(), strict=True) if len(rate) >= onset]
@@ -239,7 +239,7 @@ def _divergence(arm: str, runs: Mapping[int, RunResult], alpha: float) -> CurveF
         runs,
         seen=tuple(diverged),
         severity="warn",
-        update=min(onsets.values()) if onsets else min(ends),
+        update=min(onsets.values()) if onsets else min(ends, default=None),
     )
 
 

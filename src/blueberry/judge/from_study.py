@@ -89,7 +89,7 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
 class _Bare:
     """Of a result, what all runs together are judged by: its numbers and what its curves say of how it was made."""
 
-    num_updates: int
+    num_updates: int | None
     num_tokens: int | None
     num_flops: float | None
     train_seconds: float
@@ -117,7 +117,10 @@ def _bare(run: Run, result: RunResult) -> _Bare:
 
 
 def _cost(ended: Sequence[_Bare]) -> RunCost:
-    shared = [result.shared_updates / result.num_updates if result.shared_updates else 0.0 for result in ended]
+    shared = [
+        result.shared_updates / result.num_updates if result.shared_updates and result.num_updates else 0.0
+        for result in ended
+    ]
     tokens = [(result.num_tokens, share) for result, share in zip(ended, shared, strict=True)]
     counted = [(num, round(num * share)) for num, share in tokens if num is not None]
     flops = [(result.num_flops, share) for result, share in zip(ended, shared, strict=True)]

@@ -51,7 +51,7 @@ def train(
         if not is_out_of_memory(error):
             raise
         if len(recipes) == 1:
-            raise RecipeError(_too_large(recipes[0], provenance.device)) from None
+            raise RecipeError(_too_large(recipes[0], provenance.device or str(device))) from None
     # Only here, outside of `except`, are the tensors of the failed attempt out of reach.
     free(device)
     names = list(missing)

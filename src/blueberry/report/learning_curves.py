@@ -104,7 +104,7 @@ def learning_curves(judgement: Judgement, runs: Sequence[LabelledRun]) -> Learni
                 seed_training=training,
             )
         )
-    num_updates = max((run.result.num_updates for run in searching), default=0)
+    num_updates = max((run.result.num_updates or 0 for run in searching), default=0)
     return LearningCurves(
         arms=tuple(arms),
         block_updates=block,

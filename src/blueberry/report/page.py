@@ -287,18 +287,20 @@ def _provenance(runs: Sequence[LabelledRun]) -> tuple[Fact, ...]:
     if not recorded:
         return (Fact("Runs", "what computed them was not recorded"),)
     facts = []
-    for label, values in (
-        ("Build of the trainer", [p.code_digest for p in recorded]),
-        ("PyTorch", [p.torch for p in recorded]),
-        ("Device", [p.device for p in recorded]),
-        ("Threads", [str(p.threads) for p in recorded]),
-        ("Runs side by side", [str(p.lanes) for p in recorded]),
-        ("Data", [p.data_digest for p in recorded]),
-        ("Validation tokens", [p.evaluation_digest for p in recorded]),
+    for label, name in (
+        ("Build of the trainer", "code_digest"),
+        ("PyTorch", "torch"),
+        ("Device", "device"),
+        ("Threads", "threads"),
+        ("Runs side by side", "lanes"),
+        ("Data", "data_digest"),
+        ("Validation tokens", "evaluation_digest"),
     ):
-        counts = Counter(values)
+        counts = Counter(str(value) for p in recorded if (value := getattr(p, name)) is not None)
+        if not counts:
+            continue
         if len(counts) == 1:
-            facts.append(Fact(label, values[0]))
+            facts.append(Fact(label, next(iter(counts))))
         else:
             said = ", ".join(f"{value} ({plural(count, 'run')})" for value, count in sorted(counts.items()))
             facts.append(Fact(label, said, "differs between runs"))

@@ -56,7 +56,8 @@ class LoggedRun:
         named = {f"{name}/loss": metrics.loss for name, metrics in result.sets.items()}
         own = {name: value for name, value in result.extra.items() if value is not None}
         counts = {"updates": result.num_updates, "tokens": result.num_tokens, "flops": result.num_flops}
-        return {**measured, **named, **own, **counts, "train_seconds": result.train_seconds}
+        known = {name: count for name, count in counts.items() if count is not None}
+        return {**measured, **named, **own, **known, "train_seconds": result.train_seconds}
 
 
 def points(result: RunResult) -> Iterator[tuple[int, dict[str, float]]]:

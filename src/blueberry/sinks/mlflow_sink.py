@@ -50,7 +50,7 @@ class MlflowSink:
         for start in range(0, len(params), BATCH_PARAMS):
             self._client.log_batch(made, params=params[start : start + BATCH_PARAMS])
         now = int(time.time() * 1000)
-        last = run.result.num_updates
+        last = run.result.num_updates or 0
         metrics = [Metric(name, v, now, update) for update, vs in points(run.result) for name, v in vs.items()]
         metrics += [Metric(name, value, now, last) for name, value in run.totals.items()]
         for start in range(0, len(metrics), BATCH_METRICS):

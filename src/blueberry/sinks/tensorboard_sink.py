@@ -53,7 +53,7 @@ def _events(run: LoggedRun) -> Any:
     for update, values in points(run.result):
         yield Event(wall_time=now, step=update, summary=scalars(values))
     totals = {f"final/{name}": value for name, value in run.totals.items()}
-    yield Event(wall_time=now, step=run.result.num_updates, summary=scalars(totals))
+    yield Event(wall_time=now, step=run.result.num_updates or 0, summary=scalars(totals))
 
 
 def _write(file: Any, event: Any) -> None:

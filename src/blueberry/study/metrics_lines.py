@@ -85,7 +85,7 @@ class MetricsLines:
             test=test,
             evaluations=self._evaluations(),
             curve=curve,
-            num_updates=self.update,
+            num_updates=self.update or None,
             num_tokens=_count(last.get("tokens")),
             num_flops=_finite(last.get("flops")),
             train_seconds=seconds if taken is None or taken < 0 else taken,

@@ -131,7 +131,7 @@ class Store:
         assert result.status != "failed", "a crash is no result; record_failure keeps it and lets the run be repeated"
         loss = result.final.loss if result.final else None
         row = (
-            result.fingerprint, result.status, loss, result.num_updates, result.num_tokens or 0,
+            result.fingerprint, result.status, loss, result.num_updates or 0, result.num_tokens or 0,
             result.num_flops or 0.0, result.train_seconds, self._clock(), result.model_dump_json(),
         )  # fmt: skip
         with self._transaction(durable=True) as sql:

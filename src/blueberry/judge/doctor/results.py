@@ -213,7 +213,7 @@ def one_rate(measured: Measured) -> list[Audit]:
 
 def evaluation_set(measured: Measured) -> list[Audit]:
     """Losses measured on different tokens."""
-    digests = {build.evaluation_digest for arm in measured.evidence.arms for build in arm.provenance}
+    digests = {build.evaluation_digest for arm in measured.evidence.arms for build in arm.provenance} - {None}
     if len(digests) <= 1 or measured.evidence.metric.startswith("sets."):  # a named set is the same for all
         return []
     message = f"losses were measured on {len(digests)} different evaluation sets"
@@ -230,7 +230,7 @@ def drift(measured: Measured) -> list[Audit]:
     }
     if "train.precision" not in measured.evidence.vary:  # else that difference is the question
         kinds["precisions"] = {build.precision for build in builds if build.precision is not None}
-    mixed = [f"{len(values)} {kind}" for kind, values in kinds.items() if len(values) > 1]
+    mixed = [f"{len(values - {None})} {kind}" for kind, values in kinds.items() if len(values - {None}) > 1]
     if not mixed:
         return []
     message = f"the runs come from {words.listing(mixed)}; their numbers may differ for that reason alone"
