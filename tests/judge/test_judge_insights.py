@@ -19,7 +19,7 @@ DOC = Path(__file__).parents[2] / "docs" / "insights.md"
 
 
 OPTIONAL_RECORDS = {
-    "best", "stack", "laws[].held_out", "robustness", "robustness.stable_to", "robustness.unstable_from",
+    "axis", "best", "stack", "laws[].held_out", "robustness", "robustness.stable_to", "robustness.unstable_from",
 }  # fmt: skip
 
 

@@ -292,3 +292,27 @@ def test_when_everything_diverges_more_seeds_are_not_the_remedy():
     judgement = weigh_arms({"a": [math.inf] * 3, "b": [math.inf] * 3})
     assert "without diverging" in judgement.unknown
     assert "seeds" not in judgement.unknown
+
+
+def test_the_axis_is_said_once_in_the_declared_scale():
+    """Of a rate a log scale is likely, of nine decays a linear one; what the study declares decides."""
+    rates = {f"{r}": [3.0, 3.01, 3.02] for r in (0.09, 0.01, 0.05)}
+    settings = {name: {RATE: float(name)} for name in rates}
+    for declared, scale in ((None, "log"), ("linear", "linear"), ("log", "log")):
+        axis = weigh_arms(rates, settings=settings, vary=(RATE,), scale=declared).axis
+        assert axis is not None
+        assert (axis.setting, axis.values, axis.scale) == (RATE, (0.01, 0.05, 0.09), scale)
+    assert weigh_arms(rates, settings={"0.09": {}}, vary=(RATE,)).axis is None
+    assert weigh_arms(rates).axis is None
+
+
+def test_a_verdict_is_given_either_way_round():
+    judged = weigh_arms({"baseline": [3.0, 3.01, 3.02], "b": [2.0, 2.02, 2.01], "c": [2.5, 2.53, 2.52]})
+    stored = judged.verdicts[0]
+    assert (stored.a, stored.b, stored.winner) == ("b", "baseline", "b")
+    turned = judged.verdict("baseline", "b")
+    assert turned is not None
+    assert turned.difference == pytest.approx(-1.0)
+    assert turned.interval == (-stored.interval[1], -stored.interval[0])
+    assert (turned.winner, judged.verdict("b", "baseline")) == ("b", stored)
+    assert judged.verdict("c", "nobody") is None

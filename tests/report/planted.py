@@ -10,6 +10,7 @@ from scipy import stats
 from blueberry.judge.judgement import (
     ArmSummary,
     Audit,
+    Axis,
     Best,
     Bound,
     Judgement,
@@ -174,6 +175,7 @@ class Planted:
             min_effect=min_effect,
             alpha=alpha,
             vary=vary,
+            axis=_axis(vary, [settings for settings, _ in arms.values()]),
             arms=tuple(summaries),
             noise=Noise(
                 sd=sd,
@@ -214,6 +216,11 @@ class Planted:
             else "Every run diverged: nothing is known of the loss at any of these settings.",
             unknown="Whether this holds beyond 200 updates is not known: nothing longer was run.",
         )
+
+
+def _axis(vary: tuple[str, ...], settings: list[dict[str, Any]]) -> Axis | None:
+    values = sorted({float(one[vary[0]]) for one in settings}) if vary else []
+    return Axis(setting=vary[0], values=tuple(values), scale="log") if values else None
 
 
 def _purposes(arms: dict[str, tuple[dict[str, Any], list[float]]], least: str, withheld: str | None):

@@ -5,7 +5,7 @@ import math
 import planted
 import pytest
 
-from blueberry.report.differences import differences, differences_caption, verdict_on, verdict_words
+from blueberry.report.differences import differences, differences_caption, verdict_words
 
 
 def test_the_baseline_is_the_reference_where_there_is_one() -> None:
@@ -33,7 +33,7 @@ def test_a_verdict_stated_the_other_way_round_is_turned() -> None:
     turned = judgement.model_copy(update={"verdicts": judgement.verdicts[:1]})
     stated = turned.verdicts[0]
     assert (stated.a, stated.b) == ("half_batch", "baseline")
-    verdict = verdict_on(turned, "half_batch", "baseline")
+    verdict = turned.verdict("baseline", "half_batch")
     assert verdict is not None
     assert stated.difference is not None
     assert stated.interval is not None

@@ -236,7 +236,7 @@ def analyse(
         typer.echo(note, err=True)
     page = judged.report(out or Path("reports") / judged.table.name)
     _answer(json, {**judged.judgement.to_dict(), "report": str(page)}, words.answer(judged.judgement, page))
-    return int(any(audit.severity == "block" for audit in judged.judgement.audits))
+    return int(bool(judged.judgement.blocks))
 
 
 @app.command()
@@ -363,8 +363,7 @@ def _report(judged: Any, folder: Path, json: bool) -> int:
     page = judged.report(folder)
     facts = {"report": str(page), "trained": judged.num_trained, "failed": len(judged.failures)}
     _answer(json, {**judged.judgement.to_dict(), **facts}, words.judged(judged, page))
-    blocked = any(audit.severity == "block" for audit in judged.judgement.audits)
-    return 1 if judged.failures or blocked else 0
+    return 1 if judged.failures or judged.judgement.blocks else 0
 
 
 def _answer(json: bool, document: dict[str, Any], text: str) -> None:

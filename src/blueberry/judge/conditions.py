@@ -25,6 +25,7 @@ from blueberry.judge.judgement import (
     Recommendation,
     Verdict,
 )
+from blueberry.judge.measured import axis_of
 from blueberry.judge.sentences import what_blocks, why_withheld, withholds_differences
 from blueberry.stats.paired import t_quantile
 from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, fit_power_law
@@ -43,6 +44,7 @@ def carry(whole: Evidence, parts: Sequence[Part]) -> Judgement:
         min_effect=whole.min_effect,
         alpha=whole.alpha,
         vary=whole.vary,
+        axis=axis_of(whole.vary, [part.settings for part in parts]),
         arms=tuple(_summary(part, whole.alpha) for part in parts),
         noise=Noise(sd=None, rho=None, paired_sd=None, n=sum(noise.n for noise in noises)),
         best=None,
@@ -101,7 +103,7 @@ def _kept(judgement: Judgement, carried: str) -> Verdict | None:
         n = next(arm.n for arm in judgement.arms if arm.arm == carried)
         nothing = {"interval": None, "verdict": "tie", "winner": None, "more_seeds": None}
         return Verdict(a=carried, b=carried, difference=0.0, n=n, **nothing)
-    return next((v for v in judgement.verdicts if v.a == judgement.best.arm and v.b == carried), None)
+    return judgement.verdict(judgement.best.arm, carried)
 
 
 def _holds(judgement: Judgement, carried: str | None, kept: Verdict | None) -> Holds | None:

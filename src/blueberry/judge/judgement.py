@@ -15,6 +15,20 @@ SCHEMA = "blueberry/insights/1"
 Status = Literal["best", "unresolved", "worse", "diverged"]
 
 
+class Axis(Finding):
+    """The first varied setting, where it is a number in every arm."""
+
+    setting: str
+    values: tuple[float, ...]
+    """Distinct, ascending, two or more."""
+    scale: Literal["log", "linear"]
+    """As declared; else log when all values are positive and it is a learning rate or spans a factor of 8."""
+
+    @property
+    def is_log(self) -> bool:
+        return self.scale == "log"
+
+
 class ArmSummary(Finding):
     """One arm over the seeds that search."""
 
@@ -94,6 +108,18 @@ class Verdict(Finding):
     winner: str | None
     more_seeds: int | None
     """That would settle it with power .8; None when settled or unknown."""
+
+    def turned(self) -> "Verdict":
+        """The same, said of the two the other way round."""
+        ends = self.interval
+        return self.model_copy(
+            update={
+                "a": self.b,
+                "b": self.a,
+                "difference": None if self.difference is None else -self.difference,
+                "interval": None if ends is None else (-ends[1], -ends[0]),
+            }
+        )
 
 
 class Ranges(Finding):
@@ -196,6 +222,8 @@ class Judgement(Finding):
     alpha: float
     vary: tuple[str, ...]
     """The varied settings, the axis of the curve first."""
+    axis: Axis | None = None
+    """None where the first varied setting is not a number in every arm."""
     arms: tuple[ArmSummary, ...]
     noise: Noise
     best: Best | None
@@ -232,6 +260,20 @@ class Judgement(Finding):
     stack: Stack | None = None
     findings: tuple[CurveFinding, ...] = ()
     """What the learning curves show, arm by arm. No claim rests on them."""
+
+    @property
+    def blocks(self) -> tuple[Audit, ...]:
+        """The audits that block: while there is one, nothing is recommended."""
+        return tuple(audit for audit in self.audits if audit.severity == "block")
+
+    def verdict(self, a: str, b: str) -> Verdict | None:
+        """On arm b against arm a, turned round where it is stored the other way; None where these were not compared."""
+        for verdict in self.verdicts:
+            if (verdict.a, verdict.b) == (a, b):
+                return verdict
+            if (verdict.a, verdict.b) == (b, a):
+                return verdict.turned()
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of `insights.json`: plain JSON values, infinities as "inf"."""

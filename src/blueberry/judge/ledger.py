@@ -4,6 +4,7 @@ A line is a name under which baselines follow each other. An entry is never chan
 baseline, a rollback goes back to what the promotion in effect replaced, a remeasurement only adds evidence.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -251,16 +252,12 @@ def changes(old: Recipe, new: Recipe) -> tuple[Change, ...]:
     return tuple(Change(setting=name, old=was.get(name), new=is_.get(name)) for name in names)
 
 
-def claim(verdict: Verdict, *, new: str) -> Claim:
-    """A verdict turned so that the difference is the arm `new` minus the other one."""
-    difference, interval = verdict.difference, verdict.interval
-    if verdict.a == new:
-        difference = None if difference is None else -difference
-        interval = None if interval is None else (-interval[1], -interval[0])
-    finite = difference is not None and abs(difference) != float("inf")
+def claim(verdict: Verdict) -> Claim:
+    """A verdict on the new recipe, b, against the old one, a."""
+    finite = verdict.difference is not None and math.isfinite(verdict.difference)
     return Claim(
-        difference=difference if finite else None,
-        interval=interval if finite else None,
+        difference=verdict.difference if finite else None,
+        interval=verdict.interval if finite else None,
         n=verdict.n,
         verdict=verdict.verdict,
     )

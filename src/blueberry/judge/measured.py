@@ -1,14 +1,15 @@
 """From evidence to numbers: the table of values, each arm's summary, the noise, the best, who is unresolved."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from blueberry.judge import words
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
-from blueberry.judge.judgement import ArmSummary, Best, Bound, Noise, Optimum, Status
+from blueberry.judge.judgement import ArmSummary, Axis, Best, Bound, Noise, Optimum, Status
 from blueberry.judge.race import Race, follow, leader
 from blueberry.stats.noise import NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, locate_optimum
@@ -21,16 +22,6 @@ LOG_FROM_RATIO = 8.0
 
 LEAST_BLOCKS = 3
 """Seeds on which every arm has ended, below which nothing is told from chance."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The one varied setting, when it is a number in every arm."""
-
-    setting: str
-    values: tuple[float, ...]
-    """One an arm, in the order of the arms, which ascend along the axis."""
-    is_log: bool
 
 
 @dataclass(frozen=True)
@@ -47,6 +38,7 @@ class Measured:
     unresolved: tuple[int, ...]
     """Indices of the arms that may be the best."""
     axis: Axis | None
+    """Where one setting alone varies: a value an arm, in the order of the arms."""
     optimum: Optimum | Bound | None
     race: Race | None = None
     """How the looks went; None for a fixed design."""
@@ -77,11 +69,12 @@ class Measured:
 
 def measure(evidence: Evidence) -> Measured:
     """Order the arms along the axis, if there is one, and take the numbers."""
-    axis = _find_axis(evidence)
-    if axis is not None:
-        order = list(np.argsort(axis.values))
-        evidence = replace(evidence, arms=tuple(evidence.arms[i] for i in order))
-        axis = replace(axis, values=tuple(axis.values[i] for i in order))
+    axis = axis_of(evidence.vary, [arm.settings for arm in evidence.arms], evidence.scale)
+    if axis is not None and len(evidence.vary) == 1 and len(axis.values) == len(evidence.arms):
+        by_value = sorted(evidence.arms, key=lambda arm: float(arm.settings[axis.setting]))
+        evidence = replace(evidence, arms=tuple(by_value))
+    else:
+        axis = None
     seeds = tuple(sorted({seed for arm in evidence.arms for seed in arm.search}))
     values_KN = np.array([[arm.search.get(seed, math.nan) for seed in seeds] for arm in evidence.arms], dtype=float)
     values_KN = values_KN.reshape(len(evidence.arms), len(seeds))
@@ -154,23 +147,33 @@ def noise_of(measured: Measured) -> Noise:
 
 def axis_values(evidence: Evidence, setting: str) -> list[float] | None:
     """The setting's value in each arm; None unless it is a number in every one."""
-    values = [arm.settings.get(setting) for arm in evidence.arms]
+    return _numbers([arm.settings.get(setting) for arm in evidence.arms])
+
+
+def axis_of(
+    vary: Sequence[str], settings: Sequence[Mapping[str, Any]], scale: Literal["log", "linear"] | None = None
+) -> Axis | None:
+    """The axis of arms with these settings. `scale` is the declared one, None where none was."""
+    values = _numbers([one.get(vary[0]) for one in settings]) if vary else None
+    if values is None or len(set(values)) < 2:
+        return None
+    return Axis(setting=vary[0], values=tuple(sorted(set(values))), scale=_scale(vary[0], values, scale))
+
+
+def _scale(
+    setting: str, values: Sequence[float], declared: Literal["log", "linear"] | None
+) -> Literal["log", "linear"]:
+    if min(values) <= 0:
+        return "linear"
+    if declared is not None:
+        return declared
+    return "log" if words.is_rate(setting) or max(values) / min(values) >= LOG_FROM_RATIO else "linear"
+
+
+def _numbers(values: Sequence[Any]) -> list[float] | None:
+    """None unless every one is a number."""
     numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
     return numbers if len(numbers) == len(values) else None
-
-
-def _find_axis(evidence: Evidence) -> Axis | None:
-    if len(evidence.vary) != 1:
-        return None
-    values = axis_values(evidence, evidence.vary[0])
-    if values is None or len(values) < 2 or len(set(values)) < len(values):
-        return None
-    is_log = min(values) > 0 and (evidence.scale or _likely_scale(evidence.vary[0], values)) == "log"
-    return Axis(evidence.vary[0], tuple(values), is_log)
-
-
-def _likely_scale(setting: str, values: list[float]) -> str:
-    return "log" if words.is_rate(setting) or max(values) / min(values) >= LOG_FROM_RATIO else "linear"
 
 
 def _optimum(axis: Axis | None, values_KN: np.ndarray, kept: list[int], alpha: float) -> Optimum | Bound | None:

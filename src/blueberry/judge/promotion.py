@@ -64,7 +64,7 @@ def decide(
     reasons = _objections(judgement)
     held_up_to = now_recipe or recipes.get(BASELINE, study.base)
     beaten = next((name for name, recipe in recipes.items() if same_numbers(recipe, held_up_to)), None)
-    verdict = None if beaten is None else _verdict_on(judgement, beaten, best.arm)
+    verdict = None if beaten is None else judgement.verdict(beaten, best.arm)
     if now is not None or BASELINE in recipes:
         reasons += _unbeaten(judgement, best.arm, beaten, verdict, study, now)
     if reasons:
@@ -86,7 +86,7 @@ def decide(
             alpha=judgement.alpha,
             arm=best.arm,
             beaten=None if beaten == best.arm else beaten,
-            claim=None if verdict is None else claim(verdict, new=best.arm),
+            claim=None if verdict is None else claim(verdict),
             mean=best.mean,
             interval=best.interval,
             n=best.n,
@@ -103,9 +103,8 @@ def decide(
 
 def _objections(judgement: Judgement) -> list[str]:
     """Why the judgement itself does not support a promotion."""
-    blocking = [audit for audit in judgement.audits if audit.severity == "block"]
-    found = [f"{audit.audit}: {audit.message}; {audit.remedy}" for audit in blocking]
-    if judgement.recommendation.withheld is not None and not blocking:
+    found = [f"{audit.audit}: {audit.message}; {audit.remedy}" for audit in judgement.blocks]
+    if judgement.recommendation.withheld is not None and not found:
         found.append(f"nothing is recommended: {judgement.recommendation.withheld}")
     if not judgement.metric.startswith("val_"):
         found.append(f"the study is judged by {judgement.metric}; a baseline needs a number on held-out text")
@@ -136,15 +135,11 @@ def _unbeaten(
         return [f"{best} was not compared with {baseline}"]
     if verdict.winner == best:
         return []
-    turned = claim(verdict, new=best)
-    number = "" if turned.difference is None else words.difference(turned.difference, turned.interval, judgement.metric)
+    said = claim(verdict)
+    number = "" if said.difference is None else words.difference(said.difference, said.interval, judgement.metric)
     more = f"; about {words.count(verdict.more_seeds, 'more seed')} would settle it" if verdict.more_seeds else ""
-    said = f"{number}, {words.count(verdict.n, 'paired seed')}".lstrip(", ")
-    return [f"{best} is not shown to beat {baseline}: {said}: {verdict.verdict}{more}"]
-
-
-def _verdict_on(judgement: Judgement, one: str, other: str) -> Verdict | None:
-    return next((verdict for verdict in judgement.verdicts if {verdict.a, verdict.b} == {one, other}), None)
+    pairs = f"{number}, {words.count(verdict.n, 'paired seed')}".lstrip(", ")
+    return [f"{best} is not shown to beat {baseline}: {pairs}: {verdict.verdict}{more}"]
 
 
 def _fingerprints(plan: Plan, arm: str | None, results: Mapping[str, RunResult]) -> tuple[str, ...]:

@@ -120,9 +120,8 @@ def conclude(
     date: str,
 ) -> Entry | Refusal:
     """The remeasurement as an entry of evidence; refused when an audit blocks what the campaign would say."""
-    blocking = [audit for audit in judgement.audits if audit.severity == "block"]
-    if blocking:
-        return Refusal(tuple(f"{audit.audit}: {audit.message}; {audit.remedy}" for audit in blocking))
+    if judgement.blocks:
+        return Refusal(tuple(f"{audit.audit}: {audit.message}; {audit.remedy}" for audit in judgement.blocks))
     kept, now = stages(entries), current(entries)
     assert now is not None
     claimed = claims(kept)
@@ -152,8 +151,8 @@ def stage_arm(stage: Entry) -> str:
 
 def _against_original(judgement: Judgement, arm: str) -> Claim | None:
     """None where the arm was not measured. The original stands first, so its verdicts are there in any case."""
-    pair = next((verdict for verdict in judgement.verdicts if {verdict.a, verdict.b} == {BASELINE, arm}), None)
-    return None if pair is None else claim(pair, new=arm)
+    verdict = judgement.verdict(BASELINE, arm)
+    return None if verdict is None else claim(verdict)
 
 
 def _fresh_seed(entries: Sequence[Entry], other_seeds: Iterable[tuple[int, int]]) -> int:

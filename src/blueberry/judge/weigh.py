@@ -5,7 +5,7 @@ from blueberry.judge.doctor import audit
 from blueberry.judge.effects import effects_sentence, find_effects, find_stack
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import CurveFinding, Judgement
-from blueberry.judge.measured import best_of, measure, noise_of, summarise
+from blueberry.judge.measured import axis_of, best_of, measure, noise_of, summarise
 from blueberry.judge.purposes import find_purposes
 from blueberry.judge.ranges import find_ranges
 from blueberry.judge.robustness import find_robustness
@@ -27,6 +27,7 @@ def weigh(evidence: Evidence) -> Judgement:
         min_effect=evidence.min_effect,
         alpha=evidence.alpha,
         vary=evidence.vary,
+        axis=axis_of(evidence.vary, [arm.settings for arm in evidence.arms], evidence.scale),
         arms=summarise(measured),
         noise=noise_of(measured),
         best=best,

@@ -1,4 +1,4 @@
-"""The numeric setting along which a judgement's arms lie, if they do; otherwise the arms are names."""
+"""The numeric setting along which a judgement's arms lie, as a figure draws it; otherwise the arms are names."""
 
 import math
 from dataclasses import dataclass
@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from blueberry.judge.judgement import ArmSummary, Judgement
 from blueberry.judge.words import is_rate
 from blueberry.report.wording import setting_name, short
-
-LOG_AXIS_FROM_RATIO = 8.0
-"""Largest over smallest value from which a positive axis is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +54,8 @@ class Axis:
 
 def find_axis(judgement: Judgement) -> Axis | None:
     """The axis of the main figure; None when the arms have only names."""
-    if not judgement.vary:
-        return None
-    setting = judgement.vary[0]
-    given = [arm.settings.get(setting) for arm in judgement.arms]
-    if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in given):
-        return None
-    values = sorted({float(value) for value in given if isinstance(value, (int, float))})
-    if len(values) < 2:
-        return None
-    rate_like = is_rate(setting) or values[-1] / values[0] >= LOG_AXIS_FROM_RATIO if values[0] > 0 else False
-    return Axis(setting=setting, values=tuple(values), log=rate_like)
+    axis = judgement.axis
+    return None if axis is None else Axis(setting=axis.setting, values=axis.values, log=axis.is_log)
 
 
 def series_of(judgement: Judgement, arm: ArmSummary) -> str:

@@ -49,24 +49,6 @@ class Differences:
         return f"{metric_name(self.metric)} minus that of {self.reference}" + (f" ({unit})" if unit else "")
 
 
-def verdict_on(judgement: Judgement, arm: str, against: str) -> Verdict | None:
-    """The verdict whose `a` is `against` and `b` is `arm`, turned round if it was stated the other way."""
-    for verdict in judgement.verdicts:
-        if (verdict.a, verdict.b) == (against, arm):
-            return verdict
-        if (verdict.a, verdict.b) == (arm, against):
-            ends = verdict.interval
-            return verdict.model_copy(
-                update={
-                    "a": against,
-                    "b": arm,
-                    "difference": None if verdict.difference is None else -verdict.difference,
-                    "interval": None if ends is None else (-ends[1], -ends[0]),
-                }
-            )
-    return None
-
-
 def verdict_words(verdict: Verdict) -> str:
     """What a verdict says of its `b`: better, worse, tie, or not settled and by how many more seeds it would be."""
     if verdict.verdict == "tie":
@@ -82,7 +64,7 @@ def find_reference(judgement: Judgement) -> str | None:
     """The baseline if every other arm was judged against it, else the best arm, else None."""
     names = [arm.arm for arm in judgement.arms]
     others = [name for name in names if name != BASELINE]
-    if BASELINE in names and others and all(verdict_on(judgement, name, BASELINE) for name in others):
+    if BASELINE in names and others and all(judgement.verdict(BASELINE, name) for name in others):
         return BASELINE
     return judgement.best.arm if judgement.best and judgement.verdicts else None
 
@@ -95,7 +77,7 @@ def differences(judgement: Judgement) -> Differences | None:
     values = {arm.arm: dict(zip(arm.seeds, arm.values, strict=True)) for arm in judgement.arms}
     rows = []
     for arm in judgement.arms:
-        verdict = verdict_on(judgement, arm.arm, reference)
+        verdict = judgement.verdict(reference, arm.arm)
         if verdict is None:
             continue
         shared = [seed for seed in arm.seeds if seed in values[reference]]

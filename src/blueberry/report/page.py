@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from blueberry.judge.judgement import ArmSummary, Audit, Judgement, Purpose, RunCost
-from blueberry.report.differences import BASELINE, verdict_on, verdict_words
+from blueberry.report.differences import BASELINE, verdict_words
 from blueberry.report.facts import Fact, confirmation_facts, is_confirmed, noise_facts
 from blueberry.report.judged import how_judged
 from blueberry.report.kinds import Table, of_the_whole, tables
@@ -108,7 +108,7 @@ def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
         question=judgement.question,
         known=judgement.known,
         unknown=judgement.unknown,
-        blocks=tuple(_callout(audit, names) for audit in judgement.audits if audit.severity == "block"),
+        blocks=tuple(_callout(audit, names) for audit in judgement.blocks),
         warnings=tuple(_callout(audit, names) for audit in judgement.audits if audit.severity == "warn"),
         withheld=withheld,
         recommendation=None if withheld else recommendation.text,
@@ -202,7 +202,7 @@ def _row(judgement: Judgement, arm: ArmSummary, best: str | None) -> ArmRow:
 
 
 def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
-    verdict = verdict_on(judgement, arm, reference)
+    verdict = judgement.verdict(reference, arm)
     if verdict is None:
         return Comparison(arm, MISSING, MISSING, MISSING, "not compared")
     places = decimals(judgement)
