@@ -42,7 +42,8 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class ArmRuns:
-    """One arm's runs. A metric is infinite where the run diverged; a seed without an ended run is absent."""
+    """One arm's runs. A metric is infinite where the run diverged (minus infinity where more is better); a seed without
+    an ended run is absent. Of runs without a seed the keys are numbers that no other arm has."""
 
     name: str
     settings: Mapping[str, Any]
@@ -70,13 +71,18 @@ class Evidence:
 
     question: str
     metric: str
-    """Lower is better."""
     min_effect: float
     """The smallest difference that matters, stated beforehand, in units of the metric."""
     alpha: float
     vary: tuple[str, ...]
     """The varied settings, the axis of the curve first."""
     arms: tuple[ArmRuns, ...]
+    goal: Literal["minimize", "maximize"] = "minimize"
+    """Values are in the metric's own unit whichever it is; a diverged run is minus infinity where more is better."""
+    source: Literal["study", "program", "table"] = "study"
+    """Who trained the runs: the built-in trainer, the program of a study's [trainer], or whoever filled a table."""
+    is_seeded: bool = True
+    """False where no run says its seed: then the keys of `search` only number the runs, and no two arms share one."""
     reach: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Ends of the ranges that values were proposed from, by setting; a grid's ends are its outermost values."""
     scale: Literal["log", "linear"] | None = None
