@@ -7,9 +7,10 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from blueberry.errors import is_table, sections_in
+from blueberry.files import toml_value
 from blueberry.recipe import Recipe
 from blueberry.settings import Section
-from blueberry.toml import toml_value
 
 PAGE = Path(__file__).parent / "recipes.md"
 BEGIN, END = "<!-- settings: written by make docs -->", "<!-- settings: end -->"
@@ -30,13 +31,6 @@ def with_reference(page: str) -> str:
     return f"{before}{BEGIN}\n{render()}{END}{after}"
 
 
-def sections_in(annotation: Any) -> list[type[Section]]:
-    """The sections that a field can hold: several where it has kinds."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [kind for part in get_args(annotation) for kind in sections_in(part)]
-
-
 def _section(section: type[Section], prefix: str, default_kind: str | None) -> list[str]:
     kind = section.model_fields["kind"].default if "kind" in section.model_fields else None
     heading = f"`[{prefix.rstrip('.')}]`" if prefix else "Outside of any section"
@@ -46,10 +40,10 @@ def _section(section: type[Section], prefix: str, default_kind: str | None) -> l
     for name, field in section.model_fields.items():
         kinds = sections_in(field.annotation)
         for inside in kinds:
-            named = f"{prefix}{name}.NAME." if get_origin(field.annotation) is dict else f"{prefix}{name}."
+            named = f"{prefix}{name}.NAME." if is_table(field.annotation) else f"{prefix}{name}."
             inner += _section(inside, named, getattr(field.default, "kind", None))
         if not kinds:
-            named = f"{prefix}{name}.NAME" if get_origin(field.annotation) is dict else f"{prefix}{name}"
+            named = f"{prefix}{name}.NAME" if is_table(field.annotation) else f"{prefix}{name}"
             rows.append(_row(named, field))
     said = " ".join(inspect.cleandoc(section.__doc__ or "").split()) if section.__doc__ else ""
     table = ["| setting | default | unit | allowed | meaning | |", "|---|---|---|---|---|---|", *rows]

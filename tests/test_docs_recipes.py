@@ -7,8 +7,8 @@ from typing import get_origin
 
 import pytest
 
+from blueberry.files import toml_value
 from blueberry.recipe import Recipe, setting_names
-from blueberry.toml import toml_value
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "recipes.md").read_text(encoding="utf-8")

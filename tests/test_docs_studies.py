@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from blueberry import api
+from blueberry.files import toml_value
 from blueberry.recipe import setting_names
 from blueberry.study.designs import MODES
 from blueberry.study.spec import KEYS, Study
 from blueberry.study.strategy import METHODS, Seeds, Strategy
 from blueberry.study.templates import TEMPLATES
 from blueberry.study.texts import GOALS, METRICS
-from blueberry.toml import toml_value
 
 REPOSITORY = Path(__file__).parent.parent
 PAGE = (REPOSITORY / "docs" / "studies.md").read_text(encoding="utf-8")

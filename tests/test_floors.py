@@ -13,7 +13,7 @@ PACKAGE = Path(blueberry.__file__).parent
 REPOSITORY = PACKAGE.parent.parent
 
 FLOORS = {
-    "errors": 0, "toml": 0, "settings": 0, "data_settings": 0, "model_settings": 0, "optimizer_settings": 0,
+    "errors": 0, "files": 0, "settings": 0, "data_settings": 0, "model_settings": 0, "optimizer_settings": 0,
     "schedule_settings": 0, "recipe": 0, "records": 0, "identity": 0, "schedules": 0, "cost": 0, "curves": 0,
     "prefix": 0, "looks": 0,
     "text": 1, "stats": 1, "tables": 1, "sinks": 1,

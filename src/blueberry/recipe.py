@@ -3,18 +3,18 @@
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self, get_origin
+from typing import Any, Literal, Self
 
 from pydantic import ValidationError, field_validator, model_validator
 
 from blueberry.data_settings import Data
-from blueberry.errors import RecipeError, did_you_mean
+from blueberry.errors import RecipeError, did_you_mean, is_table, one_line, sections_in
+from blueberry.files import read_toml, to_toml
 from blueberry.model_settings import Model
 from blueberry.optimizer_settings import MuonAdamWOptimizer, Optimizer, peak_rates
 from blueberry.schedule_settings import CosineSchedule, Schedule
 from blueberry.schedules import check_length, multipliers
 from blueberry.settings import Evaluate, Section, Train, setting
-from blueberry.toml import read_toml, to_toml
 
 EITHER_OR = {"train.tokens": "train.updates", "schedule.warmup_updates": "schedule.warmup_fraction"}
 """Settings that say one thing in two units: giving either takes the other back."""
@@ -90,7 +90,7 @@ class Recipe(Section):
         try:
             return cls.model_validate(_with_default_kinds(cls, given))
         except ValidationError as error:
-            raise RecipeError(_one_line(error, place)) from None
+            raise RecipeError(one_line(error, place, cls)) from None
 
     def with_(self, overrides: dict[str, Any] | None = None, *, place: str = "recipe", **more: Any) -> "Recipe":
         """A copy with dotted settings changed, e.g. `with_(**{"optimizer.muon.learning_rate": 0.03})`.
@@ -186,25 +186,13 @@ def setting_names() -> set[str]:
 def _names_of(section: type[Section], prefix: str = "") -> list[str]:
     names: list[str] = []
     for name, field in section.model_fields.items():
-        kinds = _sections_in(field.annotation)
-        inside = f"{prefix}{name}.NAME." if _is_table(field.annotation) else f"{prefix}{name}."
+        kinds = sections_in(field.annotation)
+        inside = f"{prefix}{name}.NAME." if is_table(field.annotation) else f"{prefix}{name}."
         for kind in kinds:
             names += _names_of(kind, inside)
         if not kinds:
-            names.append(f"{prefix}{name}.NAME" if _is_table(field.annotation) else prefix + name)
+            names.append(f"{prefix}{name}.NAME" if is_table(field.annotation) else prefix + name)
     return names
-
-
-def _sections_in(annotation: Any) -> list[type[Section]]:
-    """The sections a field can hold: several where it is a union over kinds."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [kind for part in getattr(annotation, "__args__", ()) for kind in _sections_in(part)]
-
-
-def _is_table(annotation: Any) -> bool:
-    """Whether a field holds sections under names that the user chooses."""
-    return get_origin(annotation) is dict
 
 
 def _with_default_kinds(section: type[Section], given: Any) -> Any:
@@ -213,7 +201,7 @@ def _with_default_kinds(section: type[Section], given: Any) -> Any:
         return given
     filled = dict(given)
     for name, field in section.model_fields.items():
-        kinds = _sections_in(field.annotation)
+        kinds = sections_in(field.annotation)
         if kinds and isinstance(filled.get(name), dict):
             if len(kinds) > 1:
                 filled[name] = {"kind": field.default.kind, **filled[name]}
@@ -239,7 +227,7 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
                 raise RecipeError(f'{place} "{name}": given beside {part} = {table!r}; {part} is a section')
             continue
         fields = [c.model_fields[part] for c in candidates if part in c.model_fields]
-        candidates = [s for field in fields for s in _sections_in(field.annotation)]
+        candidates = [s for field in fields for s in sections_in(field.annotation)]
         if not candidates:
             raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
         if part not in table and "kind" in table:
@@ -247,7 +235,7 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
                 f'{place} "{name}": given beside kind = {table["kind"]!r}; that kind has no {part}; '
                 "change the kind or leave it out"
             )
-        names_follow = any(_is_table(field.annotation) for field in fields)
+        names_follow = any(is_table(field.annotation) for field in fields)
         if table.get(part) is None:
             table[part] = {}
         if not isinstance(table := table[part], dict):
@@ -283,7 +271,7 @@ def _keep_what_both_have(table: dict[str, Any], kind: type[Section]) -> None:
         if name not in kind.model_fields:
             del table[name]
             continue
-        inside = _sections_in(kind.model_fields[name].annotation)
+        inside = sections_in(kind.model_fields[name].annotation)
         if len(inside) == 1 and isinstance(table[name], dict):
             _keep_what_both_have(table[name], inside[0])
 
@@ -324,58 +312,6 @@ def _fields(section: type[Section], prefix: str) -> tuple[tuple[str, str, Holds,
     found: list[tuple[str, str, Holds, dict[str, Any]]] = []
     for name, field in section.model_fields.items():
         extra = field.json_schema_extra
-        inside = "sections" if _sections_in(field.annotation) else "table" if _is_table(field.annotation) else "value"
+        inside = "sections" if sections_in(field.annotation) else "table" if is_table(field.annotation) else "value"
         found.append((name, f"{prefix}{name}", inside, extra if isinstance(extra, dict) else {}))
     return tuple(found)
-
-
-def _one_line(error: ValidationError, place: str) -> str:
-    """The first of pydantic's complaints in our form."""
-    first = error.errors()[0]
-    context = first.get("ctx", {})
-    parts, siblings = _locate(first["loc"])
-    name = ".".join(parts)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    match first["type"]:
-        case "extra_forbidden":
-            return f'{place} "{name}": no such setting{did_you_mean(name, siblings)}{more}'
-        case "value_error":  # ours: "setting: what; the rule; the remedy"
-            inner, said = str(context["error"]).split(": ", 1)
-            return f'{place} "{".".join([*parts, inner])}": {said}{more}'
-        case "union_tag_invalid":
-            tag, known = context["tag"], context["expected_tags"].replace("'", "").split(", ")
-            return f'{place} "{name}.kind": {tag!r}; no such kind{did_you_mean(tag, known)}{more}'
-        case _:
-            given = repr(first["input"])
-            given = given if len(given) <= 60 else given[:57] + "..."
-            rule = first["msg"][0].lower() + first["msg"][1:].replace("instance of ", "section ")
-            return f'{place} "{name}": {given}; {rule}; change the value{more}'
-
-
-def _locate(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
-    """The dotted parts of a setting that pydantic points at, and the settings it stands among.
-
-    Pydantic puts the kind that a union chose into the location; it is no part of the setting's name.
-    """
-    parts: list[str] = []
-    candidates: list[type[Section]] = [Recipe]
-    names_follow = False
-    for part in map(str, loc):
-        if names_follow:
-            parts.append(part)
-            names_follow = False
-            continue
-        chosen = [c for c in candidates if "kind" in c.model_fields and c.model_fields["kind"].default == part]
-        if len(candidates) > 1 and chosen:
-            candidates = chosen
-            continue
-        parts.append(part)
-        inside = [
-            s for c in candidates if part in c.model_fields for s in _sections_in(c.model_fields[part].annotation)
-        ]
-        if not inside:
-            break
-        names_follow = any(_is_table(c.model_fields[part].annotation) for c in candidates if part in c.model_fields)
-        candidates = inside
-    prefix = ".".join(parts[:-1])
-    return parts, [f"{prefix}.{name}" if prefix else name for c in candidates for name in c.model_fields]

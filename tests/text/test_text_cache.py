@@ -99,9 +99,9 @@ def test_what_another_process_finished_first_is_kept(tmp_path):
 
 def test_a_failing_build_leaves_nothing_and_says_its_own_error(tmp_path):
     def build(folder):
-        raise FileNotFoundError("the corpus")
+        raise DataError("the corpus: is gone")
 
-    with pytest.raises(FileNotFoundError, match="the corpus"):
+    with pytest.raises(DataError, match=r"^the corpus: is gone$"):
         cache.entry(tmp_path, NAME, build)
     assert os.listdir(tmp_path) == []
 
@@ -138,7 +138,7 @@ def test_a_whole_entry_in_a_read_only_folder_is_used(tmp_path, monkeypatch):
 
 
 def test_what_was_abandoned_is_removed_and_nothing_else(tmp_path):
-    old, recent = tmp_path / f".{NAME}.{'0' * 32}", tmp_path / f".{NAME}.{'1' * 32}"
+    old, recent = tmp_path / f".partial-{'0' * 32}", tmp_path / f".partial-{'1' * 32}"
     foreign = tmp_path / ".git.old"
     for folder in (old, recent, foreign):
         folder.mkdir()

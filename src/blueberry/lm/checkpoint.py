@@ -6,7 +6,6 @@ recognised and the one before it is used. The two newest are kept.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from blueberry.errors import StoreError
+from blueberry.files import refused_as, sweep, write_whole
 from blueberry.identity import digest
 
 NUM_KEPT = 2
@@ -48,31 +48,21 @@ class Checkpoints:
         data = save_tensors(checkpoint.tensors, header)
         folder = self.folder / fingerprint
         path = folder / f"update-{checkpoint.update:06d}.{digest(data)}.safetensors"
-        temporary = folder / f".writing-{os.getpid()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
+        remedy = "a run must be able to save its state; free space there or choose another --store"
+        with refused_as(StoreError, folder, "cannot write a checkpoint", remedy):
+            sweep(folder)
+            write_whole(path, data)
             for old in self._newest_first(fingerprint)[NUM_KEPT:]:
                 old.unlink(missing_ok=True)
-        except OSError as cause:
-            temporary.unlink(missing_ok=True)
-            raise StoreError(
-                f"{folder}: cannot write a checkpoint ({cause.strerror}); a run must be able to save its state; "
-                "free space there or choose another --store"
-            ) from None
 
     def updates(self, fingerprint: str) -> list[int]:
         """The updates after which a checkpoint lies there, newest first; not yet verified."""
-        return [int(path.name[7:13]) for path in self._newest_first(fingerprint)]
+        return [_update_of(path) for path in self._newest_first(fingerprint)]
 
     def load(self, fingerprint: str, update: int) -> Checkpoint | None:
         """The checkpoint after `update`, or None if it is damaged, gone or another build's."""
         for path in self._newest_first(fingerprint):
-            if int(path.name[7:13]) == update:
+            if _update_of(path) == update:
                 try:
                     data = path.read_bytes()
                 except OSError:
@@ -85,4 +75,9 @@ class Checkpoints:
         return None
 
     def _newest_first(self, fingerprint: str) -> list[Path]:
-        return sorted((self.folder / fingerprint).glob("update-*.safetensors"), reverse=True)
+        found = (self.folder / fingerprint).glob("update-*.safetensors")
+        return sorted(found, key=lambda path: (_update_of(path), path.name), reverse=True)
+
+
+def _update_of(path: Path) -> int:
+    return int(path.name.removeprefix("update-").partition(".")[0])

@@ -7,17 +7,17 @@ DIR/transformers/       config.json, model.safetensors, tokenizer.json: for Auto
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from blueberry.errors import ReportError, StoreError
+from blueberry.files import refused_as, write_whole
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.transformers_form import TransformersForm, transformers_form
 from blueberry.recipe import Recipe
@@ -45,15 +45,12 @@ def export(
     said = {"none": form} if isinstance(form, str) else {"folder": "transformers", "class": form.architecture}
     config = {"format": FORMAT, "recipe": recipe.model_dump(), "transformers": said}
     tokens = tokenizer_json(tokenizer)
-    try:
+    with refused_as(ReportError, folder, "cannot be written", "give a folder that can, or make room"):
         _write(folder, weights, {"config.json": _json(config), "tokenizer.json": tokens})
         if not isinstance(form, str):
             files = {"config.json": _json(form.config), "tokenizer.json": tokens}
             files["tokenizer_config.json"] = _json({"tokenizer_class": "PreTrainedTokenizerFast"})
             _write(folder / "transformers", form.weights, files)
-    except OSError as cause:
-        said = cause.strerror or cause
-        raise ReportError(f"{folder}: cannot be written ({said}); give a folder that can; or make room") from None
     return form
 
 
@@ -85,16 +82,10 @@ def logits(weights: Mapping[str, Tensor], recipe: Recipe, tokens_BT: Tensor) -> 
 
 
 def _write(folder: Path, weights: dict[str, Tensor], texts: dict[str, str]) -> None:
-    """Weights last, and under their name only when whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Weights last."""
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    unfinished = folder / f".model.{os.getpid()}"
-    try:
-        save_file(weights, unfinished, metadata={"format": "pt"})
-        unfinished.replace(folder / "model.safetensors")
-    finally:
-        unfinished.unlink(missing_ok=True)
+        write_whole(folder / name, text.encode())
+    write_whole(folder / "model.safetensors", save(weights, {"format": "pt"}))
 
 
 def _json(value: Any) -> str:

@@ -4,14 +4,11 @@ Weights, moments and updates are fp32 always. Under bf16 the products and the ac
 norms, softmax, router, loss and every sum over tokens or micro-batches are fp32. Training and evaluation agree.
 """
 
-import fcntl
 import json
-import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +16,7 @@ import torch
 
 from blueberry.cost import flops_per_token
 from blueberry.errors import StoreError
+from blueberry.files import lock, refused_as, write_whole
 from blueberry.identity import canonical_json, digest
 from blueberry.lm.loss import head_loss
 from blueberry.lm.model import LanguageModel
@@ -53,20 +51,17 @@ def faster_precision(recipe: Recipe, device: torch.device, *, folder: Path, mach
     Raises: StoreError if the folder cannot be written.
     """
     path = folder / f"{_key(recipe, machine)}.json"
-    try:
+    remedy = "workers must agree on it; make the store writable, or set train.precision to fp32 or bf16"
+    with refused_as(StoreError, folder, "cannot keep which precision is faster", remedy):
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):  # two workers that measured at once would disturb, and might contradict, each other
+        with lock(folder):  # two workers that measured at once would disturb, and might contradict, each other
             known = _read(path)
             if known is None:
                 seconds = measure(recipe, device)
                 known = min(seconds, key=lambda name: seconds[name])
-                _write(path, {"precision": known, "seconds": seconds, "machine": machine})
+                kept = {"precision": known, "seconds": seconds, "machine": machine}
+                write_whole(path, canonical_json(kept).encode())
             return known
-    except OSError as cause:
-        raise StoreError(
-            f"{folder}: cannot keep which precision is faster ({cause.strerror or cause}); workers must agree on it; "
-            "make the store writable, or set train.precision to fp32 or bf16"
-        ) from None
 
 
 def measure(recipe: Recipe, device: torch.device) -> dict[Precision, float]:
@@ -169,23 +164,3 @@ def _read(path: Path) -> Precision | None:
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None  # not measured yet, or not readable: then measured anew
     return said if said in ("fp32", "bf16") else None
-
-
-def _write(path: Path, content: dict[str, object]) -> None:
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(canonical_json(content))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time. A kill ends the lock."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

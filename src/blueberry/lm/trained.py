@@ -5,8 +5,6 @@ and tokenizer are text in its header. Nothing in it is executed when it is read.
 """
 
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from blueberry.errors import StoreError
+from blueberry.files import refused_as, write_whole
 from blueberry.lm.weights import state_shapes, weight_shapes
 from blueberry.recipe import Recipe
 from blueberry.text import AnyTokenizer, read_tokenizer, write_tokenizer
@@ -41,22 +40,11 @@ def save_weights(path: Path, trained: Trained) -> None:
         "data_digest": trained.data_digest,
         "tokenizer": write_tokenizer(trained.tokenizer),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            # One entry, because safetensors writes several in any order: equal runs give equal files.
-            file.write(save_tensors(trained.tensors, {"blueberry": json.dumps(header)}))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except OSError as cause:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: cannot write the weights ({cause.strerror}); a run keeps its weights; free space there, choose "
-            "another --store, or set train.keep_weights = false"
-        ) from None
+    # One entry, because safetensors writes several in any order: equal runs give equal files.
+    content = save_tensors(trained.tensors, {"blueberry": json.dumps(header)})
+    remedy = "a run keeps its weights; free space there, choose another --store, or set train.keep_weights = false"
+    with refused_as(StoreError, path, "cannot write the weights", remedy):
+        write_whole(path, content)
 
 
 def load_weights(path: Path) -> Trained:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from blueberry.errors import ReportError
+from blueberry.files import refused_as
 from blueberry.judge.ledger import Ledger
 from blueberry.report.documents import to_json
 from blueberry.report.ledger import line_pages
@@ -17,7 +18,7 @@ def write_ledger(ledger: Ledger, folder: Path) -> Path:
     Raises: ReportError if the folder cannot be written.
     """
     lines = [drawn for name, entries in ledger.lines.items() if (drawn := timeline(name, entries)).stages]
-    try:
+    with refused_as(ReportError, f"ledger {folder}", "cannot be written", "choose another folder with --out"):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         picture = folder / "figures" / "timeline.png"
         if lines:
@@ -27,7 +28,4 @@ def write_ledger(ledger: Ledger, folder: Path) -> Path:
         (folder / "ledger.json").write_text(to_json(ledger.to_dict()), encoding="utf-8")
         text = ledger_markdown(line_pages(ledger), has_picture=bool(lines))
         (folder / "ledger.md").write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ReportError(f"ledger {folder}: cannot be written ({reason}); choose another folder with --out") from None
     return folder / "ledger.md"

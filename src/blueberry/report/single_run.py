@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from blueberry.errors import ReportError
+from blueberry.files import refused_as
 from blueberry.records import RunResult
 from blueberry.report.theme import LIGHT
 
@@ -13,15 +14,11 @@ def write_run(result: RunResult, folder: Path) -> Path:
 
     Raises: ReportError if the folder cannot be written.
     """
-    try:
+    with refused_as(ReportError, folder, "cannot be written", "a run's files need a place; choose one with --out"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "result.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if result.curve.train_loss:
             (folder / "curves.png").write_bytes(_picture(result))
-    except OSError as cause:
-        raise ReportError(
-            f"{folder}: cannot be written ({cause.strerror}); a run's files need a place; choose one with --out"
-        ) from None
     return folder
 
 

@@ -2,10 +2,11 @@
 
 import contextlib
 import os
-import tempfile
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from blueberry.files import write_whole
 
 
 @cache
@@ -24,11 +25,7 @@ def vega_script() -> str:
     bundle = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]
     script = bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
     with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=kept.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(script)
-        Path(partial).replace(kept)
+        write_whole(kept, script.encode())
     return script
 
 

@@ -1,22 +1,16 @@
 """Writes a report: everything into a hidden folder first, then file by file into its place, the page last."""
 
-import contextlib
 import re
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from blueberry.errors import ReportError
+from blueberry.files import partial_folder, refused_as
 from blueberry.judge.judgement import Judgement
 from blueberry.report.documents import comprehensive_insights, final_results, results_json, to_json
 from blueberry.report.runs import LabelledRun
 
-_PARTIAL = ".partial-report-"
-_ABANDONED_SECONDS = 3600.0
-"""A partial folder older than this was left by a writer that was killed."""
 _OURS = re.compile(
     r"figures/(individual/lr_[^/]+_loss_vs_steps|[a-z0-9_]+_vs_\w+|\w*curves|\w+_lr_analysis|\w+_comparison)\.png"
 )
@@ -30,21 +24,15 @@ def write(judgement: Judgement, runs: Sequence[LabelledRun], out_dir: Path) -> P
     Raises: ReportError if `out_dir` cannot be written.
     """
     out_dir = Path(out_dir)
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        _sweep_abandoned(out_dir)
-        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=out_dir))
-        try:
-            for path, content in _files(judgement, runs):
-                target = partial / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
-            _move(partial, out_dir)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ReportError(f"report {out_dir}: cannot be written ({reason}); choose another folder with --out") from None
+    with (
+        refused_as(ReportError, f"report {out_dir}", "cannot be written", "choose another folder with --out"),
+        partial_folder(out_dir) as partial,
+    ):
+        for path, content in _files(judgement, runs):
+            target = partial / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        _move(partial, out_dir)
     return out_dir / "index.html"
 
 
@@ -95,10 +83,3 @@ def _move(partial: Path, out_dir: Path) -> None:
         name = path.relative_to(out_dir).as_posix()
         if name not in kept and _OURS.fullmatch(name):
             path.unlink(missing_ok=True)
-
-
-def _sweep_abandoned(out_dir: Path) -> None:
-    for path in out_dir.glob(f"{_PARTIAL}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blueberry.errors import StudyError
+from blueberry.files import read_toml
 from blueberry.recipe import Recipe
 from blueberry.records import Goal
 from blueberry.study.arms import (
@@ -26,7 +27,6 @@ from blueberry.study.reading import between, quoted, refuse, refuse_unknown, sca
 from blueberry.study.strategy import Method, Seeds, Strategy, read_seeds, read_strategy
 from blueberry.study.texts import read_goal, read_metric, refuse_unlike_texts
 from blueberry.study.trainer_section import TrainerSection, check_trainer, read_trainer
-from blueberry.toml import read_toml
 
 __all__ = ["BASELINE", "KEYS", "Arm", "Seeds", "Strategy", "Study", "settled"]
 

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from blueberry.errors import StudyError, did_you_mean
+from blueberry.files import toml_value
 from blueberry.recipe import Recipe
-from blueberry.toml import toml_value
 
 _HEAD = """\
 question   = {question}

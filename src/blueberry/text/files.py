@@ -5,12 +5,13 @@ import hashlib
 import json
 import os
 import time
-import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from blueberry.data_settings import Files
 from blueberry.errors import DataError
+from blueberry.files import refused_as, write_whole
 from blueberry.identity import canonical_json, digest
 from blueberry.text.corpus import Corpus, Document
 from blueberry.text.file_rows import format_of, rows
@@ -73,7 +74,7 @@ def file_digest(path: Path, cache_dir: Path | None, place: str) -> str:
 
     Raises: DataError if it cannot be read.
     """
-    try:
+    with refused_as(DataError, place, f"{path} cannot be read", "mend it"):
         stat = path.stat()
         key = f"{path.resolve()} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
         remembered = _remembered(cache_dir)
@@ -81,8 +82,6 @@ def file_digest(path: Path, cache_dir: Path | None, place: str) -> str:
             return remembered[key]
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as cause:
-        raise DataError(f"{place}: {path} cannot be read ({cause.strerror}); mend it") from None
     if cache_dir is not None and time.time() - max(stat.st_mtime, stat.st_ctime) > _SETTLED_SECONDS:
         _remember(cache_dir, {key: found})
     return found
@@ -100,11 +99,6 @@ def _remembered(cache_dir: Path | None) -> dict[str, str]:
 
 def _remember(cache_dir: Path, new: dict[str, str]) -> None:
     """Only a convenience: where it cannot be written, or another process wins, files are read again."""
-    if not cache_dir.is_dir():
-        return
-    temporary = cache_dir / f".{_REMEMBERED}.{uuid.uuid4().hex}"
-    try:
-        temporary.write_text(canonical_json({**_remembered(cache_dir), **new}), encoding="utf-8")
-        temporary.rename(cache_dir / _REMEMBERED)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    if os.path.isdir(cache_dir):
+        with suppress(OSError):
+            write_whole(cache_dir / _REMEMBERED, canonical_json({**_remembered(cache_dir), **new}).encode())

@@ -39,7 +39,7 @@ def hub_corpus(source: Source, cache_dir: Path | None, place: str = "data") -> C
         store = cache_dir
 
         def download(folder: Path) -> None:
-            with cache.writing(store), (folder / _DOCUMENTS).open("w", encoding="utf-8") as file:
+            with (folder / _DOCUMENTS).open("w", encoding="utf-8") as file:
                 for text in stream(wanted, source.max_documents, f"{place}.hugging_face"):
                     file.write(json.dumps(text[: source.max_characters]) + "\n")
 
@@ -100,8 +100,7 @@ def tokenizer_file(repository: str, revision: str, cache_dir: Path) -> str:
                 found = hf_hub_download(
                     repository, "tokenizer.json", revision=revision, cache_dir=passing, endpoint=_endpoint()
                 )
-            with cache.writing(cache_dir):
-                (folder / "tokenizer.json").write_bytes(Path(found).read_bytes())
+            (folder / "tokenizer.json").write_bytes(Path(found).read_bytes())
 
     name = digest("blueberry/hub-tokenizer/1", repository, revision)
     return (cache.entry(cache_dir, f"hub-{name}", download) / "tokenizer.json").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ import numpy as np
 
 from blueberry.data_settings import Data, NamedSet
 from blueberry.errors import DataError
+from blueberry.files import refused_as
 from blueberry.identity import canonical_json
-from blueberry.text import cache
 from blueberry.text.corpus import Document
 from blueberry.text.files import file_digest
 from blueberry.text.hub import tokenizer_file
@@ -44,9 +44,8 @@ def prepare(data: Data, cache_dir: Path, folder: Path) -> None:
         counted: Counter[str] = Counter()
         streams[part.name] = _write_part(part, data, tokenizer, cache_dir, folder, counted)
         left_out[part.name] = dict(counted)
-    with cache.writing(cache_dir):
-        (folder / "streams.json").write_text(canonical_json({"streams": streams, "left_out": left_out}))
-        (folder / "tokenizer.json").write_text(write_tokenizer(tokenizer), encoding="utf-8")
+    (folder / "streams.json").write_text(canonical_json({"streams": streams, "left_out": left_out}))
+    (folder / "tokenizer.json").write_text(write_tokenizer(tokenizer), encoding="utf-8")
 
 
 def make_tokenizer(data: Data, cache_dir: Path) -> AnyTokenizer:
@@ -59,7 +58,8 @@ def make_tokenizer(data: Data, cache_dir: Path) -> AnyTokenizer:
         return Tokenizer(made.merged, SEPARATOR if data.mark_documents else None)
     if data.tokenizer == "file":
         path = _tokenizer_path(data)
-        place, content = str(path), path.read_bytes().decode(errors="replace")
+        with refused_as(DataError, "data.tokenizer_path", f"{path} cannot be read", "give a tokenizer.json that can"):
+            place, content = str(path), path.read_bytes().decode(errors="replace")
     else:
         assert data.tokenizer_repository is not None
         assert data.tokenizer_revision is not None
@@ -110,7 +110,7 @@ def stream_file(part_name: str, stream: str) -> str:
 
 def _tokenizer_path(data: Data) -> Path:
     path = Path(os.path.expanduser(data.tokenizer_path or ""))
-    if "\0" in str(path) or not path.is_file():
+    if "\0" in str(path) or not os.path.isfile(path):
         raise DataError(
             f'data.tokenizer_path: "{data.tokenizer_path}"; no such file from {Path.cwd()}; give a tokenizer.json'
         )
@@ -166,8 +166,7 @@ def _write_part(
             tokens = tokens if most is None else tokens[: most - num_tokens]
             if not tokens.size:
                 break
-            with cache.writing(cache_dir):
-                streams[place_of(document)].add(document.name, tokens)
+            streams[place_of(document)].add(document.name, tokens)
             num_tokens += tokens.size
     finally:
         for stream in streams.values():
@@ -175,9 +174,8 @@ def _write_part(
     for name, stream in streams.items():
         if not stream.names:
             raise DataError(_no_document(name, part, data, num_documents))
-        with cache.writing(cache_dir):
-            starts = np.frombuffer(stream.starts, dtype=np.int64).astype("<i8")
-            (folder / f"{stream_file(part.name, name)}.starts").write_bytes(starts.tobytes())
+        starts = np.frombuffer(stream.starts, dtype=np.int64).astype("<i8")
+        (folder / f"{stream_file(part.name, name)}.starts").write_bytes(starts.tobytes())
     return {name: stream.names for name, stream in streams.items()}
 
 

@@ -1,0 +1,193 @@
+"""Files in and out: whole or not at all, one writer at a time, TOML; and text as a terminal may be given it."""
+
+import json
+import os
+import re
+import shutil
+import time
+import tomllib
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from blueberry.errors import BlueberryError
+
+PARTIAL = ".partial-"
+"""How the name of a file or folder begins that is still being written."""
+ABANDONED_SECONDS = 24 * 3600.0
+"""What has been partial for longer was left by a process that was killed."""
+
+
+@contextmanager
+def refused_as(error: type[BlueberryError], place: object, what: str, remedy: str) -> Iterator[None]:
+    """What the system refuses inside, as one line of ours: `place: what (its reason); remedy`.
+
+    Also a text that is not UTF-8 and a name that no file can have.
+    """
+    try:
+        yield
+    except OSError as cause:
+        said = cause.strerror or str(cause) or type(cause).__name__
+        raise error(f"{place}: {what} ({said}); {remedy}") from None
+    except UnicodeError:
+        raise error(f"{place}: {what} (not UTF-8); {remedy}") from None
+    except ValueError as cause:
+        if "null" not in str(cause):  # of a name with a NUL in it; any other is a bug of ours
+            raise
+        raise error(f"{place}: {what} (no name holds a NUL); {remedy}") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a power failure. Makes its folder.
+
+    Raises: OSError; then `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def partial_folder(parent: Path) -> Iterator[Path]:
+    """A new empty folder in `parent`, for what is to be moved to its place once it is whole.
+
+    Makes `parent`, and removes what was abandoned there; in the end the folder goes, if it was not itself moved.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep(parent)
+    folder = parent / f"{PARTIAL}{uuid.uuid4().hex}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left partial in a folder."""
+    for path in folder.glob(f"{PARTIAL}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime <= ABANDONED_SECONDS:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before anything else is done."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """One process at a time, by a file or folder that exists. A kill ends it."""
+    import fcntl  # not on every system; only those that lock need it
+
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+MOST_TOML_BYTES = 10**7
+
+
+def read_toml(path: Path, error: type[BlueberryError]) -> dict[str, Any]:
+    """Parse a TOML file; what goes wrong is raised as `error`, one line."""
+    if not os.path.lexists(path):
+        raise error(f"{path}: no such file; give the path of a TOML file")
+    with refused_as(error, path, "cannot be read", "give the path of a TOML file, readable UTF-8 text"):
+        with path.open("rb") as file:
+            content = file.read(MOST_TOML_BYTES + 1)
+        text = content.decode("utf-8-sig")  # with its ends of lines as they are: TOML has a rule for them
+    if len(content) > MOST_TOML_BYTES:
+        raise error(
+            f"{path}: more than {MOST_TOML_BYTES // 10**6} MB; no recipe or study is so long; give another file"
+        )
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as cause:
+        raise error(f"{path}: not valid TOML ({cause}); mend that line") from None
+    except (RecursionError, ValueError):
+        raise error(f"{path}: not valid TOML (nested too deeply, or a number too long); mend it") from None
+
+
+def read_toml_value(text: str) -> Any:
+    """One value as TOML writes it; text where it is none, and where it is more than a value."""
+    try:
+        read = tomllib.loads(f"value = {text}")
+    except (RecursionError, ValueError):  # a TOMLDecodeError too is a ValueError
+        return text
+    return read["value"] if read.keys() == {"value"} else text
+
+
+def to_toml(tables: dict[str, Any]) -> str:
+    """Nested tables of scalars and flat lists as a TOML file."""
+    lines: list[str] = []
+    _write_table(tables, "", lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _write_table(table: dict[str, Any], prefix: str, lines: list[str]) -> None:
+    scalars = {name: value for name, value in table.items() if not isinstance(value, dict)}
+    if prefix and scalars:
+        lines += ["", f"[{prefix.rstrip('.')}]"]
+    lines += [f"{name} = {toml_value(value)}" for name, value in scalars.items()]
+    for name, value in table.items():
+        if isinstance(value, dict):
+            _write_table(value, f"{prefix}{name}.", lines)
+
+
+def toml_value(value: Any) -> str:
+    """A scalar or a flat list as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace(
+            "\x7f", "\\u007f"
+        )  # a JSON text is a TOML one, but for DEL
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    return repr(value)
+
+
+LONGEST_LINE = 4_000
+"""Characters of a line that anybody reads."""
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but for tab and newline
+    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"  # invisible; other ends of lines; right to left
+    "\ud800-\udfff]"  # bytes of a name that is not UTF-8
+)
+
+
+def printable(text: str, *, longest: int | None = LONGEST_LINE) -> str:
+    """Text as a terminal may be given it: what would act on it is written as \\u and four digits, as in JSON and TOML.
+
+    Of lines longer than `longest` the beginning and the end are kept.
+    """
+    fit = _UNFIT.sub(lambda unfit: f"\\u{ord(unfit[0]):04x}", text)
+    if longest is None or len(fit) <= longest:
+        return fit
+    return "\n".join(line if len(line) <= longest else _shortened(line, longest // 2) for line in fit.split("\n"))
+
+
+def _shortened(line: str, kept: int) -> str:
+    return f"{line[:kept]} ... ({len(line) - 2 * kept:,} characters more) ... {line[-kept:]}"
