@@ -81,29 +81,30 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     parts = name.lower().replace("-", "_").split(".")
     if parts[-1] in EXPLAINED:
         return f"; {EXPLAINED[parts[-1]]}"
-    words = (*SYNONYMS.get(parts[-1], ()), parts[-1])
-    same = [one for word in words for one in known if f".{one}".endswith(f".{word}")]
-    if same:
-        return f'; did you mean "{max(same, key=lambda one: _shared_parts(one, parts))}"?'
+    same = _by_other_words(parts, (*SYNONYMS.get(parts[-1], ()), parts[-1]), known)
     section = name[: len(name) - len(parts[-1])]
     beside = [one for one in known if one.startswith(section)]
     ends = {one.removeprefix(section): one for one in beside}
     near = [ends[end] for end in difflib.get_close_matches(parts[-1], ends, n=1)]
     near = near or (difflib.get_close_matches(name, known, n=1) if not beside else [])
-    if near:
-        return f'; did you mean "{near[0]}"?'
     misspelt = difflib.get_close_matches(parts[-1], SYNONYMS, n=1, cutoff=0.8)
-    if misspelt:
-        return did_you_mean(section + misspelt[0], known)
+    found = same or near or _by_other_words(parts, [ours for word in misspelt for ours in SYNONYMS[word]], known)
+    if found:
+        return f'; did you mean "{found[0]}"?'
     listed = sorted({section + end.partition(".")[0] for end in ends}) if section and beside else known
     if len(listed) > MOST_NAMES:
         listed = sorted({one.partition(".")[0] for one in listed})
     return f"; known: {', '.join(listed)}" if listed else ""
 
 
-def _shared_parts(name: str, parts: Sequence[str]) -> int:
-    """How many sections lead to both."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(name.split("."), parts, strict=False)))
+def _by_other_words(parts: Sequence[str], words: Iterable[str], known: Sequence[str]) -> list[str]:
+    """The known name that ends in one of these words and shares the most sections, if there is one."""
+    same = [one for word in words for one in known if f".{one}".endswith(f".{word}")]
+
+    def shared(one: str) -> int:
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one.split("."), parts, strict=False)))
+
+    return [max(same, key=shared)] if same else []
 
 
 def one_line(error: "ValidationError", place: str, model: "type[BaseModel]") -> str:
