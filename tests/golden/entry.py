@@ -8,6 +8,7 @@ from unittest.mock import MagicMock, patch
 
 from blueberry import analysis, api, checkup
 from blueberry.errors import StudyError
+from blueberry.files import read_toml
 from blueberry.report import figures
 from blueberry.report.imported import imported_runs
 from blueberry.report.page import page
@@ -15,7 +16,6 @@ from blueberry.report.templating import markdown
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 from blueberry.study.templates import write_study_file
-from blueberry.toml import read_toml
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "moe-nano.toml"
 
