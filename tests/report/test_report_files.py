@@ -3,6 +3,8 @@
 import json
 import struct
 import zlib
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import planted
@@ -47,7 +49,7 @@ def test_a_sweep_has_every_file(sweep_report: Path) -> None:
         "1.0000",
     ]
     assert found == {
-        *("index.html", "report.md", "insights.json", "results.json"),
+        *("index.html", "report.md", "insights.json", "results.json", writing.MANIFEST),
         *("final_results.json", "comprehensive_insights.json"),
         *(f"figures/{n}.png" for n in ("loss_vs_learning_rate", "curves", "training_curves")),
         *("figures/combined_lr_analysis.png", "figures/detailed_lr_analysis.png"),
@@ -141,15 +143,61 @@ def test_a_writer_that_is_stopped_leaves_the_earlier_report(tmp_path: Path, monk
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_pictures_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:
-    (tmp_path / "figures/individual").mkdir(parents=True)
-    old = tmp_path / "figures/individual/lr_0.0650_loss_vs_steps.png"
-    mine = [tmp_path / "figures/my_sketch.png", tmp_path / "notes.txt"]
-    for path in (old, *mine):
-        path.write_bytes(b"x")
-    write(small().judgement, small().runs, tmp_path)
-    assert not old.exists()
-    assert all(path.exists() for path in mine)
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write a report of these files, without drawing any."""
+
+    def write_these(folder: Path, *names: str) -> Path:
+        monkeypatch.setattr(writing, "_files", lambda *_: [(name, name.encode()) for name in (*names, "index.html")])
+        return write(small().judgement, (), folder)
+
+    return write_these
+
+
+def test_files_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path, writes: Callable[..., Path]) -> None:
+    mine = [tmp_path / name for name in ("notes.txt", "figures/my_comparison.png", "figures/loss_vs_time.png")]
+    mine.append(tmp_path / "figures/individual/lr_0.0650_loss_vs_steps.png")
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"mine")
+    writes(tmp_path, "final_results.json", "figures/loss_vs_lr.png", "figures/curves.png", "report.md")
+    (tmp_path / "figures/curves.png").write_bytes(b"mine now")
+    writes(tmp_path, "report.md")
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    ours = {"report.md", "index.html", writing.MANIFEST}
+    assert left == {*ours, "figures/curves.png", *(path.relative_to(tmp_path).as_posix() for path in mine)}
+
+
+def test_a_report_goes_through_no_link(tmp_path: Path, writes: Callable[..., Path]) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "curves.png").write_bytes(b"mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/figures").symlink_to(mine)
+    with pytest.raises(ReportError, match="figures: a link"):
+        writes(tmp_path / "out", "figures/curves.png", "figures/individual/a.png")
+    assert [path.read_bytes() for path in mine.iterdir()] == [b"mine"]
+    assert not (tmp_path / "out/index.html").exists()
+    (tmp_path / "link").symlink_to(mine)
+    assert writes(tmp_path / "link").is_file(), "the folder itself is where its user says"
+
+
+def test_a_manifest_cannot_name_what_is_not_in_the_folder(tmp_path: Path, writes: Callable[..., Path]) -> None:
+    out, outside = tmp_path / "out", tmp_path / "outside.png"
+    writes(out, "report.md")
+    outside.write_bytes(b"mine")
+    (out / "linked").symlink_to(tmp_path)
+    listed = json.loads((out / writing.MANIFEST).read_text())
+    for name in ("../outside.png", str(outside), "linked/outside.png", "figures/../../outside.png", "x\0y", "linked"):
+        listed["files"][name] = sha256(b"mine").hexdigest()
+    (out / writing.MANIFEST).write_text(json.dumps(listed))
+    writes(out)
+    assert outside.exists()
+    assert (out / "linked").is_symlink()
+    assert not (out / "report.md").exists()
+    for broken in ("", "[]", '{"schema": 1}', '{"schema": "blueberry/report-files/1"}', "{"):
+        (out / writing.MANIFEST).write_text(broken)
+        writes(out)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from blueberry.report.theme import DARK, LIGHT, PAGE, css_variables
 
 def rows_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
     """Every row of every data set."""
-    return [row for text in spec["datasets"].values() for row in json.loads(text)]
+    return [row for rows in spec["datasets"].values() for row in rows]
 
 
 def check(specs: list[dict[str, Any]]) -> None:

@@ -39,3 +39,18 @@ def test_it_needs_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bund
     monkeypatch.setenv("XDG_CACHE_HOME", str(taken))
     assert vega_script().startswith("a = ")
     assert len(bundles) == 1
+
+
+def test_a_kept_script_that_is_not_what_was_written_is_put_together_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundles: list[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    whole = vega_script()
+    (kept,) = tmp_path.rglob("*.js")
+    written = kept.read_bytes()
+    for content in (b"", written[:-3], b"alert(1)", written + b"alert(1)", b"\xff\xfe"):
+        kept.write_bytes(content)
+        vega_script.cache_clear()
+        assert vega_script() == whole
+        assert kept.read_bytes() == written
+    assert len(bundles) == 6

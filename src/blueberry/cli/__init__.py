@@ -2,6 +2,7 @@
 
 import json as jsonlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -189,7 +190,7 @@ def run(
         watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
     ):
         judged = api.conduct(loaded, store=store, workers=workers, on=on, on_event=on_event, on_result=on_result)
-    return _report(judged, out or Path("reports") / loaded.name, json)
+    return _report(judged, out or _report_folder(loaded.name), json)
 
 
 @app.command()
@@ -204,7 +205,7 @@ def report(
     from blueberry.study.spec import Study
 
     loaded = Study.load(study, store)
-    return _report(api.look(loaded, Path(store or api.default_store())), out or Path("reports") / loaded.name, json)
+    return _report(api.look(loaded, Path(store or api.default_store())), out or _report_folder(loaded.name), json)
 
 
 @app.command()
@@ -234,7 +235,7 @@ def analyse(
     judged = analysis.examine(table, vary=columns, metric=metric, min_effect=min_effect, alpha=alpha)
     for note in judged.notes if not quiet else ():
         typer.echo(note, err=True)
-    page = judged.report(out or Path("reports") / judged.table.name)
+    page = judged.report(out or _report_folder(judged.table.name))
     _answer(json, {**judged.judgement.to_dict(), "report": str(page)}, words.answer(judged.judgement, page))
     return int(bool(judged.judgement.blocks))
 
@@ -354,6 +355,11 @@ def ledger(
         document, text = view.to_dict(), ledger_words.view(view)
     _answer(json, document, text if page is None else f"{text}\nsee {page}")
     return code
+
+
+def _report_folder(name: str) -> Path:
+    """Where the report of a study or table of that name goes: always in `reports`, also of a file "...toml"."""
+    return Path("reports") / (re.sub(r"[/\\\0]", "_", name) if name.strip(".") else "unnamed")
 
 
 def _report(judged: Any, folder: Path, json: bool) -> int:

@@ -4,9 +4,9 @@ from typing import Any
 
 import altair as alt
 
-from blueberry.report.charting import Width, chart, layered, tips
 from blueberry.report.differences import Difference, Differences
 from blueberry.report.theme import Palette
+from blueberry.report.vega import Width, chart, layered, tips
 from blueberry.report.wording import number, plural
 
 WIDTH, ROW_HEIGHT = 620, 46

@@ -1,4 +1,4 @@
-"""Which pictures a report has, by file name, and how a chart becomes a PNG."""
+"""Which pictures a report has, by file name."""
 
 import re
 import textwrap
@@ -30,11 +30,10 @@ from blueberry.report.lr_curve_chart import draw_lr_curve
 from blueberry.report.panels import panels
 from blueberry.report.panels_chart import draw_panel
 from blueberry.report.runs import LabelledRun
-from blueberry.report.theme import LIGHT, config
+from blueberry.report.theme import LIGHT
+from blueberry.report.vega import specification
 from blueberry.report.wording import decimals, metric_name, setting_name
 
-SCALE = 2
-"""Pixels of a picture for one of the drawing."""
 TITLE_CHARACTERS = 110
 """Of a line of a picture's subtitle."""
 
@@ -102,13 +101,6 @@ def pictures(computed: Computed) -> Iterator[Picture]:
             yield _training_picture(computed, computed.learning.whole)
     if computed.has_rates and computed.curve is not None:
         yield from _rate_pictures(computed, computed.curve)
-
-
-def png(spec: dict[str, Any]) -> bytes:
-    """A picture of a Vega-Lite specification, at twice its size. Nothing is fetched."""
-    import vl_convert
-
-    return vl_convert.vegalite_to_png(spec, scale=SCALE, allowed_base_urls=[])
 
 
 def rate_names(rates: Sequence[float]) -> dict[float, str]:
@@ -202,7 +194,4 @@ def _headed(drawn: alt.LayerChart, title: str) -> alt.LayerChart:
 def finished(drawn: Any, title: str, subtitle: str) -> dict[str, Any]:
     """The specification with title, subtitle in lines that fit, and the light theme."""
     lines = textwrap.wrap(" ".join(subtitle.split()), TITLE_CHARACTERS, max_lines=3, placeholder=" ...")
-    spec = drawn.to_dict(validate=False)  # the tests check every specification against the schema
-    spec["title"] = {"text": title, "subtitle": lines}
-    spec["config"] = config(LIGHT)
-    return spec
+    return specification(drawn, LIGHT, title={"text": title, "subtitle": lines})

@@ -10,7 +10,8 @@ from blueberry.report.learning_curves import averaged, learning_caption, trainin
 from blueberry.report.learning_curves_chart import arm_colour, draw_each_arm, draw_learning_curves
 from blueberry.report.lr_curve import curve_caption
 from blueberry.report.lr_curve_chart import draw_lr_curve
-from blueberry.report.theme import PAGE, PAGE_FONT, config
+from blueberry.report.theme import PAGE
+from blueberry.report.vega import specification
 from blueberry.report.wording import decimals, metric_name, setting_name
 
 HEIGHT = 340
@@ -61,12 +62,12 @@ def page_figures(computed: Computed) -> PageFigures:
     each = None
     if curves.whole is not None and drawn:
         said = f"Thin lines: training loss{averaged(curves)}. Points: validation loss. Crosses: where a run diverged."
-        spec = _finished(draw_each_arm(curves, PAGE, first, height=HEIGHT))
+        spec = specification(draw_each_arm(curves, PAGE, first, height=HEIGHT), PAGE)
         each = PageFigure("each-arm", "One arm, every seed", said, spec)
     return PageFigures(
         main=_main(computed),
         of_kind=tuple(
-            PageFigure(figure.name, figure.title, figure.caption, _finished(figure.draw(PAGE, "container")))
+            PageFigure(figure.name, figure.title, figure.caption, specification(figure.draw(PAGE, "container"), PAGE))
             for figure in computed.of_kind
         ),
         curves=_curves(computed),
@@ -82,11 +83,11 @@ def _main(computed: Computed) -> PageFigure | None:
     judgement = computed.judgement
     if computed.curve is not None:
         title = f"{metric_name(judgement.metric).capitalize()} against {setting_name(computed.curve.axis.setting)}"
-        spec = _finished(draw_lr_curve(computed.curve, PAGE, width="container"))
+        spec = specification(draw_lr_curve(computed.curve, PAGE, width="container"), PAGE)
         return PageFigure("main-figure", title, curve_caption(computed.curve), spec)
     if computed.differences is not None:
         title = f"Difference to {computed.differences.reference}, paired by seed"
-        spec = _finished(draw_differences(computed.differences, PAGE, decimals(judgement), width="container"))
+        spec = specification(draw_differences(computed.differences, PAGE, decimals(judgement), width="container"), PAGE)
         return PageFigure("main-figure", title, differences_caption(computed.differences), spec)
     return None
 
@@ -99,7 +100,7 @@ def _curves(computed: Computed) -> tuple[PageFigure, ...]:
 
     def add(name: str, title: str, said: str, which: Any, window: Any) -> None:
         drawn = draw_learning_curves(curves, which, window, PAGE, width="container", height=HEIGHT)
-        figures.append(PageFigure(name, title, said, _finished(drawn)))
+        figures.append(PageFigure(name, title, said, specification(drawn, PAGE)))
 
     if curves.any_validation:
         if curves.late is not None:
@@ -109,9 +110,3 @@ def _curves(computed: Computed) -> tuple[PageFigure, ...]:
     if curves.any_training:
         add("training-whole", "Training loss", training_caption(curves), "training", curves.whole)
     return tuple(figures)
-
-
-def _finished(drawn: Any) -> dict[str, Any]:
-    spec = drawn.to_dict(validate=False)  # the tests check every specification against the schema
-    spec["config"] = config(PAGE, PAGE_FONT)
-    return spec

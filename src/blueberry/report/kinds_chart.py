@@ -5,10 +5,10 @@ from typing import Any
 
 import altair as alt
 
-from blueberry.report.charting import Width, chart, layered, tips
 from blueberry.report.kinds import EffectRow, LawCurve, RateLine, Sweeps
 from blueberry.report.lr_curve_chart import rate_axis
 from blueberry.report.theme import Palette
+from blueberry.report.vega import Width, chart, layered, tips
 from blueberry.report.wording import number, short
 
 WIDTH, HEIGHT = 700, 360

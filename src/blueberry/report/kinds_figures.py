@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import altair as alt
 
 from blueberry.judge.judgement import Judgement
-from blueberry.report.charting import Width
 from blueberry.report.kinds import effect_rows, law_curve, rate_lines, sweeps, sweeps_caption
 from blueberry.report.kinds_chart import draw_effects, draw_law, draw_rates, draw_sweeps
 from blueberry.report.runs import LabelledRun
 from blueberry.report.theme import Palette
+from blueberry.report.vega import Width
 from blueberry.report.wording import decimals, metric_axis, setting_name
 
 

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 import altair as alt
 
-from blueberry.report.charting import Width, chart, layered, tips
 from blueberry.report.learning_curves import ArmCurves, LearningCurves, Line, Window, arm_window, cut
 from blueberry.report.theme import Palette
+from blueberry.report.vega import Width, chart, layered, tips
 
 WIDTH, HEIGHT = 760, 400
 """Pixels, of the plot without its axes."""

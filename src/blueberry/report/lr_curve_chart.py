@@ -10,9 +10,9 @@ import altair as alt
 
 from blueberry.judge.judgement import Optimum
 from blueberry.report.axis import Axis
-from blueberry.report.charting import Width, chart, layered, tips
 from blueberry.report.lr_curve import LrCurve, MeanPoint, TopMark
 from blueberry.report.theme import Palette
+from blueberry.report.vega import Width, chart, layered, tips
 from blueberry.report.wording import number, short
 
 WIDTH, HEIGHT = 760, 400
@@ -115,7 +115,7 @@ def _mean_layers(frame: _Frame) -> list[alt.Chart]:
             x=frame.x,
             y=frame.y(),
             color=colour,
-            tooltip=["arm:N", "seed:Q", alt.Tooltip("value:N", title=curve.metric)],
+            tooltip=tips("arm:N", "seed:Q", "value:N"),
         ),
         dots.encode(
             x=frame.x,

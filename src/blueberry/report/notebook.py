@@ -3,9 +3,10 @@
 from base64 import b64encode
 
 from blueberry.judge.judgement import Judgement
-from blueberry.report.figures import compute, pictures, png
+from blueberry.report.figures import compute, pictures
 from blueberry.report.page import page
 from blueberry.report.templating import notebook_html
+from blueberry.report.vega import png
 
 
 def notebook(judgement: Judgement) -> str:

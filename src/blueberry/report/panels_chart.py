@@ -2,10 +2,10 @@
 
 import altair as alt
 
-from blueberry.report.charting import chart, layered
 from blueberry.report.lr_curve_chart import rate_axis
 from blueberry.report.panels import Panel
 from blueberry.report.theme import Palette
+from blueberry.report.vega import chart, layered
 
 
 def draw_panel(panel: Panel, palette: Palette, *, width: int, height: int) -> alt.LayerChart:

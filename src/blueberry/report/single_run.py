@@ -26,7 +26,8 @@ def _picture(result: RunResult) -> bytes:
     """Loss above, learning rate below, over the same updates."""
     import altair as alt
 
-    from blueberry.report.figures import finished, png
+    from blueberry.report.figures import finished
+    from blueberry.report.vega import png
 
     losses = [
         {"update": update, "loss": loss, "set": "training"}

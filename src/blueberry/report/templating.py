@@ -12,7 +12,7 @@ from blueberry.report.interactive import PageFigures
 from blueberry.report.ledger import LinePage
 from blueberry.report.page import Page
 from blueberry.report.theme import DARK, LIGHT, css_variables
-from blueberry.report.vega import vega_script
+from blueberry.report.vega import drawable, vega_script
 
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=[\d∞])")
 
@@ -21,38 +21,39 @@ def html(page: Page, figures: PageFigures, pictures: Sequence[str]) -> str:
     """The page, with style, scripts and data inside it."""
     shown = (figures.main, *figures.of_kind, *figures.curves, figures.each_arm)
     drawn = [figure for figure in shown if figure is not None]
-    return (
-        _environment(html=True)
-        .get_template("index.html")
-        .render(
-            page=page,
-            figures=figures,
-            specs={figure.name: figure.spec for figure in drawn},
-            pictures=pictures,
-            light=Markup(css_variables(LIGHT)),
-            dark=Markup(css_variables(DARK)),
-            vega=Markup(vega_script()) if drawn else None,
-        )
+    return _rendered(
+        "index.html",
+        page=page,
+        figures=figures,
+        specs={figure.name: figure.spec for figure in drawn},
+        pictures=pictures,
+        light=Markup(css_variables(LIGHT)),
+        dark=Markup(css_variables(DARK)),
+        vega=Markup(vega_script()) if drawn else None,
     )
 
 
 def notebook_html(page: Page, metric: str, picture: str, caption: str) -> str:
     """The table alone, with a picture (a PNG in base 64, or "") below it."""
-    template = _environment(html=True).get_template("notebook.html")
-    return template.render(page=page, metric=metric, picture=picture, caption=caption)
+    return _rendered("notebook.html", page=page, metric=metric, picture=picture, caption=caption)
 
 
 def markdown(page: Page, pictures: Sequence[Picture]) -> str:
     """The same in GitHub's Markdown; the pictures of single arms are left to their folder."""
     shown = [picture for picture in pictures if "/individual/" not in picture.path]
-    text = _environment(html=False).get_template("report.md").render(page=page, pictures=shown)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return _rendered("report.md", page=page, pictures=shown)
 
 
 def ledger_markdown(lines: Sequence[LinePage], *, has_picture: bool) -> str:
     """`ledger.md`."""
-    text = _environment(html=False).get_template("ledger.md").render(lines=lines, has_picture=has_picture)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return _rendered("ledger.md", lines=lines, has_picture=has_picture)
+
+
+def _rendered(template: str, **held: Any) -> str:
+    """A template filled, with what HTML cannot hold replaced; of Markdown no two empty lines in a row."""
+    html = template.endswith(".html")
+    text = drawable(_environment(html=html).get_template(template).render(**held))
+    return text if html else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _environment(*, html: bool) -> Environment:

@@ -5,10 +5,10 @@ from typing import Any
 
 import altair as alt
 
-from blueberry.report.charting import chart, layered
-from blueberry.report.figures import finished, png
+from blueberry.report.figures import finished
 from blueberry.report.theme import LIGHT
 from blueberry.report.timeline import START, Timeline
+from blueberry.report.vega import chart, layered, png
 from blueberry.report.wording import metric_name, metric_unit, number, plural
 
 STAGE_WIDTH, HEIGHT = 190, 300

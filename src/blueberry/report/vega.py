@@ -1,32 +1,116 @@
-"""Vega, Vega-Lite and vega-embed as one script that needs no network."""
+"""Vega-Lite: what charts are made with, what a specification may hold, its PNG, and the script that draws it on a page.
+
+Names and texts of users are data and titles here, never fields or expressions: fields have fixed names, and what Vega
+would make of a title beyond showing it is switched off in `specification`, which every figure goes through.
+"""
 
 import contextlib
+import json
+import math
 import os
+import re
+from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
+
+import altair as alt
 
 from blueberry.files import write_whole
+from blueberry.report.theme import PAGE, PAGE_FONT, PICTURE_FONT, Palette, config
+
+Width = int | Literal["container"]
+"""Pixels, or as wide as the page lets it be."""
+SCALE = 2
+"""Pixels of a picture for one of the drawing."""
+
+_UNDRAWABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0, and so SVG, cannot hold: control characters, halves of surrogate pairs.
+Source: https://www.w3.org/TR/xml/#charsets"""
+_INHERITED = frozenset(
+    (
+        *("constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString"),
+        *("valueOf", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__", "__proto__"),
+    )
+)
+"""Names that every JavaScript object has: Vega looks titles up in one, and finds these."""
+
+
+def chart(rows: list[dict[str, Any]]) -> alt.Chart:
+    """A chart of plain rows; nothing is fetched. They travel as JSON text, which altair does not copy row by row."""
+    return alt.Chart(alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json")))
+
+
+def layered(layers: Sequence[alt.Chart], *, width: Width, height: int, **more: Any) -> alt.LayerChart:
+    """Charts one upon another, first below."""
+    return alt.LayerChart(layer=list(layers), width=width, height=height, **more)
+
+
+def tips(*fields: str) -> list[alt.Tooltip]:
+    """Tooltips of fields by their own names. (A bare "arm:N" makes altair search its whole schema, 9 ms each.)"""
+    return [alt.Tooltip(field) for field in fields]
+
+
+def specification(drawn: Any, palette: Palette, **parts: Any) -> dict[str, Any]:
+    """A chart as Vega-Lite that can be drawn whatever it holds, with further top-level parts, e.g. a title."""
+    spec = drawn.to_dict(validate=False)  # the tests check every specification against the schema
+    rows = {name: json.loads(text) for name, text in spec.get("datasets", {}).items() if isinstance(text, str)}
+    spec["datasets"] = {**spec.get("datasets", {}), **rows}
+    looks = config(palette, PAGE_FONT if palette is PAGE else PICTURE_FONT)
+    # Without "aria" false, Vega-Lite describes each mark by an expression made of titles that it does not escape.
+    return _harmless({**spec, **parts, "config": {**looks, "aria": False}})
+
+
+def png(spec: dict[str, Any]) -> bytes:
+    """A picture of a specification, at twice its size. Nothing is fetched."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_png(spec, scale=SCALE, allowed_base_urls=[])
+
+
+def drawable(text: str) -> str:
+    """A text with each character that SVG or HTML cannot hold replaced by the sign for that."""
+    return _UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _harmless(value: Any, key: str = "") -> Any:
+    """The same with drawable texts, finite numbers, and no title that Vega takes for a method."""
+    if isinstance(value, str):
+        is_title = key in ("title", "text", "subtitle") and value in _INHERITED
+        return drawable(value) + " " * is_title
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _harmless(held, name) for name, held in value.items()}
+    return [_harmless(held, key) for held in value] if isinstance(value, list) else value
 
 
 @cache
 def vega_script() -> str:
-    """The script, safe inside a script element. About 0.9 million characters.
+    """Vega, Vega-Lite and vega-embed as one script, safe inside a script element. About 0.9 million characters.
 
-    Putting it together takes 2 s, so it is kept in the user's cache folder, by version. Where that cannot be
-    read or written it is put together again.
+    Putting it together takes 2 s, so it is kept in the user's cache folder, by version, under its digest. Where it
+    cannot be read or written, or is not what was written, it is put together again.
     """
     kept = _cache_folder() / f"vega-{version('vl-convert-python')}.js"
-    with contextlib.suppress(OSError):
-        return kept.read_text(encoding="utf-8")
+    with contextlib.suppress(OSError, ValueError):
+        head, _, script = kept.read_bytes().decode().partition("\n")
+        if head == _head(script):
+            return script
     import vl_convert
 
     # In a script element only "</script" and "<!--" would end or change it.
     bundle = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]
     script = bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
     with contextlib.suppress(OSError):
-        write_whole(kept, script.encode())
+        write_whole(kept, f"{_head(script)}\n{script}".encode())
     return script
+
+
+def _head(script: str) -> str:
+    return f"// sha256 {sha256(script.encode()).hexdigest()}"
 
 
 def _cache_folder() -> Path:

@@ -1,8 +1,10 @@
 """Writes a report: everything into a hidden folder first, then file by file into its place, the page last."""
 
-import re
+import contextlib
+import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blueberry.errors import ReportError
@@ -11,10 +13,10 @@ from blueberry.judge.judgement import Judgement
 from blueberry.report.documents import comprehensive_insights, final_results, results_json, to_json
 from blueberry.report.runs import LabelledRun
 
-_OURS = re.compile(
-    r"figures/(individual/lr_[^/]+_loss_vs_steps|[a-z0-9_]+_vs_\w+|\w*curves|\w+_lr_analysis|\w+_comparison)\.png"
-)
-"""Names of pictures that only a report writes; those of an earlier one are removed when the new has none such."""
+MANIFEST = ".blueberry-report.json"
+"""Of a report's folder: which files the report in it has written, each with the sha256 of its content. The next report
+removes those that it does not have itself and that are as they were written. It removes nothing else."""
+MANIFEST_SCHEMA = "blueberry/report-files/1"
 
 
 def write(judgement: Judgement, runs: Sequence[LabelledRun], out_dir: Path) -> Path:
@@ -28,11 +30,13 @@ def write(judgement: Judgement, runs: Sequence[LabelledRun], out_dir: Path) -> P
         refused_as(ReportError, f"report {out_dir}", "cannot be written", "choose another folder with --out"),
         partial_folder(out_dir) as partial,
     ):
+        written = {}
         for path, content in _files(judgement, runs):
             target = partial / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        _move(partial, out_dir)
+            written[path] = sha256(content).hexdigest()
+        _move(partial, out_dir, written)
     return out_dir / "index.html"
 
 
@@ -41,10 +45,11 @@ def _files(judgement: Judgement, runs: Sequence[LabelledRun]) -> Iterator[tuple[
     # Altair takes 0.4 s to import and scipy 0.8 s: only who writes a report pays.
     from altair.utils.schemapi import debug_mode
 
-    from blueberry.report.figures import compute, pictures, png
+    from blueberry.report.figures import compute, pictures
     from blueberry.report.interactive import page_figures
     from blueberry.report.page import page
     from blueberry.report.templating import html, markdown
+    from blueberry.report.vega import png
 
     computed = compute(judgement, runs)
     shown = page(judgement, runs)
@@ -55,7 +60,8 @@ def _files(judgement: Judgement, runs: Sequence[LabelledRun]) -> Iterator[tuple[
             yield picture.path, png(picture.spec)
             listed.append(picture)
         interactive = page_figures(computed)
-    yield from ((name, text.encode()) for name, text in _documents(judgement, runs, computed.axis))
+    for name, text in _documents(judgement, runs, computed.axis):
+        yield name, text.encode(errors="backslashreplace")  # half a surrogate pair is \udc80 in JSON too
     yield "report.md", markdown(shown, listed).encode()
     yield "index.html", html(shown, interactive, [picture.path for picture in listed]).encode()
 
@@ -71,15 +77,44 @@ def _documents(judgement: Judgement, runs: Sequence[LabelledRun], axis: Any) -> 
         yield "comprehensive_insights.json", to_json(comprehensive_insights(judgement, runs, axis))
 
 
-def _move(partial: Path, out_dir: Path) -> None:
-    """Each file over its predecessor in one step, index.html last; pictures that only an earlier report had go."""
-    written = sorted(path.relative_to(partial) for path in partial.rglob("*") if path.is_file())
-    written.sort(key=lambda path: path.name == "index.html")
-    for path in written:
+def _move(partial: Path, out_dir: Path, written: dict[str, str]) -> None:
+    """Each file over its predecessor in one step, index.html last; what only an earlier report had goes before it.
+
+    Raises: ReportError if a folder in the report's is a link: what is behind it is not the report's.
+    """
+    for folder in {folder for path in written for folder in PurePosixPath(path).parents}:
+        if folder != PurePosixPath() and (out_dir / folder).is_symlink():
+            raise ReportError(
+                f"report {out_dir / folder}: a link; a report writes nothing outside of its own folder; "
+                "remove the link, or choose another folder with --out"
+            )
+    earlier = _manifest(out_dir)
+    for path in sorted(written, key=lambda path: (path == "index.html", path)):
+        if path == "index.html":
+            _remove_stale(out_dir, {old: digest for old, digest in earlier.items() if old not in written})
+            (partial / MANIFEST).write_text(to_json({"schema": MANIFEST_SCHEMA, "files": written}), encoding="utf-8")
+            (partial / MANIFEST).replace(out_dir / MANIFEST)
         (out_dir / path).parent.mkdir(parents=True, exist_ok=True)
         (partial / path).replace(out_dir / path)
-    kept = {path.as_posix() for path in written}
-    for path in (out_dir / "figures").rglob("*.png"):
-        name = path.relative_to(out_dir).as_posix()
-        if name not in kept and _OURS.fullmatch(name):
-            path.unlink(missing_ok=True)
+
+
+def _manifest(out_dir: Path) -> dict[str, str]:
+    """Path and digest of each file that the report in a folder has written; empty where nobody says."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((out_dir / MANIFEST).read_text(encoding="utf-8"))
+        if isinstance(found, dict) and found.get("schema") == MANIFEST_SCHEMA and isinstance(found.get("files"), dict):
+            return {str(path): str(digest) for path, digest in found["files"].items()}
+    return {}
+
+
+def _remove_stale(out_dir: Path, files: dict[str, str]) -> None:
+    """Remove those files that lie in the folder itself, behind no link, as they were written."""
+    for name, digest in files.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\0" in name:
+            continue
+        places = [out_dir / place for place in (path, *path.parents[:-1])]
+        if any(place.is_symlink() for place in places) or not places[0].is_file():
+            continue
+        if sha256(places[0].read_bytes()).hexdigest() == digest:
+            places[0].unlink(missing_ok=True)

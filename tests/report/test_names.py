@@ -1,0 +1,112 @@
+"""Names are data: whatever a question, setting, metric, arm or part is called, its figures are drawn."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import planted
+import pytest
+from altair.utils.schemapi import debug_mode
+
+import blueberry
+from blueberry.report.figures import compute, pictures
+from blueberry.report.interactive import page_figures
+from blueberry.report.theme import LIGHT
+from blueberry.report.vega import chart, drawable, png, specification
+
+NAMES = [
+    "a\nb",
+    "toString",
+    "hasOwnProperty",
+    'x\\":1,"y":warn("PWNED"),"z',
+    "a\\",
+    "a.b[0]",
+    "\x1b[31mred\x01",
+    "\ud800",
+]
+
+
+def judged(*, setting: str = "lr", metric: str = "val_loss", arms: tuple[Any, ...] = (0.01, 0.02, 0.04)) -> Any:
+    rows = [
+        {setting: value, "seed": seed, metric: 3 + 0.1 * place + 0.001 * (7 * seed + place) % 5}
+        for place, value in enumerate(arms)
+        for seed in range(3)
+    ]
+    return blueberry.analyse(rows, vary=setting, metric=metric)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_can_be_drawn(name: str) -> None:
+    for given in ({"setting": name}, {"metric": name}, {"arms": (name, "b", "c")}):
+        with debug_mode(False):
+            main = next(pictures(compute(judged(**given), ())))
+        assert png(main.spec).startswith(b"\x89PNG"), given
+    title = {"text": name, "subtitle": [name]}
+    assert png(specification(chart([{"text": name}]).mark_point(), LIGHT, title=title)).startswith(b"\x89PNG")
+
+
+def test_no_name_stands_in_a_field_or_an_expression() -> None:
+    """Not only in those that are drawn above: in no figure of a sweep, a grid or a comparison."""
+    for study in (planted.edge(), planted.grid(), planted.two_arms()):
+        called = {*(arm.arm for arm in study.judgement.arms), *study.judgement.vary, study.judgement.metric}
+        computed = compute(study.judgement, study.runs)
+        with debug_mode(False):
+            shown = page_figures(computed)
+            pages = [f.spec for f in (shown.main, *shown.curves, *shown.of_kind, shown.each_arm) if f is not None]
+            specs = [*pages, *(picture.spec for picture in islice(pictures(computed), 6))]
+        acted = {text for spec in specs for text in acted_on(spec)}
+        assert "datum.arm === picked" in acted
+        assert not any(name in text for text in acted for name in called)
+
+
+def acted_on(value: Any, key: str = "") -> Iterator[str]:
+    """Every string of a specification that Vega reads as a field or evaluates; also the titles of tooltips."""
+    if isinstance(value, dict):
+        for name, held in value.items():
+            if name not in ("datasets", "config"):
+                yield from acted_on(held, name)
+    elif isinstance(value, list):
+        for held in value:
+            yield from acted_on(held, key)
+            if key == "tooltip":
+                yield held.get("title", "")
+    elif isinstance(value, str) and key in (
+        "field",
+        "expr",
+        "filter",
+        "test",
+        "labelExpr",
+        "signal",
+        "sort",
+        "calculate",
+    ):
+        yield value
+
+
+def test_what_xml_cannot_hold_is_replaced_and_nothing_else() -> None:
+    assert drawable("a\x00b\x1bc\ud800d\ufffe") == "a\ufffdb\ufffdc\ufffdd\ufffd"
+    assert drawable("tab\tline\nµ→∞ \U0001f600 \u202e") == "tab\tline\nµ→∞ \U0001f600 \u202e"
+
+
+def test_a_whole_report_with_control_characters_in_every_name(tmp_path: Path) -> None:
+    from blueberry.report import write
+
+    found = judged(setting="\x1b[31mset\x00", metric="met\x01ric", arms=("a\x02\ud800", "toString", "c\x7f"))
+    write(found.model_copy(update={"question": "\x1b[31mred?"}), (), tmp_path)
+    for name in ("index.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        assert "\x1b" not in text
+        assert "\ufffd[31mred?" in text
+    assert json.loads((tmp_path / "insights.json").read_text())["arms"][0]["arm"] == "a\x02\ud800"
+
+
+def test_the_menu_and_the_chips_name_arms_exactly(tmp_path: Path) -> None:
+    """A true minus for the eye would be another name."""
+    from blueberry.report import write
+
+    study = planted.Planted({"shift=-1": ({}, [4.3, 4.2]), "b": ({}, [4.1, 4.0])}, vary=())
+    page = write(study.judgement, study.runs, tmp_path).read_text()
+    assert 'data-arm="shift=-1"' in page
+    assert '<option value="shift=-1"' in page
