@@ -1,4 +1,4 @@
-# Two commands: `make demo` answers a question on this machine, `make test` checks everything.
+# `make demo` answers a question on this machine; `make lint` and `make test` check everything.
 PY ?= python3
 BIN := .venv/bin
 
@@ -14,6 +14,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	@$(BIN)/python -m tests.test_floors
 
 docs: setup
 	$(BIN)/python docs/write_recipes.py

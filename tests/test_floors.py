@@ -1,8 +1,12 @@
-"""The house: imports go down the floors only, torch lives in lm, help and planning never load it."""
+"""The house: imports go down the floors only, torch lives in lm, help and planning never load it.
+
+As a command, `python -m tests.test_floors`: how many files and lines each floor and each room has.
+"""
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -154,3 +158,20 @@ def test_help_and_planning_never_load_torch(arguments):
 def test_help_loads_next_to_nothing():
     modules = _modules_after(_run(["--help"]))
     assert not modules & {"numpy", "scipy", "pydantic", "altair", "tokenizers", "sqlite3"}
+
+
+def sizes() -> str:
+    files, lines = Counter[str](), Counter[str]()
+    for path in SOURCES:
+        files[_room(path)] += 1
+        lines[_room(path)] += len(path.read_text(encoding="utf-8").splitlines())
+    told = []
+    for floor in sorted(set(FLOORS.values())):
+        rooms = [room for room in FLOORS if FLOORS[room] == floor]
+        counted = f"{sum(files[room] for room in rooms):4} files {sum(lines[room] for room in rooms):6,} lines"
+        told.append(f"F{floor}{counted}: " + ", ".join(f"{room} {files[room]}/{lines[room]:,}" for room in rooms))
+    return "\n".join([*told, f"all{files.total():3} files {lines.total():6,} lines"])
+
+
+if __name__ == "__main__":
+    print(sizes())

@@ -190,7 +190,7 @@ def _connected(address: str, num_workers: int) -> tuple[Any, bool]:
     if address != LOCAL and (Path.home() / ".ray" / "auth_token").exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # clusters ask for it; who joins must be told to give it
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise TrainerError(
             '--on: Ray is not installed; --on needs it; pip install "blueberry-lm[ray]", or leave --on out'
@@ -227,7 +227,7 @@ def _join(ray: Any, attempts: int, **how: Any) -> None:
 
 def _run(pickled: bytes, path: list[str], runs: tuple[Run, ...], mail: Any, number: int, log: str) -> bytes:
     """The task: train a group. Everything travels as bytes of ours, because only they keep our types of error."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     said: list[Message | BlueberryError] = []
     sys.path += [folder for folder in path if folder not in sys.path]  # as worker processes have it
