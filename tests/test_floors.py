@@ -24,7 +24,7 @@ FLOORS = {
     "lm": 2, "study": 2,
     "judge": 3,
     "report": 4,
-    "analysis": 5, "logs": 5, "api": 5, "checkup": 5, "promotions": 5, "cli": 5, "__main__": 5, "__init__": 5,
+    "analysis": 5, "api": 5, "checkup": 5, "promotions": 5, "cli": 5, "__main__": 5, "__init__": 5,
 }  # fmt: skip
 STRANGERS = [
     ("lm", "study"),

@@ -2,12 +2,10 @@
 
 import pytest
 
-from blueberry import logs
+from blueberry import api, cli
 from blueberry.errors import SinkError
 from blueberry.sinks import log
-from blueberry.study import engine
 from blueberry.study.spec import Study
-from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
 
 STUDY = """
@@ -48,6 +46,8 @@ class Kept:
 class StopsAfter:
     """The synthetic trainer, interrupted by Ctrl-C."""
 
+    data_digest = staticmethod(Synthetic.data_digest)
+
     def __init__(self, num_runs):
         self.left = num_runs
 
@@ -61,21 +61,18 @@ class StopsAfter:
 
 def conduct(study, tmp_path, kept, monkeypatch, trainer=None):
     monkeypatch.setattr(log, "find_sink", lambda name: kept)
-    with Store.open(tmp_path / "store") as store, logs.logging_a_study(["kept"], tmp_path, study.name) as on_result:
-        return engine.run(
-            study, data_digest=Synthetic.data_digest, store=store, trainer=trainer or Synthetic(), workers=0, lanes=2,
-            on_result=on_result,
-        )  # fmt: skip
+    with log.logging_to(["kept"], tmp_path, study.name) as tell:
+        return api.conduct(study, store=tmp_path / "store", trainer=trainer or Synthetic(), workers=0, on_result=tell)
 
 
 def test_every_run_is_told_once(study, tmp_path, monkeypatch):
     kept = Kept()
-    outcome = conduct(study, tmp_path, kept, monkeypatch)
-    assert len(kept.runs) == len(outcome.results) == 4 * 2 + 2
+    judged = conduct(study, tmp_path, kept, monkeypatch)
+    assert len(kept.runs) == 4 * 2 + 2
     assert {(run.arm, run.seed, run.stage) for run in kept.runs} == {
-        (run.arm, run.seed, run.stage) for run in outcome.plan.runs
+        (run.arm, run.seed, run.stage) for run in judged.plan.runs
     }
-    assert {run.result.fingerprint for run in kept.runs} == set(outcome.results)
+    assert {run.result.fingerprint for run in kept.runs} == {run.fingerprint for run in judged.plan.runs}
     assert {run.study for run in kept.runs} == {"lr"}
     assert sum(run.result.status == "diverged" for run in kept.runs) == 2
 
@@ -91,25 +88,24 @@ def test_what_ended_before_is_told_again(study, tmp_path, monkeypatch):
 
 
 def test_a_sink_that_fails_leaves_the_study_alone(study, tmp_path, monkeypatch, capsys):
-    outcome = conduct(study, tmp_path, Kept(fails=True), monkeypatch)
-    assert len(outcome.results) == 10
-    assert outcome.failures == ()
+    judged = conduct(study, tmp_path, Kept(fails=True), monkeypatch)
+    assert judged.num_trained == 10
+    assert judged.failures == ()
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].startswith("--log kept: OSError: No space left on device")
 
 
 def test_a_sink_that_does_not_exist_is_refused_before_anything_is_trained(study, tmp_path):
-    with pytest.raises(SinkError), logs.logging_a_study(["nowhere"], tmp_path, "lr"):
+    with pytest.raises(SinkError), log.logging_to(["nowhere"], tmp_path, "lr"):
         raise AssertionError("it was begun")
-    with logs.logging_a_study([], tmp_path, "lr") as on_result:
-        assert on_result is None
 
 
 def test_one_run_of_train(tmp_path, monkeypatch, study):
     kept = Kept()
     monkeypatch.setattr(log, "find_sink", lambda name: kept)
     result = Synthetic().result(study.base)
-    with logs.logging_a_run(["kept"], tmp_path) as tell:
-        tell(result)
-    assert [(run.study, run.arm) for run in kept.runs] == [("single-runs", result.fingerprint)]
+    monkeypatch.setattr(api, "train", lambda *_, **__: result)
+    monkeypatch.setattr(api, "write_run", lambda *_: tmp_path)
+    assert cli.train(tmp_path / "recipe.toml", log=["kept"], store=str(tmp_path / "store"), quiet=True) == 0
+    assert [(run.study, run.arm, run.seed) for run in kept.runs] == [("single-runs", result.fingerprint, 0)]

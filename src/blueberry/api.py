@@ -29,7 +29,7 @@ from blueberry.judge.ledger import reserved_seeds
 from blueberry.judge.referee import REFEREE
 from blueberry.lm.trainer import Trainer
 from blueberry.recipe import Recipe
-from blueberry.records import Progress, RunResult
+from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.report.runs import LabelledRun
 from blueberry.study import engine
 from blueberry.study.backlog import Snapshot
@@ -38,7 +38,7 @@ from blueberry.study.changes import change
 from blueberry.study.command import command_trainer
 from blueberry.study.kept import Kept
 from blueberry.study.lines import BasedOn
-from blueberry.study.plan import DataDigest, Plan, as_planned, plan
+from blueberry.study.plan import DataDigest, Plan, Run, as_planned, plan
 from blueberry.study.scores import Score
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
@@ -197,7 +197,7 @@ def conduct(
     share: bool = True,
     on: str | None = None,
     on_event: Callable[[Snapshot], None] | None = None,
-    on_result: engine.OnResult | None = None,
+    on_result: Callable[[StudyRun], None] | None = None,
 ) -> Judged:
     """Train what is missing of a study and judge all of it. See `engine.run` for `share`, `on` and what it raises."""
     folder = Path(store or default_store())
@@ -219,11 +219,15 @@ def conduct(
             referee=REFEREE,
             share=share,
             on_event=on_event,
-            on_result=on_result,
+            on_result=None if on_result is None else lambda run, result: on_result(_placed(study, run, result)),
         )
         crashed = {failure.fingerprint: failure for failure in outcome.failures}
         judgement = _judge(study, outcome.plan, crashed, opened, own_text=trainer is None)
     return Judged(outcome.plan, judgement, folder, crashed, outcome.failures, outcome.num_trained)
+
+
+def _placed(study: Study, run: Run, result: RunResult) -> StudyRun:
+    return StudyRun(run.arm, run.seed, run.stage, result, part=run.part, study=study.name)
 
 
 def _num_workers(placed: Placement, workers: int | None, on: str | None) -> int:

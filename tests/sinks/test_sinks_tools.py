@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from blueberry.files import ABANDONED_SECONDS
+from blueberry.sinks import entries
+from blueberry.sinks.entries import points
 from blueberry.sinks.log import logging_to
-from blueberry.sinks.logged_run import points
 from tests.sinks.test_sinks_log import a_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries' own making
@@ -37,7 +39,7 @@ def read_tensorboard(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found = {}
-    for run in sorted((folder / "tensorboard" / "lr-sweep").iterdir()):
+    for run in sorted((folder / "logs" / "tensorboard" / "lr-sweep").iterdir()):
         events = EventAccumulator(str(run), size_guidance={"scalars": 0})
         events.Reload()
         found[run.name] = {
@@ -50,7 +52,7 @@ def read_tensorboard(folder):
 def read_mlflow(folder):
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'logs' / 'mlflow' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("lr sweep")
     return client, client.search_runs([experiment.experiment_id])
 
@@ -65,7 +67,7 @@ def test_tensorboard_has_every_point(tmp_path):
         expected = [(update, values[name]) for update, values in points(run.result) if name in values]
         assert [step for step, _ in scalars[name]] == [update for update, _ in expected]
         assert [value for _, value in scalars[name]] == pytest.approx([value for _, value in expected], rel=1e-6)
-    assert scalars["final/val_loss"][0] == (12, pytest.approx(run.totals["val_loss"], rel=1e-6))
+    assert scalars["final/val_loss"][0] == (12, pytest.approx(entries.totals(run.result)["val_loss"], rel=1e-6))
 
 
 @slow
@@ -78,7 +80,7 @@ def test_mlflow_has_every_point(tmp_path):
     one = by_arm["learning_rate=0.03"]
     assert (one.info.run_name, one.info.status) == ("learning_rate=0.03 seed 0", "FINISHED")
     assert one.data.params["optimizer.muon.learning_rate"] == "0.03"
-    assert one.data.metrics["val_loss"] == run.totals["val_loss"]
+    assert one.data.metrics["val_loss"] == entries.totals(run.result)["val_loss"]
     history = client.get_metric_history(one.info.run_id, "train_loss")
     assert [point.value for point in history] == list(run.result.curve.train_loss)
     diverged = by_arm["learning_rate=2.0"]
@@ -92,12 +94,12 @@ def test_wandb_has_every_run(tmp_path):
 
     run = a_run()
     assert log_all("wandb", tmp_path, [run, a_run(1)]) == []
-    table = read_table(tmp_path / "wandb")
+    table = read_table(tmp_path / "logs" / "wandb")
     assert [row.values["name"] for row in table.rows] == ["learning_rate=0.03 seed 0", "learning_rate=0.03 seed 1"]
     row = table.rows[0].values
     assert (row["seed"], row["optimizer.muon.learning_rate"], row["group"], row["status"]) == (0, 0.03, "lr sweep", "completed")  # fmt: skip
-    assert row["val_loss"] == run.totals["val_loss"]
-    assert not list((tmp_path / "wandb").glob(".partial-*"))
+    assert row["val_loss"] == entries.totals(run.result)["val_loss"]
+    assert not list((tmp_path / "logs" / "wandb").glob(".partial-*"))
 
 
 @slow
@@ -109,7 +111,7 @@ def test_wandb_has_every_point(tmp_path):
 
     run = a_run()
     assert log_all("wandb", tmp_path, [run]) == []
-    (file,) = (tmp_path / "wandb").rglob("*.wandb")
+    (file,) = (tmp_path / "logs" / "wandb").rglob("*.wandb")
     history = []
     for record in map(wandb_internal_pb2.Record.FromString, _records(file)):
         if record.WhichOneof("record_type") == "history":
@@ -123,7 +125,7 @@ def count(tool, folder):
         return len(read_mlflow(folder)[1])
     if tool == "tensorboard":
         return len(read_tensorboard(folder))
-    return len(list((folder / "wandb" / "wandb").glob("offline-run-*")))
+    return len(list((folder / "logs" / "wandb" / "wandb").glob("offline-run-*")))
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -140,21 +142,21 @@ def test_a_run_that_a_kill_left_half_written_is_written_anew(tmp_path):
     client = pytest.importorskip("mlflow").tracking.MlflowClient
     run = a_run()
     log_all("mlflow", tmp_path, [])
-    made = client(tracking_uri=f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}")
+    made = client(tracking_uri=f"sqlite:///{tmp_path / 'logs' / 'mlflow' / 'mlflow.db'}")
     experiment = made.get_experiment_by_name("lr sweep").experiment_id
-    made.create_run(experiment, tags={"blueberry.key": run.key})
+    made.create_run(experiment, tags={"blueberry.key": entries.key(run)})
     made.create_run(experiment, tags={"somebody": "else"})
     assert log_all("mlflow", tmp_path, [run]) == []
     keys = [one.data.tags.get("blueberry.key") for one in read_mlflow(tmp_path)[1]]
-    assert sorted(keys, key=str) == [None, run.key] or keys == [run.key, None]
+    assert sorted(keys, key=str) == [None, entries.key(run)] or keys == [entries.key(run), None]
 
 
 def test_a_partial_folder_is_not_taken_for_a_run(tmp_path):
     run = a_run()
-    partial = tmp_path / "tensorboard" / "lr-sweep" / ".partial-old-1"
+    partial = tmp_path / "logs" / "tensorboard" / "lr-sweep" / ".partial-old-1"
     partial.mkdir(parents=True)
     (partial / "events.out.tfevents.1").write_bytes(b"half")
-    old = time.time() - 7200
+    old = time.time() - ABANDONED_SECONDS - 60
     os.utime(partial, (old, old))
     assert log_all("tensorboard", tmp_path, [run]) == []
     assert len(read_tensorboard(tmp_path)) == 1
@@ -162,7 +164,8 @@ def test_a_partial_folder_is_not_taken_for_a_run(tmp_path):
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, tool):
-    (tmp_path / tool).write_text("a file where the folder should be")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / tool).write_text("a file where the folder should be")
     said = log_all(tool, tmp_path, [a_run(0), a_run(1)])
     assert len(said) == 1
     assert said[0].startswith(f"--log {tool}: ")
@@ -195,9 +198,9 @@ def test_a_full_disk_is_said_once(tmp_path, tool):
 @slow
 def test_the_tools_own_environment_goes_first(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'elsewhere.db'}")
-    assert log_all("mlflow", tmp_path / "logs", [a_run()]) == []
+    assert log_all("mlflow", tmp_path / "store", [a_run()]) == []
     assert (tmp_path / "elsewhere.db").is_file()
-    assert not (tmp_path / "logs").exists()
+    assert not (tmp_path / "store").exists()
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "own"))
-    assert log_all("wandb", tmp_path / "logs", [a_run()]) == []
+    assert log_all("wandb", tmp_path / "store", [a_run()]) == []
     assert len(list((tmp_path / "own" / "wandb").glob("offline-run-*"))) == 1

@@ -60,8 +60,9 @@ def train(
     from blueberry.cli import words
     from blueberry.cli.progress import watching_a_run
     from blueberry.cost import cost
-    from blueberry.logs import logging_a_run
     from blueberry.recipe import Recipe
+    from blueberry.records import StudyRun
+    from blueberry.sinks.log import SINGLE_RUNS, logging_to
 
     made = Recipe.load(recipe).with_(words.overrides(overrides or []), place=str(recipe))
     if dry_run:
@@ -73,11 +74,11 @@ def train(
     if rates:
         raise typer.BadParameter("--rates is given without --dry-run; only a dry run prints rates; add --dry-run")
     with (
-        logging_a_run(log or (), Path(store or api.default_store())) as tell,
+        logging_to(log or (), Path(store or api.default_store()), SINGLE_RUNS) as tell,
         watching_a_run(quiet=quiet, no_color=no_color) as on_progress,
     ):
         result = api.train(made, store=store, on_progress=on_progress)
-        tell(result)
+        tell(StudyRun(result.fingerprint, made.seed, "search", result, study=SINGLE_RUNS))
     folder = api.write_run(result, out or Path("runs") / result.fingerprint)
     _answer(json, result.model_dump(mode="json"), words.run(result, folder))
     return 0 if result.status == "completed" else 1
@@ -181,14 +182,15 @@ def run(
     """Run what is missing of a study, judge it and write the report. Safe to repeat, interrupt and start twice."""
     from blueberry import api
     from blueberry.cli.progress import watching_a_study
-    from blueberry.logs import logging_a_study
+    from blueberry.sinks.log import logging_to
     from blueberry.study.spec import Study
 
     loaded = Study.load(study, store)
     with (
-        logging_a_study(log or (), Path(store or api.default_store()), loaded.name) as on_result,
+        logging_to(log or (), Path(store or api.default_store()), loaded.name) as tell,
         watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
     ):
+        on_result = tell if log else None  # telling nobody would read every result
         judged = api.conduct(loaded, store=store, workers=workers, on=on, on_event=on_event, on_result=on_result)
     return _report(judged, out or _report_folder(loaded.name), json)
 

@@ -1,10 +1,12 @@
-"""Tells sinks of runs that ended, in threads of their own: a sink that fails or hangs stops nothing but itself.
+"""What --log does: sinks are told of runs that ended, in threads of their own, so that one that fails or hangs stops
+nothing but itself.
 
 A sink writes a run once, whole, when it has ended; runs it has already are left alone. So a kill loses nothing
 that the same command does not write later, and writes nothing twice.
 """
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +17,15 @@ from pathlib import Path
 from typing import Protocol
 
 from blueberry.errors import SinkError, did_you_mean
-from blueberry.sinks.logged_run import LoggedRun
+from blueberry.records import StudyRun
+from blueberry.sinks import entries
 
 CLOSE_SECONDS = 60.0
 """That the end of a study waits for its sinks."""
 INTERRUPTED_SECONDS = 3.0
 """The same when the study stops early."""
+SINGLE_RUNS = "single-runs"
+"""The study that runs of `train` are shown under."""
 MOST_WAITING = 2_000
 """Runs that a sink may be behind; of more, the later ones are left for the next time."""
 
@@ -37,7 +42,7 @@ HOMES = {
 class Sink(Protocol):
     """Whatever it raises is said once and ends the logging, not the runs."""
 
-    def result(self, run: LoggedRun) -> None:
+    def result(self, run: StudyRun) -> None:
         """Write a run that has ended, unless it is there already."""
         ...
 
@@ -50,19 +55,23 @@ OpenSink = Callable[[Path, str], Sink]
 """From the folder it may write to and the study's name."""
 
 
+def on_standard_error(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def logging_to(
-    names: Sequence[str], folder: Path, study: str, warn: Callable[[str], None]
-) -> Iterator[Callable[[LoggedRun], None]]:
+    names: Sequence[str], store: Path, study: str, warn: Callable[[str], None] = on_standard_error
+) -> Iterator[Callable[[StudyRun], None]]:
     """Gives what is to be told of each run that has ended; told twice of one, it writes it once.
 
-    Each sink has its own folder in `folder`. `warn` is given a line by each sink that fails, once.
+    Each sink has its own folder, `STORE/logs/SINK`. `warn` is given a line by each sink that fails, once.
     Raises: SinkError for a sink that does not exist, or whose library is not installed.
     """
     openers = {name: find_sink(name) for name in dict.fromkeys(names)}
-    feeds = [Feed(name, opener, folder / name, study, warn) for name, opener in openers.items()]
+    feeds = [Feed(name, opener, store / "logs" / name, study, warn) for name, opener in openers.items()]
 
-    def tell(run: LoggedRun) -> None:
+    def tell(run: StudyRun) -> None:
         for feed in feeds:
             feed.tell(run)
 
@@ -91,20 +100,21 @@ class Feed:
 
     def __init__(self, name: str, opener: OpenSink, folder: Path, study: str, warn: Callable[[str], None]) -> None:
         self._name, self._opener, self._folder, self._study, self._warn = name, opener, folder, study, warn
-        self._waiting: queue.Queue[LoggedRun | None] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[StudyRun | None] = queue.Queue(MOST_WAITING)
         self._told: set[str] = set()
         self._num_left = 0
         self._failed = False
         self._thread = threading.Thread(target=self._work, name=f"log {name}", daemon=True)
         self._thread.start()
 
-    def tell(self, run: LoggedRun) -> None:
+    def tell(self, run: StudyRun) -> None:
         """Never raises, never waits."""
-        if self._failed or run.key in self._told:
+        key = entries.key(run)
+        if self._failed or key in self._told:
             return
         try:
             self._waiting.put_nowait(run)
-            self._told.add(run.key)
+            self._told.add(key)
         except queue.Full:
             self._num_left += 1
 

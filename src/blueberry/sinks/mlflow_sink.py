@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from blueberry.sinks.logged_run import LoggedRun, points, unnested
+from blueberry.records import StudyRun
+from blueberry.sinks import entries
 
 KEY = "blueberry.key"
 BATCH_METRICS = 1000
@@ -37,26 +38,27 @@ class MlflowSink:
         self._experiment: str = known.experiment_id if known else self._client.create_experiment(study, place)
         self._written = self._look()
 
-    def result(self, run: LoggedRun) -> None:
+    def result(self, run: StudyRun) -> None:
         """Write a run, unless it is there."""
         from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
 
-        if run.key in self._written:
+        key = entries.key(run)
+        if key in self._written:
             return
-        tags = {**{f"blueberry.{name}": value for name, value in run.about.items()}, KEY: run.key}
-        made = self._client.create_run(self._experiment, run_name=run.name, tags=tags).info.run_id
-        settings = unnested({**run.settings, "seed": run.seed, "arm": run.arm})
+        tags = {**{f"blueberry.{name}": word for name, word in entries.words(run).items()}, KEY: key}
+        made = self._client.create_run(self._experiment, run_name=entries.title(run), tags=tags).info.run_id
+        settings = {**entries.settings(run), "arm": entries.arm(run)}
         params = [Param(name, str(value)[:PARAM_CHARACTERS]) for name, value in settings.items()]
         for start in range(0, len(params), BATCH_PARAMS):
             self._client.log_batch(made, params=params[start : start + BATCH_PARAMS])
         now = int(time.time() * 1000)
         last = run.result.num_updates or 0
-        metrics = [Metric(name, v, now, update) for update, vs in points(run.result) for name, v in vs.items()]
-        metrics += [Metric(name, value, now, last) for name, value in run.totals.items()]
+        metrics = [Metric(name, v, now, update) for update, vs in entries.points(run.result) for name, v in vs.items()]
+        metrics += [Metric(name, value, now, last) for name, value in entries.totals(run.result).items()]
         for start in range(0, len(metrics), BATCH_METRICS):
             self._client.log_batch(made, metrics=metrics[start : start + BATCH_METRICS])
         self._client.set_terminated(made, "FINISHED")
-        self._written.add(run.key)
+        self._written.add(key)
 
     def close(self) -> None:
         pass

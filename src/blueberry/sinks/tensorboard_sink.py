@@ -4,12 +4,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from blueberry.sinks import partial
-from blueberry.sinks.logged_run import LoggedRun, file_name, points, unnested
+from blueberry.files import partial_folder, sweep
+from blueberry.records import StudyRun
+from blueberry.sinks import entries
 
 
 def open_sink(folder: Path, study: str) -> "TensorBoardSink":
-    return TensorBoardSink(folder / file_name(study))
+    return TensorBoardSink(folder / entries.file_name(study))
 
 
 class TensorBoardSink:
@@ -18,25 +19,26 @@ class TensorBoardSink:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        partial.sweep(folder)
+        sweep(folder)
 
-    def result(self, run: LoggedRun) -> None:
+    def result(self, run: StudyRun) -> None:
         """Write a run, unless its folder is there."""
-        name = f"{file_name(run.arm)[:120]}-seed-{run.seed}-{run.result.fingerprint[:8]}"
+        name = f"{entries.file_name(entries.arm(run))[:120]}-seed-{run.seed}-{run.result.fingerprint[:8]}"
         final = self._folder / name
         if final.is_dir():
             return
-        written = partial.begin(self._folder, name)
-        with open(written / f"events.out.tfevents.{int(time.time())}.{run.result.fingerprint}", "wb") as file:
-            for event in _events(run):
-                _write(file, event)
-        partial.finish(written, final)
+        with partial_folder(self._folder) as written:
+            with open(written / f"events.out.tfevents.{int(time.time())}.{run.result.fingerprint}", "wb") as file:
+                for event in _events(run):
+                    _write(file, event)
+            if not final.is_dir():  # another process was quicker
+                written.rename(final)
 
     def close(self) -> None:
         pass
 
 
-def _events(run: LoggedRun) -> Any:
+def _events(run: StudyRun) -> Any:
     from tensorboard.compat.proto import event_pb2, summary_pb2  # pyright: ignore[reportMissingImports]
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # pyright: ignore[reportMissingImports]
 
@@ -48,11 +50,11 @@ def _events(run: LoggedRun) -> Any:
         return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
     yield Event(wall_time=now, file_version="brain.Event:2")
-    given = unnested({**run.settings, **run.about, "seed": run.seed})
-    yield Event(wall_time=now, summary=hparams_pb(given, trial_id=run.key, start_time_secs=now))
-    for update, values in points(run.result):
+    given = {**entries.settings(run), **entries.words(run)}
+    yield Event(wall_time=now, summary=hparams_pb(given, trial_id=entries.key(run), start_time_secs=now))
+    for update, values in entries.points(run.result):
         yield Event(wall_time=now, step=update, summary=scalars(values))
-    totals = {f"final/{name}": value for name, value in run.totals.items()}
+    totals = {f"final/{name}": value for name, value in entries.totals(run.result).items()}
     yield Event(wall_time=now, step=run.result.num_updates or 0, summary=scalars(totals))
 
 

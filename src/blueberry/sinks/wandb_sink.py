@@ -4,12 +4,12 @@ Offline, unless WANDB_MODE or WANDB_API_KEY says otherwise; `wandb sync FOLDER/w
 """
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from blueberry.sinks import partial
-from blueberry.sinks.logged_run import LoggedRun, points, unnested
+from blueberry.files import partial_folder
+from blueberry.records import StudyRun
+from blueberry.sinks import entries
 
 
 def open_sink(folder: Path, study: str) -> "WandbSink":
@@ -22,25 +22,23 @@ class WandbSink:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "wandb"
         self._folder.mkdir(parents=True, exist_ok=True)
-        partial.sweep(folder)
         online = os.environ.get("WANDB_MODE") or os.environ.get("WANDB_API_KEY")
         self._mode = None if online else "offline"
 
-    def result(self, run: LoggedRun) -> None:
+    def result(self, run: StudyRun) -> None:
         """Write a run, unless its folder is there."""
-        if next(self._folder.glob(f"*run-*-{run.key}"), None) is not None:
+        if next(self._folder.glob(f"*run-*-{entries.key(run)}"), None) is not None:
             return
-        hidden = partial.begin(self._folder.parent, run.key)
-        written = self._write(run, hidden)
-        if hidden not in written.parents:  # wandb turns to another folder when it cannot write to this one
-            raise OSError(f"{hidden} cannot be written")
-        partial.finish(written, self._folder / written.name)
-        shutil.rmtree(hidden, ignore_errors=True)
+        with partial_folder(self._folder.parent) as hidden:
+            written = self._write(run, hidden)
+            if hidden not in written.parents:  # wandb turns to another folder when it cannot write to this one
+                raise OSError(f"{hidden} cannot be written")
+            written.rename(self._folder / written.name)
 
     def close(self) -> None:
         pass
 
-    def _write(self, run: LoggedRun, folder: Path) -> Path:
+    def _write(self, run: StudyRun, folder: Path) -> Path:
         """The folder that W&B made for it."""
         import wandb  # pyright: ignore[reportMissingImports]
 
@@ -50,10 +48,10 @@ class WandbSink:
         made: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or "blueberry",
             group=run.study,
-            name=run.name,
-            id=run.key,
+            name=entries.title(run),
+            id=entries.key(run),
             job_type=run.stage,
-            config=unnested({**run.settings, **run.about, "seed": run.seed}),
+            config={**entries.settings(run), **entries.words(run)},
             dir=str(folder),
             mode=self._mode,  # pyright: ignore[reportArgumentType]
             resume=None if self._mode == "offline" else "allow",
@@ -61,9 +59,9 @@ class WandbSink:
             settings=quiet,
         )
         made.define_metric("*", step_metric="update")
-        for update, values in points(run.result):
+        for update, values in entries.points(run.result):
             made.log({"update": update, **values})
-        made.summary.update(run.totals)
+        made.summary.update(entries.totals(run.result))
         written = Path(made.dir).parent
         made.finish(exit_code=0)
         return written
