@@ -14,12 +14,12 @@ from blueberry.judge.doctor import leaks
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import CurveFinding, Judgement, Purpose, Verdict
 from blueberry.judge.noise_registry import LEAST_MIN_EFFECT
-from blueberry.looks import LOOKS
 from blueberry.stats.decide import MOST_SEEDS, POWER
 from blueberry.stats.paired import t_quantile
 from blueberry.stats.robustness import upper_bound
 from blueberry.stats.scaling import LEAST_POINTS
 from blueberry.study.designs import combine
+from blueberry.study.plan import LOOKS
 from blueberry.study.spec import KEYS, Study
 from blueberry.study.strategy import METHODS, Seeds
 

@@ -17,9 +17,8 @@ PACKAGE = Path(blueberry.__file__).parent
 REPOSITORY = PACKAGE.parent.parent
 
 FLOORS = {
-    "errors": 0, "files": 0, "settings": 0, "data_settings": 0, "model_settings": 0, "optimizer_settings": 0,
-    "schedule_settings": 0, "recipe": 0, "records": 0, "identity": 0, "schedules": 0, "cost": 0, "curves": 0,
-    "prefix": 0, "looks": 0,
+    "errors": 0, "files": 0, "settings": 0, "architecture": 0, "schedules": 0, "recipe": 0, "records": 0, "identity": 0,
+    "curves": 0,
     "text": 1, "stats": 1, "tables": 1, "sinks": 1,
     "lm": 2, "study": 2,
     "judge": 3,
@@ -119,7 +118,7 @@ def test_a_forbidden_import_would_be_seen(room, name):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_are_short_and_named_for_what_they_hold(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
     assert path.stem not in {"utils", "common", "helpers", "manager"}
 
 

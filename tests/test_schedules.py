@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from blueberry.errors import RecipeError
 from blueberry.recipe import Recipe
 from blueberry.records import RateCut
-from blueberry.schedule_settings import AnySchedule
-from blueberry.schedules import AFTER_WARMUP, multipliers, num_warmup, rate_cuts
+from blueberry.schedules import AnySchedule, multipliers, num_warmup, rate_cuts
 
 KINDS = {kind.model_fields["kind"].default: kind for kind in AnySchedule.__args__}
 FALLING = sorted(set(KINDS) - {"constant", "plateau"})
@@ -144,7 +143,7 @@ def test_the_documents_own_way_can_be_said():
     assert made[-1] == pytest.approx(0.916, abs=5e-4)
 
 
-@pytest.mark.parametrize("kind", AFTER_WARMUP)
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_update_trains_at_the_peak(kind):
     assert _multipliers(1, kind=kind) == [1.0]
 
@@ -235,7 +234,6 @@ def test_kinds_give_different_rates():
 
 
 def test_schedules_are_those_a_recipe_knows():
-    assert set(KINDS) == set(AFTER_WARMUP)
     for kind, section in KINDS.items():
         lasting = {"schedule.kind": kind, "evaluate.every_updates": 10}
         assert type(Recipe().with_(lasting).schedule) is section

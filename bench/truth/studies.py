@@ -18,9 +18,9 @@ from blueberry.judge.comparisons import compare
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import Verdict
 from blueberry.judge.measured import Measured, measure
-from blueberry.looks import LOOKS
 from blueberry.stats.optimum import Located, OneSided, locate_optimum
 from blueberry.stats.unresolved import unresolved
+from blueberry.study.plan import LOOKS
 
 RATE = "learning_rate"
 MOST_MORE = 200

@@ -14,8 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from blueberry.cost import num_threads
-from blueberry.data_settings import Data
+from blueberry.architecture import num_threads
 from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.identity import fingerprint
 from blueberry.judge import Text, judge
@@ -31,6 +30,7 @@ from blueberry.lm.trainer import Trainer
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.report.runs import LabelledRun
+from blueberry.settings import Data
 from blueberry.study import engine
 from blueberry.study.backlog import Snapshot
 from blueberry.study.baselines import default_store

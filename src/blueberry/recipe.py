@@ -7,14 +7,11 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError, field_validator, model_validator
 
-from blueberry.data_settings import Data
+from blueberry.architecture import Model
 from blueberry.errors import RecipeError, did_you_mean, is_table, one_line, sections_in
 from blueberry.files import read_toml, to_toml
-from blueberry.model_settings import Model
-from blueberry.optimizer_settings import MuonAdamWOptimizer, Optimizer, peak_rates
-from blueberry.schedule_settings import CosineSchedule, Schedule
-from blueberry.schedules import check_length, multipliers
-from blueberry.settings import Evaluate, Section, Train, setting
+from blueberry.schedules import CosineSchedule, Schedule, check_length, multipliers
+from blueberry.settings import Data, Evaluate, MuonAdamWOptimizer, Optimizer, Section, Train, peak_rates, setting
 
 EITHER_OR = {"train.tokens": "train.updates", "schedule.warmup_updates": "schedule.warmup_fraction"}
 """Settings that say one thing in two units: giving either takes the other back."""

@@ -17,8 +17,8 @@ from blueberry.judge import weigh
 from blueberry.judge.comparisons import compare
 from blueberry.judge.judgement import Bound, Optimum
 from blueberry.judge.measured import measure
-from blueberry.looks import LOOKS
 from blueberry.stats.optimum import Located, OneSided
+from blueberry.study.plan import LOOKS
 
 BY_NAME = {cell.name: cell for cell in CELLS}
 SUBSET = (

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from blueberry.cost import cost
+from blueberry.architecture import cost
 from blueberry.judge.forecast import forecast
 from blueberry.recipe import Recipe
 from blueberry.stats.decide import smallest_difference

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from blueberry import api
+from blueberry.architecture import cost
 from blueberry.cli import words
-from blueberry.cost import cost
 from blueberry.identity import fingerprint
 from blueberry.judge.forecast import Forecast, forecast
 from blueberry.judge.referee import REFEREE

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from blueberry.cost import parameters
+from blueberry.architecture import parameters
 from blueberry.lm.training import Group
 from blueberry.recipe import Recipe
 from blueberry.text.dataset import Split

@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from blueberry.cost import parameters
+from blueberry.architecture import is_matrix, parameters, weight_shapes
 from blueberry.lm.attention import rotary_tables, rotate
 from blueberry.lm.draws import Draws
 from blueberry.lm.loss import head_loss, head_scores
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.weights import initialize, is_matrix, weight_shapes
+from blueberry.lm.weights import initialize
 from blueberry.recipe import Recipe
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from blueberry.cost import parameters
+from blueberry.architecture import parameters
 from blueberry.lm.evaluation import routing
 from blueberry.lm.routers import rebalanced
 from blueberry.lm.training import Group

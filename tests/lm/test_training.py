@@ -7,8 +7,8 @@ from blueberry.identity import shape_key
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.optimizers import group_of
 from blueberry.lm.training import Group, train
-from blueberry.optimizer_settings import AdamWOptimizer, MuonAdamWOptimizer
 from blueberry.records import Progress
+from blueberry.settings import AdamWOptimizer, MuonAdamWOptimizer
 from tests.lm.conftest import CPU, numbers, provenance
 
 

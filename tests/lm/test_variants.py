@@ -6,14 +6,13 @@ import typing
 import pytest
 import torch
 
-from blueberry.cost import flops_per_token, parameters
+from blueberry.architecture import Model, flops_per_token, is_matrix, parameters, state_shapes, weight_shapes
 from blueberry.lm.checkpoint import Checkpoint
 from blueberry.lm.draws import Draws
 from blueberry.lm.loss import head_loss
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.training import Group
-from blueberry.lm.weights import head_weight, initialize, is_matrix, state_shapes, weight_shapes
-from blueberry.model_settings import Model
+from blueberry.lm.weights import head_weight, initialize
 from blueberry.recipe import Recipe
 from blueberry.settings import Section
 from blueberry.text import Dataset

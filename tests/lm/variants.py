@@ -6,8 +6,8 @@ A new setting of the model needs a value in CHANGES, a new kind a row in VARIANT
 import pytest
 import torch
 
+from blueberry.architecture import state_shapes, weight_shapes
 from blueberry.lm.training import train
-from blueberry.lm.weights import state_shapes, weight_shapes
 from blueberry.recipe import Recipe
 from blueberry.text import Dataset
 from tests.lm.conftest import CPU, numbers, provenance

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from blueberry.looks import looks_of
 from blueberry.stats.decide import (
     decide,
     decide_diverged,
@@ -17,6 +16,7 @@ from blueberry.stats.decide import (
     smallest_difference,
 )
 from blueberry.stats.paired import paired
+from blueberry.study.plan import looks_of
 
 
 def test_holm_by_hand():

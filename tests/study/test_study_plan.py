@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from study_trainers import make_study
 
-from blueberry.cost import cost
+from blueberry.architecture import cost
 from blueberry.identity import fingerprint, shape_key
 from blueberry.records import Failure, RunResult
 from blueberry.study.plan import Plan, Run, plan, study_runs

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from blueberry.errors import StudyError
-from blueberry.looks import looks_of
 from blueberry.records import RunResult
 from blueberry.study import engine
-from blueberry.study.plan import Plan, Referee, Run, Values, as_planned, plan
+from blueberry.study.plan import Plan, Referee, Run, Values, as_planned, looks_of, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic

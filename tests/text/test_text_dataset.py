@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from blueberry.data_settings import Data
 from blueberry.errors import DataError
+from blueberry.settings import Data
 from blueberry.text import SEPARATOR, Dataset, data_digest, dataset, evaluation_set, load, overlap
 from blueberry.text.corpus import CORPORA, Corpus, Document
 from blueberry.text.preparation import split_of
@@ -149,7 +149,7 @@ def test_digest_names_all_that_decides_the_tokens(corpus, monkeypatch):
 def test_the_digest_needs_no_tokenizer_and_nothing_needs_torch(tmp_path):
     script = """
 import sys
-from blueberry.data_settings import Data
+from blueberry.settings import Data
 from blueberry import text
 text.data_digest(Data())
 assert not {"tokenizers", "tiktoken", "torch", "scipy"} & sys.modules.keys()

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from blueberry.data_settings import Data, Files
 from blueberry.errors import DataError
+from blueberry.settings import Data, Files
 from blueberry.text import data_digest, evaluation_set, files, load
 from blueberry.text.file_rows import rows
 
@@ -223,7 +223,7 @@ def test_pieces_across_chunks_are_whole(tmp_path, monkeypatch):
 SCRIPT = """
 import sys
 from pathlib import Path
-from blueberry.data_settings import Data, Files
+from blueberry.settings import Data, Files
 from blueberry.text import load
 def peak_kilobytes():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])

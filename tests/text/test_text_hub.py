@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from blueberry.data_settings import Data, HuggingFace
 from blueberry.errors import DataError
+from blueberry.settings import Data, HuggingFace
 from blueberry.text import data_digest, hub, load
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -188,7 +188,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(streamed, tmp_p
 
 SCRIPT = """
 import json, sys
-from blueberry.data_settings import HuggingFace
+from blueberry.settings import HuggingFace
 from blueberry.errors import DataError
 from blueberry.text import hub
 hub.require_reachable = lambda *_: None

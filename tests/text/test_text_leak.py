@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blueberry.data_settings import Data
+from blueberry.settings import Data
 from blueberry.text import Mixture, Split, batch, evaluation_set, load, overlap
 from blueberry.text.order import count_windows, window_starts
 

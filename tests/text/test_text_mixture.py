@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from blueberry.data_settings import Data, Files, MixturePart, NamedSet
 from blueberry.errors import DataError
+from blueberry.settings import Data, Files, MixturePart, NamedSet
 from blueberry.text import Mixture, Split, batch, data_digest, evaluation_set, load, passes, require_a_batch
 from blueberry.text.order import CYCLE
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from blueberry.data_settings import Data
 from blueberry.errors import DataError
+from blueberry.settings import Data
 from blueberry.text import data_digest, evaluation_set, load, read_tokenizer, write_tokenizer
 from blueberry.text.corpus import CORPORA
 from blueberry.text.tokenizer import token_type

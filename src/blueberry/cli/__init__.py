@@ -57,9 +57,9 @@ def train(
 ) -> int:
     """Train one run."""
     from blueberry import api
+    from blueberry.architecture import cost
     from blueberry.cli import words
     from blueberry.cli.progress import watching_a_run
-    from blueberry.cost import cost
     from blueberry.recipe import Recipe
     from blueberry.records import StudyRun
     from blueberry.sinks.log import SINGLE_RUNS, logging_to

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from blueberry.api import Judged
+from blueberry.architecture import Cost
 from blueberry.cli.progress import duration
-from blueberry.cost import Cost
 from blueberry.errors import RecipeError
 from blueberry.judge import words as counted
 from blueberry.judge.forecast import Forecast

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from blueberry.cost import cost, flops_per_token
+from blueberry.architecture import cost, flops_per_token
 from blueberry.judge.from_study import gather
 from blueberry.judge.judgement import Noise
 from blueberry.judge.measured import measure, noise_of

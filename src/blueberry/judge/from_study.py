@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from blueberry.cost import parameters
+from blueberry.architecture import parameters
 from blueberry.errors import StudyError
 from blueberry.judge import words
 from blueberry.judge.curves import read_curves
@@ -12,10 +12,9 @@ from blueberry.judge.doctor.design import objections
 from blueberry.judge.doctor.execution import Departure, audit_departures, departure, overfitted_or_leaked
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Audit, CurveFinding, RunCost
-from blueberry.looks import looks_of
 from blueberry.recipe import Recipe
 from blueberry.records import Metrics, RunResult
-from blueberry.study.plan import Plan, Run, Stage
+from blueberry.study.plan import Plan, Run, Stage, looks_of
 from blueberry.study.reading import is_number
 from blueberry.study.spec import Arm, Study
 

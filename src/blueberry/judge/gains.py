@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from blueberry.cost import flops_per_token
+from blueberry.architecture import flops_per_token
 from blueberry.judge.answers import Gain
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import Part

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from blueberry.judge.pairs import Pairs, all_pairs
-from blueberry.looks import looks_of
 from blueberry.stats.decide import level_of_a_look
 from blueberry.stats.unresolved import best_arm, unresolved
+from blueberry.study.plan import looks_of
 
 Ended = Literal["settled", "maximum"]
 

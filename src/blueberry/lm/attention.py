@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blueberry.architecture import GroupedQueryAttention, LatentAttention, Model
 from blueberry.lm import chance as places
 from blueberry.lm.chance import Chance
 from blueberry.lm.layers import at_least_fp32, linear, norm
 from blueberry.lm.weights import Weights
-from blueberry.model_settings import GroupedQueryAttention, LatentAttention, Model
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from blueberry.architecture import Experts
 from blueberry.curves import DEAD_SHARE
 from blueberry.lm.loss import head_scores
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.weights import Weights, head_weight
-from blueberry.model_settings import Experts
 from blueberry.records import DocumentLoss, Metrics, Routing
 from blueberry.text import EvaluationSet
 

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from blueberry.architecture import ROUTER_BIAS, Experts, MixtureOfExperts, Mlp, Model
 from blueberry.lm import chance as places
 from blueberry.lm.chance import Chance
 from blueberry.lm.experts import Assignment, combine, dispatch, grouped_linear
 from blueberry.lm.layers import ACTIVATIONS, linear
 from blueberry.lm.routers import ROUTERS, balance_loss, z_loss
-from blueberry.lm.weights import ROUTER_BIAS, Weights
-from blueberry.model_settings import Experts, MixtureOfExperts, Mlp, Model
+from blueberry.lm.weights import Weights
 
 
 class Routed(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blueberry.architecture import ROUTER_BIAS
 from blueberry.lm.checkpoint import Checkpoint
 from blueberry.lm.draws import Draws
 from blueberry.lm.evaluation import Look, looks
@@ -20,7 +21,7 @@ from blueberry.lm.movement import Movement, Standing
 from blueberry.lm.optimizers import Optimizer, clip, gradient_norm
 from blueberry.lm.precision import Precision, compute_weights
 from blueberry.lm.routers import rebalanced
-from blueberry.lm.weights import ROUTER_BIAS, Weights, head_weight, initial_state, initialize
+from blueberry.lm.weights import Weights, head_weight, initial_state, initialize
 from blueberry.recipe import Recipe
 from blueberry.records import Metrics
 from blueberry.schedules import multipliers

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from blueberry.cost import parameters
+from blueberry.architecture import parameters
 from blueberry.errors import RecipeError
 from blueberry.lm import training
 from blueberry.lm.checkpoint import Checkpoints

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from blueberry.architecture import UNLAYERED
 from blueberry.errors import DataError
 from blueberry.lm import chance as places
 from blueberry.lm.attention import Positions, attention, rotary_tables, same_document
@@ -21,7 +22,7 @@ from blueberry.lm.chance import Chance
 from blueberry.lm.draws import Draws
 from blueberry.lm.feed_forward import DENSE, Routed, experts
 from blueberry.lm.layers import embed, norm
-from blueberry.lm.weights import UNLAYERED, Weights
+from blueberry.lm.weights import Weights
 from blueberry.recipe import Recipe
 from blueberry.text import SEPARATOR
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from blueberry.lm.optimizers import gradient_norm, group_of
 from blueberry.lm.weights import Weights
-from blueberry.optimizer_settings import WeightGroup
 from blueberry.records import GroupStatistics
+from blueberry.settings import WeightGroup
 
 
 @dataclass(frozen=True)

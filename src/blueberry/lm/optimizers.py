@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from blueberry.architecture import is_matrix
 from blueberry.lm.orthogonalize import orthogonalize
-from blueberry.lm.weights import Weights, is_matrix
-from blueberry.optimizer_settings import (
+from blueberry.lm.weights import Weights
+from blueberry.recipe import Recipe
+from blueberry.settings import (
     MUON_GROUPS,
     WEIGHT_GROUPS,
     AdamWOptimizer,
@@ -20,7 +22,6 @@ from blueberry.optimizer_settings import (
     WeightGroup,
     peak_rates,
 )
-from blueberry.recipe import Recipe
 
 
 def group_of(name: str) -> WeightGroup:

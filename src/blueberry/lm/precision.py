@@ -14,13 +14,13 @@ from typing import Literal
 
 import torch
 
-from blueberry.cost import flops_per_token
+from blueberry.architecture import flops_per_token, weight_shapes
 from blueberry.errors import StoreError
 from blueberry.files import lock, refused_as, write_whole
 from blueberry.identity import canonical_json, digest
 from blueberry.lm.loss import head_loss
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.weights import Weights, head_weight, initialize, weight_shapes
+from blueberry.lm.weights import Weights, head_weight, initialize
 from blueberry.recipe import Recipe
 
 Precision = Literal["fp32", "bf16"]

@@ -1,14 +1,14 @@
 """States that several runs pass through: left for the others, and taken up instead of training to there again.
 
-What a study wants of them are folders by name (see `blueberry.prefix`); whoever finds its own course among the
+What a study wants of them are folders by name (see `blueberry.identity`); whoever finds its own course among the
 names leaves the state there, or begins there. A state has the form of a checkpoint and is checked like one.
 """
 
 from dataclasses import dataclass, replace
 from typing import Self
 
+from blueberry.identity import SHARED_FOLDER, course, state_name, trunk_key, update_of
 from blueberry.lm.checkpoint import Checkpoint, Checkpoints
-from blueberry.prefix import SHARED_FOLDER, course, state_name, trunk_key, update_of
 from blueberry.recipe import Recipe
 
 

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from blueberry.architecture import state_shapes, weight_shapes
 from blueberry.errors import StoreError
 from blueberry.files import refused_as, write_whole
-from blueberry.lm.weights import state_shapes, weight_shapes
 from blueberry.recipe import Recipe
 from blueberry.text import AnyTokenizer, read_tokenizer, write_tokenizer
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import blueberry
-from blueberry.cost import num_threads
+from blueberry.architecture import num_threads
 from blueberry.errors import RecipeError
 from blueberry.identity import digest, fingerprint
 from blueberry.recipe import Recipe

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from blueberry.cost import flops_per_token
+from blueberry.architecture import Experts, flops_per_token
 from blueberry.curves import Watch
 from blueberry.lm.checkpoint import Checkpoint, Checkpoints
 from blueberry.lm.evaluation import Look
@@ -14,7 +14,6 @@ from blueberry.lm.group import Ending, Group
 from blueberry.lm.precision import Precision
 from blueberry.lm.shared import Shared
 from blueberry.lm.trained import Trained, save_weights
-from blueberry.model_settings import Experts
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import rate_cuts

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from blueberry.prefix import SHARED_FOLDER
+from blueberry.identity import SHARED_FOLDER
 from blueberry.records import Failure, Progress, RunResult
 from blueberry.study.claims import HEARTBEAT_SECONDS, Owner
 from blueberry.study.plan import Plan, Run

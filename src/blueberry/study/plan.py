@@ -6,21 +6,35 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Protocol
 
-from blueberry.cost import cost
+from blueberry.architecture import cost
 from blueberry.errors import StudyError
 from blueberry.identity import fingerprints, shape_key
-from blueberry.looks import looks_of
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult, Stage, StudyRun
 from blueberry.study.arms import Arm, content
 from blueberry.study.proposals import Proposer
 from blueberry.study.spec import Study, settled
 
+LOOKS = (3, 5, 8, 12, 16)
+"""Seeds at each look of a study that grows by what it sees; beyond, half as many again each time."""
 STAGES: tuple[Stage, ...] = ("search", "compare", "confirm")
 Values = Mapping[str, Mapping[int, float]]
 """The metric by arm and seed, turned so that lower is better; infinite where the run diverged."""
 DataDigest = Callable[[Recipe], str]
 """Names by content what a trainer reads beside the recipe: its text, or a command and its files."""
+
+
+def looks_of(search: int, maximum: int) -> tuple[int, ...]:
+    """Numbers of seeds at which a design is judged: from `search` (three at least) to `maximum`, ascending.
+
+    A design that may not grow, or not beyond three seeds, has one look.
+    """
+    first = max(search, LOOKS[0])
+    looks = [first] if first < maximum else []
+    ahead: list[int] = [*LOOKS]
+    while ahead[-1] < maximum:
+        ahead.append(ahead[-1] + ahead[-1] // 2)
+    return (*looks, *(n for n in ahead if first < n < maximum), maximum)
 
 
 class Measured(Protocol):

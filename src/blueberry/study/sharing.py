@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from blueberry.prefix import common_updates, course, state_name, trunk_key
+from blueberry.identity import common_updates, course, state_name, trunk_key
 from blueberry.study.plan import Run
 
 LEAST_UPDATES = 10

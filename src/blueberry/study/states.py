@@ -3,7 +3,7 @@
 `FOLDER/STATE/` is there while somebody wants that state, and `wanted-by-FINGERPRINT` in it says who. Trainers look
 there: a run that passes through a state somebody wants leaves it in `FOLDER/STATE/BUILD/`, and a run that is
 about to train begins from the latest state of its own course that it finds. Names are made from content (see
-`blueberry.prefix`), so it does not matter which run, study or process left a state. Nothing here is needed for a
+`blueberry.identity`), so it does not matter which run, study or process left a state. Nothing here is needed for a
 right number: where a state is missing or damaged, the run trains from the start.
 """
 

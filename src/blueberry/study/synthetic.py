@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from blueberry.cost import cost
+from blueberry.architecture import cost
 from blueberry.identity import canonical_json, digest, fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult

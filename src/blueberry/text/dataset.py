@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from blueberry.data_settings import Data
 from blueberry.errors import DataError
 from blueberry.identity import canonical_json, digest
+from blueberry.settings import Data
 from blueberry.text import cache
 from blueberry.text.corpus import CORPORA
 from blueberry.text.parts import Part, parts

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from blueberry.data_settings import Files
 from blueberry.errors import DataError
+from blueberry.settings import Files
 from blueberry.text.extras import require
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from blueberry.data_settings import Files
 from blueberry.errors import DataError
 from blueberry.files import refused_as, write_whole
 from blueberry.identity import canonical_json, digest
+from blueberry.settings import Files
 from blueberry.text.corpus import Corpus, Document
 from blueberry.text.file_rows import format_of, rows
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from blueberry.data_settings import HuggingFace, Source
 from blueberry.errors import BlueberryError, DataError
 from blueberry.identity import canonical_json, digest
+from blueberry.settings import HuggingFace, Source
 from blueberry.text import cache
 from blueberry.text.corpus import Corpus, Document
 from blueberry.text.extras import require

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from blueberry.data_settings import Data, NamedSet, Source
 from blueberry.errors import DataError
+from blueberry.settings import Data, NamedSet, Source
 from blueberry.text.corpus import CORPORA, Corpus, Document
 from blueberry.text.files import files_corpus
 from blueberry.text.hub import hub_corpus

@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from blueberry.data_settings import Data, NamedSet
 from blueberry.errors import DataError
 from blueberry.files import refused_as
 from blueberry.identity import canonical_json
+from blueberry.settings import Data, NamedSet
 from blueberry.text.corpus import Document
 from blueberry.text.files import file_digest
 from blueberry.text.hub import tokenizer_file

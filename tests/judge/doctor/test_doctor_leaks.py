@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from blueberry.data_settings import Data
 from blueberry.judge.doctor.leaks import leak
+from blueberry.settings import Data
 from blueberry.text import load
 
 TEXT = Data(corpus="synthetic", tokenizer="byte", max_tokens=600_000, max_documents=2000)

@@ -11,7 +11,7 @@ about it. Other settings move a budget on the way, and then how bad that is depe
 
 from collections.abc import Callable, Iterable
 
-from blueberry.cost import flops_per_token
+from blueberry.architecture import flops_per_token
 from blueberry.judge import words
 from blueberry.judge.doctor.findings import block, warn
 from blueberry.judge.judgement import Audit

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from blueberry.judge import words
 from blueberry.judge.doctor.findings import block
 from blueberry.judge.judgement import Audit
-from blueberry.optimizer_settings import peak_rates
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.schedules import multipliers
+from blueberry.settings import peak_rates
 
 RATE_TOLERANCE = 1e-6
 """Relative: a rate that passed through 32 bits is still the declared one."""

@@ -1,6 +1,6 @@
 import pytest
 
-from blueberry.cost import cost, flops_per_token, num_threads
+from blueberry.architecture import cost, flops_per_token, num_threads
 from blueberry.recipe import Recipe
 
 DOCUMENTS = Recipe().with_(
@@ -44,6 +44,12 @@ def test_checkpointed_activations_and_bf16_save_memory_where_activations_are_mos
     state, copy = 4 * (3 * 60_180_480 + 4 * 18_879_360), 2 * 79_059_840
     assert half - state - copy == (whole - state) / 2
     assert (again - state) / (whole - state) == pytest.approx(1 / 6, abs=0.05)
+
+
+def test_attention_under_dropout_keeps_every_heads_shares():
+    # Of each of 8 heads and 512 visible tokens: the softmax, its mask and their product, in fp32.
+    plain, dropped = (cost(DOCUMENTS.with_({"model.dropout": p})).memory_bytes for p in (0.0, 0.1))
+    assert dropped - plain == 6 * 16 * 512 * 8 * 512 * 3 * 4
 
 
 def test_threads_depend_on_the_recipe_and_the_machine_alone():

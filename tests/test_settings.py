@@ -4,10 +4,10 @@ import tomllib
 
 import pytest
 
-from blueberry.data_settings import Data
 from blueberry.errors import RecipeError
 from blueberry.identity import fingerprint
 from blueberry.recipe import Recipe, setting_names
+from blueberry.settings import Data
 from blueberry.text import data_digest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

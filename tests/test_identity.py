@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blueberry.prefix import common_updates, course, state_name, trunk_key, update_of
+from blueberry.identity import common_updates, course, state_name, trunk_key, update_of
 from blueberry.recipe import Recipe
 
 KINDS = ("constant", "linear", "cosine", "warmup-stable-decay", "inverse-square-root", "plateau")
