@@ -13,6 +13,10 @@ FRACTION = {"combine": {"mode": "fraction"}, "seeds": {"search": 3, "confirm": 3
 LINEAR = {"optimum": 0.04, "choices": (("schedule.kind", "linear", -0.05),)}
 DECAYS = {"effects": ((DECAY, -0.5),)}
 LENGTHS = {"across": {"train.updates": [120, 240, 480]}}
+WORDS = {"model.feed_forward.kind": ["moe", "swiglu"]}
+TWO_LENGTHS = {"set": {}, "across": {"train.updates": [240, 120]}}
+"""Not in order of size: a study file may say them so."""
+FEW_SEEDS = {"seeds": {"search": 3, "confirm": 3}}
 PROPOSED = {"vary": {RATE: {"log": [0.003, 0.3]}}, "strategy": {"method": "optuna", "trials": 6, "batch": 2}}
 
 
@@ -51,6 +55,10 @@ STUDIES: dict[str, Planted] = {
     "search": Planted("search", {"tune": FEW}, {"optimum": 0.04}),
     "horizon": Planted("horizon", {"vary": FEW, **LENGTHS}, {"optimum": 0.04, "moves": (("train.updates", -0.2),)}),
     "horizon-left-open": Planted("horizon", {"vary": FEW, **LENGTHS}, {"optimum": 0.028, "noise_nats": 0.012}),
+    "search-edge": Planted("search", {"tune": FEW}, {"optimum": 0.5, "diverges_above": None}, is_sound=False),
+    "tune-words": Planted("schedule", {"tune": WORDS, **FEW_SEEDS}, LINEAR),
+    "across-arms": Planted("compare", {**TWO_LENGTHS, **FEW_SEEDS}, DECAYS),
+    "across-words": Planted("sweep", {"vary": WORDS, **TWO_LENGTHS, **FEW_SEEDS}, LINEAR),
     "scaling": Planted("scaling", {"vary": FEW}, {"optimum": 0.04}),
     "data": Planted("data", {}, {"noise_nats": 0.02}, is_sound=False),
 }

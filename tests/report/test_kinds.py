@@ -12,8 +12,9 @@ from blueberry.judge.doctor.document import Document
 from blueberry.judge.doctor.reports import audit_reports
 from blueberry.report.figures import compute, pictures
 from blueberry.report.interactive import page_figures
-from blueberry.report.kinds import of_the_whole, sweeps, sweeps_caption
+from blueberry.report.kinds import law_curve, of_the_whole, sweeps, sweeps_caption
 from blueberry.report.page import page
+from blueberry.report.search_documents import search_documents
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 
@@ -81,6 +82,38 @@ def test_a_report_of_searches_has_their_files(schedules, tmp_path):
     assert len(rows) == 4 * 3 + 3 + 3  # searching, comparing, and confirming the winner
     parts = {run["part"]: run["settings"] for run in json.loads((tmp_path / "results.json").read_text())["runs"]}
     assert parts["linear"]["schedule.kind"] == "linear"
+
+
+def test_a_rate_that_the_report_recommends_is_supported_in_the_file_too(judged):
+    """A neighbour at the end that is not told apart is left open by the search, and costs what the fresh seeds show."""
+    found = judged(
+        SCHEDULES + "max = 9\n", Synthetic(optimum=0.05, noise_nats=0.03, choices=(("schedule.kind", "linear", -0.5),))
+    )
+    (linear,) = [part.judgement for part in found.judgement.parts if part.name == "linear"]
+    assert [audit.audit for audit in linear.blocks] == ["edge"]
+    chosen = found.judgement.recommendation.settings
+    recommended = json.loads(dict(search_documents(found.judgement, found.runs))["lr_recommendation.json"])["linear"]
+    assert recommended["supported"]
+    assert recommended["learning_rate"] == chosen["optimizer.muon.learning_rate"] == 0.04
+    assert recommended["open"] == f"edge: {linear.blocks[0].message}"
+
+
+def test_an_arm_at_the_end_of_its_range_is_supported_nowhere(judged):
+    text = SCHEDULES.replace("0.08]", "0.081]")
+    found = judged(text, Synthetic(optimum=0.5, diverges_above=None))
+    assert found.judgement.recommendation.withheld.startswith("edge: baseline and linear")
+    for one in json.loads(dict(search_documents(found.judgement, found.runs))["lr_recommendation.json"]).values():
+        assert not one["supported"]
+        assert one["because"].startswith("edge: the best optimizer.muon.learning_rate, 0.081, is the largest tried")
+
+
+def test_the_held_out_condition_is_drawn_at_its_own_size_in_whatever_order_a_file_has_them(horizons):
+    assert horizons.judgement.laws[0].held_out.condition == "updates=400"
+    backwards = horizons.judgement.model_copy(update={"parts": horizons.judgement.parts[::-1]})
+    law = law_curve(backwards)
+    assert law == law_curve(horizons.judgement)
+    assert [point.x for point in law.points] == [50, 100, 200, 400]
+    assert law.held_out.x == 400
 
 
 def test_pictures_of_every_kind_are_valid_and_named_once(schedules, horizons):

@@ -1,6 +1,7 @@
-"""Names are data: whatever a question, setting, metric, arm or part is called, its figures are drawn."""
+"""Names are data: whatever a question, setting, metric, arm or part is called, its figures are drawn. So with numbers."""
 
 import json
+import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from altair.utils.schemapi import debug_mode
 
 import blueberry
-from blueberry.report.figures import compute, pictures
+from blueberry.report import writing
+from blueberry.report.axis import find_axis
+from blueberry.report.figures import compute, file_name, pictures, rate_names
 from blueberry.report.interactive import page_figures
 from blueberry.report.theme import LIGHT
 from blueberry.report.vega import chart, drawable, png, specification
@@ -110,3 +113,31 @@ def test_the_menu_and_the_chips_name_arms_exactly(tmp_path: Path) -> None:
     page = write(study.judgement, study.runs, tmp_path).read_text()
     assert 'data-arm="shift=-1"' in page
     assert '<option value="shift=-1"' in page
+
+
+@pytest.mark.parametrize(
+    "rates", [(0, 0.1, 1e308), (1e-320, 1.0, 1.7e308), (-1e308, 0, 1e308), (0.1, 1, math.inf), (1, 2, 10**25)]
+)
+def test_numbers_of_any_size_are_drawn_and_written(rates: tuple[float, ...], tmp_path: Path) -> None:
+    from blueberry.report import write
+
+    found = judged(arms=rates)
+    with debug_mode(False):
+        for picture in islice(pictures(compute(found, ())), 1):
+            assert png(picture.spec).startswith(b"\x89PNG")
+    for _, text in writing._documents(found, (), find_axis(found)):
+        json.loads(text)
+    if rates[0] == 0:
+        write(found, (), tmp_path)
+
+
+def test_no_two_names_are_one_file_and_none_is_too_long() -> None:
+    names = ["a b", "a_b", "a/b", "..", ".", "", "../a", "x" * 300, "x" * 299, "\ud800", "µ" * 200, "lr=0.01", ".a"]
+    files = [file_name(name) for name in names]
+    assert len(set(files)) == len(names)
+    assert "lr=0.01" in files
+    for file in files:
+        assert len(file.encode()) < 200
+        assert "/" not in file
+        assert not file.startswith(".")
+    assert rate_names([0.1, 1e308])[1e308] == "1e+308"

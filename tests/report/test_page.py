@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -305,3 +306,16 @@ def test_a_name_keeps_its_case_at_the_front_of_a_finding(message: str, begins: s
     assert shown.message.startswith(begins)
     assert shown.message.endswith(".")
     assert shown.remedy == "Extend it."
+
+
+def test_a_confirming_run_that_crashed_did_not_diverge() -> None:
+    study = planted.Planted(
+        {"a": ({}, [4.3, 4.2, 4.25]), "b": ({}, [4.5, 4.6, 4.55])}, vary=(), confirm=[4.31, 4.29, 4.3]
+    )
+    fresh = [place for place, run in enumerate(study.runs) if run.stage == "confirm"]
+    for place, status in zip(fresh, ("failed", "diverged"), strict=False):
+        run = study.runs[place]
+        ended = run.result.model_copy(update={"status": status, "final": None})
+        study.runs[place] = replace(run, result=ended)
+    (each,) = [fact for fact in page(study.judgement, study.runs).confirmation if fact.label == "Each of them"]
+    assert each.value == "crashed, diverged, 4.300"

@@ -277,20 +277,21 @@ class Judgement(Finding):
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of `insights.json`: plain JSON values, infinities as "inf"."""
-        body = {name: _plain(value) for name, value in self.model_dump(exclude={"parts"}).items()}
+        body = {name: plain(value) for name, value in self.model_dump(exclude={"parts"}).items()}
         recommendation = {name: value for name, value in body["recommendation"].items() if value is not None}
         parts = [
-            {**_plain(part.model_dump(exclude={"judgement"})), "judgement": part.judgement.to_dict()}
+            {**plain(part.model_dump(exclude={"judgement"})), "judgement": part.judgement.to_dict()}
             for part in self.parts
         ]
         return {"schema": SCHEMA, **body, "recommendation": recommendation, "parts": parts}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The same as JSON can hold it: infinities as "inf" and "-inf"."""
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

@@ -1,6 +1,7 @@
 """From evidence to numbers: the table of values, each arm's summary, the noise, the best, who is unresolved."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -171,9 +172,10 @@ def _scale(
 
 
 def _numbers(values: Sequence[Any]) -> list[float] | None:
-    """None unless every one is a number."""
-    numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    return numbers if len(numbers) == len(values) else None
+    """None unless every one is a finite number."""
+    if any(isinstance(v, bool) or not isinstance(v, (int, float)) or not abs(v) <= sys.float_info.max for v in values):
+        return None
+    return [float(v) for v in values]
 
 
 def _optimum(axis: Axis | None, values_KN: np.ndarray, kept: list[int], alpha: float) -> Optimum | Bound | None:

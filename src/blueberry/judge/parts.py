@@ -36,7 +36,7 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
         return weigh(gather(study, results, plan, texts=texts))
     parts = tuple(_part(arm, part, results, plan.parts[part.name], texts) for arm, part in _parts(study))
     whole = gather(study, results, plan, texts=texts)
-    means = _of_an_arm if study.joined == "tune" else _of_a_condition
+    means = of_an_arm if study.joined == "tune" else _of_a_condition
     whole = replace(whole, audits=(*whole.audits, *_objections(parts, means, whole.audits)))
     if study.joined == "tune":  # whatever way each arm searched, all are compared on one number of fresh seeds
         judgement = weigh(replace(whole, arms=_tuned_arms(study, results, plan), looks=1, look_seeds=()))
@@ -110,7 +110,7 @@ def _of_a_condition(part: Part) -> list[Audit]:
     return [audit for audit in part.judgement.audits if audit.audit in AUDITS]
 
 
-def _of_an_arm(part: Part) -> list[Audit]:
+def of_an_arm(part: Part) -> list[Audit]:
     """At the end of its range an arm is not at its own best.
 
     Too few searching seeds, or neighbours that are not told apart, cost an arm a little, and its fresh seeds show what

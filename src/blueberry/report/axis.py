@@ -1,6 +1,7 @@
 """The numeric setting along which a judgement's arms lie, as a figure draws it; otherwise the arms are names."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 from blueberry.judge.judgement import ArmSummary, Judgement
@@ -34,13 +35,13 @@ class Axis:
     def between(self, a: float, b: float, part: float) -> float:
         """The value a part of the way from a to b, along the axis as drawn."""
         place = self._place(a) + part * (self._place(b) - self._place(a))
-        return math.exp(place) if self.log else place
+        return self._value(place)
 
     def beyond(self, value: float, steps: float) -> float:
         """A value moved by so many mean steps of the grid; negative moves down."""
         step = (self._place(self.values[-1]) - self._place(self.values[0])) / (len(self.values) - 1)
         place = self._place(value) + steps * step
-        return math.exp(place) if self.log else place
+        return self._value(place)
 
     def neighbours(self, value: float) -> tuple[float | None, float | None]:
         """The tested values next below and next above."""
@@ -50,6 +51,12 @@ class Axis:
 
     def _place(self, value: float) -> float:
         return math.log(value) if self.log else value
+
+    def _value(self, place: float) -> float:
+        """Back from a place; at most the largest number, at least (of a logarithm) the least that is exact."""
+        if not self.log:
+            return min(max(place, -sys.float_info.max), sys.float_info.max)
+        return math.exp(min(max(place, math.log(sys.float_info.min)), math.log(sys.float_info.max)))
 
 
 def find_axis(judgement: Judgement) -> Axis | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from blueberry.judge.judgement import Judgement
+from blueberry.judge.judgement import Judgement, plain
 from blueberry.report.axis import Axis
 from blueberry.report.runs import LabelledRun
 
@@ -20,7 +20,7 @@ METRICS = (
 
 def to_json(value: Any) -> str:
     """Indented; NaN and infinity are our own bugs."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
 def results_json(judgement: Judgement, runs: Sequence[LabelledRun]) -> str:
@@ -30,7 +30,7 @@ def results_json(judgement: Judgement, runs: Sequence[LabelledRun]) -> str:
         settings |= {(part.name, arm.arm): {**part.settings, **arm.settings} for arm in part.judgement.arms}
     head = {"schema": RESULTS_SCHEMA, "question": judgement.question, "metric": judgement.metric}
     lines = [
-        json.dumps(_run(run, settings.get((run.part, run.arm), {})), ensure_ascii=False, allow_nan=False)
+        json.dumps(plain(_run(run, settings.get((run.part, run.arm), {}))), ensure_ascii=False, allow_nan=False)
         for run in runs
     ]
     opening = json.dumps(head, ensure_ascii=False, allow_nan=False)[:-1]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blueberry.judge.judgement import Best, Judgement
+from blueberry.records import RunResult
 from blueberry.report.runs import LabelledRun
 from blueberry.report.wording import MISSING, decimals, interval, metric_unit, number, plural
 from blueberry.stats.decide import POWER, smallest_difference
@@ -105,9 +106,16 @@ def confirmation_facts(judgement: Judgement, runs: Sequence[LabelledRun]) -> tup
 
 def _each(judgement: Judgement, best: Best, runs: Sequence[LabelledRun]) -> list[Fact]:
     fresh = [run for run in runs if run.stage == "confirm" and run.arm == best.arm]
-    values = [run.result.metric(judgement.metric) for run in sorted(fresh, key=lambda run: run.seed)]
-    said = ["diverged" if value is None else number(value, decimals(judgement)) for value in values]
+    said = [_ended(run.result, judgement) for run in sorted(fresh, key=lambda run: run.seed)]
     return [Fact("Each of them", ", ".join(said))] if said else []
+
+
+def _ended(result: RunResult, judgement: Judgement) -> str:
+    """The number of a run, or how it ended without one."""
+    if result.status != "completed":
+        return "diverged" if result.status == "diverged" else "crashed"
+    value = result.metric(judgement.metric)
+    return "not measured" if value is None else number(value, decimals(judgement))
 
 
 def _confirmed_there(name: str, best: Best, places: int) -> Fact:

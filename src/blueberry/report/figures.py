@@ -8,6 +8,7 @@ from typing import Any
 
 import altair as alt
 
+from blueberry.identity import digest
 from blueberry.judge.judgement import Judgement
 from blueberry.report.axis import Axis, find_axis
 from blueberry.report.differences import Differences, differences, differences_caption
@@ -34,6 +35,8 @@ from blueberry.report.theme import LIGHT
 from blueberry.report.vega import specification
 from blueberry.report.wording import decimals, metric_name, setting_name
 
+LONGEST_RATE, LONGEST_NAME = 30, 50
+"""Characters of a rate, and of any other name, in the name of a file, which has at most 255 bytes."""
 TITLE_CHARACTERS = 110
 """Of a line of a picture's subtitle."""
 
@@ -109,13 +112,21 @@ def rate_names(rates: Sequence[float]) -> dict[float, str]:
         names = {rate: f"{rate:.{places}f}" for rate in rates}
         told_apart = len(set(names.values())) == len(names)
         if told_apart and all(float(name) for rate, name in names.items() if rate):
-            return names
+            return {rate: name if len(name) <= LONGEST_RATE else repr(rate) for rate, name in names.items()}
     return {rate: repr(rate) for rate in rates}
+
+
+def file_name(name: str) -> str:
+    """A name as part of a file's, with a digest where it does not stand there whole: no two names are one file."""
+    kept = re.sub(r"[^\w.=+-]+", "_", name)[:LONGEST_NAME].lstrip(".")
+    if kept == name:
+        return kept
+    return f"{kept}-{digest('blueberry/file-name', name.encode(errors='backslashreplace'))[:8]}"
 
 
 def _loss_picture(curve: LrCurve, judgement: Judgement) -> Picture:
     title = f"{metric_name(judgement.metric).capitalize()} against {setting_name(curve.axis.setting)}"
-    last = re.sub(r"\W+", "_", curve.axis.setting.rpartition(".")[2])
+    last = re.sub(r"\W+", "_", curve.axis.setting.rpartition(".")[2])[:LONGEST_NAME]
     drawn = draw_lr_curve(curve, LIGHT)
     said = curve_caption(curve)
     return Picture(f"figures/loss_vs_{last}.png", title, said, finished(drawn, title, judgement.question))
@@ -181,7 +192,7 @@ def _rate_pictures(computed: Computed, curve: LrCurve) -> Iterator[Picture]:
         if arm_window(arm, curves) is None:
             continue
         rate = names[float(summary.settings[computed.axis.setting])]
-        suffix = "" if len(judgement.vary) == 1 else "_" + re.sub(r"[^\w.=-]+", "_", summary.arm)
+        suffix = "" if len(judgement.vary) == 1 else "_" + file_name(summary.arm)
         said = f"Thin lines: training loss{averaged(curves)}. Points: validation loss. Crosses: where a run diverged."
         spec = finished(draw_arm(arm, curves, LIGHT), f"Learning rate {rate}", said)
         yield Picture(f"figures/individual/lr_{rate}{suffix}_loss_vs_steps.png", f"Learning rate {rate}", said, spec)

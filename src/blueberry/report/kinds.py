@@ -113,12 +113,11 @@ def of_the_whole(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Lab
 
 def sweeps(judgement: Judgement) -> Sweeps | None:
     """None unless every part searches along the same numeric axis."""
-    axes = [find_axis(part.judgement) for part in judgement.parts]
-    if not axes or any(axis is None or axis.setting != axes[0].setting for axis in axes if axes[0]):
+    axes = [axis for part in judgement.parts if (axis := find_axis(part.judgement)) is not None]
+    if not axes or len(axes) < len(judgement.parts) or any(axis.setting != axes[0].setting for axis in axes):
         return None
-    known = [axis for axis in axes if axis is not None]
-    values = tuple(sorted({value for axis in known for value in axis.values}))
-    axis = replace(known[0], values=values, log=any(one.log for one in known))
+    values = tuple(sorted({value for axis in axes for value in axis.values}))
+    axis = replace(axes[0], values=values, log=all(one.log for one in axes))
     above_best = bool(judgement.conditions)
     points, num_left_out = [], 0
     for part in judgement.parts:
@@ -163,14 +162,15 @@ def law_curve(judgement: Judgement) -> LawCurve | None:
     law = next((law for law in judgement.laws if law.of in searched), None)
     if law is None:
         return None
-    points = []
-    for part in judgement.parts:
-        found, size = part.judgement.optimum, part.settings[law.by]
-        if isinstance(found, Optimum):
-            points.append(LawPoint(part.name, float(size), found.estimate, found.interval))
+    sizes = {part.name: float(part.settings[law.by]) for part in judgement.parts}
+    points = [
+        LawPoint(part.name, sizes[part.name], part.judgement.optimum.estimate, part.judgement.optimum.interval)
+        for part in sorted(judgement.parts, key=lambda part: sizes[part.name])
+        if isinstance(part.judgement.optimum, Optimum)
+    ]
     ends = (points[0].x, points[-1].x)
     held = law.held_out
-    predicted = held and LawPoint(held.condition, points[-1].x, held.predicted, held.interval)
+    predicted = held and LawPoint(held.condition, sizes[held.condition], held.predicted, held.interval)
     return LawCurve(
         x_label=setting_name(law.by),
         y_label=f"best {setting_name(law.of)}",
