@@ -1,7 +1,6 @@
 """The command line, as a person meets it: what trains in a process of its own, mistakes in this one."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,38 +49,47 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def blueberry(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "120"}
-    environment.pop("BLUEBERRY_STORE", None)
+def run(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
     command = [sys.executable, "-m", "blueberry", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=here, env=environment, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=300)
 
 
 @pytest.fixture
-def refusal(here, monkeypatch, capsys):
-    """Runs a command that must fail with exit code 2, and gives the one line it says."""
+def blueberry(here, monkeypatch, capsys):
+    """Runs a command in this process, where torch is loaded once."""
 
-    def run(*words: str) -> str:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(here)
-        monkeypatch.delenv("BLUEBERRY_STORE", raising=False)
+        monkeypatch.setenv("COLUMNS", "120")
         monkeypatch.setattr(sys, "argv", ["blueberry", *words])
         with pytest.raises(SystemExit) as end:
             main()
         said = capsys.readouterr()
-        assert end.value.code == 2
-        assert said.out == ""
-        assert len(said.err.splitlines()) == 1, said.err
-        return said.err.strip()
+        return subprocess.CompletedProcess(words, int(end.value.code or 0), said.out, said.err)
 
     return run
 
 
-def test_a_study_from_plan_to_report(here):
-    planned = json.loads(blueberry(here, "plan", "lr.toml", "--json").stdout)
+@pytest.fixture
+def refusal(blueberry):
+    """Runs a command that must fail with exit code 2, and gives the one line it says."""
+
+    def run(*words: str) -> str:
+        done = blueberry(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        return done.stderr.strip()
+
+    return run
+
+
+def test_a_study_from_plan_to_report(here, blueberry):
+    planned = json.loads(blueberry("plan", "lr.toml", "--json").stdout)
     assert (planned["runs_done"], planned["runs_todo"], planned["seconds"]) == (0, 11, None)
     assert not (here / ".blueberry").exists()
 
-    done = blueberry(here, "run", "lr.toml", "--json", "--workers", "2")
+    done = run(here, "run", "lr.toml", "--json", "--workers", "2")
     answer = json.loads(done.stdout)
     assert answer["schema"] == "blueberry/insights/1"
     assert answer["trained"] == 11
@@ -94,53 +102,49 @@ def test_a_study_from_plan_to_report(here):
         assert (report / name).stat().st_size > 0
     assert len(json.loads((report / "results.json").read_text())["runs"]) == 11
 
-    again = blueberry(here, "run", "lr.toml")
+    again = blueberry("run", "lr.toml")
     assert again.returncode == done.returncode
     assert [line.split(":")[0] for line in again.stdout.splitlines()] == ["Known", "Open", "Report"]
     assert insights["known"] in again.stdout
     repeated = json.loads((report / "insights.json").read_text())
     assert repeated == insights
 
-    status = json.loads(blueberry(here, "status", "--json").stdout)["studies"][0]
+    status = json.loads(blueberry("status", "--json").stdout)["studies"][0]
     assert (status["done"], status["running"], status["failed"], status["left"]) == (11, [], 0, 0)
-    assert "11 of 11 runs done" in blueberry(here, "status", "lr.toml").stdout
-    later = json.loads(blueberry(here, "plan", "lr.toml", "--json").stdout)
+    assert "11 of 11 runs done" in blueberry("status", "lr.toml").stdout
+    later = json.loads(blueberry("plan", "lr.toml", "--json").stdout)
     assert (later["runs_done"], later["runs_todo"], later["seconds"]) == (11, 0, 0.0)
     assert later["detectable"] > 0
-    assert (
-        blueberry(here, "report", "lr.toml", "--out", "elsewhere")
-        .stdout.splitlines()[-1]
-        .endswith("elsewhere/index.html")
-    )
+    assert blueberry("report", "lr.toml", "--out", "elsewhere").stdout.splitlines()[-1].endswith("elsewhere/index.html")
     assert list((here / ".blueberry" / "checkpoints").iterdir()) == []
 
 
-def test_train_writes_a_result_and_curves_and_trains_nothing_twice(here):
-    done = blueberry(here, "train", "tiny.toml", "optimizer.muon.learning_rate=0.02", "--out", "one", "--json")
+def test_train_writes_a_result_and_curves_and_trains_nothing_twice(here, blueberry):
+    done = blueberry("train", "tiny.toml", "optimizer.muon.learning_rate=0.02", "--out", "one", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert json.loads((here / "one" / "result.json").read_text()) == result
     assert result["recipe"]["optimizer.muon.learning_rate"] == 0.02
     assert (here / "one" / "curves.png").read_bytes().startswith(b"\x89PNG")
-    again = json.loads(blueberry(here, "train", "tiny.toml", "optimizer.muon.learning_rate=0.02", "--json").stdout)
+    again = json.loads(blueberry("train", "tiny.toml", "optimizer.muon.learning_rate=0.02", "--json").stdout)
     assert again == result
-    assert "validation loss" in blueberry(here, "train", "tiny.toml", "optimizer.muon.learning_rate=0.02").stdout
+    assert "validation loss" in blueberry("train", "tiny.toml", "optimizer.muon.learning_rate=0.02").stdout
 
 
-def test_dry_run_says_what_it_would_do(here):
-    document = json.loads(blueberry(here, "train", "tiny.toml", "--dry-run", "--json").stdout)
+def test_dry_run_says_what_it_would_do(here, blueberry):
+    document = json.loads(blueberry("train", "tiny.toml", "--dry-run", "--json").stdout)
     assert document["parameters"]["total"] == document["parameters"]["muon"] + document["parameters"]["adamw"]
     assert document["num_tokens"] == 12 * 2 * 16
     assert document["recipe"]["train"]["updates"] == 12
-    text = blueberry(here, "train", "tiny.toml", "train.updates=3", "--dry-run").stdout
+    text = blueberry("train", "tiny.toml", "train.updates=3", "--dry-run").stdout
     assert "3 updates of 32 tokens" in text
     assert not (here / ".blueberry").exists()
 
 
-def test_new_writes_a_study_that_plans(here, refusal):
+def test_new_writes_a_study_that_plans(here, blueberry, refusal):
     for kind in ("sweep", "compare"):
-        assert blueberry(here, "new", kind, "--base", "tiny.toml").returncode == 0
-        planned = blueberry(here, "plan", f"{kind}.toml")
+        assert blueberry("new", kind, "--base", "tiny.toml").returncode == 0
+        planned = blueberry("plan", f"{kind}.toml")
         assert planned.returncode == 0, planned.stderr
     assert "exists already" in refusal("new", "sweep", "--base", "tiny.toml")
     assert "no such kind" in refusal("new", "sweeep", "--base", "tiny.toml")
@@ -157,7 +161,7 @@ def test_new_writes_a_study_that_plans(here, refusal):
         (["train", "tiny.toml", "evaluate.tokens=0"], "evaluate.tokens"),
         (["run", "none.toml"], "none.toml: no such file"),
         (["run", "tiny.toml"], "tiny.toml"),
-        (["plan", "."], "is a folder"),
+        (["plan", "."], "Is a directory"),
         (["report", "lr.toml"], "no store here"),
         (["status"], "no store here"),
         (["nonsense"], "nonsense"),
@@ -186,8 +190,8 @@ def test_an_answer_that_cannot_be_written_is_one_line(here):
     assert done.stderr.startswith("standard output: No space left on device")
 
 
-def test_an_empty_store_option_is_the_default_store(here):
-    assert blueberry(here, "train", "tiny.toml", "--store", "", "--quiet").returncode == 0
+def test_an_empty_store_option_is_the_default_store(here, blueberry):
+    assert blueberry("train", "tiny.toml", "--store", "", "--quiet").returncode == 0
     assert (here / ".blueberry" / "store.sqlite").is_file()
     assert not (here / "store.sqlite").exists()
 
@@ -197,7 +201,7 @@ def test_huge_values_are_refused_at_once(refusal):
         assert setting.partition("=")[0] in refusal("train", "tiny.toml", setting, "--dry-run")
 
 
-def test_no_command_shows_the_help(here):
-    done = blueberry(here)
+def test_no_command_shows_the_help(here, blueberry):
+    done = blueberry()
     assert "Commands:" in done.stdout + done.stderr
     assert done.returncode == 2

@@ -11,7 +11,7 @@ from blueberry import api
 from blueberry.identity import SHARED_FOLDER
 from blueberry.records import RunResult
 from blueberry.study.spec import Study
-from tests.test_cli import RECIPE, blueberry
+from tests.test_cli import RECIPE, run
 from tests.test_nothing_lost import numbers, start, wait_until
 
 HORIZON = """
@@ -50,9 +50,9 @@ def unshared(result: RunResult) -> dict:
 
 @pytest.mark.slow
 def test_a_horizon_study_killed_anywhere_ends_with_the_numbers_of_runs_trained_alone(here: Path) -> None:
-    planned = json.loads(blueberry(here, "plan", "horizon.toml", "--json").stdout)
+    planned = json.loads(run(here, "plan", "horizon.toml", "--json").stdout)
     assert (planned["shared_runs"], planned["shared_updates"]) == (4, 2 * (24 + 48))
-    said = blueberry(here, "plan", "horizon.toml").stdout
+    said = run(here, "plan", "horizon.toml").stdout
     assert "shared     4 runs begin where another has been: 144 updates" in said
 
     shared = here / "forked" / "checkpoints" / SHARED_FOLDER
@@ -65,7 +65,7 @@ def test_a_horizon_study_killed_anywhere_ends_with_the_numbers_of_runs_trained_a
     wait_until(lambda: len(list(shared.iterdir())) < 4)  # it was begun again, and somebody began where it had been
     driver.kill()
     driver.wait()
-    again = blueberry(here, *words)
+    again = run(here, *words)
     assert again.returncode in (0, 1), again.stderr
 
     forked, alone = results(here, "forked"), results(here, "alone", share=False)

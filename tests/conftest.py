@@ -1,0 +1,30 @@
+"""No test sees where it was started: each runs in an empty folder, and what it starts imports the package under test."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+import blueberry
+
+os.environ["PYTHONPATH"] = str(Path(blueberry.__file__).parent.parent.absolute())
+os.environ.pop("BLUEBERRY_STORE", None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _started_nowhere() -> Iterator[None]:
+    """For fixtures that several tests share."""
+    started = Path.cwd()
+    with TemporaryDirectory() as folder:
+        os.chdir(folder)
+        yield
+        os.chdir(started)
+
+
+@pytest.fixture(autouse=True)
+def _run_in_an_empty_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with TemporaryDirectory() as folder:
+        monkeypatch.chdir(folder)
+        yield
