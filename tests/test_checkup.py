@@ -14,7 +14,7 @@ from blueberry.errors import BlueberryError
 from blueberry.recipe import Recipe
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
-from tests.judge.doctor.doctor_reports import CLEAN
+from tests.golden.reports import CLEAN
 from tests.test_cli import RECIPE
 
 STUDY = """
@@ -100,7 +100,7 @@ def test_a_report_and_a_table(tmp_path):
     (tmp_path / "report.md").write_text(CLEAN.replace("43.86", "63.86"), encoding="utf-8")
     code, said = answer(tmp_path / "report.md")
     assert code == 1
-    assert "report.md:12: 0.04: perplexity 63.86 is not exp(loss 3.781) = 43.86" in said
+    assert "report.md:12: 0.04: exp(loss 3.781) is 43.86, printed 63.86 as perplexity" in said
     (tmp_path / "runs.csv").write_text("lr,seed,val_loss\n0.1,0,3\n0.2,0,3.1\n")
     found = examine([tmp_path / "runs.csv"])
     assert found.is_blocked

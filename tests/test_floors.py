@@ -22,6 +22,7 @@ FLOORS = {
     "text": 1, "stats": 1, "tables": 1, "sinks": 1,
     "lm": 2, "study": 2,
     "judge": 3,
+    "proofread": 4,
     "report": 4,
     "analysis": 5, "api": 5, "checkup": 5, "promotions": 5, "cli": 5, "__main__": 5, "__init__": 5,
 }  # fmt: skip

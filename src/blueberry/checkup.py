@@ -8,14 +8,13 @@ from typing import Any
 
 from blueberry.errors import ReportError, TableError
 from blueberry.judge.doctor import audit
-from blueberry.judge.doctor.beside import audit_beside
-from blueberry.judge.doctor.document import Document
 from blueberry.judge.doctor.findings import blocking_first
 from blueberry.judge.doctor.histories import audit_histories, histories
-from blueberry.judge.doctor.reports import audit_reports
 from blueberry.judge.from_rows import gather_rows
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import measure
+from blueberry.proofread import Document
+from blueberry.proofread import examine as proofread
 from blueberry.tables import Table, read_table
 from blueberry.tables.columns import MEANINGS
 from blueberry.tables.reading import MARKDOWN
@@ -53,14 +52,12 @@ def examine(paths: Sequence[Path], *, vary: Sequence[str] = (), store: str | Pat
     reports = [path for path in paths if path.suffix.lower() in MARKDOWN]
     names = told_apart(paths)
     documents = [Document.read(names[path], _text(path)) for path in reports]
-    notes += [
-        f"{one.name}: no number of a run is in it, so there is little to check" for one in documents if not one.ends
-    ]
     tables = {path: _table(path, vary, names) for path in paths if path not in studies and path not in reports}
     for path in studies:
         found += _at(names[path], _of_study(path, store))
-    found += audit_reports(documents)
-    found += audit_beside(documents, list(tables.values()))
+    in_reports, how = proofread(documents, list(tables.values()))
+    found += in_reports
+    notes += how
     tables |= {path: _table(path, vary, names) for path in reports if vary}
     for path, table in tables.items():
         chosen = tuple(vary) or _differing(table)

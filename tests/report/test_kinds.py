@@ -8,8 +8,7 @@ import altair as alt
 import pytest
 
 from blueberry import api
-from blueberry.judge.doctor.document import Document
-from blueberry.judge.doctor.reports import audit_reports
+from blueberry.proofread import Document, examine
 from blueberry.report.figures import compute, pictures
 from blueberry.report.interactive import page_figures
 from blueberry.report.kinds import law_curve, of_the_whole, sweeps, sweeps_caption
@@ -206,7 +205,7 @@ def test_the_doctor_finds_nothing_in_the_report_of_conditions(horizons, tmp_path
     horizons.report(tmp_path)
     assert not horizons.judgement.audits
     text = (tmp_path / "report.md").read_text()
-    assert audit_reports([Document.read("report.md", text)]) == ()
+    assert examine([Document.read("report.md", text)]) == ((), ())
     assert "Thick lines" not in text, "no condition is the best of them"
 
 

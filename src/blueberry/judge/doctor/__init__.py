@@ -1,4 +1,4 @@
-"""The doctor: what would make a claim untrue, looked for in designs, runs, imported rows and written reports."""
+"""The doctor: what would make a claim untrue, looked for in designs, runs and imported rows."""
 
 from blueberry.judge.doctor.results import AUDITS, audit
 from blueberry.judge.doctor.rows import ROW_AUDITS

@@ -18,20 +18,3 @@ def warn(name: str, message: str, remedy: str) -> Audit:
 def blocking_first(found: Iterable[Audit]) -> tuple[Audit, ...]:
     """Each finding once, in order, those that block before the rest."""
     return tuple(sorted(dict.fromkeys(found), key=lambda finding: finding.severity != "block"))
-
-
-def words_of(what: str) -> str:
-    """A quantity as a reader says it, e.g. "validation loss"."""
-    which, _, name = what.partition("_")
-    full = {"val": "validation", "train": "training", "test": "test"}
-    return f"{full[which]} {name}" if which in full and name else what
-
-
-def contradicted(place: str, message: str, remedy: str) -> Audit:
-    """A number that others in its report contradict. `place` is where it stands, e.g. "report.md:12"."""
-    return block("arithmetic", f"{place}: {message}", remedy)
-
-
-def doubted(place: str, message: str, remedy: str) -> Audit:
-    """A number that others in its report do not bear out."""
-    return warn("arithmetic", f"{place}: {message}", remedy)

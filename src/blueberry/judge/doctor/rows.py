@@ -7,10 +7,10 @@ write it and enter it in ROW_AUDITS.
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from statistics import fmean
 
 from blueberry.judge import words
-from blueberry.judge.doctor.arithmetic import perplexity_contradicts
 from blueberry.judge.doctor.budget import EQUAL
 from blueberry.judge.doctor.findings import block, warn
 from blueberry.judge.doctor.limits import (
@@ -21,7 +21,6 @@ from blueberry.judge.doctor.limits import (
     SAME_LOSS,
     is_in_order,
 )
-from blueberry.judge.doctor.printed import Number, number
 from blueberry.judge.evidence import RunFacts
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured
@@ -42,7 +41,7 @@ def arithmetic(measured: Measured) -> list[Audit]:
         if fact.val_loss is not None
         and fact.val_perplexity is not None
         and math.isfinite(fact.val_loss)
-        and perplexity_contradicts(_printed(fact.val_loss), _printed(fact.val_perplexity))
+        and _is_not_exp(fact.val_loss, fact.val_perplexity)
     ]
     if not wrong:
         return []
@@ -56,11 +55,19 @@ def arithmetic(measured: Measured) -> list[Audit]:
     return [block("arithmetic", message, "compute perplexity as exp(loss) over all tokens, uncapped")]
 
 
-def _printed(value: float) -> Number:
-    """With the digits it was given with; 32-bit numbers have no more than six."""
-    read = number(f"{value!r}")
-    assert read is not None
-    return Number(read.value, max(read.half, 5e-4 * max(abs(value), 1.0)), read.text)
+def _is_not_exp(loss: float, perplexity: float) -> bool:
+    """Whether a perplexity is not exp(loss), whatever the rounding hid of both."""
+    if perplexity <= 0:
+        return True
+    hidden = _hidden(perplexity) / perplexity
+    return abs(math.log(perplexity) - loss) > _hidden(loss) + hidden * (1 + hidden) + 1e-4 * abs(loss)
+
+
+def _hidden(value: float) -> float:
+    """Half a unit of the last digit it was given with; 32-bit numbers have no more than six."""
+    digits = Decimal(repr(value)).as_tuple().exponent
+    assert isinstance(digits, int)
+    return max(0.5 * 10.0 ** min(digits, 0), 5e-4 * max(abs(value), 1.0))
 
 
 def budget(measured: Measured) -> list[Audit]:

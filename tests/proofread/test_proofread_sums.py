@@ -2,15 +2,16 @@
 
 import pytest
 
-from blueberry.judge.doctor.arithmetic import arithmetic
-from blueberry.judge.doctor.document import Document
+from blueberry.proofread import Document, examine
 
 TABLE = "# Costs\n\nThree seeds each.\n\n| run | {head} |\n|---|--:|\n| a | {a} |\n| b | {b} |\n| c | {c} |\n{last}\n\n{said}\n"
 
 
 def found(head="tokens", a="1000", b="2000", c="3000", last="", said=""):
     text = TABLE.format(head=head, a=a, b=b, c=c, last=last and f"| {last} |", said=said)
-    return [(one.severity, one.message) for one in arithmetic(Document.read("r.md", text))]
+    return [
+        (one.severity, one.message) for one in examine([Document.read("r.md", text)])[0] if one.audit == "arithmetic"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -60,8 +61,7 @@ def test_a_stated_total_is_its_columns_sum_or_that_on_every_seed():
     assert found(said="Total tokens: 3000") == [], "the last row's, of a running total"
     assert found(said="Total tokens per run: 9000") == []
     assert found(said="Total updates: 9000") == []
-    ((severity, message),) = found(said="Total tokens: 9000")
-    assert (severity, message) == ("warn", "r.md:12: tokens of the 3 rows add up to 6,000, printed 9000")
+    assert found(said="Total tokens: 9000") == [], "it may hold other runs"
     ((severity, _),) = found(said="- Total tokens: 5000")
     assert severity == "block"
 
@@ -69,5 +69,8 @@ def test_a_stated_total_is_its_columns_sum_or_that_on_every_seed():
 def test_a_campaigns_total_time_may_hold_more_than_its_runs():
     times = {"head": "seconds", "a": "10.0", "b": "20.0", "c": "30.0"}
     assert found(**times, said="Total time: 75.0 s") == []
-    ((severity, _),) = found(**times, said="Total time: 130.0 s")
-    assert severity == "block"
+    assert found(**times, said="Total time: 130.0 s") == []
+    for wrong in ("75.0 minutes", "40.0 s"):
+        ((severity, message),) = found(**times, said=f"Total time: {wrong}")
+        assert severity == "block"
+        assert f"the 3 times add up to 60 s = 1.0 minutes, printed {wrong}" in message

@@ -1,13 +1,10 @@
-"""Raw results: rates really used, and reports against the results beside them."""
+"""Raw results: the rates really used, and the ends of the lists."""
 
 import math
 
 import pytest
 
-from blueberry.judge.doctor.beside import audit_beside
-from blueberry.judge.doctor.document import Document
 from blueberry.judge.doctor.histories import audit_histories, histories
-from blueberry.tables import table_of
 
 
 def cosine(num_updates, *, warmup=10, floor=0.1, horizon=None):
@@ -60,39 +57,3 @@ def test_what_is_no_list_of_runs_is_none():
     assert histories([1, 2]) == []
     assert histories({"best": 0.1}) == []
     assert histories("text") == []
-
-
-ROWS = [
-    {"lr": 0.01, "val_loss": 3.91234, "train_seconds": 13.6},
-    {"lr": 0.02, "val_loss": 3.80512, "train_seconds": 13.5},
-    {"lr": 0.04, "val_loss": 3.78099, "train_seconds": 13.4},
-]
-REPORT = """# Rates
-| learning rate | val loss |
-|---|---|
-| 0.01 | 3.912 |
-| 0.02 | 3.805 |
-| 0.04 | 3.781 |
-
-Both take the same training time.
-"""
-
-
-def beside(report=REPORT, rows=ROWS):
-    return [finding.audit for finding in audit_beside([Document.read("r.md", report)], [table_of(rows)])]
-
-
-def test_a_report_that_prints_its_data_is_quiet():
-    assert beside() == []
-
-
-def test_a_number_that_is_not_the_datas():
-    assert beside(REPORT.replace("3.781", "3.761")) == ["drift"]
-    others = [{**row, "val_loss": row["val_loss"] + 1} for row in ROWS]
-    assert beside(rows=others) == [], "a table of other runs"
-
-
-def test_equal_times_that_are_not():
-    slower = [{**row, "train_seconds": 10 + 100 * row["lr"]} for row in ROWS]
-    assert beside(rows=slower) == ["null"]
-    assert beside(REPORT.replace("same training time", "time that runs take"), slower) == []
