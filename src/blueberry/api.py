@@ -4,8 +4,6 @@ Nothing here trains or judges; it hands the built-in trainer to the engine, the 
 judgement to the report.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +12,6 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from blueberry.architecture import num_threads
 from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.identity import fingerprint
 from blueberry.judge import Text, judge
@@ -26,46 +23,27 @@ from blueberry.judge.from_study import Texts, no_texts
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.ledger import reserved_seeds
 from blueberry.judge.referee import REFEREE
-from blueberry.lm.trainer import Trainer
+from blueberry.lm.trainer import Trainer, code_digest
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.report.runs import LabelledRun
 from blueberry.settings import Data
 from blueberry.study import engine
-from blueberry.study.backlog import Snapshot
 from blueberry.study.baselines import default_store
-from blueberry.study.changes import change
 from blueberry.study.command import command_trainer
-from blueberry.study.kept import Kept
-from blueberry.study.lines import BasedOn
-from blueberry.study.plan import DataDigest, Plan, Run, as_planned, plan
-from blueberry.study.scores import Score
+from blueberry.study.database import EndedRun
+from blueberry.study.engine import Snapshot
+from blueberry.study.placement import Placement, placement
+from blueberry.study.plan import DataDigest, Plan, Run, as_planned, change, plan
 from blueberry.study.spec import Study
-from blueberry.study.store import Store
+from blueberry.study.status import num_of_other_builds
+from blueberry.study.store import BasedOn, DamagedResults, Results, Store
 from blueberry.text import data_digest, load, require_a_batch
 
 if TYPE_CHECKING:
     from blueberry.lm.sampling import Sample
 
-LANES_ON_A_GPU = 8
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Placement:
-    """How runs are laid on this machine. It decides speed and, on one build and device, no number."""
-
-    workers: int
-    lanes: int
-    """Runs trained side by side in one worker: 1 on a CPU, where a process a core does as much."""
-
-
-def placement(recipe: Recipe, workers: int | None = None) -> Placement:
-    """As many single-threaded workers as there are cores; for large recipes, or on a GPU, one."""
-    if shutil.which("nvidia-smi"):
-        return Placement(workers or 1, LANES_ON_A_GPU)
-    cores = os.cpu_count() or 1
-    return Placement(workers or max(1, cores // num_threads(recipe, cores)), 1)
 
 
 def train(
@@ -164,12 +142,14 @@ class Judged:
     """Runs given up by this call."""
     num_trained: int = 0
     """Runs trained by this call."""
+    other_builds: int = 0
+    """Results by another build of the built-in trainer than this one."""
 
     @contextmanager
-    def results(self) -> Iterator[Kept]:
+    def results(self) -> Iterator[Results]:
         """What it was judged by, as long as the store is open: each result is read when it is asked for."""
         with Store.open(self.store, create=False) as opened:
-            yield Kept(opened, self.plan.ended, self.crashed)
+            yield Results(opened, self.plan.ended, self.crashed)
 
     @cached_property
     def runs(self) -> tuple[LabelledRun, ...]:
@@ -201,29 +181,41 @@ def conduct(
 ) -> Judged:
     """Train what is missing of a study and judge all of it. See `engine.run` for `share`, `on` and what it raises."""
     folder = Path(store or default_store())
-    placed = placement(study.base, workers)
+    placed = placement(_trained_recipes(study), workers)
     with Store.open(folder) as opened:
         trainer = trainer or command_trainer(study, folder)
+        build = code_digest() if trainer is None else None
         if trainer is None:
             _require_texts(study, opened.data)
         if study.entry is not None:
             opened.remember_base(study.path, BasedOn(study.entry, *reserved_seeds(study)))
-        outcome = engine.run(
-            study,
-            data_digest=_data_digest(trainer, opened.data),
-            store=opened,
-            trainer=trainer or Trainer(folder.absolute() if on else folder),
-            workers=_num_workers(placed, workers, on),
-            lanes=placed.lanes if study.trainer is None else 1,
-            on=on,
-            referee=REFEREE,
-            share=share,
-            on_event=on_event,
-            on_result=None if on_result is None else lambda run, result: on_result(_placed(study, run, result)),
-        )
-        crashed = {failure.fingerprint: failure for failure in outcome.failures}
-        judgement = _judge(study, outcome.plan, crashed, opened, own_text=trainer is None)
-    return Judged(outcome.plan, judgement, folder, crashed, outcome.failures, outcome.num_trained)
+        notes: list[str] = []
+        while True:
+            outcome = engine.run(
+                study,
+                data_digest=_data_digest(trainer, opened.data),
+                store=opened,
+                trainer=trainer or Trainer(folder.absolute() if on else folder),
+                workers=_num_workers(placed, workers, on),
+                lanes=None if study.trainer is None else 1,
+                devices=placed.devices,
+                on=on,
+                referee=REFEREE,
+                share=share,
+                build=build,
+                notes=notes,
+                on_event=on_event,
+                on_result=None if on_result is None else lambda run, result: on_result(_placed(study, run, result)),
+            )
+            crashed = {failure.fingerprint: failure for failure in outcome.failures}
+            try:
+                judgement = _judge(study, outcome.plan, crashed, opened, own_text=trainer is None)
+                break
+            except DamagedResults as damaged:  # found only now, as planning reads no curves
+                notes.append(str(damaged))
+                opened.discard(damaged.fingerprints)
+        others = num_of_other_builds(opened.ended(outcome.plan.ended).values(), build)
+    return Judged(outcome.plan, judgement, folder, crashed, outcome.failures, outcome.num_trained, others)
 
 
 def _placed(study: Study, run: Run, result: RunResult) -> StudyRun:
@@ -310,7 +302,7 @@ def _trained_on(study: Study) -> list[Data]:
 
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     """What a study would run and could detect, given the results in a store, which need not exist yet."""
-    placed = placement(study.base, workers)
+    placed = placement(_trained_recipes(study), workers)
     own = study.trainer is None
     asked = partial(
         forecast,
@@ -326,12 +318,13 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
     with Store.open(store, create=False) as opened:
         made = _planned(study, opened, store)
         path = str(study.path.absolute())
-        before = next((one.fingerprints for one in opened.studies() if one.path == path), ())
+        before = next((one.runs for one in opened.studies() if one.path == path), ())
         return asked(
             made,
-            Kept(opened, made.ended),
+            Results(opened, made.ended),
             flops_per_second=opened.flops_per_second(),
-            changed=change(study, made, before, Kept(opened, opened.statuses(before))),
+            changed=change(study, made, before, opened.ended),
+            other_builds=num_of_other_builds(opened.ended(made.ended).values(), code_digest() if own else None),
             past_runs=opened.past_runs() if own else (),
         )
 
@@ -377,15 +370,15 @@ def _once_a_text(read: Callable[[Data], T]) -> Callable[[Recipe], T]:
 
 def _planned(study: Study, store: Store, folder: Path) -> Plan:
     make = partial(plan, study, _data_digest(command_trainer(study, folder), store.data), referee=REFEREE)
-    scores: dict[str, Score] = {}
+    known: dict[str, EndedRun] = {}
     while True:
-        made = make(scores)
-        found = store.scores((run.fingerprint for run in made.todo), study.metric)
+        made = make(known)
+        found = store.ended(run.fingerprint for run in made.todo)
         if not found:
             return made
-        scores |= found
+        known |= found
 
 
 def _judge(study: Study, planned: Plan, crashed: Mapping[str, RunResult], store: Store, *, own_text: bool) -> Judgement:
     texts = _texts(store.data) if own_text else no_texts
-    return judge(as_planned(study, planned), Kept(store, planned.ended, crashed), planned, texts=texts)
+    return judge(as_planned(study, planned), Results(store, planned.ended, crashed), planned, texts=texts)

@@ -6,6 +6,7 @@ are sums over the shapes; nothing is built.
 """
 
 import math
+import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -426,6 +427,11 @@ def _memory_bytes(recipe: "Recipe", counted: Parameters) -> int:
 
 SMALL_UPDATE_FLOPS = 1e11
 """Up to here a core does an update within seconds, and cores do more as one single-threaded process each."""
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def num_threads(recipe: "Recipe", num_cores: int) -> int:

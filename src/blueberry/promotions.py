@@ -14,8 +14,8 @@ from blueberry.judge.ledger import Entry, Ledger, read_entries, roll_back
 from blueberry.judge.promotion import Promotion, Refusal, decide
 from blueberry.judge.remeasure import DEFAULT_SEEDS, already_measured, campaign, conclude
 from blueberry.study import engine
-from blueberry.study.backlog import Snapshot
 from blueberry.study.baselines import NAME, default_store
+from blueberry.study.engine import Snapshot
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 

@@ -2,7 +2,7 @@ import pytest
 
 from blueberry.cli.progress import watching_a_run, watching_a_study
 from blueberry.records import Progress
-from blueberry.study.backlog import Snapshot
+from blueberry.study.engine import Snapshot
 
 
 def _progress(update: int, note: str | None = None) -> Progress:

@@ -14,8 +14,7 @@ from blueberry.judge.forecast import Forecast, forecast
 from blueberry.judge.referee import REFEREE
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study.changes import Change
-from blueberry.study.plan import plan
+from blueberry.study.plan import Change, plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 from blueberry.study.workers import Trainer
@@ -93,13 +92,19 @@ def test_hundreds_of_arms_are_cut(tmp_path: Path) -> None:
 
 
 def test_changes_are_said(tmp_path: Path) -> None:
-    changed = Change(3, 2, 0, (("train.updates", "6", "8"),), ((LR, ("0.5",)),), (), text_changed=False)
+    changed = Change(reused=3, set_aside=2, new_arms=("learning_rate=0.03",))
     _, seen = see(tmp_path, given={"vary": {LR: [0.02, 0.03]}}, changed=changed)
     said = words.forecast(seen)
-    assert "changed    since it last ran: train.updates: 6 -> 8" in said
-    assert f"{LR}: no longer 0.5" in said
-    assert "3 results are those of these very runs and count; 2 belong to what it asked for before" in said
-    assert seen.to_dict()["changed"]["words"] == ["train.updates: 6 -> 8", f"{LR}: no longer 0.5"]
+    assert "changed    since it last ran: 3 results reused, 2 set aside (they stay in the store)" in said
+    assert "new arms: learning_rate=0.03" in said
+    assert seen.to_dict()["changed"] == {"reused": 3, "set_aside": 2, "new_arms": ("learning_rate=0.03",)}
+
+
+def test_results_of_another_build_are_said_and_that_drift_will_block(tmp_path: Path) -> None:
+    _, seen = see(tmp_path, 2, given={"vary": {LR: [0.02, 0.03]}}, other_builds=2)
+    assert "builds     2 of 2 results from another build of the trainer: with runs of this one, drift blocks" in (
+        words.forecast(seen)
+    )
 
 
 @pytest.mark.parametrize("changes", [{}, {"set": {"train.updates": 7}}])
@@ -114,7 +119,6 @@ def test_plan_compares_the_file_with_what_it_last_ran_as(tmp_path: Path, changes
         assert seen.runs_todo == 0
     else:
         assert seen.changed is not None
-        assert seen.changed.settings == (("train.updates", "6", "7"),)
         assert (seen.changed.reused, seen.changed.set_aside, seen.runs_done) == (0, 8, 0)
 
 

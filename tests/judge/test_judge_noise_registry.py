@@ -8,8 +8,8 @@ from blueberry.judge.forecast import forecast
 from blueberry.judge.noise_registry import family_of, noise_by_horizon, suggested_min_effect
 from blueberry.recipe import Recipe
 from blueberry.stats.noise import measure_noise
+from blueberry.study.database import EndedRun
 from blueberry.study.plan import plan
-from blueberry.study.scores import PastRun
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
@@ -19,8 +19,10 @@ BASE = Recipe().with_(**{"train.updates": 100})
 
 
 def past(recipe, loss, *, data="d"):
-    status, final = ("diverged", None) if math.isinf(loss) else ("completed", {"loss": loss, "bits_per_byte": loss / 2})
-    return PastRun(recipe.flat(), status, final, data)
+    if math.isinf(loss):
+        return EndedRun("diverged", {}, data_digest=data, recipe=recipe.flat())
+    metrics = {"val_loss": loss, "val_bits_per_byte": loss / 2}
+    return EndedRun("completed", metrics, data_digest=data, recipe=recipe.flat())
 
 
 def history(values, base=BASE):

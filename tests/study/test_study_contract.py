@@ -26,9 +26,8 @@ from study_trainers import (
 
 from blueberry.errors import BlueberryError, DataError, TrainerError
 from blueberry.study import command as command_module
-from blueberry.study.backlog import Snapshot
 from blueberry.study.command import command_trainer
-from blueberry.study.engine import Outcome, run
+from blueberry.study.engine import Outcome, Snapshot, run
 from blueberry.study.ray_workers import _join
 from blueberry.study.spec import Study
 from blueberry.study.store import Store

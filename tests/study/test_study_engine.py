@@ -20,11 +20,9 @@ from study_trainers import (
 from blueberry.errors import StoreError, TrainerError
 from blueberry.records import RunResult
 from blueberry.study import workers as workers_module
-from blueberry.study.backlog import Snapshot
-from blueberry.study.claims import Owner, this_host
-from blueberry.study.engine import Outcome, run
+from blueberry.study.engine import Outcome, Snapshot, run
 from blueberry.study.spec import Study
-from blueberry.study.store import Store
+from blueberry.study.store import Owner, Store, this_host
 from blueberry.study.synthetic import Synthetic
 from blueberry.study.workers import Trainer
 
@@ -90,7 +88,7 @@ def test_in_this_process_every_run_is_trained_once(study: Study, store: Store, t
     assert outcome.results == {one.fingerprint: Synthetic().result(one.recipe) for one in outcome.plan.runs}
     assert store.claims() == ()
     (registered,) = store.studies()
-    assert registered.fingerprints == tuple(one.fingerprint for one in outcome.plan.runs)
+    assert list(registered.runs.items()) == [(one.fingerprint, one.label) for one in outcome.plan.runs]
 
 
 def test_a_rerun_trains_nothing(study: Study, store: Store) -> None:

@@ -1,6 +1,7 @@
 import copy
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from study_trainers import make_study
 from blueberry.architecture import cost
 from blueberry.identity import fingerprint, shape_key
 from blueberry.records import Failure, RunResult
-from blueberry.study.plan import Plan, Run, plan, study_runs
+from blueberry.study.plan import Change, Plan, Run, change, plan, study_runs
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 
@@ -186,3 +187,41 @@ def test_the_runs_of_a_study_come_arm_by_arm_and_each_is_read_once(tmp_path: Pat
         assert (one.arm, one.seed, one.stage, one.part) == (run.arm, run.seed, run.stage, run.part)
         assert one.settings.items() <= one.result.recipe.items()
         assert one.study == study.name
+
+
+LR = "optimizer.muon.learning_rate"
+GIVEN: dict[str, Any] = {
+    "question": "Which?",
+    "base": "recipe.toml",
+    "set": {"train.updates": 6},
+    "vary": {LR: [0.02, 0.03, 0.04]},
+    "seeds": {"search": 3, "confirm": 2, "max": 5},
+}
+ALL = tuple(f"learning_rate={rate}" for rate in GIVEN["vary"][LR])
+
+
+@pytest.mark.parametrize(
+    ("num_runs", "changed", "digest", "found"),
+    [
+        *[(num_runs, {}, None, None) for num_runs in (0, 4, 9, 11)],
+        (11, {"question": "Which one?", "min_effect": 0.2}, None, None),
+        (11, {"vary": {LR: [0.03, 0.04, 0.08]}}, None, Change(6, 3, ("learning_rate=0.08",))),
+        (11, {"set": {"train.updates": 8}}, None, Change(0, 11, ALL)),
+        (9, {"seeds": {"search": 2, "confirm": 0, "max": 5}}, None, Change(6, 3, ())),
+        (5, {}, "another text", Change(0, 5, ALL)),
+        (4, {"vary": {LR: [0.02, 0.03, 0.04, 0.05]}}, None, Change(4, 0, ("learning_rate=0.05",))),
+    ],
+)
+def test_what_has_changed_since_a_study_last_ran_is_counted(
+    tmp_path: Path, num_runs: int, changed: dict[str, Any], digest: str | None, found: Change | None
+) -> None:
+    (tmp_path / "recipe.toml").write_text("[model]\nnum_layers = 1\n")
+    ran = Study.parse(GIVEN, tmp_path / "s.toml")
+    results: dict[str, RunResult] = {}
+    while left := (planned := plan(ran, Synthetic.data_digest, results)).todo[: num_runs - len(results)]:
+        results |= results_of(left)
+    study = Study.parse({**GIVEN, **changed}, tmp_path / "s.toml")
+    now = plan(study, (lambda recipe: digest) if digest else Synthetic.data_digest, results)
+    before = [run.fingerprint for run in planned.runs]
+    assert change(study, now, before, lambda names: [name for name in names if name in results]) == found
+    assert change(study, now, [], lambda names: []) is None, "it never ran"

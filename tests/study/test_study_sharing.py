@@ -12,9 +12,8 @@ from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
 from blueberry.study.engine import run
 from blueberry.study.plan import Run, plan
-from blueberry.study.sharing import LEAST_UPDATES, forks
+from blueberry.study.sharing import LEAST_UPDATES, States, forks
 from blueberry.study.spec import Study
-from blueberry.study.states import States
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
 

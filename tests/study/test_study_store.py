@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import signal
@@ -5,17 +6,20 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from blueberry.errors import StoreError
 from blueberry.recipe import Recipe
-from blueberry.records import Failure, Progress, RunResult
-from blueberry.study.claims import LEASE_SECONDS, Owner, this_host
-from blueberry.study.lines import BasedOn
-from blueberry.study.schema import VERSION
-from blueberry.study.store import Store
+from blueberry.records import MEASURED, Curve, Failure, Metrics, Progress, RunResult
+from blueberry.study.database import VERSION
+from blueberry.study.store import LEASE_SECONDS, BasedOn, DamagedResults, Owner, Results, Store, this_host
 from blueberry.study.synthetic import Synthetic
 
 
@@ -48,7 +52,7 @@ def test_results_come_back_as_they_went_in(tmp_path: Path) -> None:
     with Store.open(tmp_path / "new" / "store", create=False) as store:
         found = store.results(one.fingerprint for one in results)  # more names than fit into one query
         assert found == {one.fingerprint: one for one in results[:3]}
-        assert store.statuses(found) == dict.fromkeys(found, "completed")
+        assert {name: one.status for name, one in store.ended(found).items()} == dict.fromkeys(found, "completed")
 
 
 def test_the_first_result_stays(tmp_path: Path) -> None:
@@ -158,12 +162,15 @@ def test_a_claim_of_a_dead_process_of_this_host_is_free(tmp_path: Path) -> None:
 def test_studies_are_registered_by_their_file(tmp_path: Path) -> None:
     clock = Clock()
     with Store.open(tmp_path, clock=clock) as store:
-        store.register(Path("/s/b.toml"), "b", "Why?", ["x"])
+        store.register(Path("/s/b.toml"), "b", "Why?", {"x": "arm, seed 0"})
         clock.now += 1
-        store.register(Path("/s/a.toml"), "a", "Which?", ["x", "y"])
+        store.register(Path("/s/a.toml"), "a", "Which?", {"x": "one, seed 0", "y": ""}, build="abc")
         clock.now += 1
-        store.register(Path("/s/b.toml"), "b", "Why?", ["x", "z"])
-        assert [(one.name, one.fingerprints) for one in store.studies()] == [("a", ("x", "y")), ("b", ("x", "z"))]
+        store.register(Path("/s/b.toml"), "b", "Why?", {"x": "arm, seed 0", "z": "arm, seed 1"})
+        assert [(one.name, dict(one.runs), one.build) for one in store.studies()] == [
+            ("a", {"x": "one, seed 0", "y": ""}, "abc"),
+            ("b", {"x": "arm, seed 0", "z": "arm, seed 1"}, None),
+        ]
 
 
 def commit_many(folder: str, first: int, last: int) -> None:
@@ -254,15 +261,102 @@ def test_damage_is_found_when_reading(tmp_path: Path) -> None:
     one_line(caught, "damaged")
 
 
-def test_a_result_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["status", "metrics", "facts", "body", "digest", "body_digest"])
+def test_a_result_whose_bytes_have_changed_is_refused_until_it_is_trained_again(tmp_path: Path, column: str) -> None:
+    one, other = result(), result(1)
+    with Store.open(tmp_path) as store:
+        store.commit(one)
+        store.commit(other)
+        store.register(Path("s.toml"), "s", "Which?", {one.fingerprint: "wide, seed 0"})
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as sql, sql:
+        changed = f"substr({column}, 1, 3) || char(unicode(substr({column}, 4)) + 1) || substr({column}, 5)"
+        sql.execute(f"UPDATE results SET {column} = {changed} WHERE fingerprint = ?", (one.fingerprint,))
+    with Store.open(tmp_path) as store:
+        with pytest.raises(DamagedResults) as caught:
+            store.results([one.fingerprint, other.fingerprint])
+        one_line(caught, one.fingerprint, "wide, seed 0", "damaged", "blueberry run trains it again")
+        assert caught.value.fingerprints == (one.fingerprint,)
+        if column != "body":
+            with pytest.raises(DamagedResults):
+                store.ended([one.fingerprint])
+        assert len(store.past_runs()) == 1
+        assert store.commit(one), "a sound one takes its place"
+        assert store.results([one.fingerprint]) == {one.fingerprint: one}
+        store.discard([one.fingerprint])
+        assert store.results([one.fingerprint, other.fingerprint]) == {other.fingerprint: other}
+
+
+def test_a_flipped_bit_anywhere_changes_no_record_in_silence(tmp_path: Path) -> None:
+    results = {one.fingerprint: one for one in map(result, range(4))}
+    clock = Clock()
+    with Store.open(tmp_path, clock=clock) as store:
+        for one in results.values():
+            store.commit(one)
+        store.register(tmp_path / "s.toml", "s", "Which?", dict.fromkeys(results, "an arm"))
+        store.append_to_ledger("nano", '{"recipe": {"seed": 3}}', after=None)
+        store.remember_base(tmp_path / "s.toml", BasedOn(1, 0, 8))
+        store.claim(["a"], owner("one"))
+        truth = (store.ended(results), store.studies(), store.ledger(), store.bases())
+    file = tmp_path / "store.sqlite"
+    whole, random, num_refused = file.read_bytes(), Random(0), 0
+    for _ in range(300):
+        rotten = bytearray(whole)
+        rotten[random.randrange(len(whole))] ^= 1 << random.randrange(8)
+        for left in tmp_path.glob("store.sqlite-*"):
+            left.unlink()
+        file.write_bytes(rotten)
+        try:
+            with Store.open(tmp_path, create=False, clock=clock) as store:
+                found = store.results(results)
+                assert found.items() <= results.items()
+                ended, studies, ledger, bases = store.ended(results), store.studies(), store.ledger(), store.bases()
+                assert ended.items() <= truth[0].items()
+                assert all(one in truth[1] for one in studies)
+                assert all(one in truth[2] for one in ledger)
+                assert bases.items() <= truth[3].items()
+                store.claims()
+                store.past_runs()
+                store.failures(results)
+        except StoreError as refused:
+            num_refused += 1
+            assert "\n" not in str(refused)
+            assert str(refused).count("; ") >= 1
+            assert len(str(refused)) < 1000
+    assert num_refused > 50
+
+
+def test_junk_in_any_table_is_one_line_or_nothing(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         store.commit(result())
-    with sqlite3.connect(tmp_path / "store.sqlite") as sql:
-        sql.execute("UPDATE results SET body = '{\"a\": '")
-    sql.close()
-    with Store.open(tmp_path) as store, pytest.raises(StoreError) as caught:
-        store.results([result().fingerprint])
-    one_line(caught, result().fingerprint, "damaged")
+        store.record_failure(failed("b" * 16))
+        store.claim(["a"], owner("one"))
+        store.register(Path("s.toml"), "s", "Which?", {"a": "x"})
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as sql, sql:
+        sql.execute("UPDATE claims SET pid = 'x', expires = x'ff00', progress_update = x'00ff', owner = 7")
+        sql.execute("UPDATE studies SET runs = '[1,', name = x'ff'")
+        sql.execute("UPDATE failures SET body = x'00ff'")
+    with Store.open(tmp_path) as store:
+        assert [claim.alive for claim in store.claims()] == [False]
+        assert store.claim(["a"], owner("two")) == ("a",)
+        assert store.failures(["b" * 16]) == {}
+        with pytest.raises(StoreError) as caught:
+            store.studies()
+        one_line(caught, "table studies is damaged")
+
+
+@pytest.mark.parametrize("content", [b"", None], ids=["empty", "without tables"])
+def test_a_file_without_content_is_not_taken_for_a_new_store(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "store.sqlite"
+    if content is None:
+        with closing(sqlite3.connect(file)) as sql:
+            sql.execute("PRAGMA application_id = 0x424C5545")
+    else:
+        file.write_bytes(content)
+    before = file.read_bytes()
+    with pytest.raises(StoreError) as caught:
+        Store.open(tmp_path)
+    one_line(caught, "content was lost", "restore")
+    assert file.read_bytes() == before
 
 
 def test_places_that_cannot_hold_a_store(tmp_path: Path) -> None:
@@ -294,20 +388,117 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         assert store.commit(result(99)), "and goes on when there is room"
 
 
-def test_a_store_of_version_1_is_upgraded_with_all_it_holds(tmp_path: Path) -> None:
-    one = result()
-    with Store.open(tmp_path) as store:
-        store.commit(one)
-    sql = sqlite3.connect(tmp_path / "store.sqlite")
-    sql.executescript("DROP TABLE ledger; DROP TABLE bases; PRAGMA user_version = 1;")
-    sql.close()
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_store_is_upgraded_with_all_it_holds(tmp_path: Path, version: int) -> None:
+    one, other = result(), result(1)
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as sql, sql:
+        sql.executescript((Path(__file__).parent.parent / "data" / "store-version-2.sql").read_text())
+        sql.execute(f"PRAGMA user_version = {version}")
+        for run in (one, other):
+            body = run.model_dump_json() if run is one else "junk"
+            row = (run.fingerprint, run.status, 3.0, 3, 0, 0.0, 1.0, 5.0, body)
+            sql.execute("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        crashed = failed("c" * 16)
+        sql.execute("INSERT INTO failures VALUES (?, ?, ?)", (crashed.fingerprint, 1.0, crashed.model_dump_json()))
+        sql.execute("INSERT INTO studies VALUES ('/s.toml', 's', 'Which?', ?, 7.0)", (json.dumps([one.fingerprint]),))
+        if version == 1:
+            sql.executescript("DROP TABLE ledger; DROP TABLE bases;")
+        else:
+            sql.execute("INSERT INTO ledger (line, appended_at, body) VALUES ('nano', 1.0, '{\"recipe\": null}')")
+            sql.execute("INSERT INTO bases VALUES ('/s.toml', 1, 0, 8)")
     with Store.open(tmp_path) as first, Store.open(tmp_path) as second:
         assert first.results([one.fingerprint]) == {one.fingerprint: one}
+        (ended,) = second.ended([one.fingerprint]).values()
+        assert (ended.metric("val_loss"), ended.committed_at) == (one.metric("val_loss"), 5.0)
+        with pytest.raises(DamagedResults):
+            first.ended([other.fingerprint])
+        assert first.failures([crashed.fingerprint]) == {crashed.fingerprint: crashed}
+        (study,) = second.studies()
+        assert (dict(study.runs), study.name) == ({one.fingerprint: ""}, "s")
+        assert len(first.ledger()) == len(first.bases()) == version - 1
+        assert first.append_to_ledger("other", '{"recipe": null}', after=None) == version
+        assert [row.recipe for row in second.ledger()] == [None] * version
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as sql:
+        assert sql.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+def test_the_ledger_is_appended_to_and_a_base_is_remembered_once(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as first, Store.open(tmp_path) as second:
         assert first.append_to_ledger("nano", '{"recipe": null}', after=None) == 1
+        assert second.append_to_ledger("nano", '{"recipe": null}', after=None) is None
         assert [(row.number, row.line, row.recipe) for row in second.ledger()] == [(1, "nano", None)]
         first.remember_base(Path("a.toml"), BasedOn(1, 0, 8))
         first.remember_base(Path("a.toml"), BasedOn(2, 0, 8))
         assert second.bases() == {str(Path("a.toml").absolute()): BasedOn(1, 0, 8)}, "the first one stays"
-    sql = sqlite3.connect(tmp_path / "store.sqlite")
-    assert sql.execute("PRAGMA user_version").fetchone() == (VERSION,)
-    sql.close()
+
+
+NAMES = ("a", "wiki.de", 'it"s', "ä", "loss")
+METRICS = (
+    *(f"{which}_{what}" for which in ("val", "test") for what in MEASURED),
+    *(f"sets.{name}.{what}" for name in NAMES for what in MEASURED),
+    *NAMES, "train_loss", "train_seconds", "val_nothing", "sets.a.nothing",
+)  # fmt: skip
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+measured = st.builds(
+    Metrics,
+    loss=numbers,
+    bits_per_byte=st.none() | numbers,
+    accuracy=st.none() | numbers,
+    num_tokens=st.none() | st.integers(0, 2**70),
+)
+any_results = st.builds(
+    RunResult,
+    fingerprint=st.just(""),
+    recipe=st.just({"seed": 0}),
+    status=st.just("completed"),
+    final=st.none() | measured,
+    test=st.none() | measured,
+    sets=st.dictionaries(st.sampled_from(NAMES), measured, max_size=2),
+    extra=st.dictionaries(st.sampled_from(METRICS), st.none() | numbers, max_size=4),
+    curve=st.builds(Curve, train_loss=st.lists(st.none() | numbers, max_size=3).map(tuple)),
+    num_tokens=st.none() | st.integers(0, 2**70),
+)
+numbered = count()
+
+
+@pytest.fixture(scope="module")
+def module_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with Store.open(tmp_path_factory.mktemp("store")) as store:
+        yield store
+
+
+@settings(max_examples=40, deadline=None)
+@given(one=any_results)
+def test_what_a_plan_reads_of_a_run_is_what_the_whole_result_says(module_store: Store, one: RunResult) -> None:
+    one = one.model_copy(update={"fingerprint": f"{next(numbered):016x}"})
+    module_store.commit(one)
+    (ended,) = module_store.ended([one.fingerprint]).values()
+    assert {name: ended.metric(name) for name in METRICS} == {name: one.metric(name) for name in METRICS}
+    assert module_store.results([one.fingerprint]) == {one.fingerprint: one}
+
+
+def test_what_nobody_counted_stays_unknown_and_a_worker_is_as_fast_as_its_whole_time_says(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        bare = RunResult(fingerprint="a" * 16, recipe={}, status="completed", extra={"mine": 1.0})
+        store.commit(bare)
+        (ended,) = store.ended(["a" * 16]).values()
+        assert (ended.num_flops, ended.code_digest, ended.wall_seconds) == (None, None, None)
+        assert store.results(["a" * 16]) == {"a" * 16: bare}
+        assert store.flops_per_second() is None
+        trained = bare.model_copy(update={"num_updates": 10, "num_flops": 100.0, "train_seconds": 10.0})
+        store.commit(trained.model_copy(update={"fingerprint": "b" * 16}), 40.0)
+        assert store.flops_per_second() == 2.5, "start-up and evaluations are time too"
+        shared = {"shared_updates": 5, "shared_seconds": 5.0, "fingerprint": "c" * 16}
+        store.commit(trained.model_copy(update=shared), 1.0)
+        assert store.flops_per_second() == 150 / 45, "5 s of its own, though it was resumed; half of it was taken over"
+
+
+def test_results_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    one, two, three = map(result, range(3))
+    with Store.open(tmp_path) as store:
+        for run in (one, two, three):
+            store.commit(run)
+        crashed = failed("c" * 16)
+        found = Results(store, [one.fingerprint, two.fingerprint], {crashed.fingerprint: crashed})
+        assert found == {run.fingerprint: run for run in (one, two, crashed)}
+        assert found.get(three.fingerprint) is None, "only those that were asked for"

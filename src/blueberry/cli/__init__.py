@@ -281,12 +281,13 @@ def status(
     """Say what is done, running, failed and left."""
     from blueberry import api
     from blueberry.cli import words
-    from blueberry.study.standing import standings
+    from blueberry.lm.trainer import code_digest
+    from blueberry.study.status import study_statuses
     from blueberry.study.store import Store
 
     with Store.open(Path(store or api.default_store()), create=False) as opened:
-        found = standings(opened, study)
-    _answer(json, {"studies": [one.to_dict() for one in found]}, words.standings(found, study))
+        found = study_statuses(opened, study, code_digest())
+    _answer(json, {"studies": [one.to_dict() for one in found]}, words.study_statuses(found, study))
     return 0
 
 

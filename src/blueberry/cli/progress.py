@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from blueberry.records import Progress as RunProgress
-from blueberry.study.backlog import Snapshot
+from blueberry.study.engine import Snapshot
 
 LINE_SECONDS = 15.0
 """Between two lines where there is no terminal to draw a bar on."""

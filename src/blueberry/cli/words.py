@@ -15,7 +15,7 @@ from blueberry.judge.forecast import Forecast
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study.standing import Standing
+from blueberry.study.status import StudyStatus
 
 MOST_NAMES = 12
 """Of arms on one line."""
@@ -95,6 +95,7 @@ def forecast(seen: Forecast) -> str:
         f"here       {_workers(seen)}: {_time(seen)}; {_disk(seen)}",
         f"detects    {_detects(seen)}",
         *_changed(seen),
+        *_builds(seen),
     ]
     return "\n".join(lines)
 
@@ -157,13 +158,25 @@ def _changed(seen: Forecast) -> list[str]:
     """How the file differs from what it last ran as."""
     if seen.changed is None:
         return []
-    lines = seen.changed.lines
-    told = [*lines[:MOST_NAMES], *([f"and {len(lines) - MOST_NAMES} more"] if len(lines) > MOST_NAMES else [])]
-    gone = seen.changed.set_aside
-    kept = f"{seen.changed.reused} results are those of these very runs and count"
-    rest = f"; {gone} belong to what it asked for before, stay in the store and do not" if gone else ""
-    return [f"changed    since it last ran: {told[0] if told else ''}", *(f"           {one}" for one in told[1:]),
-            f"           {kept}{rest}"]  # fmt: skip
+    change = seen.changed
+    lines = [
+        f"changed    since it last ran: {counted.count(change.reused, 'result')} reused, {change.set_aside} set aside "
+        "(they stay in the store)"
+    ]
+    return [*lines, f"           new arms: {_names(change.new_arms)}"] if change.new_arms else lines
+
+
+def _builds(seen: Forecast) -> list[str]:
+    if not seen.other_builds:
+        return []
+    line = f"builds     {_from_another_build(seen.other_builds, seen.runs_done)}"
+    if seen.other_builds == seen.runs_done and not seen.runs_todo:
+        return [line]
+    return [f"{line}: with runs of this one, drift blocks any claim; train all in another --store, or use that build"]
+
+
+def _from_another_build(num: int, of: int) -> str:
+    return f"{num} of {counted.count(of, 'result')} from another build of the trainer"
 
 
 def _shared(seen: Forecast) -> list[str]:
@@ -225,6 +238,8 @@ def answer(judgement: Judgement, page: Path) -> str:
 def judged(found: Judged, page: Path) -> str:
     """The answer, and what failed."""
     lines = [answer(found.judgement, page)]
+    if found.other_builds:
+        lines.append(f"Builds:  {_from_another_build(found.other_builds, len(found.plan.done))} are reused")
     if found.failures:
         failure = found.failures[0].failure
         reason = f": {failure.message}" if failure is not None else ""
@@ -245,15 +260,15 @@ def findings(found: Sequence[Audit]) -> str:
     return "\n".join([*lines, "", f"{num_blocks} block a claim, {len(found) - num_blocks} warn"])
 
 
-def standings(found: Sequence[Standing], asked: Path | None = None) -> str:
-    """`asked` is the study file whose standing it is; None for all."""
+def study_statuses(found: Sequence[StudyStatus], asked: Path | None = None) -> str:
+    """`asked` is the study file whose status it is; None for all."""
     if not found:
         who = f"{asked} has not" if asked is not None else "no study has"
         return f"{who} run here yet; blueberry run {asked or 'STUDY'} begins it"
-    return "\n".join(line for one in found for line in _standing(one))
+    return "\n".join(line for one in found for line in _study_status(one))
 
 
-def _standing(one: Standing) -> list[str]:
+def _study_status(one: StudyStatus) -> list[str]:
     total = one.done + len(one.running) + one.failed + one.left
     diverged = f" ({one.diverged} diverged)" if one.diverged else ""
     lines = [
@@ -263,7 +278,9 @@ def _standing(one: Standing) -> list[str]:
     for running in one.running:
         of = f" of {running.num_updates}" if running.num_updates is not None else ""
         done = f"update {running.update}{of}" if running.update is not None else "starting"
-        lines.append(f"  {running.fingerprint}  {done}")
+        lines.append(f"  {running.run}  {done}")
+    if one.other_builds:
+        lines.append(f"  {_from_another_build(one.other_builds, one.done)}")
     if one.abandoned:
         lines.append(f"  {one.abandoned} were begun by a process that is gone; blueberry run {one.path} goes on")
     if one.last_failure:

@@ -12,9 +12,8 @@ from blueberry.judge.measured import measure, noise_of
 from blueberry.judge.noise_registry import FamilyNoise, family_of, noise_by_horizon, suggested_min_effect
 from blueberry.records import RunResult
 from blueberry.stats.decide import smallest_difference
-from blueberry.study.changes import Change
-from blueberry.study.plan import Plan, as_planned
-from blueberry.study.scores import PastRun
+from blueberry.study.database import EndedRun
+from blueberry.study.plan import Change, Plan, as_planned
 from blueberry.study.sharing import forks
 from blueberry.study.spec import Study
 
@@ -77,13 +76,14 @@ class Forecast:
     """Of a fraction: effects that it cannot tell apart, each group as "a*b = c*d"."""
     changed: Change | None = None
     """How the study differs from what its file last ran as; None if it does not, or never ran."""
+    other_builds: int = 0
+    """Of its results, those by another build of the built-in trainer than this one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; an unknown number is null."""
         plain = asdict(self)
         plain["arms"] = [{"arm": name, "settings": settings} for name, settings in self.arms]
         plain["parts"] = [{"part": name, "arms": list(arms)} for name, arms in self.parts]
-        plain["changed"] = None if self.changed is None else {**asdict(self.changed), "words": list(self.changed.lines)}
         return plain
 
 
@@ -96,14 +96,15 @@ def forecast(
     lanes: int,
     flops_per_second: float | None,
     changed: Change | None = None,
-    past_runs: Sequence[PastRun] = (),
+    other_builds: int = 0,
+    past_runs: Sequence[EndedRun] = (),
     data_digest: str | None = None,
     shares: bool = False,
 ) -> Forecast:
     """`past_runs` are those of the whole store, used while the study has too few of its own to measure noise.
 
-    `flops_per_second` is one worker's, as earlier runs measured it while all workers were busy. `changed` is
-    passed on. `shares`: whether the trainer lets runs begin where others have been.
+    `flops_per_second` is one worker's, as earlier runs measured it while all workers were busy. `changed` and
+    `other_builds` are passed on. `shares`: whether the trainer lets runs begin where others have been.
     """
     study = as_planned(study, planned)
     left, base = planned.left, cost(study.base)
@@ -171,6 +172,7 @@ def forecast(
             " = ".join("*".join(effect) for effect in group) for group in (study.design.aliases if study.design else ())
         ),
         changed=changed,
+        other_builds=other_builds,
     )
 
 
@@ -192,7 +194,7 @@ def _noise(
     study: Study,
     planned: Plan,
     results: Mapping[str, RunResult],
-    past_runs: Sequence[PastRun],
+    past_runs: Sequence[EndedRun],
     data_digest: str | None,
 ) -> tuple[Noise | FamilyNoise, Literal["study", "family"] | None]:
     """The study's own where two of its arms share two seeds, else its family's at its length.

@@ -16,9 +16,9 @@ from blueberry.identity import canonical_json, digest
 from blueberry.judge.judgement import Finding, Verdict
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study.lines import LedgerRow
 from blueberry.study.plan import Plan
 from blueberry.study.spec import Study
+from blueberry.study.store import LedgerRow
 
 SCHEMA = "blueberry/ledger/1"
 

@@ -10,7 +10,7 @@ import numpy as np
 from blueberry.identity import canonical_json
 from blueberry.recipe import Recipe
 from blueberry.stats.noise import measure_noise
-from blueberry.study.scores import PastRun
+from blueberry.study.database import EndedRun
 
 LEAST_MIN_EFFECT = 0.005
 """Nats: the smallest difference that is suggested as mattering, however small the noise."""
@@ -43,19 +43,18 @@ def family_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def noise_by_horizon(
-    runs: Iterable[PastRun], family: Mapping[str, Any], metric: str, data_digest: str | None = None
+    runs: Iterable[EndedRun], family: Mapping[str, Any], metric: str, data_digest: str | None = None
 ) -> tuple[FamilyNoise, ...]:
     """The noise of a family at each length that it was run for, ascending; only lengths with a repeated arm.
 
     `metric` is one of the validation set. Arms are recipes that differ in anything but the seed, from whatever
     study; they are pooled as within a study. Runs on other data than `data_digest` do not count.
     """
-    what = metric.removeprefix("val_")
     tables: dict[int, dict[str, dict[int, float]]] = {}
     for run in runs:
         own_data = data_digest is None or run.data_digest is None or run.data_digest == data_digest
-        value = _value(run, what)
-        if not own_data or value is None or not _belongs(run.recipe, family):
+        value = math.inf if run.status == "diverged" else run.metric(metric)
+        if not own_data or value is None or run.recipe is None or not _belongs(run.recipe, family):
             continue
         arm = canonical_json({name: said for name, said in run.recipe.items() if name != "seed"})
         tables.setdefault(_num_updates(run.recipe), {}).setdefault(arm, {})[run.recipe["seed"]] = value
@@ -76,16 +75,6 @@ def suggested_min_effect(sd: float) -> float:
 
 def _belongs(recipe: Mapping[str, Any], family: Mapping[str, Any]) -> bool:
     return "seed" in recipe and all(name in recipe and recipe[name] == value for name, value in family.items())
-
-
-def _value(run: PastRun, what: str) -> float | None:
-    if run.status == "diverged":
-        return math.inf
-    if run.final is None:
-        return None
-    if what == "perplexity" and run.final["loss"] < 709:
-        return math.exp(run.final["loss"])
-    return run.final.get(what)
 
 
 def _num_updates(recipe: Mapping[str, Any]) -> int:

@@ -4,14 +4,13 @@ Torch is imported when training begins, not before: whoever only hands the train
 """
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import blueberry
-from blueberry.architecture import num_threads
+from blueberry.architecture import num_threads, usable_cores
 from blueberry.errors import RecipeError
 from blueberry.identity import digest, fingerprint
 from blueberry.recipe import Recipe
@@ -53,7 +52,7 @@ class Trainer:
 
         name = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(name)
-        threads = num_threads(recipes[0], os.cpu_count() or 1) if device.type == "cpu" else 1
+        threads = num_threads(recipes[0], usable_cores()) if device.type == "cpu" else 1
         torch.set_num_threads(threads)
         capability = torch.backends.cpu.get_cpu_capability()
         provenance = Provenance(

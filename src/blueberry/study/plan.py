@@ -1,10 +1,9 @@
 """Which runs a study needs, which of them are missing, and which are trained side by side. Pure."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Protocol
 
 from blueberry.architecture import cost
 from blueberry.errors import StudyError
@@ -12,6 +11,7 @@ from blueberry.identity import fingerprints, shape_key
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult, Stage, StudyRun
 from blueberry.study.arms import Arm, content
+from blueberry.study.database import EndedRun
 from blueberry.study.proposals import Proposer
 from blueberry.study.spec import Study, settled
 
@@ -20,6 +20,8 @@ LOOKS = (3, 5, 8, 12, 16)
 STAGES: tuple[Stage, ...] = ("search", "compare", "confirm")
 Values = Mapping[str, Mapping[int, float]]
 """The metric by arm and seed, turned so that lower is better; infinite where the run diverged."""
+Ended = RunResult | EndedRun
+"""A run that has ended, with its curves or without."""
 DataDigest = Callable[[Recipe], str]
 """Names by content what a trainer reads beside the recipe: its text, or a command and its files."""
 
@@ -35,15 +37,6 @@ def looks_of(search: int, maximum: int) -> tuple[int, ...]:
     while ahead[-1] < maximum:
         ahead.append(ahead[-1] + ahead[-1] // 2)
     return (*looks, *(n for n in ahead if first < n < maximum), maximum)
-
-
-class Measured(Protocol):
-    """What a plan looks at in a run that has ended: a `RunResult`, or a `Score` of the study's metric."""
-
-    @property
-    def status(self) -> str: ...
-
-    def metric(self, name: str) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -73,6 +66,11 @@ class Run:
     """Of a study made of parts: the name of the part whose arm this is."""
     look: int = 0
     """Of a search that goes on from what it saw: how many looks or batches were before this run."""
+
+    @property
+    def label(self) -> str:
+        """Part, arm and seed, for a person."""
+        return f"{self.part}: {self.arm}, seed {self.seed}" if self.part else f"{self.arm}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -141,9 +139,7 @@ class Plan:
         return tuple(group for group in missing if group)
 
 
-def plan(
-    study: Study, data_digest: DataDigest, results: Mapping[str, Measured], referee: Referee | None = None
-) -> Plan:
+def plan(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], referee: Referee | None = None) -> Plan:
     """The runs of a study given how those so far have ended, by fingerprint. Reads nothing else.
 
     The confirming runs of the leading arm join once every searching run has ended. A result that says "failed"
@@ -170,6 +166,46 @@ def plan(
 def as_planned(study: Study, planned: Plan) -> Study:
     """The study with the arms that its plan has proposed; the study itself where none are."""
     return settled(study, planned.proposed, (as_planned(part, planned.parts[part.name]) for part in study.parts))
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a study differs from what its file last ran as."""
+
+    reused: int
+    """Runs of the new plan that have a result already."""
+    set_aside: int
+    """Runs with a result that the study does not ask for any more; they stay in the store."""
+    new_arms: tuple[str, ...]
+    """Without a run that was planned before, "part: arm" where there are parts."""
+
+
+def change(
+    study: Study, planned: Plan, before: Iterable[str], ended: Callable[[Iterable[str]], Collection[str]]
+) -> Change | None:
+    """None if the study still asks for all that it asked for before, and for no arm more.
+
+    `before` are the fingerprints that were registered for its file when it last ran; `ended` picks those with a result
+    out of some. A study that has only grown on its way (further looks, fresh seeds) has not changed.
+    """
+    asked = frozenset(before)
+    if not asked:
+        return None
+    of_arms: dict[tuple[str, str], list[Run]] = {}
+    for run in planned.runs:
+        of_arms.setdefault((run.part, run.arm), []).append(run)
+    lost = asked.difference(run.fingerprint for run in planned.runs)
+    if lost and planned.num_undecided:  # runs that results will decide may come back
+        last = study.base.seed + study.seeds.max + 2 * study.seeds.confirm
+        for run, *_ in of_arms.values():
+            lost = lost.difference(fingerprints(run.recipe, run.data_digest, range(study.base.seed, last)))
+    new = [key for key, runs in of_arms.items() if asked.isdisjoint(run.fingerprint for run in runs)]
+    if study.method == "optuna":  # proposals come and go
+        new = []
+    if not lost and not new:
+        return None
+    arms = tuple(f"{part}: {arm}" if part else arm for part, arm in new)
+    return Change(reused=len(planned.done), set_aside=len(ended(lost)), new_arms=arms)
 
 
 def study_runs(study: Study, planned: Plan, results: Mapping[str, RunResult]) -> Iterator[StudyRun]:
@@ -202,7 +238,7 @@ class _Search:
     proposed: bool = False
 
 
-def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, Measured], ended: frozenset[str]) -> _Search:
+def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], ended: frozenset[str]) -> _Search:
     """Every arm on every searching seed."""
     runs = _block(study, data_digest, None, 0, study.seeds.search)
     if not _all_in(runs, ended):
@@ -211,7 +247,7 @@ def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, Measured]
 
 
 def _race(
-    study: Study, data_digest: DataDigest, results: Mapping[str, Measured], ended: frozenset[str], referee: Referee
+    study: Study, data_digest: DataDigest, results: Mapping[str, Ended], ended: frozenset[str], referee: Referee
 ) -> _Search:
     """Look by look, more seeds for the arms that were open at the look before."""
     looks = looks_of(study.seeds.search, study.seeds.max)
@@ -228,7 +264,7 @@ def _race(
     return _Search(tuple(runs), study.arms, referee.leading_arm(study, _values(study, runs, results)))
 
 
-def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, Measured], ended: frozenset[str]) -> _Search:
+def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], ended: frozenset[str]) -> _Search:
     """Batch by batch, each proposed from the means of those before."""
     proposer = Proposer.begin(study)
     arms, runs = dict[str, Arm](), list[Run]()
@@ -253,7 +289,7 @@ def _all_in(runs: Sequence[Run], ended: frozenset[str]) -> bool:
     return all(run.fingerprint in ended for run in runs)
 
 
-def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results: Mapping[str, Measured]) -> Plan:
+def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results: Mapping[str, Ended]) -> Plan:
     """One plan of several: all searching runs, seed by seed, before those on fresh seeds.
 
     What confirms an arm of [tune] compares it with the others; then the best of them is confirmed on fresher seeds.
@@ -353,7 +389,7 @@ def _plan(search: _Search, confirm: tuple[Run, ...], ended: frozenset[str], num_
     return Plan(runs, ended & {run.fingerprint for run in runs}, search.leader, num_undecided, proposed)
 
 
-def _values(study: Study, runs: Sequence[Run], results: Mapping[str, Measured]) -> dict[str, dict[int, float]]:
+def _values(study: Study, runs: Sequence[Run], results: Mapping[str, Ended]) -> dict[str, dict[int, float]]:
     """The only place where planning turns the metric: what should be large is negated, so lower is better after it.
     A run that diverged, or has not the metric, is infinite."""
     sign = -1.0 if study.goal == "maximize" else 1.0

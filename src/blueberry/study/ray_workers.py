@@ -11,7 +11,6 @@ import os
 import pickle
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from blueberry.study.workers import (
     GRACE_SECONDS,
     Ended,
     Handed,
+    LogFolder,
     Message,
     Task,
     Trainer,
@@ -47,22 +47,23 @@ Said = tuple[int, Message | BlueberryError]
 class RayCrew:
     """The same face as `workers.Crew`."""
 
-    def __init__(self, trainer: Trainer, num_workers: int, address: str) -> None:
-        """`address` is "ray" for a local one with `num_workers` CPUs, "auto", or "ray://HOST:PORT" of a cluster,
-        where at most `num_workers` tasks are in work at once, or with 0 as many as it has GPUs, else CPUs.
+    def __init__(self, trainer: Trainer, num_workers: int, address: str, num_gpus: int = 0) -> None:
+        """`address` is "ray" for a local one with `num_workers` CPUs and `num_gpus`, "auto", or "ray://HOST:PORT" of a
+        cluster, where at most `num_workers` tasks are in work at once, or with 0 as many as it has GPUs, else CPUs.
 
         Raises: TrainerError if Ray is not installed, cannot be reached, or the trainer cannot be sent.
         """
         self._pickled = pickled_trainer(trainer)
-        self._ray, self._is_ours = _connected(address, num_workers)
+        self._ray, self._is_ours = _connected(address, num_workers, num_gpus)
         has = self._ray.cluster_resources()
-        num_gpus = has.get("GPU", 0.0)
-        self.num_workers = num_workers or max(1, int(num_gpus or has.get("CPU", 1.0)))
-        share = min(1.0, int(1000 * num_gpus / self.num_workers) / 1000)
+        gpus = has.get("GPU", 0.0)
+        self.has_gpus = gpus > 0
+        self.num_workers = num_workers or max(1, int(gpus or has.get("CPU", 1.0)))
+        share = min(1.0, int(1000 * gpus / self.num_workers) / 1000)
         self._remote = self._ray.remote(max_retries=0, num_cpus=1, num_gpus=share)(_run)
         # It has no state but what is on its way, so a new one in its place will do.
         self._mail = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Mailbox).remote()
-        self._logs = tempfile.TemporaryDirectory(prefix="blueberry-ray-")
+        self._logs = LogFolder("blueberry-ray-")
         self._tasks: dict[int, tuple[Task, Any]] = {}
         self._heard: dict[int, set[str]] = {}
         """Fingerprints of the results that a task has given."""
@@ -164,7 +165,7 @@ class RayCrew:
             self._ray.cancel(reference, force=True)
 
     def _log(self, number: int) -> Path:
-        return Path(self._logs.name) / f"task-{number}.log"
+        return self._logs.path / f"task-{number}.log"
 
 
 class Mailbox:
@@ -181,7 +182,7 @@ class Mailbox:
         return said
 
 
-def _connected(address: str, num_workers: int) -> tuple[Any, bool]:
+def _connected(address: str, num_workers: int, num_gpus: int) -> tuple[Any, bool]:
     """The module ray, connected; and whether that is for us to end."""
     if address not in (LOCAL, "auto") and not address.startswith("ray://"):
         raise TrainerError(f"--on: {address!r}; not a place to run on; give ray, auto or ray://HOST:PORT")
@@ -200,7 +201,8 @@ def _connected(address: str, num_workers: int) -> tuple[Any, bool]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     place: dict[str, Any] = {"address": address}
     if address == LOCAL:  # "local", or it joins a cluster that runs here
-        place = {"address": "local", "num_cpus": max(num_workers, 1), "include_dashboard": False}
+        place = {"address": "local", "num_cpus": max(num_workers, 1), "num_gpus": num_gpus}
+        place["include_dashboard"] = False
     ours = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

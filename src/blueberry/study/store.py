@@ -2,42 +2,89 @@
 
 `store.sqlite` holds results, failures, claims, studies and the ledger (WAL: keep it on a local disk); beside it lie
 `checkpoints/` and `data/`. A result is committed in one transaction, synced to disk, and never changed; so is an
-entry of the ledger.
+entry of the ledger. Every row but a claim carries a digest of what is in it, so bytes that rot are found when they
+are read: a result that was damaged is trained again, nothing is computed from it.
+
+A claim is a lease: its owner renews it with every heartbeat, and loses it when it stays silent for LEASE_SECONDS
+or when its process is gone from this host. Claims spare work, they do not guard results: should two owners train
+one run after all, its numbers are the same and the store keeps the first.
 """
 
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from blueberry.errors import StoreError
+from blueberry.identity import digest
 from blueberry.records import Progress, RunResult
-from blueberry.study.claims import LEASE_SECONDS, Claim, Owner, is_abandoned
-from blueberry.study.lines import BasedOn, LedgerRow
-from blueberry.study.schema import BUSY_SECONDS, COPY_IT, prepare
-from blueberry.study.scores import PastRun, Score, read_scores
+from blueberry.study.database import (
+    COPY_IT,
+    HEAD,
+    INSERT,
+    EndedRun,
+    chunked,
+    discard,
+    ended_of,
+    is_whole,
+    open_database,
+    row_of,
+    sealed,
+    speaking,
+)
 
-QUERY_NAMES = 500
-"""Fingerprints in one query."""
+LEASE_SECONDS = 60.0
+HEARTBEAT_SECONDS = 2.0
 PAST_RUNS = 2_000
 """Whose noise is looked at."""
+RECENT_RUNS = 100
+"""Whose speed is."""
 
-_ADVICE = {
-    sqlite3.SQLITE_NOTADB: "it is not a database, or damaged; move it away, or use another --store",
-    sqlite3.SQLITE_CORRUPT: "the database is damaged; restore it from a copy, or use another --store",
-    sqlite3.SQLITE_FULL: "the disk is full; make room and run again",
-    sqlite3.SQLITE_READONLY: "it must be writable; change its permissions, or use another --store",
-    sqlite3.SQLITE_CANTOPEN: "it must be readable and writable; change its permissions, or use another --store",
-    sqlite3.SQLITE_BUSY: f"another process held it for {BUSY_SECONDS} s; wait for that one and run again",
-}
+
+class DamagedResults(StoreError):
+    """Results whose bytes are not what was committed. `Store.discard` makes them runs to do again."""
+
+    def __init__(self, message: str, fingerprints: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.fingerprints = fingerprints
+
+
+@dataclass(frozen=True)
+class Owner:
+    """One call of `run`."""
+
+    id: str
+    host: str
+    pid: int
+
+    @classmethod
+    def here(cls) -> "Owner":
+        """A new owner, in this process."""
+        return cls(uuid.uuid4().hex, this_host(), os.getpid())
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that somebody said to be training."""
+
+    fingerprint: str
+    owner: Owner
+    expires: float
+    """Seconds since 1970."""
+    alive: bool
+    """False: its owner is gone, and anybody may take the run over."""
+    update: int | None = None
+    num_updates: int | None = None
+    tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,10 +94,40 @@ class Registration:
     path: str
     name: str
     question: str
-    fingerprints: tuple[str, ...]
-    """Of all its runs decided so far."""
+    runs: Mapping[str, str]
+    """All its runs decided so far: fingerprint to arm and seed in words."""
     registered_at: float
     """Seconds since 1970."""
+    build: str | None
+    """Digest of the built-in trainer as it was then; None: another trainer, or one nobody asked."""
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One entry of a line of baselines. What it says is the judge's matter."""
+
+    number: int
+    """Counts up over all lines."""
+    line: str
+    appended_at: float
+    """Seconds since 1970."""
+    body: str
+    """JSON."""
+
+    @property
+    def recipe(self) -> dict[str, Any] | None:
+        """The complete recipe that is the line's baseline from here on; None: it stays what it is."""
+        return json.loads(self.body)["recipe"]
+
+
+@dataclass(frozen=True)
+class BasedOn:
+    """Which baseline a study began from, and the seeds it may use."""
+
+    number: int
+    """Of the ledger's entry."""
+    first_seed: int
+    last_seed: int
 
 
 class Store:
@@ -58,6 +135,7 @@ class Store:
 
     def __init__(self, folder: Path, sql: sqlite3.Connection, clock: Callable[[], float]) -> None:
         self.folder = folder
+        self.path = folder / "store.sqlite"
         self.checkpoints = folder / "checkpoints"
         self.data = folder / "data"
         self._sql = sql
@@ -67,27 +145,16 @@ class Store:
     def open(cls, folder: str | Path, *, create: bool = True, clock: Callable[[], float] = time.time) -> "Store":
         """Open the store in a folder; where there is none, make it or, with `create=False`, refuse.
 
-        With `create=False` one that may not be written is opened too, and can be read.
         Raises: StoreError if it cannot be read and written, is damaged, of a later version or not a store.
         """
         folder = Path(folder)
         path = folder / "store.sqlite"
-        if not create and not path.is_file():
-            raise StoreError(f"{folder}: no store here; blueberry run makes one; run a study, or mend --store")
-        may_write = create or os.access(folder, os.W_OK)
-        with _speaking(path):
-            if may_write:
-                for sub in ("checkpoints", "data"):
-                    (folder / sub).mkdir(parents=True, exist_ok=True)
-            # Transactions are begun by hand: Python's own begin too late to be IMMEDIATE.
-            where = path if may_write else _unchanging(path)
-            sql = sqlite3.connect(where, timeout=BUSY_SECONDS, isolation_level=None, uri=not may_write)
-            try:
-                prepare(sql, path, may_write=may_write)
-            except BaseException:
-                sql.close()
-                raise
-        return cls(folder, sql, clock)
+        with speaking(path):
+            if not path.exists() and not create:
+                raise StoreError(f"{folder}: no store here; blueberry run makes one; run a study, or mend --store")
+            for sub in ("checkpoints", "data"):
+                (folder / sub).mkdir(parents=True, exist_ok=True)
+            return cls(folder, open_database(path), clock)
 
     def close(self) -> None:
         self._sql.close()
@@ -98,85 +165,96 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def path(self) -> Path:
-        """Of the database."""
-        return self.folder / "store.sqlite"
-
     # Results
 
-    def results(self, fingerprints: Iterable[str]) -> dict[str, RunResult]:
-        """Those of the runs that have ended, by fingerprint."""
-        return self._bodies("results", fingerprints)
-
-    def scores(self, fingerprints: Iterable[str], metric: str) -> dict[str, Score]:
-        """How those of the runs ended that have, and what they measured by a study's metric. Reads no curves."""
-        asked = list(fingerprints)
-        try:
-            return read_scores(lambda columns, names: self._select(columns, "results", names), asked, metric)
-        except StoreError:
-            self.results(asked)  # which says of a damaged one what is wrong with it
-            raise
-
-    def statuses(self, fingerprints: Iterable[str]) -> dict[str, str]:
-        """How those of the runs ended that have: completed or diverged. Cheaper than `results`."""
-        return dict(self._select("fingerprint, status", "results", fingerprints))
-
-    def commit(self, result: RunResult) -> bool:
+    def commit(self, result: RunResult, wall_seconds: float | None = None) -> bool:
         """Keep a result for ever, and end the claim on its run. True if it was not known yet.
 
-        A result is immutable: committed again, equal or not (times always differ), the first one stays. It
-        is on disk when this returns, and the run's checkpoints are gone.
+        A result is immutable: committed again, equal or not (times always differ), the first one stays, unless that
+        is damaged. It is on disk when this returns, and the run's checkpoints are gone.
         """
         assert result.status != "failed", "a crash is no result; record_failure keeps it and lets the run be repeated"
-        loss = result.final.loss if result.final else None
-        row = (
-            result.fingerprint, result.status, loss, result.num_updates or 0, result.num_tokens or 0,
-            result.num_flops or 0.0, result.train_seconds, self._clock(), result.model_dump_json(),
-        )  # fmt: skip
+        row = row_of(result, result.model_dump_json(), wall_seconds, self._clock())
+        name = (result.fingerprint,)
         with self._transaction(durable=True) as sql:
-            new = sql.execute("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount == 1
-            sql.execute("DELETE FROM failures WHERE fingerprint = ?", (result.fingerprint,))
-            sql.execute("DELETE FROM claims WHERE fingerprint = ?", (result.fingerprint,))
+            known = sql.execute(f"SELECT {HEAD}, body FROM results WHERE fingerprint = ?", name).fetchone()
+            if new := known is None or not is_whole(known[6], known[:6]):
+                if known is not None:
+                    discard(sql, name)
+                sql.execute(INSERT, row)
+            sql.execute("DELETE FROM failures WHERE fingerprint = ?", name)
+            sql.execute("DELETE FROM claims WHERE fingerprint = ?", name)
         shutil.rmtree(self.checkpoints / result.fingerprint, ignore_errors=True)
         return new
 
-    def flops_per_second(self) -> float | None:
-        """One worker's speed: the median over the latest runs, evaluations excluded; None before the first."""
-        query = (
-            "SELECT num_flops / train_seconds FROM results WHERE train_seconds > 0 AND num_flops > 0"
-            " ORDER BY rowid DESC LIMIT 100"
-        )
-        with _speaking(self.path):
-            speeds = sorted(speed for (speed,) in self._sql.execute(query))
-        return speeds[len(speeds) // 2] if speeds else None
+    def results(self, fingerprints: Iterable[str]) -> dict[str, RunResult]:
+        """Those of the runs that have ended, by fingerprint. Raises: DamagedResults, other StoreError."""
+        found: dict[str, RunResult] = {}
+        damaged: list[str] = []
+        for *head, body in self._select(f"{HEAD}, body", "results", fingerprints):
+            try:
+                if not is_whole(body, head):
+                    raise ValueError
+                found[head[0]] = RunResult.model_validate_json(body)
+            except ValueError:
+                damaged.append(head[0])
+        self._refuse_damaged(damaged)
+        return found
 
-    def past_runs(self, most: int = PAST_RUNS) -> tuple[PastRun, ...]:
-        """The latest results of all studies, without their curves."""
+    def ended(self, fingerprints: Iterable[str]) -> dict[str, EndedRun]:
+        """How those of the runs ended that have, by fingerprint. Reads no curves. Raises as `results`."""
+        found = {row[0]: ended_of(row) for row in self._select(HEAD, "results", fingerprints)}
+        self._refuse_damaged([name for name, one in found.items() if one is None])
+        return {name: one for name, one in found.items() if one is not None}
+
+    def past_runs(self, most: int = PAST_RUNS) -> tuple[EndedRun, ...]:
+        """The latest results of all studies, the newest first, with their recipes. Damaged ones are not in it."""
         query = (
-            "SELECT status, json_extract(body, '$.recipe', '$.final', '$.provenance.data_digest') FROM results"
+            f"SELECT CASE WHEN json_valid(body) THEN json_extract(body, '$.recipe') END, body, {HEAD} FROM results"
             " ORDER BY rowid DESC LIMIT ?"
         )
-        with _speaking(self.path):
-            rows = self._sql.execute(query, (most,)).fetchall()
-        return tuple(
-            PastRun(recipe, status, final, data_digest)
-            for status, body in rows
-            for recipe, final, data_digest in [json.loads(body)]
-        )
+        with speaking(self.path):
+            rows = [
+                (recipe, ended_of(head))
+                for recipe, body, *head in self._sql.execute(query, (most,))
+                if is_whole(body, head)
+            ]
+        return tuple(replace(one, recipe=json.loads(recipe)) for recipe, one in rows if one is not None)
+
+    def flops_per_second(self) -> float | None:
+        """One worker's speed over the latest runs, start-up and evaluations included; None before the first."""
+        query = f"SELECT {HEAD} FROM results ORDER BY rowid DESC LIMIT {RECENT_RUNS}"
+        with speaking(self.path):
+            ended = [ended_of(row) for row in self._sql.execute(query)]
+        flops = seconds = 0.0
+        for one in ended:
+            if one is not None and one.num_flops:
+                trained = one.metrics.get("train_seconds", 0.0) * one.own_fraction
+                flops += one.num_flops * one.own_fraction
+                seconds += max(one.wall_seconds or 0.0, trained)  # what was resumed had trained for longer
+        return flops / seconds if seconds else None
+
+    def discard(self, fingerprints: Sequence[str]) -> None:
+        """Forget damaged results: their runs are to do again."""
+        with self._transaction(durable=True) as sql:
+            discard(sql, fingerprints)
 
     def record_failure(self, failed: RunResult) -> None:
         """Remember how a run crashed last, for `status`. It stays to do; a result wipes it out."""
         assert failed.status == "failed"
-        row = (failed.fingerprint, self._clock(), failed.model_dump_json())
+        body = failed.model_dump_json()
         with self._transaction(durable=True) as sql:
+            row = (failed.fingerprint, digest(failed.fingerprint, body), body)
             sql.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", row)
 
     def failures(self, fingerprints: Iterable[str]) -> dict[str, RunResult]:
-        """How those of the runs crashed that crashed and have not ended since."""
-        return self._bodies("failures", fingerprints)
+        """How those of the runs crashed that crashed and have not ended since; a damaged row says nothing."""
+        rows = self._select("fingerprint, digest, body", "failures", fingerprints)
+        return {
+            name: RunResult.model_validate_json(body) for name, sealed, body in rows if digest(name, body) == sealed
+        }
 
-    # Claims: see blueberry.study.claims
+    # Claims
 
     def claim(self, fingerprints: Sequence[str], owner: Owner) -> tuple[str, ...] | None:
         """Take the runs of a group, all or none: those without a result, which may be none of them.
@@ -184,10 +262,10 @@ class Store:
         None if a living owner holds any of these. Abandoned claims are taken over.
         """
         with self._transaction() as sql:
-            ended = {name for (name,) in _chunked(sql, "fingerprint", "results", fingerprints)}
+            ended = {name for (name,) in chunked(sql, "fingerprint", "results", fingerprints)}
             missing = tuple(name for name in fingerprints if name not in ended)
             now = self._clock()
-            for holder, host, pid, expires in _chunked(sql, "owner, host, pid, expires", "claims", missing):
+            for holder, host, pid, expires in chunked(sql, "owner, host, pid, expires", "claims", missing):
                 if holder != owner.id and not is_abandoned(host, pid, expires, now):
                     return None
             sql.executemany(
@@ -222,8 +300,13 @@ class Store:
 
     def claims(self) -> tuple[Claim, ...]:
         """Every claim, the abandoned ones too (`alive` is False), in order of fingerprint."""
-        with _speaking(self.path):
-            rows = self._sql.execute("SELECT * FROM claims ORDER BY fingerprint").fetchall()
+        query = (  # bytes that rot may change what a column holds: none of this is worth more than a wrong number
+            "SELECT CAST(fingerprint AS TEXT), CAST(owner AS TEXT), CAST(host AS TEXT), pid, expires,"
+            " CAST(progress_update AS INTEGER), CAST(num_updates AS INTEGER), CAST(tokens_per_second AS REAL)"
+            " FROM claims ORDER BY fingerprint"
+        )
+        with speaking(self.path):
+            rows = self._sql.execute(query).fetchall()
         now = self._clock()
         return tuple(
             Claim(name, Owner(owner, host, pid), expires, not is_abandoned(host, pid, expires, now), *progress)
@@ -232,29 +315,26 @@ class Store:
 
     # Studies
 
-    def register(self, path: Path, name: str, question: str, fingerprints: Sequence[str]) -> None:
-        """Remember a study by its file, so that its runs can be counted when the file is gone."""
-        row = (str(path.absolute()), name, question, json.dumps(list(fingerprints)), self._clock())
+    def register(self, path: Path, name: str, question: str, runs: Mapping[str, str], build: str | None = None) -> None:
+        """Remember a study by its file, so that its runs can be counted and named when the file is gone."""
+        row = (str(path.absolute()), name, question, json.dumps(dict(runs)), self._clock(), build)
         with self._transaction() as sql:
-            sql.execute("INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?, ?)", row)
+            sql.execute("INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?, ?, ?, ?)", sealed(row))
 
     def studies(self) -> tuple[Registration, ...]:
         """Every study registered here, the oldest registration first."""
-        query = "SELECT path, name, question, fingerprints, registered_at FROM studies ORDER BY registered_at, path"
-        with _speaking(self.path):
-            rows = self._sql.execute(query).fetchall()
-        return tuple(Registration(p, name, said, tuple(json.loads(names)), at) for p, name, said, names, at in rows)
+        rows = self._rows("studies", "SELECT * FROM studies ORDER BY registered_at, path")
+        return tuple(
+            Registration(path, name, question, json.loads(runs), at, build)
+            for path, name, question, runs, at, build in rows
+        )
 
     # The ledger: appended to, never changed
 
     def ledger(self, line: str | None = None) -> tuple[LedgerRow, ...]:
         """Every entry, or those of one line; the oldest first."""
-        where, given = ("WHERE line = ?", (line,)) if line is not None else ("", ())
-        with _speaking(self.path):
-            rows = self._sql.execute(
-                f"SELECT number, line, appended_at, body FROM ledger {where} ORDER BY number", given
-            )
-            return tuple(LedgerRow(*row) for row in rows)
+        rows = [LedgerRow(*row) for row in self._rows("ledger", "SELECT * FROM ledger ORDER BY number")]
+        return tuple(row for row in rows if line in (None, row.line))
 
     def append_to_ledger(self, line: str, body: str, *, after: int | None) -> int | None:
         """Append an entry and return its number; None, and nothing is written, unless `after` is the line's newest.
@@ -265,35 +345,48 @@ class Store:
             (newest,) = sql.execute("SELECT max(number) FROM ledger WHERE line = ?", (line,)).fetchone()
             if newest != after:
                 return None
-            row = (line, self._clock(), body)
-            return sql.execute("INSERT INTO ledger (line, appended_at, body) VALUES (?, ?, ?)", row).lastrowid
+            (number,) = sql.execute("SELECT coalesce(max(number), 0) + 1 FROM ledger").fetchone()
+            sql.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?)", sealed((number, line, self._clock(), body)))
+            return number
 
     def remember_base(self, path: Path, based_on: BasedOn) -> None:
         """Remember from which baseline a study file began, the first time; from then on it keeps that one."""
         row = (str(path.absolute()), based_on.number, based_on.first_seed, based_on.last_seed)
         with self._transaction() as sql:
-            sql.execute("INSERT OR IGNORE INTO bases VALUES (?, ?, ?, ?)", row)
+            sql.execute("INSERT OR IGNORE INTO bases VALUES (?, ?, ?, ?, ?)", sealed(row))
 
     def bases(self) -> dict[str, BasedOn]:
         """Of every study that began from a baseline, by the absolute path of its file."""
-        with _speaking(self.path):
-            rows = self._sql.execute("SELECT path, number, first_seed, last_seed FROM bases").fetchall()
-        return {path: BasedOn(*row) for path, *row in rows}
+        return {path: BasedOn(*row) for path, *row in self._rows("bases", "SELECT * FROM bases")}
+
+    def _rows(self, table: str, query: str) -> list[tuple[Any, ...]]:
+        """Of a table whose last column is the digest of the others. Raises: StoreError if one was damaged."""
+        with speaking(self.path):
+            rows = self._sql.execute(query).fetchall()
+        if any(sealed(row[:-1]) != row for row in rows):
+            raise StoreError(f"{self.path}: a row of the table {table} is damaged; its bytes have changed; {COPY_IT}")
+        return [row[:-1] for row in rows]
 
     def _select(self, columns: str, table: str, fingerprints: Iterable[str]) -> list[Any]:
-        with _speaking(self.path):
-            return list(_chunked(self._sql, columns, table, list(fingerprints)))
+        with speaking(self.path):
+            return list(chunked(self._sql, columns, table, list(fingerprints)))
 
-    def _bodies(self, table: str, fingerprints: Iterable[str]) -> dict[str, RunResult]:
-        found: dict[str, RunResult] = {}
-        for name, body in self._select("fingerprint, body", table, fingerprints):
-            try:
-                found[name] = RunResult.model_validate_json(body)
-            except ValidationError as error:
-                what = error.errors()[0]["msg"]
-                remedy = "restore the store from a copy, or use another --store"
-                raise StoreError(f"{self.path}: run {name} cannot be read ({what}); it is damaged; {remedy}") from None
-        return found
+    def _refuse_damaged(self, names: Sequence[str]) -> None:
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise DamagedResults(
+                f"{self.path}: the result of run {self._label(names[0])}{more} is damaged; its bytes are no longer "
+                f"what was committed; blueberry run trains it again, or {COPY_IT}",
+                tuple(names),
+            )
+
+    def _label(self, name: str) -> str:
+        """A run as a person calls it, if a study here has it."""
+        try:
+            labels = [one.runs[name] for one in self.studies() if one.runs.get(name)]
+        except StoreError:
+            labels = []
+        return f"{name} ({labels[-1]})" if labels else name
 
     @contextmanager
     def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
@@ -301,11 +394,11 @@ class Store:
 
         A durable one is also synced (some 5 ms), and survives the loss of power.
         """
-        if not self.path.is_file():  # else we would go on writing to a file that has no name any more
-            raise StoreError(
-                f"{self.path}: is gone; what ended since cannot be kept; restore it, or run the study again"
-            )
-        with _speaking(self.path):
+        with speaking(self.path):
+            if not self.path.is_file():  # else we would go on writing to a file that has no name any more
+                raise StoreError(
+                    f"{self.path}: is gone; what ended since cannot be kept; restore it, or run the study again"
+                )
             self._sql.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._sql.execute("BEGIN IMMEDIATE")
             try:
@@ -317,33 +410,65 @@ class Store:
                 raise
 
 
-def _chunked(sql: sqlite3.Connection, columns: str, table: str, fingerprints: Sequence[str]) -> Iterator[Any]:
-    for start in range(0, len(fingerprints), QUERY_NAMES):
-        names = fingerprints[start : start + QUERY_NAMES]
-        marks = ", ".join("?" * len(names))
-        yield from sql.execute(f"SELECT {columns} FROM {table} WHERE fingerprint IN ({marks})", tuple(names))
+class Results(Mapping[str, RunResult]):
+    """The results of some runs of an open store, by fingerprint: a study may have more of them than memory holds.
 
-
-def _unchanging(path: Path) -> str:
-    """The address of a database on a disk that may only be read, where no lock can be held.
-
-    Raises: StoreError if a part of it still lies in its journal.
+    Each is read when it is asked for, and then forgotten, so ask for nothing twice. Raises: DamagedResults, StoreError.
     """
-    journal = path.with_name(f"{path.name}-wal")
-    if journal.is_file() and journal.stat().st_size:
-        raise StoreError(f"{path}: its last results lie in a journal, and it must be writable to read them; {COPY_IT}")
-    return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+
+    def __init__(
+        self, store: Store, fingerprints: Iterable[str], crashed: Mapping[str, RunResult] | None = None
+    ) -> None:
+        """All of them must have ended; `crashed` are further runs, that were given up."""
+        self._store = store
+        self._crashed = dict(crashed or {})
+        self._names = dict.fromkeys([*fingerprints, *self._crashed])
+
+    def __getitem__(self, fingerprint: str) -> RunResult:
+        if fingerprint in self._crashed:
+            return self._crashed[fingerprint]
+        if fingerprint not in self._names:
+            raise KeyError(fingerprint)
+        return self._store.results([fingerprint])[fingerprint]
+
+    def __contains__(self, fingerprint: object) -> bool:
+        return fingerprint in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
-@contextmanager
-def _speaking(path: Path) -> Iterator[None]:
-    """Turns what SQLite and the file system raise into one line."""
+def is_abandoned(host: object, pid: object, expires: object, now: float) -> bool:
+    """Whether a claim may be taken over. One whose bytes are damaged claims nothing.
+
+    A lease is never granted for more than LEASE_SECONDS. One that lies further ahead was granted before the clock
+    was set back; it is void, or else it would hold its run for as long as the clock was moved. Its owner, if it
+    lives, has a lease by the new clock after its next heartbeat.
+    """
+    if not isinstance(expires, (int, float)) or not isinstance(pid, int):
+        return True
+    if expires <= now or expires > now + 2 * LEASE_SECONDS:
+        return True
+    return host == this_host() and not _is_running(pid)
+
+
+@cache
+def this_host() -> str:
+    """Names the machine and, where there are such, the container: process numbers mean nothing in another one."""
     try:
-        yield
-    except sqlite3.Error as error:
-        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of the code is detail
-        advice = _ADVICE.get(primary, "it must be readable and writable; look at its disk, or use another --store")
-        raise StoreError(f"{path}: {' '.join(str(error).split())}; {advice}") from None
-    except OSError as error:
-        remedy = "a store needs a folder it can write to; mend --store"
-        raise StoreError(f"{path}: {error.strerror or error}; {remedy}") from None
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

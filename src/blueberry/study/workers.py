@@ -4,9 +4,11 @@ A worker is a fresh Python (spawned, because a forked one may not use an acceler
 because importing a trainer can take seconds. It dies with its driver, however that ends.
 """
 
+import fcntl
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sys
 import tempfile
@@ -109,7 +111,8 @@ def train(trainer: Trainer, runs: Sequence[Run]) -> Iterator[Message | Blueberry
 class Here:
     """Trains in this process, one group at a time."""
 
-    def __init__(self, trainer: Trainer, interrupt: Interrupt) -> None:
+    def __init__(self, trainer: Trainer, interrupt: Interrupt, *, has_gpus: bool = False) -> None:
+        self.has_gpus = has_gpus
         self._trainer = trainer
         self._interrupt = interrupt
         self._task: Task | None = None
@@ -152,10 +155,52 @@ class Worker:
     process: BaseProcess
     connection: Connection
     log: Path
+    device: str | None = None
+    """The GPU that it is to see; None: whatever there is."""
     ready: bool = False
     open: bool = True
     task: Task | None = None
     """None when it is idle."""
+
+
+class LogFolder:
+    """A temporary folder for what workers print. One that a killed driver left is removed by the next driver.
+
+    A lock that ends with its process tells them apart, whatever container it ran in.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+            if (descriptor := _locked(left)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(descriptor)
+        descriptor = None
+        while descriptor is None:  # unless another driver has just removed it
+            self.path = Path(tempfile.mkdtemp(prefix=prefix))
+            descriptor = _locked(self.path)
+        self._descriptor = descriptor
+
+    def cleanup(self) -> None:
+        if self._descriptor is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds a folder's lock; None if another process does, or the folder is gone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if folder.exists():
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
 
 
 @dataclass
@@ -164,12 +209,18 @@ class Crew:
 
     trainer: Trainer
     num_workers: int
+    devices: Sequence[str] = ()
+    """GPUs, as CUDA_VISIBLE_DEVICES names them; each worker sees the one with the fewest workers."""
     _workers: list[Worker] = field(default_factory=list)
     _num_started: int = 0
 
     def __post_init__(self) -> None:
         self._pickled = pickled_trainer(self.trainer)
-        self._logs = tempfile.TemporaryDirectory(prefix="blueberry-workers-")
+        self._logs = LogFolder("blueberry-workers-")
+
+    @property
+    def has_gpus(self) -> bool:
+        return bool(self.devices)
 
     @property
     def num_free(self) -> int:
@@ -232,10 +283,12 @@ class Crew:
 
     def _spawn(self) -> Worker:
         self._num_started += 1
-        log = Path(self._logs.name) / f"worker-{self._num_started}.log"
+        log = self._logs.path / f"worker-{self._num_started}.log"
+        busy = [worker.device for worker in self._workers]
+        device = min(self.devices, key=busy.count, default=None)
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self._pickled, str(log)))
+        process = context.Process(target=serve, args=(theirs, self._pickled, str(log), device))
         # A blocked signal stays blocked in the child: no Ctrl-C can hit it before it has learnt to ignore them.
         # The tracker is started first because its start, a part of the first process's, unblocks the signal.
         resource_tracker.ensure_running()
@@ -245,7 +298,7 @@ class Crew:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        self._workers.append(Worker(process, ours, log))
+        self._workers.append(Worker(process, ours, log, device))
         return self._workers[-1]
 
     def _drain(self, worker: Worker) -> Iterator[tuple[Task, Message | BlueberryError]]:
@@ -296,8 +349,10 @@ def pickled_trainer(trainer: Trainer) -> bytes:
         ) from None
 
 
-def serve(connection: Connection, pickled: bytes, log: str) -> None:
+def serve(connection: Connection, pickled: bytes, log: str, device: str | None = None) -> None:
     """A worker's life: load the trainer, then train group after group until the driver hangs up."""
+    if device is not None:  # before anything looks for GPUs
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the driver decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -6,9 +6,8 @@ import pytest
 from blueberry.errors import StoreError
 from blueberry.recipe import Recipe
 from blueberry.records import Failure, Progress, RunResult
-from blueberry.study.claims import Owner
-from blueberry.study.standing import standings
-from blueberry.study.store import Store
+from blueberry.study.status import study_statuses
+from blueberry.study.store import Owner, Store
 from blueberry.study.synthetic import Synthetic
 from blueberry.study.templates import write_study_file
 
@@ -21,7 +20,9 @@ def test_each_run_is_counted_once_and_nothing_runs_that_does_not(tmp_path: Path)
     done = list(Synthetic()(recipes))
     names = [result.fingerprint for result in done] + ["alive", "abandoned", "failed", "left"]
     with Store.open(tmp_path) as store:
-        store.register(tmp_path / "lr.toml", "lr", "Which?", names)
+        labels = {name: f"{name} arm, seed 4" for name in names}
+        store.register(tmp_path / "lr.toml", "lr", "Which?", labels, build="before")
+        store.register(tmp_path / "script.toml", "script", "Which?", labels)
         for result in done:
             store.commit(result)
         owner = Owner.here()
@@ -31,23 +32,14 @@ def test_each_run_is_counted_once_and_nothing_runs_that_does_not(tmp_path: Path)
         store.record_failure(
             RunResult(fingerprint="failed", recipe={}, status="failed", failure=Failure(kind="crashed", message="bang"))
         )
-        (standing,) = standings(store)
-        assert standings(store, tmp_path / "other.toml") == ()
-    assert (standing.done, standing.failed, standing.left, standing.abandoned) == (2, 1, 2, 1)
-    assert [(running.fingerprint, running.update, running.num_updates) for running in standing.running] == [
-        ("alive", 3, 9)
+        status, script = study_statuses(store, build="now")
+        assert study_statuses(store, tmp_path / "other.toml") == ()
+    assert (status.done, status.failed, status.left, status.abandoned) == (2, 1, 2, 1)
+    assert [(running.run, running.update, running.num_updates) for running in status.running] == [
+        ("alive arm, seed 4", 3, 9)
     ]
-    assert standing.last_failure == "bang"
-
-
-def test_speed_is_the_median_of_what_ran(tmp_path: Path):
-    (result,) = Synthetic()([Recipe()])
-    with Store.open(tmp_path) as store:
-        assert store.flops_per_second() is None
-        for index, seconds in enumerate((1.0, 2.0, 40.0)):
-            changed = {"fingerprint": f"run{index}", "num_flops": 80.0, "train_seconds": seconds}
-            store.commit(result.model_copy(update=changed))
-        assert store.flops_per_second() == 40.0
+    assert status.last_failure == "failed arm, seed 4: bang"
+    assert (status.other_builds, script.other_builds) == (2, 0), "only the built-in trainer's build is known"
 
 
 def test_a_committed_run_s_checkpoints_are_gone(tmp_path: Path):
