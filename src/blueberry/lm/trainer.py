@@ -92,10 +92,10 @@ class Trainer:
 
 
 def code_digest() -> str:
-    """Digest of the source that computes a result: lm and text, schedules, the groups' rates, what is shared."""
+    """Digest of the source that computes a result: lm, text, and what they share with recipes."""
     package = Path(blueberry.__file__).parent
     sha = hashlib.sha256()
-    alone = (package / "schedules.py", package / "optimizer_settings.py", package / "prefix.py")
+    alone = (package / f"{name}.py" for name in ("architecture", "identity", "schedules", "settings"))
     for path in sorted([*package.glob("lm/*.py"), *package.glob("text/*.py"), *alone]):
         sha.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return sha.hexdigest()[:16]
