@@ -6,6 +6,7 @@ import re
 import typing
 from pathlib import Path
 from statistics import NormalDist
+from typing import get_args
 
 import pytest
 
@@ -20,8 +21,8 @@ from blueberry.stats.robustness import upper_bound
 from blueberry.stats.scaling import LEAST_POINTS
 from blueberry.study.designs import combine
 from blueberry.study.plan import LOOKS
-from blueberry.study.spec import KEYS, Study
-from blueberry.study.strategy import METHODS, Seeds
+from blueberry.study.sections import KEYS, Method, Seeds
+from blueberry.study.spec import Study
 
 DOCS = Path(__file__).parent.parent / "docs"
 SOURCE = DOCS.parent / "src" / "blueberry"
@@ -94,8 +95,8 @@ def test_the_text_on_the_example_quotes_it() -> None:
 
 
 def test_every_word_in_code_font_is_one_of_the_code() -> None:
-    known = VERDICTS | PURPOSES | HOLDS | FINDINGS | PATTERNS | ENDED | AUDITS | {*KEYS, *METHODS, BASELINE}
-    known |= {*Seeds.__dataclass_fields__, *Judgement.model_fields, "val_loss", "worse"}
+    known = VERDICTS | PURPOSES | HOLDS | FINDINGS | PATTERNS | ENDED | AUDITS | {*KEYS, *get_args(Method), BASELINE}
+    known |= {*Seeds.model_fields, *Judgement.model_fields, "val_loss", "worse"}
     prose = re.sub(r"^```.*?^```$", "", PAGE, flags=re.DOTALL | re.MULTILINE)
     assert set(re.findall(r"`([a-z][a-z_-]*)`", prose)) - known == set()
     for name in re.findall(r"`best\.(\w+)`", prose):
@@ -110,7 +111,7 @@ def test_every_word_of_the_code_is_explained() -> None:
 
 def test_rules_have_the_numbers_that_are_said() -> None:
     said = {
-        f"`confirm` **fresh seeds** ({Seeds.confirm} by default)",
+        f"`confirm` **fresh seeds** ({Seeds().confirm} by default)",
         f"at {', '.join(map(str, LOOKS[:-1]))} and {LOOKS[-1]} seeds unless",
         f"max({LEAST_MIN_EFFECT}, half the noise of one run)",
         f"with probability {POWER}, *if*",

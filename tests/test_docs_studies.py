@@ -1,27 +1,26 @@
 """docs/studies.md against the code, both ways."""
 
-import dataclasses
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from blueberry import api
 from blueberry.files import toml_value
 from blueberry.recipe import setting_names
-from blueberry.study.designs import MODES
-from blueberry.study.spec import KEYS, Study
-from blueberry.study.strategy import METHODS, Seeds, Strategy
+from blueberry.records import Goal
+from blueberry.study.designs import Mode
+from blueberry.study.sections import KEYS, METRICS, SECTIONS, Method, Seeds, Strategy
+from blueberry.study.spec import Study
 from blueberry.study.templates import TEMPLATES
-from blueberry.study.texts import GOALS, METRICS
 
 REPOSITORY = Path(__file__).parent.parent
 PAGE = (REPOSITORY / "docs" / "studies.md").read_text(encoding="utf-8")
 TABLE = PAGE.partition("<!-- keys -->")[2].partition("<!-- keys end -->")[0]
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TABLE.splitlines() if line.startswith("|")][2:]
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
-SECTIONS = {"set", "vary", "arms", "combine", "tune", "across", "seeds", "strategy", "trainer"}
 
 
 def documented(section: str) -> dict[str, str]:
@@ -31,12 +30,12 @@ def documented(section: str) -> dict[str, str]:
 
 
 def test_every_section_and_key_is_there_and_no_other() -> None:
-    assert {row[0].strip("`[]") for row in ROWS} - {""} == SECTIONS
+    assert {row[0].strip("`[]") for row in ROWS} - {""} == {*SECTIONS}
     assert [*documented("")] == [key for key in KEYS if key not in SECTIONS]
-    assert set(KEYS) - set(documented("")) == SECTIONS
+    assert set(KEYS) - set(documented("")) == {*SECTIONS}
     assert documented("combine") == {"mode": '"none"'}
     for section, record in (("seeds", Seeds), ("strategy", Strategy)):
-        defaults = {field.name: toml_value(field.default) for field in dataclasses.fields(record)}
+        defaults = {name: toml_value(field.default) for name, field in record.model_fields.items()}
         assert documented(section) == defaults
 
 
@@ -51,9 +50,9 @@ def test_defaults_are_those_of_a_file_that_says_nothing(tmp_path: Path) -> None:
 def test_every_choice_is_named() -> None:
     said = {row[1].strip("`"): row[3] for row in ROWS}
     assert all(f"`{metric}`" in said["metric"] for metric in METRICS)
-    assert all(goal in said["goal"] + documented("")["goal"] for goal in GOALS)
-    assert all(f"`{mode}`" in said["mode"] for mode in MODES)
-    assert all(f"`{method}`" in said["method"] for method in METHODS)
+    assert all(goal in said["goal"] + documented("")["goal"] for goal in get_args(Goal))
+    assert all(f"`{mode}`" in said["mode"] for mode in get_args(Mode))
+    assert all(f"`{method}`" in said["method"] for method in get_args(Method))
 
 
 def test_every_kind_has_an_example_and_no_other() -> None:

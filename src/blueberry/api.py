@@ -29,13 +29,12 @@ from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.report.runs import LabelledRun
 from blueberry.settings import Data
 from blueberry.study import engine
-from blueberry.study.baselines import default_store
 from blueberry.study.command import command_trainer
 from blueberry.study.database import EndedRun
 from blueberry.study.engine import Snapshot
 from blueberry.study.placement import Placement, placement
 from blueberry.study.plan import DataDigest, Plan, Run, as_planned, change, plan
-from blueberry.study.spec import Study
+from blueberry.study.spec import Study, default_store
 from blueberry.study.status import num_of_other_builds
 from blueberry.study.store import BasedOn, DamagedResults, Results, Store
 from blueberry.text import data_digest, load, require_a_batch

@@ -14,9 +14,8 @@ from blueberry.judge.ledger import Entry, Ledger, read_entries, roll_back
 from blueberry.judge.promotion import Promotion, Refusal, decide
 from blueberry.judge.remeasure import DEFAULT_SEEDS, already_measured, campaign, conclude
 from blueberry.study import engine
-from blueberry.study.baselines import NAME, default_store
 from blueberry.study.engine import Snapshot
-from blueberry.study.spec import Study
+from blueberry.study.spec import LINE_NAME, Study, default_store
 from blueberry.study.store import Store
 
 
@@ -26,7 +25,7 @@ def promote(study: Study, *, store: str | Path | None = None, to: str | None = N
     Repeating it changes nothing. Raises: StudyError if the study has no runs, StoreError, LedgerError.
     """
     line = to or study.line
-    if not NAME.fullmatch(line):
+    if not LINE_NAME.fullmatch(line):
         rule = "a line's name is made of letters, digits, _ . + and -"
         raise LedgerError(f"ledger {line!r}: not a name; {rule}; choose another with --to")
     folder = Path(store or default_store())

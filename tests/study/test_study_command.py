@@ -169,7 +169,7 @@ def test_a_last_line_needs_no_line_break(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("habit", "more", "kind", "said"),
     [
-        ("bad line", "", Crash, "metrics.jsonl: 'loss: 4'; every line must be a JSON object; mend the program"),
+        ("bad line", "", Crash, "metrics.jsonl line 9: 'loss: 4'; every line must be a JSON object; mend the program"),
         ("no file", "", TrainerError, "metrics.jsonl; no such file after the command had ended; the command must"),
         ("none", 'result = "other.jsonl"\n', TrainerError, "other.jsonl; no such file after the command had ended"),
     ],
@@ -223,7 +223,7 @@ def test_an_edited_script_is_another_run_and_never_one_of_the_study_that_runs(tm
     (tmp_path / "words.txt").write_text("one")
     assert trainer_of(study, tmp_path).digest == before.digest
     (tmp_path / "train.py").write_text("print('new')")
-    with pytest.raises(TrainerError, match="a file that it names was changed while the study runs"):
+    with pytest.raises(TrainerError, match="a file of it was changed while the study runs"):
         list(before([recipe_of(study, 0.02)]))
 
 
@@ -238,14 +238,18 @@ def test_an_edited_script_is_another_run_and_never_one_of_the_study_that_runs(tm
         (', "{seed}"', "", '"seed": 3 seeds, but the command is not told which'),
         ("{seed}", "{seed", "a brace stands alone"),
         ("{seed}", "{train.tokens}{seed}", "the length is given as train.updates; write {train.updates}"),
-        ("command = [", "command = [1, ", '"command": [1, '),
-        ("command = [", "comand = [", '[trainer] "comand": no such key; did you mean "command"?'),
+        ("command = [", "command = [1, ", '"command": 1; input should be a valid string'),
+        ("command = [", "comand = [", '[trainer] "comand": no such setting; did you mean "command"?'),
         ("[seeds]", '"script.a.b" = [1, 2]\n[seeds]', '"script.a.b": no such setting'),
         ("[trainer]", '[trainer]\nresult = "/tmp/x"', "a path inside the run's folder"),
-        ("[trainer]", "[trainer]\ntime_limit_seconds = 0", "must be a number above 0"),
-        ("[trainer]", "[trainer]\nresumes = 1", "must be true or false"),
-        ("[trainer]", "[trainer]\nenvironment = { A = 1 }", '[environment] "A": 1; a variable has a name'),
-        ("[trainer]", "[no]", '"no": no such key'),
+        ("[trainer]", "[trainer]\ntime_limit_seconds = 0", "input should be greater than 0"),
+        ("[trainer]", "[trainer]\nresumes = 1", "input should be a valid boolean"),
+        (
+            "[trainer]",
+            "[trainer]\nenvironment = { A = 1 }",
+            '[trainer] "environment": 1; input should be a valid string',
+        ),
+        ("[trainer]", "[no]", '"no": no such setting'),
     ],
 )
 def test_mistakes_in_the_section_are_one_line(tmp_path: Path, old: str, new: str, said: str) -> None:

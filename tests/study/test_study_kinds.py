@@ -120,7 +120,7 @@ BOTH = {"tune": {LR: [0.02, 0.04]}, "across": {"train.updates": [10, 20]}}
         (ARMS, BOTH, " [across]: given beside [tune];"),
         (ARMS, {"tune": {}}, " [tune]: empty;"),
         (ARMS, {"across": {}}, " [across]: empty;"),
-        (ARMS, {"tune": 3}, " [tune]: 3; must be a table"),
+        (ARMS, {"tune": 3}, " [tune]: 3; tune is a section"),
         (ARMS, {"arms": None, "tune": {LR: [0.02, 0.04]}}, " [tune]: given without arms;"),
         (ARMS, {"tune": {"seed": [1, 2]}}, " [tune] \"seed\": 'seed'; seeds are blocks"),
         (ARMS, {"across": {"seed": [1, 2]}}, " [across] \"seed\": 'seed'; seeds are blocks"),
@@ -156,8 +156,8 @@ BOTH = {"tune": {LR: [0.02, 0.04]}, "across": {"train.updates": [10, 20]}}
             {"combine": {"mode": "fraction"}},
             " [combine] \"mode\": 'fraction'; a fraction of resolution IV has 4 to",
         ),
-        (ARMS, {"combine": {"mode": "luck"}}, " [combine] \"mode\": 'luck'; not one of the known"),
-        (ARMS, {"combine": {"made": "full"}}, ' [combine] "made": no such key; did you mean "mode"?'),
+        (ARMS, {"combine": {"mode": "luck"}}, " [combine] \"mode\": 'luck'; input should be 'none', 'pairs'"),
+        (ARMS, {"combine": {"made": "full"}}, ' [combine] "made": no such setting; did you mean "mode"?'),
         (
             ARMS,
             {"arms": {"a": {"model.dropout": 0.1}, "b": {"model.dropout": 0.2}}, "combine": {"mode": "pairs"}},
@@ -239,7 +239,11 @@ BOTH = {"tune": {LR: [0.02, 0.04]}, "across": {"train.updates": [10, 20]}}
             {"metric": "sets.other.loss"},
             ' "metric": \'sets.other.loss\'; arm "learning_rate=0.02" has no such set',
         ),
-        (VARY, {"metric": "sets.other.lss"}, " \"metric\": 'sets.other.lss'; must be sets.NAME.loss"),
+        (
+            VARY,
+            {"metric": "sets.other.lss"},
+            ' "metric": \'sets.other.lss\'; not one of the known; did you mean "sets.NAME.loss"',
+        ),
         (
             VARY,
             {

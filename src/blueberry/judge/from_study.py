@@ -14,8 +14,8 @@ from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Audit, CurveFinding, RunCost
 from blueberry.recipe import Recipe
 from blueberry.records import Metrics, RunResult
+from blueberry.study.arms import is_number
 from blueberry.study.plan import Plan, Run, Stage, looks_of
-from blueberry.study.reading import is_number
 from blueberry.study.spec import Arm, Study
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from blueberry.errors import TableError
-from blueberry.study.axes import arm_name
+from blueberry.study.arms import arm_name
 from blueberry.tables.columns import MEANINGS, find_column, folded
 from blueberry.tables.rows import Row, Table
 

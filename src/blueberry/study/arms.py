@@ -1,21 +1,41 @@
-"""The arms of a study: points on its axes, or named changes and their combinations."""
+"""What a study compares: values along axes, crossed, or named changes and their combinations."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NoReturn
 
-from blueberry.errors import RecipeError, StudyError
+from blueberry.errors import RecipeError, StudyError, did_you_mean
+from blueberry.files import printable
 from blueberry.identity import canonical_json
-from blueberry.recipe import EITHER_OR, Recipe
-from blueberry.study.axes import Axis, arm_name
-from blueberry.study.designs import MODES, Design, Effect, combine
-from blueberry.study.reading import choice, quoted, refuse, refuse_unknown, scalar, section, settings
+from blueberry.recipe import EITHER_OR, LENGTHS, Recipe, is_script_setting, setting_names
+from blueberry.study.designs import Design, Effect, Mode, combine
 
 BASELINE = "baseline"
+MAX_POINTS = 1_000
 MAX_ARMS = 10_000
 MAX_NAME = 80
+SIGNIFICANT_DIGITS = 4
 _ARM_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.+-]{{0,{MAX_NAME - 1}}}")
+LARGEST_INTEGER = 2**63 - 1
+"""TOML's own limit, which Python's parser does not keep."""
+SMALLEST, LARGEST = 1e-100, 1e100
+"""Of a number's size: no setting means anything beyond, and sums over squares and logarithms stay finite."""
+SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One varied setting."""
+
+    setting: str
+    """Its dotted name."""
+    values: tuple[Any, ...]
+    """In the order of the file; at least two, all different. Of an axis without points: its two ends."""
+    scale: Literal["log", "linear", "list"]
+    when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    """The axis is there only where each of these settings has one of these values."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +49,220 @@ class Arm:
     """With [set] and its own settings applied; its seed is the base recipe's."""
     factors: tuple[str, ...] = ()
     """Of a named arm: the changes it holds, by their names; none for the baseline."""
+
+
+# --- What a file gives -------------------------------------------------------------------------------------------
+
+
+def refuse(place: str, given: Any, rule: str) -> NoReturn:
+    """Raise StudyError; `rule` is "the rule it breaks; the remedy"."""
+    raise StudyError(f"{place}: {shown(given)}; {rule}")
+
+
+def shown(value: Any) -> str:
+    """A value on one line, cut to a readable length."""
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        return "an integer beyond 64 bits"
+    text = repr(value) if not isinstance(value, (dict, list)) or len(value) < 20 else f"{len(value)} items"
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+
+
+def quoted(name: str) -> str:
+    """A name as it stands in a message: in double quotes, without line breaks."""
+    return f'"{shown(name)[1:-1]}"'
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number that can be reckoned with."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= LARGEST_INTEGER if isinstance(value, int) else value == 0 or SMALLEST <= abs(value) <= LARGEST
+
+
+def settings(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Values by the dotted name of the setting, whether the file wrote "a.b" = 1, a.b = 1 or [x.a] b = 1.
+
+    Raises: StudyError if a name is no setting of any recipe, stands twice, or both lengths of a run are given.
+    """
+    known = setting_names()
+    named: dict[str, Any] = {}
+    left = list(reversed([*table.items()]))
+    while left:
+        name, value = left.pop()
+        own = is_script_setting(name)  # a name that the user has chosen
+        if not own and isinstance(value, dict) and any(setting.startswith(f"{name}.") for setting in known):
+            left += [(f"{name}.{inner}", item) for inner, item in reversed(value.items())]
+            if value:
+                continue
+        if name not in known and not own:
+            raise StudyError(f"{place} {quoted(name)}: no such setting{did_you_mean(name, known)}")
+        if name in named:
+            refuse(f'{place} "{name}"', value, "the setting stands here twice; keep one")
+        named[name] = value
+    if named.keys() >= set(LENGTHS):
+        refuse(f'{place} "train.tokens"', named["train.tokens"], "train.updates is given too; keep one of them")
+    return named
+
+
+def scalar(value: Any, place: str) -> Any:
+    """Raises: StudyError unless it is a text, a number or true/false."""
+    if not isinstance(value, (str, bool)) and not is_number(value):
+        beyond = isinstance(value, float) and math.isfinite(value)
+        rule = (
+            f"a number is 0 or from {SMALLEST:g} to {LARGEST:g} in size; change it"
+            if beyond
+            else ("must be a text, a number or true/false; write one value")
+        )
+        refuse(place, value, rule)
+    return value
+
+
+def scalars(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """A table of settings with one value each. Raises: StudyError."""
+    return {name: scalar(value, f"{place} {quoted(name)}") for name, value in settings(table, place).items()}
+
+
+def same_setting(name: str) -> str:
+    """One name for settings that say the same in two units."""
+    return EITHER_OR.get(name, name)
+
+
+def as_in(recipe: Recipe, given: Iterable[str]) -> dict[str, Any]:
+    """The values as the recipe holds them: 1 given for a number that need not be whole is 1.0."""
+    return {name: recipe.get(name) for name in given}
+
+
+def content(recipe: Recipe) -> str:
+    """What decides a run's numbers, as far as the recipe says: of files their paths, not what lies there."""
+    return canonical_json([recipe.identity(), recipe.data.model_dump(mode="json")])
+
+
+# --- Axes --------------------------------------------------------------------------------------------------------
+
+
+def read_axis(setting: str, given: Any, current: Any, place: str, *, has_points: bool = True) -> Axis:
+    """An axis from what the file gives: a list, { values = [..] }, or { log = [a, b], points = n } or the same with
+    linear; a table may also hold when = { "setting" = value or list of values }.
+
+    `current` is the setting's value in the base recipe (None if it has none): where that is whole, the points
+    are. Points between the ends are rounded to 4 significant digits, so that names are readable. Without
+    `has_points` the axis is what lies between its ends, for proposals.
+    Raises: StudyError naming `place` and the setting.
+    """
+    place = f'{place} "{setting}"'
+    table = {"values": given} if isinstance(given, list) else given
+    if not isinstance(table, dict):
+        refuse(place, given, "an axis is a list or { log = [a, b], points = n } or { linear = [a, b], points = n }")
+    for name in table:
+        if name not in (known := ("log", "linear", "points", "values", "when")):
+            raise StudyError(f"{place} {quoted(name)}: no such key{did_you_mean(name, known)}")
+    forms = [name for name in ("values", "log", "linear") if name in table]
+    if len(forms) != 1:
+        refuse(place, given, "an axis has one of values = [..], log = [a, b] and linear = [a, b]; keep one")
+    when = _conditions(table["when"], setting, place) if "when" in table else ()
+    if forms == ["values"]:
+        if "points" in table:
+            refuse(f'{place} "points"', table["points"], "a list has its own values; remove points")
+        values = table["values"]
+        if not isinstance(values, list) or len(values) > MAX_POINTS:
+            refuse(place, values, f"the values are a list of at most {MAX_POINTS}; mend it")
+        # So that 1 and 1.0 are one value and have one name, as they are in the recipe.
+        values = [float(v) if isinstance(current, float) and is_number(v) else scalar(v, place) for v in values]
+        axis = Axis(setting, tuple(values), "list", when)
+    else:
+        scale: Literal["log", "linear"] = "log" if forms == ["log"] else "linear"
+        axis = Axis(setting, _spaced(table, scale, current, place, has_points=has_points), scale, when)
+    if len(axis.values) < 2:
+        refuse(place, given, "an axis needs two values or more; add values, or put the setting into [set]")
+    for number, value in enumerate(axis.values):
+        if value in axis.values[:number]:
+            refuse(place, value, "the value stands twice on the axis; each value needs its own arm; remove one")
+    return axis
+
+
+def _conditions(given: Any, setting: str, place: str) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    place = f'{place} "when"'
+    if not isinstance(given, dict) or not given:
+        refuse(place, given, 'must be a table of settings; write when = { "setting" = value }')
+    found = []
+    for name, value in settings(given, place).items():
+        here = f"{place} {quoted(name)}"
+        if name == setting:
+            refuse(here, value, "an axis cannot depend on itself; remove it")
+        values = tuple(scalar(one, here) for one in (value if isinstance(value, list) else [value]))
+        if not values:
+            refuse(here, value, "no value meets it; give one or more")
+        found.append((name, values))
+    return tuple(found)
+
+
+def _spaced(table: dict[str, Any], scale: str, current: Any, place: str, *, has_points: bool) -> tuple[Any, ...]:
+    """The points from one end to the other; without points the ends alone."""
+    ends = table[scale]
+    if not isinstance(ends, list) or len(ends) != 2 or not all(is_number(end) for end in ends):
+        size = f", 0 or {SMALLEST:g} to {LARGEST:g} in size" if isinstance(ends, list) and len(ends) == 2 else ""
+        refuse(place, ends, f"must be two numbers{size}; write {scale} = [first, last]")
+    first, last = ends
+    if not first < last:
+        refuse(place, ends, "the first end must be below the last; swap or change them")
+    if scale == "log" and first <= 0:
+        refuse(place, ends, "a log axis has only numbers above 0; raise the first end or use linear")
+    whole = isinstance(first, int) and isinstance(last, int) and not isinstance(current, float)
+    if not has_points:
+        if "points" in table:
+            refuse(f'{place} "points"', table["points"], "proposals lie anywhere between the ends; remove points")
+        return (first, last) if whole else (float(first), float(last))
+    points = table.get("points")
+    if points is None:
+        refuse(place, table, "an axis between two ends needs points; add points = 9")
+    if not isinstance(points, int) or isinstance(points, bool) or not 2 <= points <= MAX_POINTS:
+        refuse(f'{place} "points"', points, f"must be a whole number from 2 to {MAX_POINTS}; change it")
+    inner = [_between(first, last, number / (points - 1), scale) for number in range(1, points - 1)]
+    values = [first, *(round(x) if whole else rounded(x) for x in inner), last]
+    values = values if whole else [float(value) for value in values]
+    if len(set(values)) < len(values):
+        rounding = "whole numbers" if whole else f"{SIGNIFICANT_DIGITS} digits"
+        refuse(place, table, f"points fall together when rounded to {rounding}; lower points or list the values")
+    return tuple(values)
+
+
+def rounded(value: float) -> float:
+    """To as many digits as a name can show."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+def _between(first: float, last: float, fraction: float, scale: str) -> float:
+    if scale == "log":
+        return math.exp(math.log(first) + fraction * (math.log(last) - math.log(first)))
+    return first + fraction * (last - first)
+
+
+def arm_name(point: dict[str, Any], among: Sequence[str] = ()) -> str:
+    """The shortest readable name of a point on the axes, e.g. "learning_rate=0.0316,dropout=0.1".
+
+    `among` are all settings that names must tell apart, where the point has not all of them.
+    """
+    among = list(among) or list(point)
+    return ",".join(f"{_short(setting, among)}={value_name(value)}" for setting, value in point.items())
+
+
+def value_name(value: Any) -> str:
+    """A setting's value as a person writes it in TOML, without quotes."""
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else printable(str(value).replace("\n", "\\n").replace("\t", "\\t"))
+    )
+
+
+def _short(setting: str, among: Sequence[str]) -> str:
+    """As few of the last parts of a dotted name as tell it from the others."""
+    parts = setting.split(".")
+    for start in range(len(parts) - 1, 0, -1):
+        suffix = ".".join(parts[start:])
+        if sum(f".{other}".endswith(f".{suffix}") for other in among) == 1:
+            return suffix
+    return setting
 
 
 def cross(
@@ -106,33 +340,31 @@ def _is_met(axis: Axis, axes: Sequence[Axis], point: Mapping[str, Any], base: Re
     return all((point.get(name) if name in names else flat.get(name)) in values for name, values in axis.when)
 
 
-def read_named(given: dict[str, Any], base: Recipe, place: str) -> tuple[tuple[Arm, ...], Design]:
+# --- Named changes -----------------------------------------------------------------------------------------------
+
+
+def read_named(tables: Mapping[str, Any], mode: Mode, base: Recipe, place: str) -> tuple[tuple[Arm, ...], Design]:
     """[arms] and [combine]: the unchanged baseline, the named arms, and what [combine] makes of them.
 
     Raises: StudyError, RecipeError.
     """
     changes: dict[str, dict[str, Any]] = {}
-    for name, table in section(given, "arms", place).items():
+    for name, table in tables.items():
         arm_place = f"{place} [arms.{quoted(name)[1:-1]}]"
         if name == BASELINE or not _ARM_NAME.fullmatch(name):
             rule = "an arm's name is made of letters, digits, _ . + - and is not that of the unchanged arm"
             raise StudyError(f"{arm_place}: {quoted(name)}; {rule}; choose another")
         if not isinstance(table, dict):
             refuse(arm_place, table, f"an arm is a table of settings; write [arms.{name}] above them")
-        changes[name] = {n: scalar(v, f"{arm_place} {quoted(n)}") for n, v in settings(table, arm_place).items()}
-    if len(changes) >= MAX_ARMS:
-        raise StudyError(f"{place} [arms]: {len(changes)} arms; a study has at most {MAX_ARMS}; leave some out")
-    combined = section(given, "combine", place)
-    refuse_unknown(combined, ("mode",), f"{place} [combine]")
-    mode = choice(combined, "mode", f"{place} [combine]", "none", MODES)
+        changes[name] = scalars(table, arm_place)
     try:
-        design = combine(tuple(changes), next(known for known in MODES if known == mode))
+        design = combine(tuple(changes), mode)
     except ValueError as broken:
         refuse(f'{place} [combine] "mode"', mode, str(broken))
     if mode != "none":
         _refuse_uncombinable(changes, f"{place} [combine]")
     if len(design.arms) > MAX_ARMS:
-        raise StudyError(f"{place} [combine]: {len(design.arms)} arms; a study has at most {MAX_ARMS}; leave some out")
+        raise StudyError(f"{place} [arms]: {len(design.arms)} arms; a study has at most {MAX_ARMS}; leave some out")
     return tuple(_combined(held, changes, base, place) for held in design.arms), design
 
 
@@ -182,18 +414,3 @@ def refuse_equal_arms(arms: Iterable[Arm], place: str) -> None:
             f'{where}{named}: arms "{twin.name}" and "{arm.name}" are the same run; '
             "arms must differ in something that decides a number; remove one or change a setting that counts"
         )
-
-
-def content(recipe: Recipe) -> str:
-    """What decides a run's numbers, as far as the recipe says: of files their paths, not what lies there."""
-    return canonical_json([recipe.identity(), recipe.data.model_dump(mode="json")])
-
-
-def same_setting(name: str) -> str:
-    """One name for settings that say the same in two units."""
-    return EITHER_OR.get(name, name)
-
-
-def as_in(recipe: Recipe, given: Iterable[str]) -> dict[str, Any]:
-    """The values as the recipe holds them: 1 given for a number that need not be whole is 1.0."""
-    return {name: recipe.get(name) for name in given}

@@ -1,4 +1,4 @@
-"""Any program as the trainer: one call of a command for each run, its metrics read from a file of JSON lines."""
+"""Any program as the trainer: one call of a command for each run, in a folder of its own, and what became of it."""
 
 import contextlib
 import hashlib
@@ -13,19 +13,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.identity import canonical_json, digest, fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
-from blueberry.study.metrics_lines import MetricsLines
+from blueberry.study.arms import Arm
+from blueberry.study.program import HERE, OUT, PYTHON, RECIPE, Program
+from blueberry.study.program_files import MOST_FILES, program_files
+from blueberry.study.program_results import ProgramResults
 from blueberry.study.spec import Study
-from blueberry.study.trainer_section import HERE, OUT, PYTHON, RECIPE, TrainerSection, filled
 from blueberry.study.workers import Crash, tail
 
 LOOK_SECONDS = (0.01, 0.25)
 """Between two looks at a command: at first, and at last."""
-MAX_FILES = 10_000
+LOG = "output.log"
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 """So that what a Python program printed before it was killed is there to be told."""
 GUARD = """
@@ -49,13 +52,17 @@ in whatever way, its end of the pipe closes, and the group is killed. Nothing tr
 class CommandTrainer:
     """Calls the command of a [trainer] section once for each recipe."""
 
-    section: TrainerSection
+    program: Program
     metric: str
-    """That the last line with it must give."""
+    """That it must give."""
+    beside: Path
+    """The folder of the study file."""
     folder: Path
     """Holds one folder for each run."""
+    words: tuple[str, ...]
+    """Of the command, as the arms fill them."""
     digest: str
-    """Of the command and what it reads."""
+    """Of the command and what decides its numbers."""
 
     def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
         """One RunResult for each recipe, and Progress between.
@@ -64,25 +71,26 @@ class CommandTrainer:
         of its metrics lines, StoreError if its folder cannot be written.
         """
         for recipe in recipes:
-            if digest_of(self.section) != self.digest:
+            if digest_of(self.program, self.beside, self.words) != self.digest:
                 raise TrainerError(
-                    f'[trainer] "command": {" ".join(self.section.command)[:80]}; a file that it names was changed '
-                    "while the study runs, and runs of two programs are not compared; run again, with the new one"
+                    f'[trainer] "command": {" ".join(self.program.command)[:80]}; a file of it was changed while the '
+                    "study runs, and runs of two programs are not compared; run again, with the new one"
                 )
             yield from self._run(recipe)
 
     def data_digest(self, recipe: Recipe) -> str:
-        """Names the command and what it reads: an edited script is another trainer, and its runs are others."""
+        """Names the command and its files: an edited script is another trainer, and its runs are others."""
         return self.digest
 
     def _run(self, recipe: Recipe) -> Iterator[RunResult | Progress]:
         name = fingerprint(recipe, self.digest)
         folder = (self.folder / name).absolute()
-        result = folder / self.section.result
-        lines = MetricsLines(result, self.metric)
-        num_updates = recipe.num_updates if self.section.is_told_its_length else None
+        program = self.program
+        result = folder / program.result
+        lines = ProgramResults(folder / LOG if program.stdout else result, self.metric, program.stdout)
+        num_updates = recipe.num_updates if program.is_told_its_length else None
         try:
-            if not self.section.resumes:
+            if not program.resumes:
                 shutil.rmtree(folder, ignore_errors=True)
             result.parent.mkdir(parents=True, exist_ok=True)
             process = self._start(recipe, folder)
@@ -100,7 +108,7 @@ class CommandTrainer:
                     break
                 except subprocess.TimeoutExpired:
                     pause = min(pause * 1.5, LOOK_SECONDS[1])
-                limit = self.section.time_limit_seconds
+                limit = program.time_limit_seconds
                 if limit is not None and time.monotonic() - began > limit:
                     raise Crash(f"the command took longer than time_limit_seconds = {limit:g}{self._said(folder)}")
                 if self._heard(lines, folder):
@@ -111,17 +119,17 @@ class CommandTrainer:
         finally:
             _end(process)
         yield self._ended(lines, code, folder, name, recipe, seconds=time.monotonic() - began)
-        if not self.section.keep_outputs:
+        if not program.keep_outputs:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _heard(self, lines: MetricsLines, folder: Path) -> bool:
+    def _heard(self, lines: ProgramResults, folder: Path) -> bool:
         try:
             return lines.read()
         except Crash as broken:
             raise Crash(f"{broken}{self._said(folder)}") from None
 
     def _ended(
-        self, lines: MetricsLines, code: int, folder: Path, name: str, recipe: Recipe, *, seconds: float
+        self, lines: ProgramResults, code: int, folder: Path, name: str, recipe: Recipe, *, seconds: float
     ) -> RunResult:
         try:
             lines.read(to_end=True)
@@ -136,63 +144,93 @@ class CommandTrainer:
             raise TrainerError(f"{broken}{self._said(folder)}") from None
 
     def _start(self, recipe: Recipe, folder: Path) -> subprocess.Popen[bytes]:
-        section = self.section
-        values = {**recipe.flat(), OUT: folder, RECIPE: folder / "recipe.json", PYTHON: sys.executable}
-        values[HERE] = section.folder
+        program, cwd = self.program, _working_folder(self.program, self.beside)
+        values = {
+            **recipe.flat(),
+            OUT: folder,
+            RECIPE: folder / "recipe.json",
+            PYTHON: sys.executable,
+            HERE: self.beside,
+        }
         (folder / "recipe.json").write_text(json.dumps(recipe.model_dump(), indent=2) + "\n", encoding="utf-8")
-        words = [self._absolute(filled(word, values)) for word in section.command]
-        program = shutil.which(words[0])
-        if program is None:
+        words = list(program.words(values))
+        if program.cwd is None:  # it works in a folder of its own, where no file lies that the words name
+            words = [str(cwd / word) if os.path.exists(cwd / word) else word for word in words]
+        elif os.path.dirname(words[0]):
+            words[0] = str(cwd / words[0])
+        found = shutil.which(words[0])
+        if found is None:
             raise TrainerError(
                 f'[trainer] "command": {words[0]!r}; no such program here; install it, give its path, or write '
                 f'"{{{PYTHON}}}" for the Python that runs Blueberry'
             )
-        given = {name: filled(value, values) for name, value in section.environment}
-        with (folder / "output.log").open("ab") as log:
+        with (folder / LOG).open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", GUARD, program, *words[1:]],
-                cwd=folder, env={**os.environ, **UNBUFFERED, **given}, stdin=subprocess.PIPE, stdout=log, stderr=log,
-                start_new_session=True,
+                [sys.executable, "-I", "-S", "-c", GUARD, found, *words[1:]],
+                cwd=folder if program.cwd is None else cwd, stdin=subprocess.PIPE, stdout=log, stderr=log,
+                env={**os.environ, **UNBUFFERED, **program.variables(values)}, start_new_session=True,
             )  # fmt: skip
-
-    def _absolute(self, word: str) -> str:
-        """A word that names a file beside the study, as a path: the program runs in a folder of its own."""
-        return str(self.section.folder / word) if _exists(self.section.folder / word) else word
 
     @staticmethod
     def _said(folder: Path) -> str:
-        return f"{tail(folder / 'output.log')}; all of it is in {folder}"
+        return f"{tail(folder / LOG)}; all of it is in {folder}"
 
 
 def command_trainer(study: Study, store: Path) -> CommandTrainer | None:
     """The trainer that a study file names; None if it names none. Raises: StudyError if its files are not there."""
-    if study.trainer is None:
+    program, beside = study.trainer, study.path.parent.absolute()
+    if program is None:
         return None
-    return CommandTrainer(study.trainer, study.metric, store.absolute() / "commands", digest_of(study.trainer))
+    told = dict.fromkeys(
+        word for arm in study.trained_arms or study.arms for word in program.words(_values(arm, beside))
+    )
+    told |= dict.fromkeys(value for axis in study.axes for value in axis.values if isinstance(value, str))
+    words = tuple(told)
+    digest = digest_of(program, beside, words)
+    return CommandTrainer(program, study.metric, beside, store.absolute() / "commands", words, digest)
 
 
-def digest_of(section: TrainerSection) -> str:
-    """Of the command, its environment, and the content of the files that they name."""
-    files = [(name, _file_digest(str(path), *_stamp(path))) for name, path in _files(section)]
-    return digest("blueberry/command/1", canonical_json([section.command, sorted(section.environment), files]))
+def _values(arm: Arm, beside: Path) -> dict[str, Any]:
+    return {**arm.recipe.flat(), OUT: OUT, RECIPE: RECIPE, PYTHON: PYTHON, HERE: beside}
 
 
-def _files(section: TrainerSection) -> list[tuple[str, Path]]:
-    """The files that decide the numbers, each with its name as the study file gives it."""
-    named = {word: section.folder / word for word in section.command if _is_file(section.folder / word)}
-    for pattern in section.files:
+def digest_of(program: Program, beside: Path, words: Sequence[str]) -> str:
+    """Of the command, its environment, and the content of the files that decide its numbers."""
+    cwd = _working_folder(program, beside)
+    paths = [
+        cwd / path
+        for path in program.environment.get("PYTHONPATH", "").replace("{here}", str(beside)).split(":")
+        if path
+    ]
+    found = set(program_files(words, cwd, paths))
+    for pattern in program.files:
         try:
-            found = [path for path in section.folder.glob(pattern) if path.is_file()]
+            matching = {path.resolve() for path in beside.glob(pattern) if path.is_file()}
         except (ValueError, NotImplementedError, OSError):
-            found = []
-        if not found or len(found) > MAX_FILES:
-            what = "no file" if not found else f"{len(found)} files"
+            matching = set[Path]()
+        if not matching:
             raise StudyError(
-                f'{section.folder} [trainer] "files": {pattern!r}; it matches {what}; patterns are relative to the '
-                f"study file and match up to {MAX_FILES}; mend it"
+                f'{beside} [trainer] "files": {pattern!r}; it matches no file; patterns are relative to the study '
+                "file; mend it"
             )
-        named |= {str(path.relative_to(section.folder)): path for path in found}
-    return sorted(named.items())
+        found |= matching
+    if len(found) > MOST_FILES:
+        raise StudyError(
+            f'{beside} [trainer] "files": {len(found)} files; a program has at most {MOST_FILES:,} that decide its '
+            "numbers; name fewer"
+        )
+    files = sorted((os.path.relpath(path, beside), _file_digest(str(path), *_stamp(path))) for path in found)
+    return digest("blueberry/command/2", canonical_json([program.command, sorted(program.environment.items()), files]))
+
+
+def _working_folder(program: Program, beside: Path) -> Path:
+    """What the words of the command are relative to. Raises: StudyError."""
+    folder = beside / (program.cwd or "")
+    if not os.path.isdir(folder):
+        raise StudyError(
+            f'{beside} [trainer] "cwd": {program.cwd!r}; no such folder; it is relative to the study file; mend it'
+        )
+    return folder
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -208,23 +246,12 @@ def _how(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.Signals(-code).name})"
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a word too long for a path
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    return _exists(path) and path.is_file()
-
-
 def _stamp(path: Path) -> tuple[int, int]:
     seen = path.stat()
     return seen.st_size, seen.st_mtime_ns
 
 
-@lru_cache(maxsize=MAX_FILES)
+@lru_cache(maxsize=MOST_FILES)
 def _file_digest(path: str, size: int, changed_ns: int) -> str:
     """Read once, unless size or time of change say that it is another."""
     with open(path, "rb") as file:

@@ -310,7 +310,7 @@ def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results
     leader = _least(_values(study, compared, results))
     winner = next((part for part in study.parts if part.name == leader), None)
     if winner is not None:
-        after = replace(winner, seeds=replace(winner.seeds, max=winner.seeds.max + winner.seeds.confirm))
+        after = replace(winner, seeds=winner.seeds.model_copy(update={"max": winner.seeds.max + winner.seeds.confirm}))
         arms = parts[winner.name].proposed or winner.arms
         fresh = _confirm(after, data_digest, arms, parts[winner.name].leader)
         runs += [replace(run, part=winner.name) for run in fresh]

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blueberry.errors import StudyError
-from blueberry.study.arms import Arm, cross
-from blueberry.study.axes import Axis, rounded
+from blueberry.study.arms import Arm, Axis, cross, rounded
 from blueberry.study.spec import Study
 
 

@@ -1,41 +1,54 @@
 """A study: a question stated before the first run, read from a TOML file."""
 
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from blueberry.errors import StudyError
-from blueberry.files import read_toml
+from blueberry.errors import StoreError, StudyError, did_you_mean
+from blueberry.files import printable, read_toml
+from blueberry.identity import canonical_json
 from blueberry.recipe import Recipe
 from blueberry.records import Goal
 from blueberry.study.arms import (
     BASELINE,
     Arm,
+    Axis,
     as_in,
     content,
     cross,
+    quoted,
+    read_axis,
     read_named,
+    refuse,
     refuse_equal_arms,
     refuse_never_met,
     same_setting,
+    scalars,
+    settings,
+    shown,
 )
-from blueberry.study.axes import Axis, read_axis
-from blueberry.study.baselines import PREFIX, Base, load_baseline
 from blueberry.study.designs import Design
-from blueberry.study.reading import between, quoted, refuse, refuse_unknown, scalar, section, settings, shown, text
-from blueberry.study.strategy import Method, Seeds, Strategy, read_seeds, read_strategy
-from blueberry.study.texts import read_goal, read_metric, refuse_unlike_texts
-from blueberry.study.trainer_section import TrainerSection, check_trainer, read_trainer
+from blueberry.study.program import Program, check_program
+from blueberry.study.sections import NAMED_METRIC, Method, Seeds, Strategy, StudyFile
+from blueberry.study.store import Store
 
-__all__ = ["BASELINE", "KEYS", "Arm", "Seeds", "Strategy", "Study", "settled"]
+__all__ = ["BASELINE", "Arm", "Seeds", "Strategy", "Study", "settled"]
 
-KEYS = (
-    "question", "base", "metric", "goal", "min_effect", "alpha",
-    "set", "vary", "arms", "combine", "tune", "across", "seeds", "strategy", "trainer",
-)  # fmt: skip
 MAX_PARTS = 100
 MAX_RUNS = 100_000
+LEDGER = "ledger:"
+LINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
+"""Of a line of baselines."""
+_DECIDE_THE_SETS = (
+    "sets", "tokenizer", "tokenizer_path", "tokenizer_repository", "tokenizer_revision", "end_token",
+    "mark_documents", "vocabulary_tokens", "validation_fraction", "test_fraction", "windows",
+)  # fmt: skip
+"""Settings of [data] that decide what text a named set is, and in which tokens."""
+_DECIDE_TRAINING_ALONE = ("max_train_tokens",)
+"""Settings of [data] that leave validation text, test text and tokenizer as they are."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Study:
     """How named arms are combined; None where arms are points on axes."""
     goal: Goal = "minimize"
     """Whether less or more of the metric is better."""
-    trainer: TrainerSection | None = None
+    trainer: Program | None = None
     """None: the built-in trainer, or one handed over in Python."""
     line: str = ""
     """The line of baselines it belongs to: the base recipe's file stem, or the NAME of "ledger:NAME"."""
@@ -94,53 +107,51 @@ class Study:
         Raises: StudyError or RecipeError, one line.
         """
         place = str(path)
-        refuse_unknown(given, KEYS, place)
-        trainer = read_trainer(given, path)
-        question = text(given, "question", place)
-        set_place = f"{place} [set]"
-        fixed = {
-            n: scalar(v, f'{set_place} "{n}"') for n, v in settings(section(given, "set", place), set_place).items()
-        }
-        based = _load_base(given, path, store)
-        base = based.recipe.with_(fixed, place=set_place)
-        strategy = read_strategy(given, place)
-        parted = _parted(given, place)
-        proposed = strategy.method == "optuna"
-        axes = _read_axes(given, "vary", base, fixed, place, has_points=not proposed or parted == "tune")
-        _refuse_two_questions(given, axes, place)
-        arms, design = (cross(axes, base, f"{place} [vary]"), None) if axes else read_named(given, base, place)
+        if not path.stem.strip(".") or printable(path.stem) != path.stem:
+            raise StudyError(f"{place!r}: a study is named after its file; give that a name that can be printed")
+        file = StudyFile.read(given, place)
+        fixed = scalars(file.set, f"{place} [set]")
+        based = _load_base(file, path, store)
+        base = based.recipe.with_(fixed, place=f"{place} [set]")
+        _refuse_late_seeds(file.seeds, base, place)
+        proposed = file.strategy.method == "optuna"
+        axes = _read_axes(file, "vary", base, fixed, place, has_points=not proposed or bool(file.tune))
+        if axes:
+            arms, design = cross(axes, base, f"{place} [vary]"), None
+        else:
+            arms, design = read_named(file.arms, file.combine.mode, base, place)
         refuse_never_met(axes, arms, f"{place} [vary]")
-        if proposed and not axes and parted != "tune":
-            refuse(f'{place} [strategy] "method"', "optuna", "proposals are points on axes; use [vary], not [arms]")
         for arm in arms:
             for name in arm.settings:
                 _refuse_seed(name, f"{place} [{'vary' if axes else f'arms.{arm.name}'}]")
         refuse_equal_arms(arms, place)
-        metric = read_metric(given, place) if trainer is None else text(given, "metric", place, "val_loss")
         study = cls(
             path=path,
             name=path.stem,
-            question=question,
+            question=" ".join(file.question.split()),
             base=base,
             fixed=as_in(base, fixed),
-            metric=metric,
-            min_effect=between(given, "min_effect", place, 0.005, above=0, below=float("inf")),
-            alpha=between(given, "alpha", place, 0.05, above=0, below=0.5),
+            metric=file.metric,
+            min_effect=file.min_effect,
+            alpha=file.alpha,
             axes=axes,
-            arms=() if proposed and parted != "tune" else arms,
-            seeds=read_seeds(given, base, place),
-            strategy=strategy,
+            arms=() if proposed and not file.tune else arms,
+            seeds=file.seeds,
+            strategy=file.strategy,
             design=design,
-            goal=read_goal(given, metric, place),
-            trainer=trainer,
+            goal=file.goal,
+            trainer=file.trainer,
             line=based.line,
             entry=based.entry,
         )
         refuse_unlike_texts(study.metric, arms, place)
-        if parted is not None:
-            study = (_tuned if parted == "tune" else _across)(study, given, place)
+        if file.tune:
+            study = _tuned(study, file, place)
+        elif file.across:
+            study = _across(study, file, place)
         _refuse_too_much(study, place)
-        check_trainer(trainer, base, fixed, study.trained_arms or arms, study.seeds, place)
+        num_seeds = study.seeds.search + study.seeds.confirm
+        check_program(study.trainer, base, fixed, study.trained_arms or arms, num_seeds, place)
         return study
 
     def __hash__(self) -> int:
@@ -167,28 +178,14 @@ def settled(study: Study, arms: tuple[Arm, ...], parts: Iterable[Study]) -> Stud
     return replace(study, arms=arms or study.arms, parts=tuple(parts))
 
 
-def _parted(given: dict[str, Any], place: str) -> Literal["tune", "across"] | None:
-    """Which of the two sections that make a study of parts there is."""
-    if "tune" in given and "across" in given:
-        raise StudyError(
-            f"{place} [across]: given beside [tune]; a study is made of parts in one way; move one into a second study"
-        )
-    for name in ("tune", "across"):
-        if name in given:
-            if not section(given, name, place):
-                raise StudyError(f"{place} [{name}]: empty; it needs a setting with values; add one or remove it")
-            return name
-    return None
-
-
-def _tuned(study: Study, given: dict[str, Any], place: str) -> Study:
+def _tuned(study: Study, file: StudyFile, place: str) -> Study:
     """Each arm becomes a part: a study of its own over the axes of [tune]."""
     tune_place = f"{place} [tune]"
     if not study.seeds.confirm:
         rule = "arms at their own best are compared on fresh seeds, since each best was chosen on the searching ones"
         refuse(f'{place} [seeds] "confirm"', 0, f"{rule}; give 5, or remove [tune]")
     proposed = study.method == "optuna"
-    axes = _read_axes(given, "tune", study.base, study.fixed, place, has_points=not proposed)
+    axes = _read_axes(file, "tune", study.base, study.fixed, place, has_points=not proposed)
     _refuse_shared(axes, study.varied, "vary" if study.axes else "arms", tune_place)
     parts = []
     for arm in study.arms:
@@ -207,14 +204,15 @@ def _tuned(study: Study, given: dict[str, Any], place: str) -> Study:
         plain = tuple(replace(axis, when=tuple(c for c in axis.when if c[0] not in study.varied)) for axis in own)
         part = replace(study, name=arm.name, base=arm.recipe, axes=plain, arms=() if proposed else points, design=None)
         parts.append(part)
-    refuse_never_met(axes, (point for part in parts for point in part.arms), tune_place) if not proposed else None
+    if not proposed:
+        refuse_never_met(axes, (point for part in parts for point in part.arms), tune_place)
     return _joined(study, parts, "tune", place)
 
 
-def _across(study: Study, given: dict[str, Any], place: str) -> Study:
+def _across(study: Study, file: StudyFile, place: str) -> Study:
     """Each condition becomes a part: the whole study over the base recipe under that condition."""
     across_place = f"{place} [across]"
-    axes = _read_axes(given, "across", study.base, study.fixed, place, has_points=True)
+    axes = _read_axes(file, "across", study.base, study.fixed, place, has_points=True)
     _refuse_shared(axes, study.varied, "vary" if study.axes else "arms", across_place)
     conditions = cross(axes, study.base, across_place)
     refuse_never_met(axes, conditions, across_place)
@@ -247,58 +245,82 @@ def _joined(study: Study, parts: list[Study], how: Literal["tune", "across"], pl
     return replace(study, parts=tuple(parts), joined=how)
 
 
-def _load_base(given: dict[str, Any], path: Path, store: Path | None) -> Base:
-    if "trainer" in given and "base" not in given:
+class Base(NamedTuple):
+    """What a study starts from."""
+
+    recipe: Recipe
+    line: str
+    """The line of baselines that its winner would join, unless said otherwise."""
+    entry: int | None = None
+    """Number of the ledger's entry it is; None: a recipe file."""
+
+
+def _load_base(file: StudyFile, path: Path, store: Path | None) -> Base:
+    if file.base is None:
         return Base(Recipe(), path.stem)  # a program with settings of its own needs none of ours
-    base = text(given, "base", str(path))
-    if base.startswith(PREFIX):
-        return load_baseline(base, path, store)
-    found = path.parent / base
-    if "\0" in base or not found.is_file():
-        refuse(f'{path} "base"', base, "no such file; the path is relative to the study file; mend it")
+    if file.base.startswith(LEDGER):
+        return _load_baseline(file.base, path, store)
+    found = path.parent / file.base
+    if not os.path.isfile(found):
+        refuse(f'{path} "base"', file.base, "no such file; the path is relative to the study file; mend it")
     return Base(Recipe.load(found), found.stem)
 
 
+def default_store() -> Path:
+    """`BLUEBERRY_STORE`, else `.blueberry` in the current folder."""
+    return Path(os.environ.get("BLUEBERRY_STORE") or ".blueberry")
+
+
+def _load_baseline(given: str, path: Path, store: Path | None) -> Base:
+    """The newest baseline of a line; for a study file that has begun, the one it began from."""
+    folder, place, name = store or default_store(), f'{path} "base"', given.removeprefix(LEDGER)
+    try:
+        with Store.open(folder, create=False) as opened:
+            rows, begun = opened.ledger(), opened.bases().get(str(path.absolute()))
+    except StoreError as error:
+        refuse(place, given, f"the ledger cannot be read ({error}); give the path of a recipe, or mend --store")
+    own = [row for row in rows if row.line == name and row.recipe is not None]
+    if not own:
+        known = did_you_mean(name, {row.line for row in rows}) or "; its ledger is empty"
+        refuse(place, given, f"{folder} has no such line of baselines{known}; blueberry promote begins one")
+    row = next((row for row in own if begun is not None and row.number == begun.number), own[-1])
+    assert row.recipe is not None
+    return Base(Recipe.parse(row.recipe, place=f"{folder}: {given}, entry {row.number}"), name, row.number)
+
+
 def _read_axes(
-    given: dict[str, Any], name: str, base: Recipe, fixed: dict[str, Any], place: str, *, has_points: bool
+    file: StudyFile,
+    name: Literal["vary", "tune", "across"],
+    base: Recipe,
+    fixed: dict[str, Any],
+    place: str,
+    *,
+    has_points: bool,
 ) -> tuple[Axis, ...]:
-    """The axes of [vary], [tune] or [across]. Raises: StudyError."""
-    table, here = settings(section(given, name, place), f"{place} [{name}]"), f"{place} [{name}]"
+    """Raises: StudyError."""
+    here = f"{place} [{name}]"
+    table = settings(getattr(file, name), here)
     current = base.flat()
     set_here = {same_setting(setting): setting for setting in fixed}
-    for setting in table:
-        _refuse_seed(setting, here)
-        twin = set_here.get(same_setting(setting))
+    for axis in table:
+        _refuse_seed(axis, here)
+        twin = set_here.get(same_setting(axis))
         if twin is not None:
-            rule = f"[{name}] varies it too" if twin == setting else f"[{name}] varies {setting}, which says the same"
+            rule = f"[{name}] varies it too" if twin == axis else f"[{name}] varies {axis}, which says the same"
             refuse(f'{place} [set] "{twin}"', fixed[twin], f"{rule}; a setting is one or the other; remove it here")
     return tuple(read_axis(n, v, current.get(n), here, has_points=has_points) for n, v in table.items())
-
-
-def _refuse_two_questions(given: dict[str, Any], axes: tuple[Axis, ...], place: str) -> None:
-    arms = section(given, "arms", place)
-    if axes and arms:
-        raise StudyError(
-            f"{place} [arms]: given beside [vary]; a study has axes or named arms, else it asks two questions; "
-            "move one into a second study"
-        )
-    if not axes and not arms:
-        if "tune" in given:
-            raise StudyError(
-                f"{place} [tune]: given without arms; it finds the best of each arm; add [vary] or [arms.NAME], or "
-                "call it [vary]"
-            )
-        raise StudyError(f"{place}: nothing varies; a study compares two arms or more; add [vary] or [arms.NAME]")
-    mode = section(given, "combine", place).get("mode", "none")
-    if axes and mode != "none":
-        refuse(
-            f'{place} [combine] "mode"', mode, "only named arms are combined; axes make a grid by themselves; remove it"
-        )
 
 
 def _refuse_seed(name: str, place: str) -> None:
     if name == "seed":
         refuse(f"{place} {quoted(name)}", name, "seeds are blocks, the same for every arm; use [seeds]")
+
+
+def _refuse_late_seeds(seeds: Seeds, base: Recipe, place: str) -> None:
+    if base.seed + seeds.max + 2 * seeds.confirm > 2**31:  # twice: see [tune]
+        refuse(
+            f'{place} [seeds] "max"', seeds.max, f"seeds from {base.seed} would pass 2**31 - 1; lower the recipe's seed"
+        )
 
 
 def _refuse_shared(axes: Iterable[Axis], varied: Iterable[str], where: str, place: str) -> None:
@@ -317,7 +339,47 @@ def _refuse_too_much(study: Study, place: str) -> None:
     arms = sum(study.strategy.trials if study.method == "optuna" else len(part.arms) for part in parts)
     num_runs = arms * each + (len(parts) + (study.joined == "tune")) * study.seeds.confirm
     if num_runs > MAX_RUNS:
-        what = f"{shown(arms)} arms on {each} seeds"
         raise StudyError(
-            f"{place}: {what} are {num_runs} runs; a study has at most {MAX_RUNS}; leave out values or lower [seeds]"
+            f"{place}: {arms} arms on {each} seeds are {num_runs} runs; a study has at most {MAX_RUNS}; leave out "
+            "values or lower [seeds]"
         )
+
+
+def refuse_unlike_texts(metric: str, arms: Sequence[Arm], place: str) -> None:
+    """Arms are compared on the same tokens, whatever they train on.
+
+    Validation text is cut from the training corpora, so arms of different corpora have different validation text.
+    They may differ in `data.max_train_tokens`, or else be measured on one of `data.sets`, which hashing keeps out of
+    every training split, in the same tokens: with a tokenizer that is not trained on each arm's own text.
+    Raises: StudyError.
+    """
+    named = NAMED_METRIC.fullmatch(metric)
+    for arm in arms:
+        if named and named[1] not in arm.recipe.data.sets:
+            rule = f'arm "{arm.name}" has no such set; add [data.sets.{named[1]}] to the recipe'
+            refuse(f'{place} "metric"', metric, rule)
+    texts = {canonical_json(data): data for arm in arms if (data := _measured(arm))}
+    if len(texts) < 2:
+        return
+    first, other = list(texts.values())[:2]
+    setting = next(name for name in first if first[name] != other[name])
+    where = f'{place} "data.{setting}": {shown(first[setting])} and {shown(other[setting])}'
+    if setting in _DECIDE_THE_SETS or any(first[name] != other[name] for name in _DECIDE_THE_SETS):
+        raise StudyError(
+            f"{where}; arms must be measured on the same tokens; use [set], or [across] for a study of each"
+        )
+    if not named:
+        raise StudyError(
+            f"{where}; arms must be measured on the same text; vary data.max_train_tokens, give metric = "
+            '"sets.NAME.loss" and data.sets.NAME, or use [across] for a study of each'
+        )
+    if first["tokenizer"] == "bpe":
+        raise StudyError(
+            f'{where}; data.tokenizer = "bpe" is trained on each arm\'s own text, so their tokens differ; '
+            'use "byte", "file" or "hugging-face"'
+        )
+
+
+def _measured(arm: Arm) -> dict[str, Any]:
+    data = arm.recipe.data.model_dump(mode="json")
+    return {name: value for name, value in data.items() if name not in _DECIDE_TRAINING_ALONE}

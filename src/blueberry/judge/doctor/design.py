@@ -13,7 +13,7 @@ from blueberry.judge.doctor.findings import block, blocking_first, warn
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import LEAST_BLOCKS
 from blueberry.schedules import horizon_updates, num_warmup
-from blueberry.study.reading import is_number
+from blueberry.study.arms import is_number
 from blueberry.study.spec import Arm, Study
 
 LEAST_AXIS_VALUES = 3

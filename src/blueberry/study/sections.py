@@ -1,0 +1,176 @@
+"""The sections and keys of a study file: their defaults, bounds and what they must agree on."""
+
+import re
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from blueberry.errors import StudyError, did_you_mean, one_line
+from blueberry.files import printable
+from blueberry.records import Goal, goal_of
+from blueberry.settings import Section, setting
+from blueberry.study.arms import shown
+from blueberry.study.designs import Mode
+from blueberry.study.program import Program
+
+MAX_SEEDS = 1_000
+MAX_TRIALS = 1_000
+MAX_QUESTION = 1_000
+"""Characters."""
+METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "train_loss", "val_accuracy")
+"""Of the built-in trainer; and those of its named sets."""
+NAMED_METRIC = re.compile(r"sets\.([A-Za-z0-9][A-Za-z0-9_-]{0,40})\.(loss|bits_per_byte|perplexity|accuracy)")
+
+
+class Seeds(Section):
+    """How many blocks. A block is a seed: one set of initial weights, one data order, one stream of random draws."""
+
+    search: int = setting(3, "blocks that choose", ge=1, le=MAX_SEEDS)
+    confirm: int = setting(5, "fresh blocks that report the chosen arm; 0 for none", ge=0, le=MAX_SEEDS)
+    max: int = setting(
+        16,
+        "blocks a search may grow to; the confirming ones lie beyond, so that they are fresh whatever happens",
+        ge=1,
+        le=MAX_SEEDS,
+    )
+
+    @model_validator(mode="after")
+    def _search_within_max(self) -> Self:
+        if self.search > self.max:
+            raise ValueError(f"search: {self.search}; may not exceed max = {self.max}; raise max or lower search")
+        return self
+
+
+Method = Literal["grid", "race", "optuna"]
+
+
+class Strategy(Section):
+    """Which arms get which seeds."""
+
+    method: Method = setting(
+        "grid",
+        "grid: every arm on every searching seed; race: more seeds for the arms that are still open, look by look; "
+        "optuna: arms are proposed from the results of those before",
+    )
+    trials: int = setting(40, "optuna: proposals in all", ge=2, le=MAX_TRIALS)
+    batch: int = setting(4, "optuna: proposals made at once, to be trained side by side", ge=1, le=MAX_TRIALS)
+    seed: int = setting(0, "optuna: of the sampler", ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name in ("trials", "batch", "seed"):
+            if name in self.model_fields_set and self.method != "optuna":
+                given = getattr(self, name)
+                raise ValueError(f'{name}: {given}; only proposals have it; set method = "optuna" or remove it')
+        if self.batch > self.trials:
+            raise ValueError(f"batch: {self.batch}; may not exceed trials = {self.trials}; lower it")
+        return self
+
+
+class Combine(Section):
+    """Which changes of [arms] are also made together."""
+
+    mode: Mode = "none"
+
+
+Table = dict[str, Any]
+
+
+class StudyFile(Section):
+    """What a study file may hold. Settings and axes are checked with the recipe they belong to."""
+
+    question: str
+    base: str | None = None
+    metric: str = "val_loss"
+    goal: Goal = "minimize"
+    min_effect: float = Field(0.005, ge=1e-12, le=1e12)
+    alpha: float = Field(0.05, ge=1e-9, lt=0.5)
+    set: Table = Field({})
+    vary: Table = Field({})
+    arms: Table = Field({})
+    combine: Combine = Combine()
+    tune: Table = Field({})
+    across: Table = Field({})
+    seeds: Seeds = Seeds()
+    strategy: Strategy = Strategy()
+    trainer: Program | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name in ("question", "base", "metric"):
+            given = getattr(self, name)
+            if given is not None and not (0 < len(given.strip()) <= MAX_QUESTION and printable(given) == given):
+                raise ValueError(
+                    f"{name}: {shown(given)}; must be a text of 1 to {MAX_QUESTION:,} characters that can be printed; "
+                    "change it"
+                )
+        if self.base is None and self.trainer is None:
+            raise ValueError('base: left out; every study starts from a recipe; add base = "recipes/moe-nano.toml"')
+        if self.tune and self.across:
+            raise ValueError(
+                "across: given beside [tune]; a study is made of parts in one way; move one into a second study"
+            )
+        for name in ("tune", "across"):
+            if name in self.model_fields_set and not getattr(self, name):
+                raise ValueError(f"{name}: empty; it needs a setting with values; add one or remove it")
+        self._has_one_question()
+        self._has_a_known_metric()
+        return self
+
+    def _has_one_question(self) -> None:
+        if self.vary and self.arms:
+            raise ValueError(
+                "arms: given beside [vary]; a study has axes or named arms, else it asks two questions; "
+                "move one into a second study"
+            )
+        if not self.vary and not self.arms:
+            if self.tune:
+                raise ValueError(
+                    "tune: given without arms; it finds the best of each arm; add [vary] or [arms.NAME], or call it "
+                    "[vary]"
+                )
+            raise ValueError("vary: left out; a study compares two arms or more; add [vary] or [arms.NAME]")
+        if self.vary and self.combine.mode != "none":
+            raise ValueError(
+                f"combine.mode: {self.combine.mode!r}; only named arms are combined; axes make a grid by themselves; "
+                "remove it"
+            )
+        if self.strategy.method == "optuna" and self.arms and not self.tune:
+            raise ValueError("strategy.method: 'optuna'; proposals are points on axes; use [vary], not [arms]")
+
+    def _has_a_known_metric(self) -> None:
+        if self.trainer is None and self.metric not in METRICS and not NAMED_METRIC.fullmatch(self.metric):
+            known = (
+                *METRICS,
+                "sets.NAME.loss",
+                "sets.NAME.bits_per_byte",
+                "sets.NAME.perplexity",
+                "sets.NAME.accuracy",
+            )
+            raise ValueError(f"metric: {self.metric!r:.60}; not one of the known{did_you_mean(self.metric, known)}")
+        known = goal_of(self.metric)
+        if known == "maximize" != self.goal:
+            raise ValueError(
+                f'metric: {self.metric!r:.60}; more of it is better, and the study minimizes it; add goal = "maximize"'
+            )
+        if known == "minimize" != self.goal:
+            raise ValueError(f"goal: {self.goal!r}; less {self.metric} is better; leave goal out")
+
+    @classmethod
+    def read(cls, given: dict[str, Any], place: str) -> Self:
+        """Raises: StudyError, one line: `place [section] "key": ...`."""
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            said = one_line(error, place, cls).removeprefix(f'{place} "')
+            name, _, rest = said.partition('"')
+            head, _, inner = name.partition(".")
+            if head not in SECTIONS or head not in given:
+                raise StudyError(f'{place} "{said}') from None
+            if "no such setting" in rest:  # the others of its section, as they stand under its heading
+                rest = rest.replace(f"{head}.", "")
+            raise StudyError(f"{place} [{head}]" + (f' "{inner}"' if inner else "") + rest) from None
+
+
+KEYS = tuple(StudyFile.model_fields)
+SECTIONS = ("set", "vary", "arms", "combine", "tune", "across", "seeds", "strategy", "trainer")
