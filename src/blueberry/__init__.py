@@ -1,7 +1,7 @@
 """Blueberry trains small language models and runs the studies that choose their settings.
 
     import blueberry
-    recipe = blueberry.Recipe.load("recipes/moe-nano.toml").with_(**{"optimizer.muon.learning_rate": 0.03})
+    recipe = blueberry.Recipe.load("moe-nano").with_(**{"optimizer.muon.learning_rate": 0.03})
     result = blueberry.train(recipe)
     judgement = blueberry.run(blueberry.Study.load("studies/demo-lr-sweep.toml"))
 
@@ -33,6 +33,10 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
 
 
 def _shown(judgement: Any) -> str:

@@ -5,11 +5,12 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import cast
 
 import typer
 
-from blueberry.cli import app
+from blueberry.cli import app, say
 from blueberry.errors import BlueberryError
 
 INTERRUPTED = 130
@@ -20,10 +21,14 @@ UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
 
 def main() -> None:
     """Run one command and exit."""
+    _hold_closed_streams()
     try:
+        _refuse_names_that_are_no_text(sys.argv[1:])
         code = app(standalone_mode=False) or 0
         if code == INTERRUPTED:  # typer has turned Ctrl-C into a code
             raise KeyboardInterrupt
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BlueberryError as error:
         code = _say(str(error), 2)
     except UsageError as error:
@@ -31,9 +36,37 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _say("interrupted; what had finished is kept; the same command goes on from there", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as in `blueberry ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         code = 0
+    except OSError as error:
+        if error.errno is None:
+            raise  # no disk or folder, but a mistake of ours
+        remedy = "the command cannot go on without it; mend its name, its permissions or its disk"
+        code = _say(f"{error.filename or 'blueberry'}: {error.strerror}; {remedy}", 2)
+        _forget_output()
     sys.exit(code)
+
+
+def _hold_closed_streams() -> None:
+    """Where standard input, output or error is closed, no file that is opened later may get its number."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (as long as the process)
+
+
+def _forget_output() -> None:
+    """What could not be written is not tried once more when Python ends."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refuse_names_that_are_no_text(words: list[str]) -> None:
+    """Names are kept in results, stores and pages, all of them UTF-8. Raises: BlueberryError."""
+    for word in words:
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            raise BlueberryError(f"{word}: not UTF-8; names here are text; rename it")
 
 
 def _usage(error: Exception) -> int:
@@ -46,7 +79,8 @@ def _usage(error: Exception) -> int:
 
 
 def _say(line: str, code: int) -> int:
-    print(line, file=sys.stderr)
+    with suppress(OSError):  # a full disk behind standard error: the code still says it
+        say(line)
     return code
 
 

@@ -83,7 +83,7 @@ def _of_study(path: Path, store: str | Path | None) -> Sequence[Audit]:
     from blueberry import api  # it loads what training needs, which tables and reports do not
     from blueberry.study.spec import Study
 
-    return api.audits(Study.load(path), Path(store or api.default_store()))
+    return api.audits(Study.load(path, store), Path(store or api.default_store()))
 
 
 def _table(path: Path, vary: Sequence[str], names: Mapping[Path, str]) -> Table:

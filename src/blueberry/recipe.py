@@ -1,6 +1,9 @@
 """A recipe: everything that decides a run's numbers, frozen and complete."""
 
+import os
 import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,7 +12,7 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from blueberry.architecture import Model
 from blueberry.errors import RecipeError, did_you_mean, is_table, one_line, sections_in
-from blueberry.files import read_toml, to_toml
+from blueberry.files import read_toml, read_toml_value, to_toml
 from blueberry.schedules import CosineSchedule, Schedule, check_length, multipliers
 from blueberry.settings import Data, Evaluate, MuonAdamWOptimizer, Optimizer, Section, Train, peak_rates, setting
 
@@ -74,12 +77,26 @@ class Recipe(Section):
         return self
 
     @classmethod
-    def load(cls, path: str | Path) -> "Recipe":
-        """Read a recipe file (TOML).
+    def load(cls, given: str | Path, overrides: Sequence[str] = (), *, folder: Path = Path()) -> "Recipe":
+        """Read a recipe file (TOML), or one that comes with Blueberry, by its name; see `recipe_path`.
 
+        `overrides` are words `key=value` that are part of it before it is checked, as if the file said them.
         Raises: RecipeError, one line, if it cannot be read, is not TOML or breaks a rule.
         """
-        return cls.parse(read_toml(Path(path), RecipeError), place=str(path))
+        path = recipe_path(given, folder)
+        nested = read_toml(path, RecipeError)
+        if not overrides:
+            return cls.parse(nested, place=str(path))
+        changes = read_overrides(overrides)
+        try:
+            return cls.parse(_changed(nested, changes, str(path)), place=str(path))
+        except RecipeError as error:
+            try:
+                cls.parse(nested, place=str(path))
+            except RecipeError as alone:
+                if str(alone) == str(error):
+                    raise
+            raise RecipeError(_blamed_on(overrides, str(error).removeprefix(f"{path} "))) from None
 
     @classmethod
     def parse(cls, given: dict[str, Any], *, place: str = "recipe") -> "Recipe":
@@ -97,16 +114,7 @@ class Recipe(Section):
         schedule.warmup_updates.
         Raises: RecipeError if a setting is unknown or its value breaks a rule.
         """
-        changes = {**(overrides or {}), **more}
-        for one, other in EITHER_OR.items():
-            if changes.get(one) is not None and changes.get(other) is not None:
-                raise RecipeError(
-                    f'{place} "{one}": given beside {other}; they say the same in two units; give one of them'
-                )
-        nested = self.model_dump()
-        for name in sorted(changes, key=lambda name: not name.endswith((".kind", ".corpus", ".tokenizer"))):
-            _replace(nested, name, changes[name], place)
-        return Recipe.parse(nested, place=place)
+        return Recipe.parse(_changed(self.model_dump(), {**(overrides or {}), **more}, place), place=place)
 
     def get(self, name: str) -> Any:
         """The value of a dotted setting. Raises: RecipeError if this recipe has none of that name."""
@@ -170,6 +178,44 @@ class Recipe(Section):
         return to_toml(self.model_dump(exclude_none=True))
 
 
+SHIPPED = Path(__file__).parent / "recipes"
+"""The recipes that come with Blueberry, each a file NAME.toml."""
+
+
+def recipe_path(given: str | Path, folder: Path = Path()) -> Path:
+    """The file that is meant by a path, relative to `folder`, or by the name of a recipe that comes with Blueberry.
+
+    Raises: RecipeError if there is neither.
+    """
+    path, shipped = folder / given, sorted(found.stem for found in SHIPPED.glob("*.toml"))
+    if os.path.lexists(path):
+        return path
+    if str(given) in shipped:
+        return SHIPPED / f"{given}.toml"
+    raise RecipeError(f"{path}: no such file, and no recipe of that name{did_you_mean(str(given), shipped)}")
+
+
+def read_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """`key=value` words as dotted settings; a value is read as TOML, and as text if it is none.
+
+    Raises: RecipeError for a word without "=".
+    """
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise RecipeError(f"{word!r}: not a setting; overrides are written key=value; e.g. train.updates=100")
+        settings[name] = read_toml_value(value)
+    return settings
+
+
+def _blamed_on(words: Sequence[str], complaint: str) -> str:
+    """A complaint `"setting": what; ...` about what these overrides made of a recipe, with its word for its place."""
+    _, name, rest = complaint.split('"', 2)
+    own = [word for word in words if word.partition("=")[0] == name]
+    return f"{own[0]}{rest}" if own else f"{' '.join(words)}: {complaint}"
+
+
 def is_script_setting(name: str) -> bool:
     """Whether a dotted name is one of those that a recipe holds for a program that is not ours."""
     return name.startswith(SCRIPT) and _SCRIPT_NAME.fullmatch(name.removeprefix(SCRIPT)) is not None
@@ -208,11 +254,24 @@ def _with_default_kinds(section: type[Section], given: Any) -> Any:
     return filled
 
 
+def _changed(nested: dict[str, Any], changes: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """A copy of nested settings with dotted ones changed. Raises: RecipeError if one of them does not exist."""
+    for one, other in EITHER_OR.items():
+        if changes.get(one) is not None and changes.get(other) is not None:
+            raise RecipeError(
+                f'{place} "{one}": given beside {other}; they say the same in two units; give one of them'
+            )
+    changed = deepcopy(_with_default_kinds(Recipe, nested))
+    for name in sorted(changes, key=lambda name: not name.endswith((".kind", ".corpus", ".tokenizer"))):
+        _replace(changed, name, changes[name], place)
+    return changed
+
+
 def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
     """Put one dotted override into the nested settings, in place."""
     *path, last = name.split(".")
     if is_script_setting(name):
-        nested["script"][last] = value
+        nested.setdefault("script", {})[last] = value
         return
     table = nested
     candidates: list[type[Section]] = [Recipe]
@@ -223,24 +282,20 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
             if not isinstance(table, dict):
                 raise RecipeError(f'{place} "{name}": given beside {part} = {table!r}; {part} is a section')
             continue
-        fields = [c.model_fields[part] for c in candidates if part in c.model_fields]
+        candidates = _require(part, candidates, table, name, place)
+        fields = [section.model_fields[part] for section in candidates]
         candidates = [s for field in fields for s in sections_in(field.annotation)]
         if not candidates:
             raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
-        if part not in table and "kind" in table:
-            raise RecipeError(
-                f'{place} "{name}": given beside kind = {table["kind"]!r}; that kind has no {part}; '
-                "change the kind or leave it out"
-            )
         names_follow = any(is_table(field.annotation) for field in fields)
         if table.get(part) is None:
-            table[part] = {}
+            table[part] = {"kind": fields[0].default.kind} if len(sections_in(fields[0].annotation)) > 1 else {}
         if not isinstance(table := table[part], dict):
             raise RecipeError(
                 f'{place} "{name}": given beside {part} = {table!r}; {part} is a section; give its settings'
             )
-    if not names_follow and not any(last in c.model_fields for c in candidates):
-        raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
+    if not names_follow:
+        _require(last, candidates, table, name, place)
     if last == "kind":
         chosen = [c for c in candidates if c.model_fields["kind"].default == value]
         if chosen:
@@ -249,10 +304,28 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
         if name in (one, other) and value is not None:
             taken_back = other if name == one else one
             table[taken_back.rpartition(".")[2]] = None
-    if last in _OWN_SETTINGS and value != table.get(last):
-        for gone in _OWN_SETTINGS[last]:
+    if last in table and value != table[last]:
+        for gone in _OWN_SETTINGS.get(last, ()):
             table.pop(gone, None)
     table[last] = value
+
+
+def _require(
+    part: str, candidates: Sequence[type[Section]], table: dict[str, Any], name: str, place: str
+) -> list[type[Section]]:
+    """The sections that a table can be and that have this setting. Raises: RecipeError if there is none."""
+    having = [section for section in candidates if part in section.model_fields]
+    if not having:
+        raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
+    if part == "kind" or "kind" not in having[0].model_fields:
+        return having
+    chosen = [section for section in having if section.model_fields["kind"].default == table.get("kind")]
+    if not chosen:
+        raise RecipeError(
+            f'{place} "{name}": given beside kind = {table.get("kind")!r}; that kind has no {part}; '
+            "change the kind or leave it out"
+        )
+    return chosen
 
 
 _OWN_SETTINGS = {

@@ -1,5 +1,6 @@
 """Words in, words out. Every command loads what it needs when it runs, so that help is quick and torch stays out."""
 
+import errno
 import json as jsonlib
 import os
 import re
@@ -9,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from blueberry import __version__
 from blueberry.errors import ReportError
+from blueberry.files import printable
 
 app = typer.Typer(
     name="blueberry",
@@ -35,14 +38,41 @@ StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show
 KINDS = "sweep, compare, ablation, schedule, search, horizon, scaling or data."
 
 
+MOST_WORKERS = 4096
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=MOST_WORKERS, help="Worker processes.", show_default="as many as pay"),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"blueberry {__version__}", error=False)
+        raise typer.Exit
+
+
 @app.callback()
-def blueberry() -> None:
-    """Everything a command prints for people goes to standard error, but for its answer."""
+def blueberry(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train small language models, and run the studies that choose their settings."""
+
+
+def say(text: str, *, error: bool = True, longest: bool = False) -> None:
+    """Print lines, on standard error or as the answer: the only place where a command prints, fit for a terminal.
+
+    `longest`: also lines that nobody reads to their end.
+    """
+    typer.echo(printable(text, longest=None) if longest else printable(text), err=error)
 
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).", show_default=False)],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe file (TOML), or one that comes with Blueberry.", show_default=False)
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Settings to change.", show_default=False)
     ] = None,
@@ -64,17 +94,17 @@ def train(
     from blueberry.records import StudyRun
     from blueberry.sinks.log import SINGLE_RUNS, logging_to
 
-    made = Recipe.load(recipe).with_(words.overrides(overrides or []), place=str(recipe))
+    made = Recipe.load(recipe, overrides or ())
     if dry_run:
         spent = cost(made)
         planned = made.planned_rates()
         document = {"recipe": made.model_dump(), **spent.model_dump(), "rates": planned}
-        _answer(json, document, words.dry_run(made, spent, planned, every_rate=rates))
+        _answer(json, document, words.dry_run(made, spent, planned, every_rate=rates), longest=True)
         return 0
     if rates:
         raise typer.BadParameter("--rates is given without --dry-run; only a dry run prints rates; add --dry-run")
     with (
-        logging_to(log or (), Path(store or api.default_store()), SINGLE_RUNS) as tell,
+        logging_to(log or (), Path(store or api.default_store()), SINGLE_RUNS, say) as tell,
         watching_a_run(quiet=quiet, no_color=no_color) as on_progress,
     ):
         result = api.train(made, store=store, on_progress=on_progress)
@@ -105,11 +135,11 @@ def sample(
         str, typer.Argument(help="A run's fingerprint, the beginning of one, or its result.json.", show_default=False)
     ],
     prompt: Annotated[str, typer.Option(help="Text to continue; empty begins a document.")] = "",
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to write, at most.")] = 100,
+    tokens: Annotated[int, typer.Option(min=1, max=10**6, help="Tokens to write, at most.")] = 100,
     temperature: Annotated[
         float, typer.Option(min=0.0, help="Divides the logits; 0 takes the likeliest token each time.")
     ] = 0.8,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the draws.")] = 0,
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> int:
@@ -119,16 +149,14 @@ def sample(
     from blueberry import api
 
     made = api.sample(run, prompt, num_tokens=tokens, temperature=temperature, seed=seed, store=store)
-    _answer(json, asdict(made), made.text)
+    _answer(json, asdict(made), made.text, longest=True)
     return 0
 
 
 @app.command()
 def new(
     kind: Annotated[str, typer.Argument(help=KINDS, show_default=False)],
-    base: Annotated[
-        Path | None, typer.Option(help="The recipe that its arms start from.", show_default="recipes/moe-nano.toml")
-    ] = None,
+    base: Annotated[str, typer.Option(help="The recipe that its arms start from.")] = "moe-nano",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write.", show_default="KIND.toml")
     ] = None,
@@ -136,8 +164,8 @@ def new(
     """Write a commented study file to begin with."""
     from blueberry.study.templates import write_study_file
 
-    path = write_study_file(kind, base or Path("recipes/moe-nano.toml"), output or Path(f"{kind}.toml"))
-    typer.echo(f"wrote {path}; next: blueberry plan {path}, then blueberry run {path}")
+    path = write_study_file(kind, base, output or Path(f"{kind}.toml"))
+    say(f"wrote {path}; next: blueberry plan {path}, then blueberry run {path}", error=False)
     return 0
 
 
@@ -167,7 +195,7 @@ def plan(
 @app.command()
 def run(
     study: StudyArgument,
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="as many as pay")] = None,
+    workers: WorkersOption = None,
     on: Annotated[
         str | None,
         typer.Option(metavar="ray|auto|ray://HOST:PORT", help="Run on Ray: one started here, or a cluster."),
@@ -236,7 +264,7 @@ def analyse(
     columns = [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
     judged = analysis.examine(table, vary=columns, metric=metric, min_effect=min_effect, alpha=alpha)
     for note in judged.notes if not quiet else ():
-        typer.echo(note, err=True)
+        say(note)
     page = judged.report(out or _report_folder(judged.table.name))
     _answer(json, {**judged.judgement.to_dict(), "report": str(page)}, words.answer(judged.judgement, page))
     return int(bool(judged.judgement.blocks))
@@ -265,7 +293,7 @@ def doctor(
     columns = [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
     found = checkup.examine(paths, vary=columns, store=store)
     for note in found.notes if not quiet else ():
-        typer.echo(note, err=True)
+        say(note)
     _answer(json, found.to_dict(), words.findings(found.audits))
     return int(found.is_blocked)
 
@@ -323,7 +351,7 @@ def ledger(
     ] = None,
     stages: Annotated[bool, typer.Option("--stages", help="Remeasure every stage between too.")] = False,
     seeds: Annotated[int, typer.Option(min=3, max=1000, help="Fresh seeds of a remeasurement.")] = 5,
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="as many as pay")] = None,
+    workers: WorkersOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for ledger.md, ledger.json and a picture.")] = None,
     json: JsonOption = False,
     store: StoreOption = None,
@@ -375,10 +403,13 @@ def _report(judged: Any, folder: Path, json: bool) -> int:
     return 1 if judged.failures or judged.judgement.blocks else 0
 
 
-def _answer(json: bool, document: dict[str, Any], text: str) -> None:
+def _answer(json: bool, document: dict[str, Any], text: str, *, longest: bool = False) -> None:
     """The answer on standard output. Raises: ReportError if it cannot be written there."""
     try:
-        typer.echo(jsonlib.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if json else text)
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "closed")
+        written = jsonlib.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if json else text
+        say(written, error=False, longest=json or longest)
         sys.stdout.flush()
     except BrokenPipeError:
         raise

@@ -9,6 +9,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from blueberry.files import printable
 from blueberry.records import Progress as RunProgress
 from blueberry.study.engine import Snapshot
 
@@ -110,7 +111,11 @@ def _display(quiet: bool, no_color: bool) -> Iterator[_Display | None]:
     if not console.is_terminal:
         yield _Lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[rest]}"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[rest]}", markup=False),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         yield _Bar(bar)
 
@@ -121,12 +126,12 @@ class _Bar:
         self._task = bar.add_task("starting", total=1.0, rest="")
 
     def __call__(self, fraction: float, what: str, rest: str) -> None:
-        self._bar.update(self._task, completed=fraction, description=what, rest=rest)
+        self._bar.update(self._task, completed=fraction, description=printable(what), rest=rest)
 
     def note(self, line: str) -> None:
         if line not in self._noted:
             self._noted.add(line)
-            self._bar.console.print(line, markup=False)
+            self._bar.console.print(printable(line), markup=False)
 
 
 class _Lines:
@@ -138,9 +143,9 @@ class _Lines:
         now = time.monotonic()
         if self._said_at is None or now - self._said_at >= LINE_SECONDS:
             self._said_at = now
-            print(f"{fraction:4.0%}  {what}; {rest}", file=sys.stderr, flush=True)
+            print(printable(f"{fraction:4.0%}  {what}; {rest}"), file=sys.stderr, flush=True)
 
     def note(self, line: str) -> None:
         if line not in self._noted:
             self._noted.add(line)
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)

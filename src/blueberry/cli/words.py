@@ -1,15 +1,12 @@
 """What commands say: records to text for a terminal."""
 
 import math
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from blueberry.api import Judged
 from blueberry.architecture import Cost
 from blueberry.cli.progress import duration
-from blueberry.errors import RecipeError
 from blueberry.judge import words as counted
 from blueberry.judge.forecast import Forecast
 from blueberry.judge.judgement import Audit, Judgement
@@ -19,24 +16,6 @@ from blueberry.study.status import StudyStatus
 
 MOST_NAMES = 12
 """Of arms on one line."""
-
-
-def overrides(given: Sequence[str]) -> dict[str, Any]:
-    """`key=value` words as settings; a value is read as TOML, and as text if it is none.
-
-    Raises: RecipeError for a word without "=".
-    """
-    settings: dict[str, Any] = {}
-    for word in given:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise RecipeError(f"{word!r}: not a setting; overrides are written key=value; e.g. train.updates=100")
-        try:
-            read = tomllib.loads(f"value = {value}")
-            settings[name] = read["value"] if read.keys() == {"value"} else value
-        except (tomllib.TOMLDecodeError, RecursionError):
-            settings[name] = value
-    return settings
 
 
 def dry_run(recipe: Recipe, spent: Cost, rates: Sequence[float], *, every_rate: bool = False) -> str:

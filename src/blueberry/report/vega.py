@@ -115,4 +115,5 @@ def _head(script: str) -> str:
 
 def _cache_folder() -> Path:
     given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "blueberry"
+    home = os.path.expanduser("~")  # left as it is where nobody knows
+    return Path(given or (os.devnull if home == "~" else f"{home}/.cache")) / "blueberry"

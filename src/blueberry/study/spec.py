@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from blueberry.errors import StoreError, StudyError, did_you_mean
+from blueberry.errors import RecipeError, StoreError, StudyError, did_you_mean
 from blueberry.files import printable, read_toml
 from blueberry.identity import canonical_json
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, recipe_path
 from blueberry.records import Goal
 from blueberry.study.arms import (
     BASELINE,
@@ -260,9 +260,10 @@ def _load_base(file: StudyFile, path: Path, store: Path | None) -> Base:
         return Base(Recipe(), path.stem)  # a program with settings of its own needs none of ours
     if file.base.startswith(LEDGER):
         return _load_baseline(file.base, path, store)
-    found = path.parent / file.base
-    if not os.path.isfile(found):
-        refuse(f'{path} "base"', file.base, "no such file; the path is relative to the study file; mend it")
+    try:
+        found = recipe_path(file.base, path.parent)
+    except RecipeError as error:
+        raise StudyError(f'{path} "base": {error}') from None
     return Base(Recipe.load(found), found.stem)
 
 
