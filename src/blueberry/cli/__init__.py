@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from blueberry import __version__
 from blueberry.errors import ReportError
 from blueberry.files import printable
 
@@ -47,7 +46,9 @@ WorkersOption = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        say(f"blueberry {__version__}", error=False)
+        import blueberry as package
+
+        say(f"blueberry {package.__version__}", error=False)
         raise typer.Exit
 
 
