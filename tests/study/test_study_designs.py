@@ -70,5 +70,8 @@ def test_too_few_or_too_many_changes_are_refused() -> None:
         combine("abc", "fraction")
     with pytest.raises(ValueError, match="4 to 16 changes; leave some out"):
         combine([str(number) for number in range(17)], "fraction")
+    assert len(combine([str(number) for number in range(140)], "pairs").arms) == 9_871
+    with pytest.raises(ValueError, match="at most 140 changes"):
+        combine([str(number) for number in range(5_000)], "pairs")
     with pytest.raises(ValueError, match='at most 12 changes; use "fraction"'):
         combine([str(number) for number in range(13)], "full")

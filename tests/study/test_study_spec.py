@@ -150,6 +150,28 @@ LR = "optimizer.muon.learning_rate"
         (SWEEP, {"goal": "maximise"}, " \"goal\": 'maximise'; input should be 'minimize' or 'maximize'"),
         (SWEEP, {"min_effect": 0}, ' "min_effect": 0; input should be greater than'),
         (SWEEP, {"min_effect": True}, ' "min_effect": True; input should be a valid number'),
+        (SWEEP, {"alpha": 5e-324}, ' "alpha": 5e-324; input should be greater than or equal to'),
+        (SWEEP, {"min_effect": 1e308}, ' "min_effect": 1e+308; input should be less than or equal to'),
+        (
+            SWEEP,
+            {"question": "\x1b[31mred"},
+            " \"question\": '\\x1b[31mred'; must be a text of 1 to 1,000 characters that can be",
+        ),
+        (SWEEP, {"question": "a\u202eb"}, " \"question\": 'a\\u202eb'; must be a text"),
+        (SWEEP, {"question": "a" * 2000}, "; must be a text of 1 to 1,000 characters"),
+        (SWEEP, {"metric": "a\x01b", "trainer": {"command": ["x"]}}, " \"metric\": 'a\\x01b'; must be a text"),
+        (
+            SWEEP,
+            {"vary": {LR: {"log": [1e-320, 1e5], "points": 3}}},
+            "[1e-320, 100000.0]; must be two numbers, 0 or 1e-100",
+        ),
+        (
+            SWEEP,
+            {"vary": {LR: [0.1, 1e308]}},
+            f' [vary] "{LR}": 1e+308; a number is 0 or from 1e-100 to 1e+100 in size',
+        ),
+        (SWEEP, {"set": {"model.dropout": 1e-200}}, ' [set] "model.dropout": 1e-200; a number is 0 or from'),
+        (SWEEP, {"seeds": {"search": 2**5000}}, ' [seeds] "search": '),
         (SWEEP, {"alpha": 0.5}, ' "alpha": 0.5; input should be less than 0.5'),
         (SWEEP, {"seeds": {"serach": 3}}, ' [seeds] "serach": no such setting; did you mean "search"?'),
         (SWEEP, {"seeds": {"search": 0}}, ' [seeds] "search": 0; input should be greater than or equal to 1'),
@@ -238,6 +260,20 @@ def test_mistakes_are_one_line_that_names_the_place(
     assert said in str(caught.value)
     assert str(caught.value).startswith(f"{folder}/lr.toml")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["...toml", "..toml", "a\x1bb.toml", "a\u202eb.toml"])
+def test_a_study_has_a_name_that_a_folder_can_have(folder: Path, name: str) -> None:
+    with pytest.raises(StudyError, match="a study is named after its file") as caught:
+        Study.parse(SWEEP, folder / name)
+    assert str(caught.value).isprintable()
+
+
+def test_names_of_arms_can_be_printed(folder: Path) -> None:
+    program = {"command": ["x", "{recipe}"]}
+    vary = {"script.text": ["a\x1b[31m", "b\nc", "\u202ed", "d"]}
+    names = [arm.name for arm in parse(folder, vary=vary, set=None, trainer=program).arms]
+    assert names == ["text=a\\u001b[31m", "text=b\\nc", "text=\\u202ed", "text=d"]
 
 
 def test_two_arms_that_are_the_same_run_name_the_dead_knob(folder: Path) -> None:

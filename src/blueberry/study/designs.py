@@ -13,6 +13,8 @@ Mode = Literal["none", "pairs", "full", "fraction"]
 MODES: tuple[Mode, ...] = ("none", "pairs", "full", "fraction")
 MAX_FULL = 12
 """Changes of a full factorial: 4,096 arms."""
+MAX_PAIRS = 140
+"""Changes of which every two are made together: 9,871 arms."""
 MIN_FRACTION = 4
 """With three changes the half fraction has resolution III."""
 MAX_FRACTION = 16
@@ -48,6 +50,8 @@ def combine(changes: Sequence[str], mode: Mode) -> Design:
     names = tuple(changes)
     if mode == "fraction":
         return _fraction(names)
+    if mode == "pairs" and len(names) > MAX_PAIRS:
+        raise ValueError(f'pairs are made of at most {MAX_PAIRS} changes; use "fraction", or leave some out')
     if mode == "full" and len(names) > MAX_FULL:
         raise ValueError(f'a full factorial has at most {MAX_FULL} changes; use "fraction"')
     most = {"none": 1, "pairs": 2, "full": len(names)}[mode]

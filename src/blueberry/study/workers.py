@@ -37,7 +37,7 @@ GRACE_SECONDS = 3.0
 PROGRESS_SECONDS = 0.1
 """Progress said sooner after the last is not passed on."""
 MESSAGE_CHARACTERS = 500
-TAIL_LINES = 5
+TAIL_LINES, TAIL_BYTES = 5, 4096
 
 
 class Crash(Exception):
@@ -397,7 +397,9 @@ def _write_to(log: str) -> None:
 def tail(log: Path) -> str:
     """The last lines of a worker's log, as a parenthesis; empty if it said nothing."""
     try:
-        text = log.read_bytes()[-4096:].decode(errors="replace")
+        with log.open("rb") as file:
+            file.seek(max(log.stat().st_size - TAIL_BYTES, 0))
+            text = file.read(TAIL_BYTES).decode(errors="replace")
     except OSError:
         return ""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()][-TAIL_LINES:]
