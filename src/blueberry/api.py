@@ -26,7 +26,6 @@ from blueberry.judge.referee import REFEREE
 from blueberry.lm.trainer import Trainer, code_digest
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult, StudyRun
-from blueberry.report.runs import LabelledRun
 from blueberry.settings import Data
 from blueberry.study import engine
 from blueberry.study.command import command_trainer
@@ -151,11 +150,11 @@ class Judged:
             yield Results(opened, self.plan.ended, self.crashed)
 
     @cached_property
-    def runs(self) -> tuple[LabelledRun, ...]:
+    def runs(self) -> tuple[StudyRun, ...]:
         """Every run that has ended, with its curves: what a report shows. Read when first asked for, and then held."""
         with self.results() as results:
             return tuple(
-                LabelledRun(run.arm, run.seed, run.stage, results[run.fingerprint], run.part)
+                StudyRun(run.arm, run.seed, run.stage, results[run.fingerprint], part=run.part)
                 for run in self.plan.runs
                 if run.fingerprint in results
             )

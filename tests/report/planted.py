@@ -23,8 +23,7 @@ from blueberry.judge.judgement import (
     Verdict,
 )
 from blueberry.recipe import Recipe
-from blueberry.records import Curve, Evaluation, Failure, Metrics, Provenance, RunResult
-from blueberry.report import LabelledRun
+from blueberry.records import Curve, Evaluation, Failure, Metrics, Provenance, RunResult, StudyRun
 
 RATE = "optimizer.muon.learning_rate"
 UPDATES = 200
@@ -159,14 +158,14 @@ class Planted:
         sds = [a.sd for a in summaries if a.sd is not None]
         sd = math.sqrt(sum(s * s for s in sds) / len(sds)) if sds else None
         text = f"{vary[0]} = {numeric[0]:.4g}" if vary and numeric else least
-        self.runs: list[LabelledRun] = [
-            LabelledRun(name, seed, "search", run_result(name, settings, seed, value, rng, updates))
+        self.runs: list[StudyRun] = [
+            StudyRun(name, seed, "search", run_result(name, settings, seed, value, rng, updates))
             for name, (settings, values) in arms.items()
             for seed, value in enumerate(values)
         ]
         if confirm and any_best:
             self.runs += [
-                LabelledRun(least, 16 + i, "confirm", run_result(least, arms[least][0], 16 + i, value, rng, updates))
+                StudyRun(least, 16 + i, "confirm", run_result(least, arms[least][0], 16 + i, value, rng, updates))
                 for i, value in enumerate(confirm)
             ]
         self.judgement = Judgement(

@@ -30,6 +30,8 @@ class Axis:
     def fraction(self, value: float) -> float:
         """Where a value lies between the ends, 0 to 1, along the axis as drawn."""
         low, high = self._place(self.values[0]), self._place(self.values[-1])
+        if not math.isfinite(high - low):
+            return self.values.index(value) / (len(self.values) - 1)
         return (self._place(value) - low) / (high - low)
 
     def between(self, a: float, b: float, part: float) -> float:

@@ -6,8 +6,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from blueberry.judge.judgement import Judgement, plain
+from blueberry.records import StudyRun
 from blueberry.report.axis import Axis
-from blueberry.report.runs import LabelledRun
+from blueberry.report.learning_curves import by_seed
 
 RESULTS_SCHEMA = "blueberry/results/1"
 
@@ -23,7 +24,7 @@ def to_json(value: Any) -> str:
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
-def results_json(judgement: Judgement, runs: Sequence[LabelledRun]) -> str:
+def results_json(judgement: Judgement, runs: Sequence[StudyRun]) -> str:
     """`results.json`: every run with its settings, metrics and curves, one line a run."""
     settings = {("", arm.arm): arm.settings for arm in judgement.arms}
     for part in judgement.parts:
@@ -37,11 +38,12 @@ def results_json(judgement: Judgement, runs: Sequence[LabelledRun]) -> str:
     return f'{opening}, "runs": [\n' + ",\n".join(lines) + "\n]}\n"
 
 
-def final_results(judgement: Judgement, runs: Sequence[LabelledRun], axis: Axis) -> list[dict[str, Any]]:
+def final_results(judgement: Judgement, runs: Sequence[StudyRun], axis: Axis) -> list[dict[str, Any]]:
     """`final_results.json` of a learning-rate sweep: one flat row a run, by rate, stage and seed."""
     rates = {arm.arm: float(arm.settings[axis.setting]) for arm in judgement.arms}
     rows = []
-    for run in runs:
+    stages = {"search": 0, "compare": 1, "confirm": 2}
+    for run in sorted(runs, key=lambda run: (stages[run.stage], rates[run.arm], run.arm, by_seed(run))):
         result = run.result
         rows.append(
             {
@@ -59,11 +61,10 @@ def final_results(judgement: Judgement, runs: Sequence[LabelledRun], axis: Axis)
                 "tokens": result.num_tokens or None,
             }
         )
-    stages = {"search": 0, "compare": 1, "confirm": 2}
-    return sorted(rows, key=lambda row: (stages[row["stage"]], row["learning_rate"], row["arm"], row["seed"]))
+    return rows
 
 
-def comprehensive_insights(judgement: Judgement, runs: Sequence[LabelledRun], axis: Axis) -> dict[str, Any]:
+def comprehensive_insights(judgement: Judgement, runs: Sequence[StudyRun], axis: Axis) -> dict[str, Any]:
     """`comprehensive_insights.json`: the judgement, statistics by rate, and what is recommended for which purpose.
 
     A purpose without support says so: {"supported": false, "because": ...}.
@@ -87,7 +88,7 @@ def _recommendations(judgement: Judgement, axis: Axis) -> dict[str, Any]:
     return said
 
 
-def _statistics(arm: str, rate: Any, runs: Sequence[LabelledRun]) -> dict[str, Any]:
+def _statistics(arm: str, rate: Any, runs: Sequence[StudyRun]) -> dict[str, Any]:
     """Over the searching runs that completed; the others are counted."""
     own = [run.result for run in runs if run.arm == arm and run.stage == "search"]
     completed = [result for result in own if result.status == "completed"]
@@ -114,7 +115,7 @@ def _statistics(arm: str, rate: Any, runs: Sequence[LabelledRun]) -> dict[str, A
     }
 
 
-def _run(run: LabelledRun, settings: dict[str, Any]) -> dict[str, Any]:
+def _run(run: StudyRun, settings: dict[str, Any]) -> dict[str, Any]:
     result = run.result
     return {
         **({"part": run.part} if run.part else {}),

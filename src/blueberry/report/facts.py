@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blueberry.judge.judgement import Best, Judgement
-from blueberry.records import RunResult
-from blueberry.report.runs import LabelledRun
+from blueberry.records import RunResult, StudyRun
+from blueberry.report.learning_curves import by_seed
 from blueberry.report.wording import MISSING, decimals, interval, metric_unit, number, plural
 from blueberry.stats.decide import POWER, smallest_difference
 
@@ -78,7 +78,7 @@ def is_confirmed(judgement: Judgement) -> bool:
     return all(best is not None and best.confirmed for best in bests)
 
 
-def confirmation_facts(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Fact, ...]:
+def confirmation_facts(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
     """The best arm on the seeds that chose it, on fresh ones and on the test set; of conditions each one's own best."""
     best, places = judgement.best, decimals(judgement)
     if judgement.conditions:
@@ -104,9 +104,9 @@ def confirmation_facts(judgement: Judgement, runs: Sequence[LabelledRun]) -> tup
     return tuple(facts)
 
 
-def _each(judgement: Judgement, best: Best, runs: Sequence[LabelledRun]) -> list[Fact]:
+def _each(judgement: Judgement, best: Best, runs: Sequence[StudyRun]) -> list[Fact]:
     fresh = [run for run in runs if run.stage == "confirm" and run.arm == best.arm]
-    said = [_ended(run.result, judgement) for run in sorted(fresh, key=lambda run: run.seed)]
+    said = [_ended(run.result, judgement) for run in sorted(fresh, key=by_seed)]
     return [Fact("Each of them", ", ".join(said))] if said else []
 
 

@@ -10,6 +10,7 @@ import altair as alt
 
 from blueberry.identity import digest
 from blueberry.judge.judgement import Judgement
+from blueberry.records import StudyRun
 from blueberry.report.axis import Axis, find_axis
 from blueberry.report.differences import Differences, differences, differences_caption
 from blueberry.report.differences_chart import draw_differences
@@ -30,7 +31,6 @@ from blueberry.report.lr_curve import LrCurve, curve_caption, lr_curve
 from blueberry.report.lr_curve_chart import draw_lr_curve
 from blueberry.report.panels import panels
 from blueberry.report.panels_chart import draw_panel
-from blueberry.report.runs import LabelledRun
 from blueberry.report.theme import LIGHT
 from blueberry.report.vega import specification
 from blueberry.report.wording import decimals, metric_name, setting_name
@@ -58,7 +58,7 @@ class Computed:
     """Everything the figures of a report show, before anything is drawn."""
 
     judgement: Judgement
-    runs: tuple[LabelledRun, ...]
+    runs: tuple[StudyRun, ...]
     axis: Axis | None
     curve: LrCurve | None
     """For arms on a numeric axis."""
@@ -73,7 +73,7 @@ class Computed:
         return self.axis is not None and self.axis.is_learning_rate
 
 
-def compute(judgement: Judgement, runs: Sequence[LabelledRun]) -> Computed:
+def compute(judgement: Judgement, runs: Sequence[StudyRun]) -> Computed:
     runs = of_the_whole(judgement, runs)
     axis = find_axis(judgement)
     has_ended = any(arm.n for arm in judgement.arms)

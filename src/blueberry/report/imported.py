@@ -5,15 +5,14 @@ from collections.abc import Sequence
 
 from blueberry.identity import digest
 from blueberry.judge.row_runs import RowRun
-from blueberry.records import Failure, RunResult
+from blueberry.records import Failure, RunResult, StudyRun
 from blueberry.report.documents import METRICS
-from blueberry.report.runs import LabelledRun
 
 
-def imported_runs(runs: Sequence[RowRun], metric: str) -> tuple[LabelledRun, ...]:
+def imported_runs(runs: Sequence[RowRun], metric: str) -> tuple[StudyRun, ...]:
     """Each run that ended, its numbers as the table has them. There are no curves, so no pictures of them."""
     return tuple(
-        LabelledRun(run.arm, run.seed, run.stage, _result(run, metric)) for run in runs if run.ending != "unfinished"
+        StudyRun(run.arm, run.seed, run.stage, _result(run, metric)) for run in runs if run.ending != "unfinished"
     )
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from blueberry.judge.answers import Effect
 from blueberry.judge.judgement import Bound, Judgement, Optimum
+from blueberry.records import StudyRun
 from blueberry.report.axis import Axis, find_axis
 from blueberry.report.picture_range import picture_range
-from blueberry.report.runs import LabelledRun
 from blueberry.report.wording import (
     decimals,
     interval,
@@ -94,7 +94,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def of_the_whole(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[LabelledRun, ...]:
+def of_the_whole(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[StudyRun, ...]:
     """The runs that stand for the arms of a judgement made of parts; those of any other are as they are.
 
     With [tune] the runs that compare the parts' own bests; with [across] each condition's best arm on its searching
@@ -195,7 +195,7 @@ def effect_rows(judgement: Judgement) -> tuple[EffectRow, ...]:
     return tuple(sorted(rows, key=lambda row: (row.is_interaction, row.difference)))
 
 
-def rate_lines(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[RateLine, ...]:
+def rate_lines(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[RateLine, ...]:
     """The rates used, one run an arm; empty unless arms differ in schedule."""
     if not any(name.startswith("schedule.") for arm in judgement.arms for name in arm.settings):
         return ()

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import altair as alt
 
 from blueberry.judge.judgement import Judgement
+from blueberry.records import StudyRun
 from blueberry.report.kinds import effect_rows, law_curve, rate_lines, sweeps, sweeps_caption
 from blueberry.report.kinds_chart import draw_effects, draw_law, draw_rates, draw_sweeps
-from blueberry.report.runs import LabelledRun
 from blueberry.report.theme import Palette
 from blueberry.report.vega import Width
 from blueberry.report.wording import decimals, metric_axis, setting_name
@@ -25,7 +25,7 @@ class KindFigure:
     draw: Callable[[Palette, Width], alt.LayerChart]
 
 
-def kind_figures(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[KindFigure, ...]:
+def kind_figures(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[KindFigure, ...]:
     """Those that the judgement has something for. `runs` are labelled as `of_the_whole` does."""
     places, found = decimals(judgement), []
     searches = sweeps(judgement)

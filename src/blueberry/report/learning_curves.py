@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blueberry.judge.judgement import Judgement, Status
+from blueberry.records import StudyRun
 from blueberry.report.axis import find_axis
 from blueberry.report.picture_range import picture_range
-from blueberry.report.runs import LabelledRun
 from blueberry.report.wording import plural
 
 MAX_POINTS = 120
@@ -33,6 +33,7 @@ class ArmCurves:
     shade: float
     """Place on the sequential colour scale, 0 to 1: along the axis, or in the order of the arms."""
     seeds: tuple[int, ...]
+    """Numbers of the runs where nobody said their seeds."""
     diverged: tuple[bool, ...]
     """By seed."""
     validation: Line
@@ -79,7 +80,7 @@ class LearningCurves:
         return sum(max(_inside(arm.validation, window), default=-math.inf) > window.losses[1] for arm in self.arms)
 
 
-def learning_curves(judgement: Judgement, runs: Sequence[LabelledRun]) -> LearningCurves:
+def learning_curves(judgement: Judgement, runs: Sequence[StudyRun]) -> LearningCurves:
     """Curves of the searching runs, arms in the order of the judgement."""
     axis = find_axis(judgement)
     searching = [run for run in runs if run.stage == "search"]
@@ -87,7 +88,7 @@ def learning_curves(judgement: Judgement, runs: Sequence[LabelledRun]) -> Learni
     block = max(1, math.ceil(longest / MAX_POINTS))
     arms = []
     for index, arm in enumerate(judgement.arms):
-        own = sorted((run for run in searching if run.arm == arm.arm), key=lambda run: run.seed)
+        own = sorted((run for run in searching if run.arm == arm.arm), key=by_seed)
         place = axis.fraction(float(arm.settings[axis.setting])) if axis else index / max(len(judgement.arms) - 1, 1)
         validation = tuple(_validation(run) for run in own)
         training = tuple(_training(run, block) for run in own)
@@ -96,8 +97,8 @@ def learning_curves(judgement: Judgement, runs: Sequence[LabelledRun]) -> Learni
                 arm=arm.arm,
                 status=arm.status,
                 shade=place,
-                seeds=tuple(run.seed for run in own),
-                diverged=tuple(run.diverged for run in own),
+                seeds=tuple(number if run.seed is None else run.seed for number, run in enumerate(own)),
+                diverged=tuple(run.result.status == "diverged" for run in own),
                 validation=_mean(validation),
                 training=_mean(training),
                 seed_validation=validation,
@@ -113,6 +114,11 @@ def learning_curves(judgement: Judgement, runs: Sequence[LabelledRun]) -> Learni
         late=None if judgement.conditions else _late(arms, num_updates),  # conditions end at different updates
         ordered_by=axis.setting if axis else None,
     )
+
+
+def by_seed(run: StudyRun) -> tuple[bool, int]:
+    """In this order; runs of which nobody said a seed stay as they came, last."""
+    return run.seed is None, run.seed or 0
 
 
 def arm_window(arm: ArmCurves, curves: LearningCurves) -> Window | None:
@@ -149,12 +155,12 @@ def averaged(curves: LearningCurves) -> str:
     return f", averaged over {curves.block_updates} updates" if curves.block_updates > 1 else ""
 
 
-def _validation(run: LabelledRun) -> Line:
+def _validation(run: StudyRun) -> Line:
     seen = run.result.evaluations
     return Line(tuple(float(e.update) for e in seen), tuple(e.validation.loss for e in seen))
 
 
-def _training(run: LabelledRun, block: int) -> Line:
+def _training(run: StudyRun, block: int) -> Line:
     """Means of whole blocks, each at the middle of its updates; None where a loss in it was not finite."""
     losses = run.result.curve.train_loss
     updates: list[float] = []

@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from blueberry.judge.judgement import ArmSummary, Audit, Judgement, Purpose, RunCost
+from blueberry.records import StudyRun
 from blueberry.report.differences import BASELINE, verdict_words
 from blueberry.report.facts import Fact, confirmation_facts, is_confirmed, noise_facts
 from blueberry.report.judged import how_judged
 from blueberry.report.kinds import Table, of_the_whole, tables
-from blueberry.report.runs import LabelledRun
 from blueberry.report.wording import (
     MISSING,
     decimals,
@@ -96,7 +96,7 @@ class Page:
     provenance: tuple[Fact, ...]
 
 
-def page(judgement: Judgement, runs: Sequence[LabelledRun]) -> Page:
+def page(judgement: Judgement, runs: Sequence[StudyRun]) -> Page:
     """Everything a reader is told, in the order in which it is told. Pure."""
     recommendation = judgement.recommendation
     withheld = None if recommendation.withheld is None else sentence(recommendation.withheld)
@@ -281,7 +281,7 @@ def _saving(cost: RunCost) -> tuple[Fact, ...]:
     return (Fact("Shared, not trained twice", f"{spared}, {share:.0%} of what the runs cost alone", remark),)
 
 
-def _provenance(runs: Sequence[LabelledRun]) -> tuple[Fact, ...]:
+def _provenance(runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
     """Each distinct value with the number of runs, when there is more than one."""
     recorded = [run.result.provenance for run in runs if run.result.provenance is not None]
     if not recorded:

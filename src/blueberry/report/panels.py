@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from blueberry.judge.judgement import Judgement, Status
+from blueberry.records import StudyRun
 from blueberry.report.axis import Axis, find_axis
-from blueberry.report.runs import LabelledRun
 
 LATE_FRACTION = 0.1
 """The last part of a run over which a gradient norm is taken."""
@@ -46,13 +46,13 @@ class Panel:
         return tuple((x, sum(group) / len(group)) for x, group in zip(xs, groups, strict=True))
 
 
-def panels(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Panel, ...]:
+def panels(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Panel, ...]:
     """Up to three, in this order of preference: accuracy (or perplexity), gradient norm (or time), spread of seeds."""
     axis = find_axis(judgement)
     assert axis is not None, "panels need arms on a numeric axis"
     searching = [run for run in runs if run.stage == "search"]
 
-    def of_runs(title: str, y_label: str, measure: Callable[[LabelledRun], float | None], log_y: bool) -> Panel | None:
+    def of_runs(title: str, y_label: str, measure: Callable[[StudyRun], float | None], log_y: bool) -> Panel | None:
         points = _points(judgement, axis, searching, measure)
         return Panel(title, y_label, axis, points, True, None, log_y, False) if points else None
 
@@ -66,7 +66,7 @@ def panels(judgement: Judgement, runs: Sequence[LabelledRun]) -> tuple[Panel, ..
 
 
 def _points(
-    judgement: Judgement, axis: Axis, runs: Sequence[LabelledRun], measure: Callable[[LabelledRun], float | None]
+    judgement: Judgement, axis: Axis, runs: Sequence[StudyRun], measure: Callable[[StudyRun], float | None]
 ) -> tuple[PanelPoint, ...]:
     arms = {arm.arm: arm for arm in judgement.arms}
     points: list[PanelPoint] = []
@@ -78,15 +78,15 @@ def _points(
     return tuple(points)
 
 
-def _accuracy(run: LabelledRun) -> float | None:
+def _accuracy(run: StudyRun) -> float | None:
     return run.result.metric("val_accuracy")
 
 
-def _seconds(run: LabelledRun) -> float | None:
+def _seconds(run: StudyRun) -> float | None:
     return run.result.train_seconds if run.result.train_seconds > 0 else None
 
 
-def _late_gradient_norm(run: LabelledRun) -> float | None:
+def _late_gradient_norm(run: StudyRun) -> float | None:
     """Of completed runs: a diverged run has no end."""
     norms = run.result.curve.gradient_norm
     late = [norm for norm in norms[-math.ceil(len(norms) * LATE_FRACTION) :] if norm] if norms else []

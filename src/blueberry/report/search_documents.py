@@ -7,13 +7,13 @@ from blueberry.judge.judgement import Judgement, Optimum, Part
 from blueberry.judge.parts import of_an_arm
 from blueberry.judge.sentences import why_withheld
 from blueberry.judge.words import is_rate
+from blueberry.records import StudyRun
 from blueberry.report.axis import find_axis
 from blueberry.report.documents import final_results, to_json
 from blueberry.report.figures import file_name, rate_names
-from blueberry.report.runs import LabelledRun
 
 
-def search_documents(judgement: Judgement, runs: Sequence[LabelledRun]) -> Iterator[tuple[str, str]]:
+def search_documents(judgement: Judgement, runs: Sequence[StudyRun]) -> Iterator[tuple[str, str]]:
     """`lr_search_results.json`, `lr_recommendation.json` and a file a rate; nothing unless parts sweep a rate."""
     swept = [part for part in judgement.parts if part.judgement.vary and is_rate(part.judgement.vary[0])]
     if not swept:
@@ -28,7 +28,7 @@ def search_documents(judgement: Judgement, runs: Sequence[LabelledRun]) -> Itera
             yield f"results/{file_name(name)}/lr_{said}.json", to_json(at_rate)
 
 
-def _rows(part: Part, runs: Sequence[LabelledRun]) -> list[dict[str, Any]]:
+def _rows(part: Part, runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     axis = find_axis(part.judgement)
     return [] if axis is None else final_results(part.judgement, [run for run in runs if run.part == part.name], axis)
 

@@ -10,8 +10,8 @@ from typing import Any
 from blueberry.errors import ReportError
 from blueberry.files import partial_folder, refused_as
 from blueberry.judge.judgement import Judgement
+from blueberry.records import StudyRun
 from blueberry.report.documents import comprehensive_insights, final_results, results_json, to_json
-from blueberry.report.runs import LabelledRun
 
 MANIFEST = ".blueberry-report.json"
 """Of a report's folder: which files the report in it has written, each with the sha256 of its content. The next report
@@ -19,7 +19,7 @@ removes those that it does not have itself and that are as they were written. It
 MANIFEST_SCHEMA = "blueberry/report-files/1"
 
 
-def write(judgement: Judgement, runs: Sequence[LabelledRun], out_dir: Path) -> Path:
+def write(judgement: Judgement, runs: Sequence[StudyRun], out_dir: Path) -> Path:
     """Write the whole report and return the path of its `index.html`.
 
     A reader, or a kill in the middle, never meets a half-written file; the page appears last.
@@ -40,7 +40,7 @@ def write(judgement: Judgement, runs: Sequence[LabelledRun], out_dir: Path) -> P
     return out_dir / "index.html"
 
 
-def _files(judgement: Judgement, runs: Sequence[LabelledRun]) -> Iterator[tuple[str, bytes]]:
+def _files(judgement: Judgement, runs: Sequence[StudyRun]) -> Iterator[tuple[str, bytes]]:
     """Relative path and content of every file, the page last."""
     # Altair takes 0.4 s to import and scipy 0.8 s: only who writes a report pays.
     from altair.utils.schemapi import debug_mode
@@ -66,7 +66,7 @@ def _files(judgement: Judgement, runs: Sequence[LabelledRun]) -> Iterator[tuple[
     yield "index.html", html(shown, interactive, [picture.path for picture in listed]).encode()
 
 
-def _documents(judgement: Judgement, runs: Sequence[LabelledRun], axis: Any) -> Iterator[tuple[str, str]]:
+def _documents(judgement: Judgement, runs: Sequence[StudyRun], axis: Any) -> Iterator[tuple[str, str]]:
     from blueberry.report.search_documents import search_documents  # with figures.py comes altair
 
     yield "insights.json", to_json(judgement.to_dict())
