@@ -29,8 +29,8 @@ class Analysed:
 
     def report(self, folder: Path) -> Path:
         """Write the report; returns its `index.html`. Raises: ReportError if the folder cannot be written."""
-        from blueberry.report import write  # drawing is slow to load, and only this needs it
         from blueberry.report.imported import imported_runs
+        from blueberry.report.writing import write  # drawing is slow to load, and only this needs it
 
         return write(self.judgement, imported_runs(self.runs, self.judgement.metric), folder)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import planted
 import pytest
 
-from blueberry.report import write
+from blueberry.report.writing import write
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ import pytest
 
 from blueberry import api
 from blueberry.proofread import Document, examine
+from blueberry.report.documents import search_documents
 from blueberry.report.figures import compute, pictures
 from blueberry.report.interactive import page_figures
 from blueberry.report.kinds import law_curve, of_the_whole, sweeps, sweeps_caption
 from blueberry.report.page import page
-from blueberry.report.search_documents import search_documents
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blueberry.report.learning_curves import Line, Window, cut, learning_curves
-from blueberry.report.learning_curves_chart import spread
+from blueberry.report.learning_curves import Line, Window, cut, learning_curves, spread
 
 
 def test_an_arm_mean_is_the_mean_of_all_its_seeds(sweep: planted.Planted) -> None:

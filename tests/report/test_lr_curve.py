@@ -8,9 +8,8 @@ import pytest
 
 from blueberry.judge.doctor.findings import block
 from blueberry.judge.judgement import Bound, Optimum
-from blueberry.report.axis import find_axis
+from blueberry.report.axis import find_axis, picture_range
 from blueberry.report.lr_curve import curve_caption, lr_curve
-from blueberry.report.picture_range import picture_range
 
 
 def far_arm(height: float) -> planted.Planted:

@@ -5,7 +5,7 @@ import planted
 import pytest
 
 import blueberry
-from blueberry.report.notebook import notebook
+from blueberry.report.writing import notebook
 
 
 @pytest.mark.parametrize(("name", "num_pictures"), [("sweep", 1), ("hostile", 1), ("all_diverged", 1), ("one_seed", 1)])

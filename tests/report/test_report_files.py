@@ -12,7 +12,8 @@ import pytest
 
 from blueberry.errors import ReportError
 from blueberry.judge.judgement import SCHEMA
-from blueberry.report import write, writing
+from blueberry.report import writing
+from blueberry.report.writing import write
 
 
 def picture(path: Path) -> tuple[int, int, int]:

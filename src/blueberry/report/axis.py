@@ -1,4 +1,4 @@
-"""The numeric setting along which a judgement's arms lie, as a figure draws it; otherwise the arms are names."""
+"""Where the data of a figure lie: the numeric setting along which arms are drawn, and how much of y is shown."""
 
 import math
 import sys
@@ -70,3 +70,40 @@ def find_axis(judgement: Judgement) -> Axis | None:
 def series_of(judgement: Judgement, arm: ArmSummary) -> str:
     """The arm's other varied settings in words; "" in a study of one axis."""
     return ", ".join(f"{setting_name(name)} = {short(arm.settings.get(name))}" for name in judgement.vary[1:])
+
+
+MAX_HEIGHT_IN_VALLEYS = 4.0
+"""A picture shows at most this many times the height of what matters in it (the better half of the arms),"""
+WORTH_CUTTING = 1.5
+"""unless everything would fit into one this many times as high."""
+
+
+def picture_range(low: float, high: float, valley_height: float) -> tuple[float, float]:
+    """Bottom and top, with a margin, for data between low and high of which the lowest `valley_height` matters."""
+    top = low + MAX_HEIGHT_IN_VALLEYS * valley_height
+    if high <= low + WORTH_CUTTING * (top - low):
+        top = high
+    margin = 0.07 * (top - low) or 0.05 * abs(low) or 1.0
+    return (low - margin, top + margin)
+
+
+def valley_range(judgement: Judgement) -> tuple[float, float] | None:
+    """Bottom and top that show the valley: the whole range unless a few arms stand far above the better half.
+
+    The better half of the arms, and those unresolved, are what matters; the rest may be left to marks at the top.
+    Noise and min_effect keep the valley from being too small. None when no run ended with a finite value.
+    """
+    finite = {arm.arm: [value for value in arm.values if math.isfinite(value)] for arm in judgement.arms}
+    values = [value for some in finite.values() for value in some]
+    if not values:
+        return None
+    best = judgement.best
+    shown = [*values, *([best.mean] if best else []), *(best.interval if best and best.interval else ())]
+    low, high = min(shown), max(values)
+    ended = sorted((sum(some) / len(some), name) for name, some in finite.items() if some)
+    kept = {name for _, name in ended[: (len(ended) + 1) // 2]} | {
+        arm.arm for arm in judgement.arms if arm.status in ("best", "unresolved")
+    }
+    core = max((value for name in kept for value in finite[name]), default=high)
+    height = max(core - low, 4 * (judgement.noise.sd or 0.0), 2 * judgement.min_effect)
+    return picture_range(low, high, height)

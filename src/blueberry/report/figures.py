@@ -12,25 +12,22 @@ from blueberry.identity import digest
 from blueberry.judge.judgement import Judgement
 from blueberry.records import StudyRun
 from blueberry.report.axis import Axis, find_axis
-from blueberry.report.differences import Differences, differences, differences_caption
-from blueberry.report.differences_chart import draw_differences
-from blueberry.report.kinds import of_the_whole
-from blueberry.report.kinds_chart import WIDTH as KIND_WIDTH
-from blueberry.report.kinds_figures import KindFigure, kind_figures
+from blueberry.report.differences import Differences, differences, differences_caption, draw_differences
+from blueberry.report.kinds import WIDTH as KIND_WIDTH
+from blueberry.report.kinds import KindFigure, kind_figures, of_the_whole
 from blueberry.report.learning_curves import (
     LearningCurves,
     Window,
     arm_window,
     averaged,
+    draw_arm,
+    draw_learning_curves,
     learning_caption,
     learning_curves,
     training_caption,
 )
-from blueberry.report.learning_curves_chart import draw_arm, draw_learning_curves
-from blueberry.report.lr_curve import LrCurve, curve_caption, lr_curve
-from blueberry.report.lr_curve_chart import draw_lr_curve
-from blueberry.report.panels import panels
-from blueberry.report.panels_chart import draw_panel
+from blueberry.report.lr_curve import LrCurve, curve_caption, draw_lr_curve, lr_curve
+from blueberry.report.panels import draw_panel, panels
 from blueberry.report.theme import LIGHT
 from blueberry.report.vega import specification
 from blueberry.report.wording import decimals, metric_name, setting_name

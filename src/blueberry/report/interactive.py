@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from blueberry.report.differences import differences_caption
-from blueberry.report.differences_chart import draw_differences
+from blueberry.report.differences import differences_caption, draw_differences
 from blueberry.report.figures import Computed
-from blueberry.report.learning_curves import averaged, learning_caption, training_caption
-from blueberry.report.learning_curves_chart import arm_colour, draw_each_arm, draw_learning_curves
-from blueberry.report.lr_curve import curve_caption
-from blueberry.report.lr_curve_chart import draw_lr_curve
+from blueberry.report.learning_curves import (
+    arm_colour,
+    averaged,
+    draw_each_arm,
+    draw_learning_curves,
+    learning_caption,
+    training_caption,
+)
+from blueberry.report.lr_curve import curve_caption, draw_lr_curve
 from blueberry.report.theme import PAGE
 from blueberry.report.vega import specification
 from blueberry.report.wording import decimals, metric_name, setting_name

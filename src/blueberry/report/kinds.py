@@ -1,22 +1,24 @@
-"""What the figures and tables of a study made of parts, or with combinations, show: computed, not drawn."""
+"""Figures that only some kinds of study have: searches of all parts, laws, effects, learning-rate histories."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import altair as alt
 
 from blueberry.judge.answers import Effect
-from blueberry.judge.judgement import Bound, Judgement, Optimum
+from blueberry.judge.judgement import Judgement, Optimum
 from blueberry.records import StudyRun
-from blueberry.report.axis import Axis, find_axis
-from blueberry.report.picture_range import picture_range
+from blueberry.report.axis import Axis, find_axis, picture_range
+from blueberry.report.lr_curve import rate_axis
+from blueberry.report.theme import Palette
+from blueberry.report.vega import Width, chart, layered, tips
 from blueberry.report.wording import (
     decimals,
-    interval,
     metric_axis,
-    metric_name,
     number,
     plural,
     setting_name,
-    settings_text,
     short,
 )
 
@@ -82,16 +84,6 @@ class RateLine:
     arm: str
     rates: tuple[tuple[int, float], ...]
     """(update, rate)."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the page that is not about arms."""
-
-    title: str
-    said: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def of_the_whole(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[StudyRun, ...]:
@@ -207,136 +199,6 @@ def rate_lines(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[RateLine
     return tuple(lines)
 
 
-def tables(judgement: Judgement) -> tuple[Table, ...]:
-    """Of parts, conditions, laws and effects, each where there are such."""
-    found = [
-        _parts_table(judgement),
-        _conditions_table(judgement),
-        _laws_table(judgement),
-        _gains_table(judgement),
-        _effects_table(judgement),
-    ]
-    return tuple(table for table in found if table.rows)
-
-
-def _parts_table(judgement: Judgement) -> Table:
-    places = decimals(judgement)
-    rows = []
-    for part in judgement.parts:
-        best = part.judgement.best
-        covers = "; ".join(
-            f"{setting_name(one.setting)} {short(one.low)} to {short(one.high)}"
-            + (f", {one.decades:.2f} decades" if one.decades is not None else "")
-            for one in part.covers
-        )
-        rows.append(
-            (
-                part.name,
-                covers or f"{len(part.judgement.arms)} arms",
-                settings_text(best.settings) if best else "nothing finite",
-                "" if best is None else number(best.search_mean, places),
-                _optimum(part.judgement),
-                str(len(part.judgement.unresolved)),
-            )
-        )
-    header = ("Part", "Searched", "Own best", "Mean there", "Optimum", "Not told apart")
-    return Table("Each part's own search", "Over the seeds that search.", header, tuple(rows))
-
-
-def _optimum(judgement: Judgement) -> str:
-    found = judgement.optimum
-    if isinstance(found, Optimum):
-        return f"{short(found.estimate)} [{short(found.interval[0])}, {short(found.interval[1])}]"
-    return f"{found.side} {short(found.bound)}" if isinstance(found, Bound) else "not located"
-
-
-def _conditions_table(judgement: Judgement) -> Table:
-    places = decimals(judgement)
-    words = {
-        "best": "is the best",
-        "tie": "equals the best",
-        "open": "not told apart",
-        "worse": "worse",
-        None: "not run",
-    }
-    rows = tuple(
-        (
-            one.condition,
-            one.best or "nothing finite",
-            number(one.difference, places, sign=True),
-            interval(one.interval, places, sign=True),
-            str(one.n),
-            words[one.holds],
-        )
-        for one in judgement.conditions
-    )
-    carried = next((one.carried for one in judgement.conditions if one.carried), "")
-    header = ("Condition", "Its own best", f"{carried} minus it", "Interval", "Pairs", "There it")
-    said = f"{carried} is the best of the first condition; the last columns say how it does under the others."
-    return Table("What carries over", said, header, rows)
-
-
-def _laws_table(judgement: Judgement) -> Table:
-    rows = []
-    for law in judgement.laws:
-        held = law.held_out
-        name = metric_name(law.of) if law.of == judgement.metric else f"best {setting_name(law.of)}"
-        power = f"{law.exponent:.3g} [{law.interval[0]:.3g}, {law.interval[1]:.3g}]"
-        checked = ("none: too few conditions", "", "", "")
-        if held is not None:
-            predicted = f"{held.predicted:.4g} [{held.interval[0]:.4g}, {held.interval[1]:.4g}]"
-            checked = (held.condition, predicted, f"{held.measured:.4g}", "yes" if held.holds else "no")
-        rows.append((setting_name(law.by), name, power, str(law.n), *checked))
-    header = ("Over", "Law of", "Power", "Conditions", "Held out", "Predicted", "Measured", "In the interval")
-    said = "Fitted to each condition's own best: y = factor · x ^ power. Held out: the last condition, predicted by a "
-    said += f"law of the others. Intervals are at {1 - judgement.alpha:.0%}."
-    return Table("Power laws", said, header, tuple(rows))
-
-
-def _gains_table(judgement: Judgement) -> Table:
-    rows = []
-    for gain in judgement.gains:
-        if gain.more_than is not None:
-            work = f"more than {gain.more_than:.2f}"
-        elif gain.less_than is not None:
-            work = f"less than {gain.less_than:.2f}"
-        else:
-            work = f"{gain.loss_gain:.2f}" if gain.loss_gain is not None else ""
-        throughput = "" if gain.throughput_gain is None else f"{gain.throughput_gain:.2f}"
-        rows.append((gain.arm, gain.condition, work, throughput, "" if gain.factor is None else f"{gain.factor:.2f}"))
-    said = (
-        "Updates that the baseline needs for an arm's loss, over the arm's; times the arm's updates per FLOP over the "
-    )
-    said += "baseline's. Read off the means of complete runs, without intervals: the verdicts decide."
-    return Table("Effective speedup", said, ("Arm", "Length", "By loss", "By throughput", "Speedup"), tuple(rows))
-
-
-def _effects_table(judgement: Judgement) -> Table:
-    places = decimals(judgement)
-    rows = tuple(
-        (
-            row.name,
-            "interaction" if row.is_interaction else "main effect",
-            number(row.difference, places, sign=True),
-            interval(row.interval, places, sign=True),
-            "yes" if row.is_significant else "no",
-        )
-        for row in effect_rows(judgement)
-    )
-    stack = judgement.stack
-    said = (
-        "A main effect is what a change does, averaged over the others where they vary; an interaction is what two do "
-    )
-    said += "together beyond the sum of what each does. Below zero lowers the metric."
-    if stack is not None:
-        said += (
-            f" All changes together: {number(stack.difference, places, sign=True)} "
-            f"{interval(stack.interval, places, sign=True)}, measured; the single ones add up to "
-            f"{number(stack.sum_of_singles, places, sign=True)} {interval(stack.sum_interval, places, sign=True)}."
-        )
-    return Table("Effects", said, ("Effect", "Kind", "Difference", "Interval", "Told from 0"), rows)
-
-
 def _effect_name(effect: Effect) -> str:
     aliased = f" (or {', '.join(effect.aliases)})" if effect.aliases else ""
     return f"{' with '.join(effect.changes)}{aliased}"
@@ -352,3 +214,243 @@ def _thinned(rates: Sequence[float]) -> tuple[tuple[int, float], ...]:
         if abs((after - here) - (here - before)) > 1e-6 * max(rates):
             kept.append((update, here))
     return (*kept, points[-1])
+
+
+WIDTH, HEIGHT = 700, 360
+"""Pixels, of the plot without its axes."""
+ROW_HEIGHT = 30
+
+
+def draw_sweeps(shown: Sweeps, palette: Palette, places: int, *, width: Width = WIDTH) -> alt.LayerChart:
+    """A line a part; its own best is large."""
+    low, high = shown.y_range
+    x_range = (shown.axis.beyond(shown.axis.values[0], -0.5), shown.axis.beyond(shown.axis.values[-1], 0.5))
+    x = rate_axis(shown.axis, x_range)
+    scale = alt.Scale(domain=[low, high], nice=False, zero=False)
+    middle = (len(shown.parts) - 1) / 2
+    rows: list[dict[str, Any]] = []
+    for point in shown.points:
+        number_of_part = shown.parts.index(point.part)
+        ends = point.interval or (point.y, point.y)
+        rows.append(
+            {
+                "part": point.part,
+                "x": shown.axis.beyond(point.x, 0.08 * (number_of_part - middle)),
+                "y": point.y,
+                "low": max(ends[0], low),
+                "high": min(ends[1], high),
+                "size": 130 if point.best else 32,
+                "value": short(point.x),
+                "mean": number(point.y, places),
+            }
+        )
+    colours = [palette.category(index) for index in range(len(shown.parts))]
+    colour = alt.Color(
+        "part:N",
+        scale=alt.Scale(domain=list(shown.parts), range=colours),
+        legend=alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3, columns=5),
+    )
+    y = alt.Y("y:Q", title=shown.label, scale=scale)
+    base = chart(rows)
+    dots = base.mark_point(filled=True, opacity=1, stroke=palette.surface, strokeWidth=1)
+    return layered(
+        [
+            base.mark_line(strokeWidth=1.6, strokeOpacity=0.75).encode(x=x, y=y, color=colour),
+            base.mark_rule(strokeWidth=1.5).encode(
+                x=x, y=alt.Y("low:Q", title=shown.label, scale=scale), y2=alt.Y2("high:Q"), color=colour
+            ),
+            dots.encode(
+                x=x,
+                y=y,
+                color=colour,
+                size=alt.Size("size:Q", scale=None, legend=None),
+                tooltip=tips("part:N", "value:N", "mean:N"),
+            ),
+        ],
+        width=width,
+        height=HEIGHT,
+    )
+
+
+def draw_law(shown: LawCurve, palette: Palette, *, width: Width = WIDTH) -> alt.LayerChart:
+    """Both axes logarithmic; every condition is named at its point."""
+    x_values = [point.x for point in shown.points]
+    ends = [end for point in shown.points for end in point.interval]
+    ends += list(shown.held_out.interval) if shown.held_out else []
+    x = alt.X(
+        "x:Q",
+        title=shown.x_label,
+        scale=alt.Scale(type="log", domain=[min(x_values) / 1.25, max(x_values) * 1.4], nice=False),
+        axis=alt.Axis(values=x_values, format="~s"),
+    )
+    y_scale = alt.Scale(type="log", domain=[min(ends) / 1.15, max(ends) * 1.15], nice=False)
+    y = alt.Y("y:Q", title=shown.y_label, scale=y_scale, axis=alt.Axis(format=".2~g", tickCount=6))
+    rows = [
+        {
+            "x": p.x,
+            "y": p.y,
+            "low": p.interval[0],
+            "high": p.interval[1],
+            "condition": p.condition,
+            "optimum": short(p.y),
+        }
+        for p in shown.points
+    ]
+    line = chart([{"x": at, "y": value} for at, value in shown.line]).mark_line(
+        color=palette.accent, strokeWidth=1.6, strokeOpacity=0.6
+    )
+    points = chart(rows)
+    low = alt.Y("low:Q", title=shown.y_label, scale=y_scale)
+    layers = [
+        line.encode(x=x, y=y),
+        points.mark_rule(color=palette.accent, strokeWidth=2).encode(x=x, y=low, y2=alt.Y2("high:Q")),
+        points.mark_point(filled=True, color=palette.accent, size=80, opacity=1).encode(
+            x=x, y=y, tooltip=tips("condition:N", "optimum:N")
+        ),
+    ]
+    if shown.held_out is not None:
+        held = shown.held_out
+        row = {"x": held.x * 1.06, "y": held.y, "low": held.interval[0], "high": held.interval[1], "said": "predicted"}
+        base = chart([row])
+        layers += [
+            base.mark_rule(color=palette.fresh, strokeWidth=2).encode(x=x, y=low, y2=alt.Y2("high:Q")),
+            base.mark_point(shape="diamond", filled=True, color=palette.fresh, size=95, opacity=1).encode(x=x, y=y),
+            base.mark_text(align="left", dx=9, color=palette.fresh, fontWeight=600).encode(
+                x=x, y=y, text=alt.Text("said:N")
+            ),
+        ]
+    return layered(layers, width=width, height=HEIGHT)
+
+
+def draw_effects(
+    shown: Sequence[EffectRow], label: str, min_effect: float, palette: Palette, places: int, *, width: Width = WIDTH
+) -> alt.LayerChart:
+    """A row an effect, zero in the middle of a band of what does not matter."""
+    ends = [end for row in shown for end in row.interval] + [-min_effect, min_effect]
+    margin = 0.06 * (max(ends) - min(ends))
+    scale = alt.Scale(domain=[min(ends) - margin, max(ends) + margin], nice=False, zero=False)
+    x = alt.X("x:Q", title=f"{label}: difference", scale=scale, axis=alt.Axis(tickCount=6))
+    order = [row.name for row in shown]
+    y = alt.Y(
+        "name:N",
+        title=None,
+        scale=alt.Scale(domain=order),
+        axis=alt.Axis(labelLimit=240, domain=False, ticks=False, grid=False),
+    )
+    rows = [
+        {
+            "name": row.name,
+            "x": row.difference,
+            "low": row.interval[0],
+            "high": row.interval[1],
+            "colour": (palette.accent if row.difference < 0 else palette.fresh)
+            if row.is_significant
+            else palette.other,
+            "shape": "diamond" if row.is_interaction else "circle",
+            "difference": number(row.difference, places, sign=True),
+        }
+        for row in shown
+    ]
+    band = chart([{"x": -min_effect, "x2": min_effect}]).mark_rect(color=palette.accent, fillOpacity=0.11, opacity=1)
+    colour = alt.Color("colour:N", scale=None, legend=None)
+    base = chart(rows)
+    return layered(
+        [
+            band.encode(x=x, x2=alt.X2("x2:Q")),
+            chart([{"x": 0.0}]).mark_rule(color=palette.muted, strokeWidth=1).encode(x=x),
+            base.mark_rule(strokeWidth=2).encode(
+                x=alt.X("low:Q", title=f"{label}: difference", scale=scale), x2=alt.X2("high:Q"), y=y, color=colour
+            ),
+            base.mark_point(filled=True, opacity=1, size=85).encode(
+                x=x,
+                y=y,
+                color=colour,
+                shape=alt.Shape("shape:N", scale=None, legend=None),
+                tooltip=tips("name:N", "difference:N"),
+            ),
+        ],
+        width=width,
+        height=ROW_HEIGHT * max(len(order), 2),
+    )
+
+
+def draw_rates(lines: Sequence[RateLine], palette: Palette, *, width: Width = WIDTH) -> alt.LayerChart:
+    """The learning rate at every update, a line an arm."""
+    names = [line.arm for line in lines]
+    rows = [{"arm": line.arm, "update": update, "rate": rate} for line in lines for update, rate in line.rates]
+    colour = alt.Color(
+        "arm:N",
+        scale=alt.Scale(domain=names, range=[palette.category(index) for index in range(len(names))]),
+        legend=alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3, columns=5),
+    )
+    drawn = chart(rows).mark_line(strokeWidth=2, strokeOpacity=0.85)
+    x = alt.X("update:Q", title="updates", scale=alt.Scale(zero=False, nice=False))
+    y = alt.Y("rate:Q", title="learning rate", scale=alt.Scale(zero=True), axis=alt.Axis(format=".2~g"))
+    return layered([drawn.encode(x=x, y=y, color=colour)], width=width, height=HEIGHT - 60)
+
+
+@dataclass(frozen=True)
+class KindFigure:
+    name: str
+    """Its id in the page."""
+    path: str
+    """Of its picture."""
+    title: str
+    caption: str
+    draw: Callable[[Palette, Width], alt.LayerChart]
+
+
+def kind_figures(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[KindFigure, ...]:
+    """Those that the judgement has something for. `runs` are labelled as `of_the_whole` does."""
+    places, found = decimals(judgement), []
+    searches = sweeps(judgement)
+    if searches is not None:
+        found.append(
+            KindFigure(
+                "searches",
+                "figures/lr_search_comparison.png"
+                if searches.axis.is_learning_rate
+                else "figures/searches_comparison.png",
+                f"Each part's search of the {setting_name(searches.axis.setting)}",
+                sweeps_caption(searches),
+                lambda palette, width: draw_sweeps(searches, palette, places, width=width),
+            )
+        )
+    law = law_curve(judgement)
+    if law is not None:
+        title = f"The {law.y_label} against {law.x_label}"
+        found.append(
+            KindFigure(
+                "law",
+                "figures/power_law_curves.png",
+                title,
+                law.caption,
+                lambda palette, width: draw_law(law, palette, width=width),
+            )
+        )
+    effects = effect_rows(judgement)
+    if effects:
+        said = "Circles: main effects; diamonds: interactions; grey: not told from zero. Band: what does not matter."
+        label = metric_axis(judgement.metric)
+        found.append(
+            KindFigure(
+                "effects",
+                "figures/effects_comparison.png",
+                "What each change does, and what two do together",
+                said,
+                lambda palette, width: draw_effects(effects, label, judgement.min_effect, palette, places, width=width),
+            )
+        )
+    rates = rate_lines(judgement, runs)
+    if rates:
+        said = "Of the first run of each arm, as it was used."
+        found.append(
+            KindFigure(
+                "rates",
+                "figures/learning_rate_curves.png",
+                "Learning rates",
+                said,
+                lambda palette, width: draw_rates(rates, palette, width=width),
+            )
+        )
+    return tuple(found)

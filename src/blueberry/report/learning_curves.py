@@ -3,11 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
+
+import altair as alt
 
 from blueberry.judge.judgement import Judgement, Status
 from blueberry.records import StudyRun
-from blueberry.report.axis import find_axis
-from blueberry.report.picture_range import picture_range
+from blueberry.report.axis import find_axis, picture_range
+from blueberry.report.theme import Palette
+from blueberry.report.vega import Width, chart, layered, tips
 from blueberry.report.wording import plural
 
 MAX_POINTS = 120
@@ -244,3 +248,213 @@ def cut(line: Line, window: Window) -> Line:
         kept.append((update, loss if loss <= top else None))
         before = (update, loss)
     return Line(tuple(update for update, _ in kept), tuple(loss for _, loss in kept))
+
+
+WIDTH, HEIGHT = 760, 400
+"""Pixels, of the plot without its axes."""
+
+Which = Literal["validation", "training"]
+
+
+def draw_learning_curves(
+    curves: LearningCurves,
+    which: Which,
+    window: Window,
+    palette: Palette,
+    *,
+    width: Width = WIDTH,
+    height: int = HEIGHT,
+    named: bool = True,
+) -> alt.LayerChart:
+    """Every arm's mean in that window.
+
+    A picture (`width` in pixels) names its lines at their right ends if `named`. On the page (`width`
+    "container") the lines have tooltips, and the parameter `picked` names the arm to bring forward.
+    """
+    arms = [arm for arm in curves.arms if _line(arm, which).updates]
+    lines = {arm.arm: cut(_line(arm, which), window) for arm in arms}
+    rows = [row for arm in arms for row in _rows(arm, lines[arm.arm])]
+    colours = [arm_colour(arm, curves, palette) for arm in arms]
+    colour = alt.Color("arm:N", scale=alt.Scale(domain=[arm.arm for arm in arms], range=colours), legend=None)
+    x, y = _axes(window, f"{which} loss (nats per token)")
+    width_as_told = alt.StrokeWidth("width:Q", scale=None, legend=None)
+    strong = alt.StrokeOpacity("opacity:Q", scale=None, legend=None)
+    base = chart(rows)
+    path = base.mark_line(strokeJoin="round").encode(x=x, y=y, color=colour, detail=alt.Detail("arm:N"))
+    if width == "container":
+        is_picked = "datum.arm === picked"
+        path = path.encode(
+            strokeWidth=alt.condition(is_picked, alt.value(3.4), width_as_told),
+            strokeOpacity=alt.condition(f"picked === '' || {is_picked}", strong, alt.value(0.12)),
+        ).add_params(alt.param(name="picked", value=""))
+        told = [*tips("arm:N", "status:N", "update:Q"), alt.Tooltip("loss:Q", format=".4f")]
+        layers = [path, base.mark_point(size=120, opacity=0).encode(x=x, y=y, tooltip=told)]
+    else:
+        layers = [path.encode(strokeWidth=width_as_told, strokeOpacity=strong)]
+    crosses = [row for arm in arms if any(arm.diverged) for row in _end(arm, _line(arm, which), window)]
+    if crosses:
+        mark = chart(crosses).mark_point(shape="cross", angle=45, filled=True, size=70, opacity=1)
+        layers.append(mark.encode(x=x, y=y, color=colour, tooltip=tips("arm:N", "said:N")))
+    if named and width != "container":
+        ends = [(end[1], arm) for arm in arms if (end := _last_point(_line(arm, which)))]
+        layers += [layer.encode(x=x, y=y) for layer in _labels(ends, curves, window, palette, height)]
+    return layered(layers, width=width, height=height)
+
+
+def draw_arm(arm: ArmCurves, curves: LearningCurves, palette: Palette, *, width: int = 560) -> alt.LayerChart:
+    """One arm: training loss as thin lines, evaluations as points, a colour for each seed.
+
+    The arm must have recorded something (`arm_window` is not None).
+    """
+    window = arm_window(arm, curves)
+    assert window is not None, f"{arm.arm} recorded no curve"
+    return _one_arm(_seed_rows(arm, window), list(arm.seeds), window, palette, width=width, height=300)
+
+
+def draw_each_arm(curves: LearningCurves, palette: Palette, first: str, *, height: int) -> alt.LayerChart:
+    """For the page: one arm at a time, the one that the parameter `shown` names, on a common scale."""
+    assert curves.whole is not None, "no run recorded a curve"
+    rows = [row for arm in curves.arms for row in _seed_rows(arm, curves.whole)]
+    seeds = sorted({seed for arm in curves.arms for seed in arm.seeds})
+    drawn = _one_arm(rows, seeds, curves.whole, palette, width="container", height=height)
+    return drawn.transform_filter("datum.arm === shown").add_params(alt.param(name="shown", value=first))
+
+
+def arm_colour(arm: ArmCurves, curves: LearningCurves, palette: Palette) -> str:
+    """Along the sequential scale for a numeric axis; a category for named arms."""
+    if curves.ordered_by is None:
+        return palette.category([other.arm for other in curves.arms].index(arm.arm))
+    return palette.along(arm.shade)
+
+
+def _one_arm(
+    rows: list[dict[str, Any]], seeds: list[int], window: Window, palette: Palette, *, width: Width, height: int
+) -> alt.LayerChart:
+    x, y = _axes(window, "loss (nats per token)")
+    colour = alt.Color(
+        "seed:N",
+        scale=alt.Scale(domain=seeds, range=[palette.category(index) for index in range(len(seeds))]),
+        legend=alt.Legend(
+            title=None, orient="top", symbolType="circle", symbolOpacity=1, labelExpr="'seed ' + datum.label"
+        ),
+    )
+    base = chart(rows)
+    training = base.transform_filter("datum.kind === 'training'").mark_line(strokeWidth=0.9, strokeOpacity=0.6)
+    evaluated = base.transform_filter("datum.kind === 'validation'")
+    ends = base.transform_filter("datum.kind === 'diverged'")
+    told = [*tips("arm:N", "seed:N", "kind:N", "update:Q"), alt.Tooltip("loss:Q", format=".4f")]
+    points = evaluated.mark_point(filled=True, size=34, opacity=1)
+    crosses = ends.mark_point(shape="cross", angle=45, filled=True, size=110, opacity=1)
+    layers = [
+        training.encode(x=x, y=y, color=colour),
+        evaluated.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=colour),
+        points.encode(x=x, y=y, color=colour, tooltip=told),
+        crosses.encode(x=x, y=y, color=colour, tooltip=told),
+    ]
+    return layered(layers, width=width, height=height)
+
+
+def _axes(window: Window, title: str) -> tuple[alt.X, alt.Y]:
+    return (
+        alt.X(
+            "update:Q",
+            title="updates",
+            scale=alt.Scale(domain=list(window.updates), nice=False, zero=False),
+            axis=alt.Axis(tickCount=6, format="~s" if window.updates[1] >= 10_000 else "d"),
+        ),
+        alt.Y("loss:Q", title=title, scale=alt.Scale(domain=list(window.losses), nice=False, zero=False)),
+    )
+
+
+def _line(arm: ArmCurves, which: Which) -> Line:
+    return arm.validation if which == "validation" else arm.training
+
+
+def _rows(arm: ArmCurves, line: Line) -> list[dict[str, Any]]:
+    width, opacity = {"best": (3.0, 1.0), "unresolved": (2.4, 1.0)}.get(arm.status, (1.3, 0.75))
+    return [
+        {"arm": arm.arm, "status": arm.status, "update": u, "loss": _short(loss), "width": width, "opacity": opacity}
+        for u, loss in zip(line.updates, line.losses, strict=True)
+    ]
+
+
+def _seed_rows(arm: ArmCurves, window: Window) -> list[dict[str, Any]]:
+    """Every seed's two lines, and a row of kind "diverged" where a run ended early."""
+    rows: list[dict[str, Any]] = []
+    for seed, diverged, training, validation in zip(
+        arm.seeds, arm.diverged, arm.seed_training, arm.seed_validation, strict=True
+    ):
+        for kind, line in (("training", training), ("validation", validation)):
+            drawn = cut(line, window)
+            rows += [
+                {"arm": arm.arm, "seed": seed, "kind": kind, "update": update, "loss": _short(loss)}
+                for update, loss in zip(drawn.updates, drawn.losses, strict=True)
+            ]
+        end = _last_point(training) or _last_point(validation)
+        if diverged and end is not None:
+            loss = min(end[1], window.losses[1])
+            rows.append({"arm": arm.arm, "seed": seed, "kind": "diverged", "update": end[0], "loss": _short(loss)})
+    return rows
+
+
+def _short(loss: float | None) -> float | None:
+    """Five decimals are more than a pixel can show; the page stays small."""
+    return None if loss is None else round(loss, 5)
+
+
+def _last_point(line: Line) -> tuple[float, float] | None:
+    """(update, loss) of the last finite loss."""
+    finite = [(u, loss) for u, loss in zip(line.updates, line.losses, strict=True) if loss is not None]
+    return finite[-1] if finite else None
+
+
+def _end(arm: ArmCurves, line: Line, window: Window) -> list[dict[str, Any]]:
+    """Where an arm's mean ends because a run diverged, if that is among the window's updates."""
+    end = _last_point(line)
+    if end is None or end[0] < window.updates[0]:
+        return []
+    said = f"{sum(arm.diverged)} of {len(arm.diverged)} runs diverged"
+    return [{"arm": arm.arm, "update": end[0], "loss": min(end[1], window.losses[1]), "said": said}]
+
+
+def _labels(
+    ends: list[tuple[float, ArmCurves]], curves: LearningCurves, window: Window, palette: Palette, height: int
+) -> list[alt.Chart]:
+    """Names right of the plot in the lines' colours, spread apart, bold where not told apart from the best."""
+    low, high = window.losses
+    ends = sorted(ends, key=lambda end: end[0])
+    places = spread([min(loss, high) for loss, _ in ends], 13.5 / height * (high - low), low, high)
+    layers: list[alt.Chart] = []
+    for forward in (True, False):
+        rows = [
+            {
+                "update": window.updates[1],
+                "loss": place,
+                "text": arm.arm + (" (diverged)" if any(arm.diverged) else " (above)" if loss > high else ""),
+                "colour": arm_colour(arm, curves, palette),
+            }
+            for place, (loss, arm) in zip(places, ends, strict=True)
+            if (arm.status in ("best", "unresolved")) is forward
+        ]
+        text = chart(rows).mark_text(align="left", dx=8, fontWeight=700 if forward else 400, limit=190)
+        layers.append(text.encode(text=alt.Text("text:N"), color=alt.Color("colour:N", scale=None, legend=None)))
+    return layers
+
+
+def spread(places: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Ascending places moved apart to at least `gap`, clusters kept around their middle, inside low..high.
+
+    When there are too many for that the gap holds and the top gives way.
+    """
+    clusters: list[tuple[float, int]] = []  # (middle, members)
+    for place in places:
+        clusters.append((place, 1))
+        while len(clusters) > 1 and clusters[-1][0] - clusters[-2][0] < gap * (clusters[-1][1] + clusters[-2][1]) / 2:
+            (b, of_b), (a, of_a) = clusters.pop(), clusters.pop()
+            clusters.append(((a * of_a + b * of_b) / (of_a + of_b), of_a + of_b))
+    wanted = [middle + gap * (i - (members - 1) / 2) for middle, members in clusters for i in range(members)]
+    for index in reversed(range(len(wanted))):
+        wanted[index] = min(wanted[index], high - gap * (0.5 + len(wanted) - 1 - index))
+    for index in range(len(wanted)):
+        wanted[index] = max(wanted[index], low + gap * (0.5 + index), wanted[index - 1] + gap if index else low)
+    return wanted

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from blueberry.judge.judgement import ArmSummary, Audit, Judgement, Purpose, RunCost
-from blueberry.records import StudyRun
+from blueberry.judge import words
+from blueberry.judge.judgement import ArmSummary, Audit, Best, Judgement, Purpose, RunCost
+from blueberry.records import RunResult, StudyRun
 from blueberry.report.differences import BASELINE, verdict_words
-from blueberry.report.facts import Fact, confirmation_facts, is_confirmed, noise_facts
-from blueberry.report.judged import how_judged
-from blueberry.report.kinds import Table, of_the_whole, tables
+from blueberry.report.kinds import of_the_whole
+from blueberry.report.learning_curves import by_seed
+from blueberry.report.tables import Table, tables
 from blueberry.report.wording import (
     MISSING,
     decimals,
@@ -25,9 +26,19 @@ from blueberry.report.wording import (
     settings_text,
     short,
 )
+from blueberry.stats.decide import POWER, smallest_difference
 
 MOST_ARMS = 12
 """That a sentence lists."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A label, what stands beside it, and a remark or ""."""
+
+    label: str
+    value: str
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -222,13 +233,13 @@ def _findings(judgement: Judgement) -> tuple[Fact, ...]:
 def _patterns(judgement: Judgement) -> str | None:
     """One sentence, e.g. "Training loss fell fast in a and b, at a moderate pace in c"."""
     said = []
-    for pattern, words in (("fast", "fast"), ("moderate", "at a moderate pace"), ("slow", "slowly")):
+    for pattern, said_so in (("fast", "fast"), ("moderate", "at a moderate pace"), ("slow", "slowly")):
         arms = [one.arm for one in judgement.findings if one.pattern == pattern]
         if arms:
             shown = ", ".join(arms[:MOST_ARMS]) + (
                 f" and {len(arms) - MOST_ARMS} more" if len(arms) > MOST_ARMS else ""
             )
-            said.append(f"{words}: {shown}")
+            said.append(f"{said_so}: {shown}")
     if not said:
         return None
     return (
@@ -306,3 +317,172 @@ def _provenance(runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
             facts.append(Fact(label, said, "differs between runs"))
     unknown = len(runs) - len(recorded)
     return (*facts, Fact("Not recorded", plural(unknown, "run"))) if unknown else tuple(facts)
+
+
+def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
+    """Of conditions one each: they are judged by their own noise."""
+    if judgement.conditions:
+        return tuple(_noise_there(part.name, part.judgement) for part in judgement.parts)
+    noise, unit, places = judgement.noise, _unit(judgement), decimals(judgement) + 1
+    facts = [
+        Fact("One run around its arm's mean (sd)", MISSING if noise.sd is None else number(noise.sd, places) + unit),
+        Fact(
+            "Two arms on one seed go together (rho)",
+            MISSING if noise.rho is None else f"{noise.rho:.2f}",
+            "1: seeds move all arms alike; 0: not at all",
+        ),
+        Fact("Measured on", "no arm on two seeds" if noise.sd is None else plural(noise.n, "run")),
+    ]
+    if noise.paired_sd is not None:
+        facts.insert(2, Fact("Difference of two arms on one seed (sd)", number(noise.paired_sd, places) + unit))
+    seeds, least = _smallest(judgement)
+    remark = "needs at least two seeds"
+    if least is not None:
+        than = "larger" if least > judgement.min_effect else "no larger"
+        remark = (
+            f"between two arms, found with probability {POWER:g}; "
+            f"{than} than the {judgement.min_effect:g}{unit} said to matter"
+        )
+    value = MISSING if least is None else number(least, places - 1) + unit
+    return (*facts, Fact(f"Smallest difference that {plural(seeds, 'seed')} can show", value, remark))
+
+
+def _noise_there(name: str, judgement: Judgement) -> Fact:
+    noise, unit, places = judgement.noise, _unit(judgement), decimals(judgement) + 1
+    label = f"{name}: one run around its arm's mean (sd)"
+    if noise.sd is None:
+        return Fact(label, MISSING, "no arm on two seeds")
+    said = [f"from {plural(noise.n, 'run')}"]
+    if noise.paired_sd is not None:
+        said.append(f"difference of two arms on one seed {number(noise.paired_sd, places)}")
+    seeds, least = _smallest(judgement)
+    if least is not None:
+        said.append(f"the smallest that {plural(seeds, 'seed')} can show is {number(least, places - 1)}")
+    return Fact(label, number(noise.sd, places) + unit, "; ".join(said))
+
+
+def _unit(judgement: Judgement) -> str:
+    unit = metric_unit(judgement.metric)
+    return f" {unit}" if unit else ""
+
+
+def _smallest(judgement: Judgement) -> tuple[int, float | None]:
+    """Seeds of the arm that has most, and the difference of two arms that so many can show."""
+    seeds, sd = max((arm.n for arm in judgement.arms), default=0), judgement.noise.paired_sd
+    return seeds, None if sd is None else smallest_difference(seeds, sd, alpha=judgement.alpha)
+
+
+def is_confirmed(judgement: Judgement) -> bool:
+    """Whether the best arm has fresh seeds; of conditions, whether the best of each has."""
+    bests = [part.judgement.best for part in judgement.parts] if judgement.conditions else [judgement.best]
+    return all(best is not None and best.confirmed for best in bests)
+
+
+def confirmation_facts(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
+    """The best arm on the seeds that chose it, on fresh ones and on the test set; of conditions each one's own best."""
+    best, places = judgement.best, decimals(judgement)
+    if judgement.conditions:
+        bests = [(part.name, part.judgement.best) for part in judgement.parts]
+        return tuple(_confirmed_there(name, best, places) for name, best in bests if best is not None)
+    if best is None:
+        return ()
+    facts = [
+        Fact(
+            f"{best.arm} on the seeds that chose it",
+            number(best.search_mean, places),
+            "flattering: it was chosen for being low",
+        )
+    ]
+    if best.confirmed:
+        fresh = f"{number(best.mean, places)} {interval(best.interval, places)}"
+        facts += [Fact("On fresh seeds", fresh, plural(best.n, "run")), *_each(judgement, best, runs)]
+    else:
+        facts.append(Fact("On fresh seeds", "not measured", "the number above is unconfirmed"))
+    if best.test_mean is not None:
+        remark = "of the same runs; the test set selected nothing"
+        facts.append(Fact("On the test set", number(best.test_mean, places), remark))
+    return tuple(facts)
+
+
+def _each(judgement: Judgement, best: Best, runs: Sequence[StudyRun]) -> list[Fact]:
+    fresh = [run for run in runs if run.stage == "confirm" and run.arm == best.arm]
+    said = [_ended(run.result, judgement) for run in sorted(fresh, key=by_seed)]
+    return [Fact("Each of them", ", ".join(said))] if said else []
+
+
+def _ended(result: RunResult, judgement: Judgement) -> str:
+    """The number of a run, or how it ended without one."""
+    if result.status != "completed":
+        return "diverged" if result.status == "diverged" else "crashed"
+    value = result.metric(judgement.metric)
+    return "not measured" if value is None else number(value, decimals(judgement))
+
+
+def _confirmed_there(name: str, best: Best, places: int) -> Fact:
+    label, chose = (
+        f"{name}: {best.arm} on fresh seeds",
+        f"{number(best.search_mean, places)} on the seeds that chose it",
+    )
+    value = f"{number(best.mean, places)} {interval(best.interval, places)}" if best.confirmed else "not measured"
+    said = [plural(best.n, "run"), chose] if best.confirmed else [chose]
+    if best.test_mean is not None:
+        said.append(f"on the test set, the same runs: {number(best.test_mean, places)}")
+    return Fact(label, value, "; ".join(said))
+
+
+def how_judged(judgement: Judgement) -> tuple[str, ...]:
+    """Short paragraphs."""
+    unit = metric_unit(judgement.metric)
+    effect = f"{judgement.min_effect:g}{f' {unit}' if unit else ''}"
+    where = "under each condition" if judgement.conditions else "in the study"
+    compared = judgement.parts[0].judgement if judgement.conditions else judgement
+    narrow = 100 * (1 - 2 * judgement.alpha / max(len(compared.looks), 1))
+    return (
+        "A seed fixes the initial weights, the order of the data and every random draw. Arms are compared seed by "
+        "seed, so that what a seed does to all of them cancels.",
+        f"One arm beats another when the interval of their paired difference excludes zero (Holm's method is "
+        f"a little sharper: what it alone decides has an interval that ends at zero). The chance of any false "
+        f"winner {where} is held at {judgement.alpha:g}, so intervals are wider where more pairs are compared.",
+        f"A tie is claimed only when the {narrow:.3g}% interval of a difference lies within ± {effect}, the smallest "
+        "that was said to matter before the first run (two one-sided tests). It is narrower than the interval printed, "
+        "which holds for all comparisons at once. Everything else is inconclusive, with the number of seeds that would "
+        "settle it.",
+        *_race(judgement),
+        "A run that diverged counts as infinitely bad; it is never left out. A number measured on the seeds that chose "
+        "an arm flatters it, so the reported one comes from fresh seeds where there are any.",
+    )
+
+
+def _race(judgement: Judgement) -> tuple[str, ...]:
+    raced = judgement if judgement.looks else next((p.judgement for p in judgement.parts if p.judgement.looks), None)
+    if raced is None:
+        return ()
+    where = "a race" if judgement.looks else "a race within each part"
+    stands = " What a look decided stands: a difference is as it was at the look that decided it, or at the last one."
+    if not (judgement.looks or judgement.conditions):
+        stands = " The parts' own bests were then compared once, on fresh seeds."
+    looks = words.listing([str(look) for look in raced.looks], most=12)
+    return (
+        f"Seeds came in {where}, with looks planned at {looks} seeds, each with an error of "
+        f"{judgement.alpha:g} / {len(raced.looks)}; after a look only arms of which something was still open got more. "
+        f"{_endings(judgement)}{stands}",
+    )
+
+
+def _endings(judgement: Judgement) -> str:
+    """How the race, or that of each part, has ended."""
+    if judgement.looks:
+        return f"How it ended: {_ending(judgement)}."
+    endings: dict[str, list[str]] = {}
+    for part in judgement.parts:
+        endings.setdefault(_ending(part.judgement), []).append(part.name)
+    return f"How they ended: {'; '.join(f'{words.listing(names)}, {said}' for said, names in endings.items())}."
+
+
+def _ending(judgement: Judgement) -> str:
+    if judgement.ended is None:
+        return "not yet"
+    seeds = plural(judgement.looks[judgement.looks_taken - 1], "seed")
+    if judgement.ended == "maximum":
+        return f"at the maximum of {seeds}, with something left open"
+    return f"every question settled after {seeds}"

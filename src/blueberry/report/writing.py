@@ -1,17 +1,34 @@
-"""Writes a report: everything into a hidden folder first, then file by file into its place, the page last."""
+"""Writes a report: everything into a hidden folder first, then file by file into its place, the page last.
+
+Who imports this pays for altair (0.4 s) and scipy (0.8 s): the floors above do when they write.
+"""
 
 import contextlib
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from altair.utils.schemapi import debug_mode
+
 from blueberry.errors import ReportError
 from blueberry.files import partial_folder, refused_as
 from blueberry.judge.judgement import Judgement
 from blueberry.records import StudyRun
-from blueberry.report.documents import comprehensive_insights, final_results, results_json, to_json
+from blueberry.report.documents import (
+    comprehensive_insights,
+    final_results,
+    results_json,
+    search_documents,
+    to_json,
+)
+from blueberry.report.figures import compute, pictures
+from blueberry.report.interactive import page_figures
+from blueberry.report.page import page
+from blueberry.report.templating import html, markdown, notebook_html
+from blueberry.report.vega import png
 
 MANIFEST = ".blueberry-report.json"
 """Of a report's folder: which files the report in it has written, each with the sha256 of its content. The next report
@@ -40,17 +57,18 @@ def write(judgement: Judgement, runs: Sequence[StudyRun], out_dir: Path) -> Path
     return out_dir / "index.html"
 
 
+def notebook(judgement: Judgement) -> str:
+    """A judgement as a notebook shows it: HTML with its table, and its main figure inside.
+
+    Without the runs there are no learning curves; a written report has them.
+    """
+    main = next(pictures(compute(judgement, ())), None)
+    picture = "" if main is None else b64encode(png(main.spec)).decode()
+    return notebook_html(page(judgement, ()), judgement.metric, picture, "" if main is None else main.caption)
+
+
 def _files(judgement: Judgement, runs: Sequence[StudyRun]) -> Iterator[tuple[str, bytes]]:
     """Relative path and content of every file, the page last."""
-    # Altair takes 0.4 s to import and scipy 0.8 s: only who writes a report pays.
-    from altair.utils.schemapi import debug_mode
-
-    from blueberry.report.figures import compute, pictures
-    from blueberry.report.interactive import page_figures
-    from blueberry.report.page import page
-    from blueberry.report.templating import html, markdown
-    from blueberry.report.vega import png
-
     computed = compute(judgement, runs)
     shown = page(judgement, runs)
     listed = []
@@ -67,8 +85,6 @@ def _files(judgement: Judgement, runs: Sequence[StudyRun]) -> Iterator[tuple[str
 
 
 def _documents(judgement: Judgement, runs: Sequence[StudyRun], axis: Any) -> Iterator[tuple[str, str]]:
-    from blueberry.report.search_documents import search_documents  # with figures.py comes altair
-
     yield "insights.json", to_json(judgement.to_dict())
     yield "results.json", results_json(judgement, runs)
     yield from search_documents(judgement, runs)

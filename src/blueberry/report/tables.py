@@ -1,0 +1,147 @@
+"""The tables of a page that are not about arms: parts, conditions, laws, speedups and effects."""
+
+from dataclasses import dataclass
+
+from blueberry.judge.judgement import Bound, Judgement, Optimum
+from blueberry.report.kinds import effect_rows
+from blueberry.report.wording import decimals, interval, metric_name, number, setting_name, settings_text, short
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page that is not about arms."""
+
+    title: str
+    said: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(judgement: Judgement) -> tuple[Table, ...]:
+    """Of parts, conditions, laws and effects, each where there are such."""
+    found = [
+        _parts_table(judgement),
+        _conditions_table(judgement),
+        _laws_table(judgement),
+        _gains_table(judgement),
+        _effects_table(judgement),
+    ]
+    return tuple(table for table in found if table.rows)
+
+
+def _parts_table(judgement: Judgement) -> Table:
+    places = decimals(judgement)
+    rows = []
+    for part in judgement.parts:
+        best = part.judgement.best
+        covers = "; ".join(
+            f"{setting_name(one.setting)} {short(one.low)} to {short(one.high)}"
+            + (f", {one.decades:.2f} decades" if one.decades is not None else "")
+            for one in part.covers
+        )
+        rows.append(
+            (
+                part.name,
+                covers or f"{len(part.judgement.arms)} arms",
+                settings_text(best.settings) if best else "nothing finite",
+                "" if best is None else number(best.search_mean, places),
+                _optimum(part.judgement),
+                str(len(part.judgement.unresolved)),
+            )
+        )
+    header = ("Part", "Searched", "Own best", "Mean there", "Optimum", "Not told apart")
+    return Table("Each part's own search", "Over the seeds that search.", header, tuple(rows))
+
+
+def _optimum(judgement: Judgement) -> str:
+    found = judgement.optimum
+    if isinstance(found, Optimum):
+        return f"{short(found.estimate)} [{short(found.interval[0])}, {short(found.interval[1])}]"
+    return f"{found.side} {short(found.bound)}" if isinstance(found, Bound) else "not located"
+
+
+def _conditions_table(judgement: Judgement) -> Table:
+    places = decimals(judgement)
+    words = {
+        "best": "is the best",
+        "tie": "equals the best",
+        "open": "not told apart",
+        "worse": "worse",
+        None: "not run",
+    }
+    rows = tuple(
+        (
+            one.condition,
+            one.best or "nothing finite",
+            number(one.difference, places, sign=True),
+            interval(one.interval, places, sign=True),
+            str(one.n),
+            words[one.holds],
+        )
+        for one in judgement.conditions
+    )
+    carried = next((one.carried for one in judgement.conditions if one.carried), "")
+    header = ("Condition", "Its own best", f"{carried} minus it", "Interval", "Pairs", "There it")
+    said = f"{carried} is the best of the first condition; the last columns say how it does under the others."
+    return Table("What carries over", said, header, rows)
+
+
+def _laws_table(judgement: Judgement) -> Table:
+    rows = []
+    for law in judgement.laws:
+        held = law.held_out
+        name = metric_name(law.of) if law.of == judgement.metric else f"best {setting_name(law.of)}"
+        power = f"{law.exponent:.3g} [{law.interval[0]:.3g}, {law.interval[1]:.3g}]"
+        checked = ("none: too few conditions", "", "", "")
+        if held is not None:
+            predicted = f"{held.predicted:.4g} [{held.interval[0]:.4g}, {held.interval[1]:.4g}]"
+            checked = (held.condition, predicted, f"{held.measured:.4g}", "yes" if held.holds else "no")
+        rows.append((setting_name(law.by), name, power, str(law.n), *checked))
+    header = ("Over", "Law of", "Power", "Conditions", "Held out", "Predicted", "Measured", "In the interval")
+    said = "Fitted to each condition's own best: y = factor · x ^ power. Held out: the last condition, predicted by a "
+    said += f"law of the others. Intervals are at {1 - judgement.alpha:.0%}."
+    return Table("Power laws", said, header, tuple(rows))
+
+
+def _gains_table(judgement: Judgement) -> Table:
+    rows = []
+    for gain in judgement.gains:
+        if gain.more_than is not None:
+            work = f"more than {gain.more_than:.2f}"
+        elif gain.less_than is not None:
+            work = f"less than {gain.less_than:.2f}"
+        else:
+            work = f"{gain.loss_gain:.2f}" if gain.loss_gain is not None else ""
+        throughput = "" if gain.throughput_gain is None else f"{gain.throughput_gain:.2f}"
+        rows.append((gain.arm, gain.condition, work, throughput, "" if gain.factor is None else f"{gain.factor:.2f}"))
+    said = (
+        "Updates that the baseline needs for an arm's loss, over the arm's; times the arm's updates per FLOP over the "
+    )
+    said += "baseline's. Read off the means of complete runs, without intervals: the verdicts decide."
+    return Table("Effective speedup", said, ("Arm", "Length", "By loss", "By throughput", "Speedup"), tuple(rows))
+
+
+def _effects_table(judgement: Judgement) -> Table:
+    places = decimals(judgement)
+    rows = tuple(
+        (
+            row.name,
+            "interaction" if row.is_interaction else "main effect",
+            number(row.difference, places, sign=True),
+            interval(row.interval, places, sign=True),
+            "yes" if row.is_significant else "no",
+        )
+        for row in effect_rows(judgement)
+    )
+    stack = judgement.stack
+    said = (
+        "A main effect is what a change does, averaged over the others where they vary; an interaction is what two do "
+    )
+    said += "together beyond the sum of what each does. Below zero lowers the metric."
+    if stack is not None:
+        said += (
+            f" All changes together: {number(stack.difference, places, sign=True)} "
+            f"{interval(stack.interval, places, sign=True)}, measured; the single ones add up to "
+            f"{number(stack.sum_of_singles, places, sign=True)} {interval(stack.sum_interval, places, sign=True)}."
+        )
+    return Table("Effects", said, ("Effect", "Kind", "Difference", "Interval", "Told from 0"), rows)
