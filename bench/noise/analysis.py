@@ -7,9 +7,9 @@ from math import atanh, isnan, nan, sqrt, tanh
 import numpy as np
 
 from bench.noise.table import RATE, Horizon
-from blueberry.judge import ArmRuns, Evidence
-from blueberry.judge.comparisons import compare
+from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.measured import measure
+from blueberry.judge.verdicts import compare
 from blueberry.stats.noise import measure_noise
 from blueberry.stats.paired import t_quantile
 

@@ -13,11 +13,10 @@ from bench.truth.cells import ALPHA, Cell
 from bench.truth.customs import CUSTOMS, best_index, e_value, parabola_covers
 from bench.truth.doctoring import DEFECTS, clean_rows, findings
 from bench.truth.draws import Truth, arms_truth, draw_runs, sweep_truth
-from blueberry.judge import ArmRuns, Evidence
-from blueberry.judge.comparisons import compare
-from blueberry.judge.evidence import BASELINE
+from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.judgement import Verdict
 from blueberry.judge.measured import Measured, measure
+from blueberry.judge.verdicts import compare
 from blueberry.stats.optimum import Located, OneSided, locate_optimum
 from blueberry.stats.unresolved import unresolved
 from blueberry.study.plan import LOOKS

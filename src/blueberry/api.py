@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.identity import fingerprint
-from blueberry.judge import Text, judge
 from blueberry.judge.doctor.design import objections
 from blueberry.judge.doctor.findings import blocking_first
 from blueberry.judge.doctor.leaks import leak
 from blueberry.judge.forecast import Forecast, forecast
-from blueberry.judge.from_study import Texts, no_texts
+from blueberry.judge.from_study import Text, Texts, no_texts
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.ledger import reserved_seeds
-from blueberry.judge.referee import REFEREE
+from blueberry.judge.parts import REFEREE, judge
 from blueberry.lm.trainer import Trainer, code_digest
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult, StudyRun

@@ -11,7 +11,7 @@ from blueberry.architecture import cost
 from blueberry.cli import words
 from blueberry.identity import fingerprint
 from blueberry.judge.forecast import Forecast, forecast
-from blueberry.judge.referee import REFEREE
+from blueberry.judge.parts import REFEREE
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.plan import Change, plan

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from blueberry.errors import StudyError
-from blueberry.judge import Text, gather, judge
+from blueberry.judge.from_study import Text, gather
+from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe
 from blueberry.records import Evaluation, Failure, Metrics, RunResult
 from blueberry.study.plan import plan

@@ -4,9 +4,8 @@ import math
 
 import pytest
 
-from blueberry.judge import judge
 from blueberry.judge.judgement import Judgement
-from blueberry.judge.referee import REFEREE
+from blueberry.judge.parts import REFEREE, judge
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic

@@ -91,5 +91,4 @@ def test_named_arms():
     said = {p.purpose: p for p in weigh(Evidence("q", "val_loss", 0.01, 0.05, ("model.dropout",), arms)).purposes}
     assert (said["production"].arms, said["production"].settings) == (("baseline",), {})
     assert said["avoid"].arms == ("worse",)
-    assert said["conservative"].because is not None
-    assert said["fast"].because is not None
+    assert set(said) == {"production", "avoid"}  # nothing is low or fast where no number varies

@@ -1,4 +1,6 @@
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from blueberry.judge.race import follow, leading_arm, open_arms
 from blueberry.judge.weigh import weigh
 
 LOOKS = (3, 5, 8, 12, 16)
-DESIGN = {"alpha": 0.05, "min_effect": 0.01, "search": 3, "maximum": 16}
+DESIGN: Any = SimpleNamespace(alpha=0.05, min_effect=0.01, seeds=SimpleNamespace(search=3, max=16))
 INF, NAN = math.inf, math.nan
 
 
@@ -20,16 +22,15 @@ def draw(rng, means, *, n=16, rho=0.5, sd=0.01, tail="normal"):
     return means[:, None] + sd * (rho**0.5 * noise(1, n) + (1 - rho) ** 0.5 * noise(len(means), n))
 
 
-def conduct(values_KN, names=None, baseline=None):
+def conduct(values_KN, names=None):
     """Hand out seeds as the engine would: to open arms only, look by look."""
     names = names or [f"arm{k}" for k in range(len(values_KN))]
-    design = {**DESIGN, "baseline": baseline}
     runs = {name: {} for name in names}
     open_, asked = tuple(names), []
     for n in LOOKS:
         for name in open_:
             runs[name] = {seed: float(values_KN[names.index(name), seed]) for seed in range(n)}
-        open_ = open_arms(runs, **design)
+        open_ = open_arms(DESIGN, runs)
         asked.append(open_)
         if not open_:
             break
@@ -94,7 +95,7 @@ def test_the_answer_does_not_depend_on_how_often_it_is_asked():
         sparse = follow(np.array([[runs[f"arm{k}"].get(s, NAN) for s in range(16)] for k in range(4)]), looks=LOOKS, alpha=0.05, min_effect=0.01)  # fmt: skip
         full = follow(values, looks=LOOKS, alpha=0.05, min_effect=0.01)
         assert sparse.contenders == full.contenders
-        assert leading_arm(runs, **DESIGN) == leading_arm(everything, **DESIGN)
+        assert leading_arm(DESIGN, runs) == leading_arm(DESIGN, everything)
 
 
 def test_an_arm_that_was_dropped_is_never_the_best_by_its_lucky_seeds():
@@ -116,7 +117,7 @@ def test_an_arm_that_was_dropped_is_never_the_best_by_its_lucky_seeds():
 def test_against_a_baseline_every_arm_is_followed_until_it_is_decided():
     values = draw(np.random.default_rng(5), [3.0, 2.85, 3.15, 2.99], sd=0.012)
     names = ["baseline", "better", "worse", "near"]
-    runs, asked = conduct(values, names, "baseline")
+    runs, asked = conduct(values, names)
     assert asked[0] == ("baseline", "near")
     judged = judge(runs)
     said = {v.b: (v.verdict, v.winner) for v in judged.verdicts if v.a == "baseline"}
@@ -130,7 +131,7 @@ def test_a_decision_of_an_early_look_stands():
     """Later seeds of other arms raise the pooled noise; the verdict was given with that of its own look."""
     values = draw(np.random.default_rng(6), [3.0, 2.93, 3.008, 3.008], sd=0.004)
     values[2:, 3:] += 0.2 * np.random.default_rng(7).normal(size=(2, 13))
-    runs, asked = conduct(values, ["baseline", "better", "a", "b"], "baseline")
+    runs, asked = conduct(values, ["baseline", "better", "a", "b"])
     assert asked[0] == ("baseline", "a", "b")
     verdict = next(v for v in judge(runs).verdicts if {v.a, v.b} == {"baseline", "better"})
     assert (verdict.verdict, verdict.winner, verdict.n) == ("winner", "better", 3)
@@ -140,9 +141,9 @@ def test_diverged_arms_get_no_more_seeds():
     values = draw(np.random.default_rng(8), [3.0, 3.0, 3.0], sd=0.05)
     values[1, 1] = INF
     assert conduct(values)[1][0] == ("arm0", "arm2")
-    assert conduct(values, ["baseline", "a", "b"], "baseline")[1][0] == ("baseline", "b")
+    assert conduct(values, ["baseline", "a", "b"])[1][0] == ("baseline", "b")
     assert conduct(np.full((2, 16), INF))[1] == [()]
-    assert leading_arm({"a": {0: INF}, "b": {0: INF}}, **DESIGN) is None
+    assert leading_arm(DESIGN, {"a": {0: INF}, "b": {0: INF}}) is None
 
 
 @pytest.mark.parametrize(("num_arms", "tail"), [(2, "normal"), (5, "t3")])

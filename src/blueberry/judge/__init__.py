@@ -1,8 +1,4 @@
-"""From runs to what they support: `weigh(Evidence)` for numbers from anywhere, `judge(study, ...)` for our own."""
+"""From runs to what they support: `weigh.weigh(Evidence)` for any numbers, `parts.judge(study, ...)` for a study's.
 
-from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.from_study import Text, gather
-from blueberry.judge.parts import judge
-from blueberry.judge.weigh import weigh
-
-__all__ = ["ArmRuns", "Evidence", "Text", "gather", "judge", "weigh"]
+Nothing is imported here, so that the numbers of `weigh` come without studies and stores.
+"""

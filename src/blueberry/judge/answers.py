@@ -2,9 +2,15 @@
 
 from typing import Any, Literal
 
-from blueberry.judge.finding import Finding
+from pydantic import BaseModel, ConfigDict
 
 Holds = Literal["best", "tie", "open", "worse"]
+
+
+class Finding(BaseModel):
+    """What every record of a judgement is. Frozen; infinities allowed (a diverged run), NaN never."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Covered(Finding):
@@ -96,6 +102,56 @@ class Stack(Finding):
     n: int
     sum_of_singles: float
     sum_interval: tuple[float, float]
+
+
+class Conservative(Finding):
+    """The lowest value of the axis that is not worse than the best by min_effect, without a failed or missing run."""
+
+    arm: str
+    value: float
+    difference: float | None
+    """Its metric minus the best's; None where it is the best itself."""
+    interval: tuple[float, float] | None
+    """At level 1 - 2 alpha, of a race 1 - 2 alpha / looks: its end on the worse side is within min_effect."""
+    n: int
+    """Paired seeds."""
+    num_runs: int
+    """None of them failed."""
+    bound: float
+    """The probability of failing is at most this: exact, one-sided, level 1 - alpha."""
+
+
+class Fast(Finding):
+    """The value that reaches the target before all others, within its own schedule. A description, not a test."""
+
+    arm: str
+    value: float
+    target: float
+    """The worst final mean of the arms that may be the best."""
+    updates: float
+    """To the target: the median over the seeds, a miss being infinite."""
+    next_updates: float
+    """Of the second."""
+    n: int
+    """Seeds."""
+
+
+class AxisAnswer(Finding):
+    """What the runs say of values along one numeric setting, with the evidence."""
+
+    conservative: Conservative | None = None
+    fast: Fast | None = None
+
+
+class Failures(Finding):
+    """An arm of which a run failed: diverged, or ended above the loss of guessing uniformly."""
+
+    arm: str
+    failures: int
+    n: int
+    """Its runs, confirming ones included."""
+    bound: float
+    """The probability of failing is at least this: exact, one-sided, level 1 - alpha."""
 
 
 class Failing(Finding):

@@ -1,12 +1,8 @@
 """Ablations with combinations: what each change does, and what two do together beyond the sum of each."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from blueberry.judge import words
 from blueberry.judge.answers import Effect, Stack
-from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured
 from blueberry.stats.factorial import factorial_effects, is_regular, pair_effects
 from blueberry.stats.paired import paired
@@ -62,42 +58,6 @@ def find_stack(measured: Measured) -> Stack | None:
         sum_of_singles=summed.difference,
         sum_interval=sum_interval,
     )
-
-
-def effects_sentence(
-    measured: Measured, effects: tuple[Effect, ...], stack: Stack | None, audits: Sequence[Audit]
-) -> list[str]:
-    """What combinations add to the comparisons: which changes act, which act on each other, and the whole stack."""
-    metric, said = measured.evidence.metric, []
-    if any(audit.severity == "block" for audit in audits):
-        return []
-    for num_changes in (1, 2):
-        found = [effect for effect in effects if len(effect.changes) == num_changes and effect.is_significant]
-        each = [
-            f"{_name(effect)} {words.difference(effect.difference or 0.0, effect.interval, metric)}" for effect in found
-        ]
-        tested = sum(len(effect.changes) == num_changes for effect in effects)
-        if tested and each:
-            said.append(f"Of {words.count(tested, _noun(num_changes))}, {words.listing(each, most=6)}.")
-        elif tested:
-            said.append(f"None of {words.count(tested, _noun(num_changes))} is told from 0.")
-    if stack is not None:
-        together = words.difference(stack.difference, stack.interval, metric)
-        summed = words.difference(stack.sum_of_singles, stack.sum_interval, metric)
-        said.append(
-            f"All changes together: {together}, measured on {words.count(stack.n, 'paired seed')}; "
-            f"the single ones add up to {summed}."
-        )
-    return said
-
-
-def _noun(num_changes: int) -> str:
-    return "main effect" if num_changes == 1 else "interaction"
-
-
-def _name(effect: Effect) -> str:
-    aliased = f" (or {', '.join(effect.aliases)})" if effect.aliases else ""
-    return f"{' with '.join(effect.changes)}{aliased}"
 
 
 def _design(measured: Measured) -> tuple[list[str], np.ndarray]:

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from blueberry.judge.judgement import Audit, CurveFinding, RunCost
+from blueberry.judge.judgement import BASELINE, Audit, CurveFinding, RunCost
 from blueberry.records import Provenance
 
-BASELINE = "baseline"
-"""The arm that the others are also compared with, when there is one of this name."""
+__all__ = ["BASELINE", "ArmRuns", "Evidence", "RunFacts"]
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,36 @@
-"""What the runs of a study support: frozen records, and the whole of `insights.json`.
+"""What the runs of a study support: frozen records of numbers, and the whole of `insights.json`.
 
-A number that does not exist is None; a diverged run's metric is infinite and is written "inf".
-`judgement.to_dict()` is the contract (schema `blueberry/insights/1`, docs/insights.md).
+A number that does not exist is None; a diverged run's metric is infinite and is written "inf" or "-inf".
+`judgement.to_dict()` is the contract (schema `blueberry/insights/1`, docs/insights.md). The sentences of a judgement
+are computed from its numbers, see `blueberry.judge.sentences`.
 """
 
 import math
+from collections.abc import Collection
 from typing import Any, Literal
 
-from blueberry.judge.answers import Condition, Covered, Effect, Gain, Law, Robustness, Stack
-from blueberry.judge.finding import Finding
+from blueberry.judge.answers import (
+    AxisAnswer,
+    Condition,
+    Covered,
+    Effect,
+    Failures,
+    Finding,
+    Gain,
+    Law,
+    Robustness,
+    Stack,
+)
+from blueberry.records import Goal
 
 SCHEMA = "blueberry/insights/1"
+BASELINE = "baseline"
+"""The arm that the others are also compared with, when there is one of this name."""
+LEAST_BLOCKS = 3
+"""Seeds on which every arm has ended, below which nothing is told from chance."""
 
 Status = Literal["best", "unresolved", "worse", "diverged"]
+Pattern = Literal["fast", "moderate", "slow", "unstable"]
 
 
 class Axis(Finding):
@@ -44,7 +62,10 @@ class ArmSummary(Finding):
     """t interval of the mean at level 1 - alpha; None below two finite values."""
     status: Status
     num_diverged: int = 0
-    seeds: tuple[int, ...] = ()
+    num_crashed: int = 0
+    """Runs that left no result."""
+    seeds: tuple[int | None, ...] = ()
+    """None: of a run whose seed nobody said."""
     values: tuple[float, ...] = ()
     """One a seed, in the order of `seeds`; infinite where the run diverged."""
 
@@ -62,14 +83,24 @@ class Noise(Finding):
     """Runs that entered."""
 
 
+class Detectable(Finding):
+    """What so many seeds can show, at the noise of these runs and at the level of the verdicts."""
+
+    seeds: int
+    difference: float
+    """Of two arms: the smallest that is found with power .8, all pairs of arms being compared."""
+
+
 class Best(Finding):
-    """The arm with the least mean. Its number is reported from fresh seeds when there are any."""
+    """The arm with the least mean, or the greatest. Its number is reported from fresh seeds when there are any."""
 
     arm: str
     settings: dict[str, Any]
     mean: float
     """From the confirming seeds if confirmed, else from the seeds that chose it."""
     interval: tuple[float, float] | None
+    sd: float | None = None
+    """Between the runs behind `mean`; None below two finite ones."""
     n: int
     confirmed: bool
     search_mean: float
@@ -140,9 +171,6 @@ class Audit(Finding):
     severity: Literal["block", "warn"]
     message: str
     remedy: str
-
-
-Pattern = Literal["fast", "moderate", "slow", "unstable"]
 
 
 class CurveFinding(Finding):
@@ -218,14 +246,22 @@ class Judgement(Finding):
 
     question: str
     metric: str
+    goal: Goal = "minimize"
+    """What is better: less of the metric, or more."""
     min_effect: float
     alpha: float
     vary: tuple[str, ...]
     """The varied settings, the axis of the curve first."""
+    is_seeded: bool = True
+    """False where no run says its seed: then no two arms are compared seed by seed."""
     axis: Axis | None = None
     """None where the first varied setting is not a number in every arm."""
     arms: tuple[ArmSummary, ...]
     noise: Noise
+    detectable: Detectable | None = None
+    """None while the noise of a difference is unknown."""
+    num_unfinished: int = 0
+    """Runs of the design that have not ended."""
     best: Best | None
     unresolved: tuple[str, ...]
     ended: Literal["settled", "maximum"] | None = None
@@ -238,14 +274,18 @@ class Judgement(Finding):
     verdicts: tuple[Verdict, ...]
     """The best arm (a) against each other arm (b); then the arm named "baseline" (a), if it is not the best."""
     ranges: Ranges
+    axis_answer: AxisAnswer | None = None
+    """None where the arms do not lie along one numeric setting."""
+    failures: tuple[Failures, ...] = ()
+    """In the order of the arms."""
     audits: tuple[Audit, ...]
-    recommendation: Recommendation
+    recommendation: Recommendation = Recommendation()
     purposes: tuple[Purpose, ...] = ()
-    """Production, conservative, fast, avoid."""
+    """Production, conservative, fast, avoid; conservative and fast only where the arms lie along a numeric setting."""
     cost: RunCost
-    known: str
+    known: str = ""
     """One sentence: what these runs show."""
-    unknown: str
+    unknown: str = ""
     """One sentence: what they do not, and what would."""
     parts: tuple[Part, ...] = ()
     """Of a study made of parts. With [tune] the arms are these, each at its own best; with [across] nothing is
@@ -260,6 +300,37 @@ class Judgement(Finding):
     stack: Stack | None = None
     findings: tuple[CurveFinding, ...] = ()
     """What the learning curves show, arm by arm. No claim rests on them."""
+
+    @property
+    def sweep(self) -> Axis | None:
+        """The axis, where the arms differ in nothing else and each has a value of its own; they ascend along it."""
+        alone = self.axis is not None and len(self.vary) == 1 and len(self.axis.values) == len(self.arms)
+        return self.axis if alone else None
+
+    @property
+    def is_across(self) -> bool:
+        """Whether the arms are the conditions of [across], each with its own best: these are not compared."""
+        return bool(self.conditions)
+
+    @property
+    def num_blocks(self) -> int:
+        """Seeds on which every arm's run ended, diverged or not."""
+        return self.num_shared([arm.arm for arm in self.arms])
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether arms may be told apart at all. Where not, none is called better or worse than another."""
+        looked = not self.looks or self.looks_taken > 0
+        return looked and self.noise.sd is not None and self.num_blocks >= LEAST_BLOCKS
+
+    def num_shared(self, names: Collection[str]) -> int:
+        """Seeds on which each of these arms ended."""
+        seeds = [set(arm.seeds) - {None} for arm in self.arms if arm.arm in names]
+        return len(set.intersection(*seeds)) if seeds else 0
+
+    def arm(self, name: str) -> ArmSummary:
+        """Raises: KeyError if there is none of this name."""
+        return {arm.arm: arm for arm in self.arms}[name]
 
     @property
     def blocks(self) -> tuple[Audit, ...]:

@@ -10,9 +10,20 @@ import numpy as np
 
 from blueberry.judge import words
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
-from blueberry.judge.judgement import ArmSummary, Axis, Best, Bound, Noise, Optimum, Status
+from blueberry.judge.judgement import (
+    LEAST_BLOCKS,
+    ArmSummary,
+    Axis,
+    Best,
+    Bound,
+    Detectable,
+    Noise,
+    Optimum,
+    Status,
+)
 from blueberry.judge.race import Race, follow, leader
-from blueberry.stats.noise import NoiseEstimate, measure_noise
+from blueberry.stats.decide import smallest_difference
+from blueberry.stats.noise import LEAST_ARMS, NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, locate_optimum
 from blueberry.stats.paired import mean_interval
 from blueberry.stats.unresolved import mean_or_inf, unresolved
@@ -21,15 +32,12 @@ LOG_FROM_RATIO = 8.0
 """An axis of undeclared scale whose largest value is this many times its smallest is taken to be logarithmic."""
 
 
-LEAST_BLOCKS = 3
-"""Seeds on which every arm has ended, below which nothing is told from chance."""
-
-
 @dataclass(frozen=True)
 class Measured:
     """Evidence with its first numbers. Arms in the order of `evidence.arms`; that order ascends along an axis."""
 
     evidence: Evidence
+    """Turned so that less of the metric is better, whatever its goal."""
     seeds: tuple[int, ...]
     values_KN: np.ndarray
     """Metric of arm k on searching seed n: infinite diverged, NaN missing."""
@@ -47,13 +55,13 @@ class Measured:
     @property
     def num_blocks(self) -> int:
         """Seeds on which every arm's run ended, diverged or not."""
-        return int((~np.isnan(self.values_KN)).all(axis=0).sum()) if self.values_KN.size else 0
+        return self.num_shared(range(len(self.values_KN))) if self.values_KN.size else 0
 
     @property
     def can_judge(self) -> bool:
         """Whether arms may be told apart at all. Where not, none is called better or worse than another."""
         looked = self.race is None or len(self.race.taken) > 0
-        return looked and self.noise.sd is not None and self.num_blocks >= LEAST_BLOCKS
+        return looked and self.noise.sd is not None and self.num_blocks >= LEAST_BLOCKS and self.evidence.is_seeded
 
     @property
     def looks_KN(self) -> tuple[np.ndarray, ...]:
@@ -61,7 +69,7 @@ class Measured:
         return (self.race.tables if self.race else ()) or (self.values_KN,)
 
     def num_shared(self, rows: Sequence[int]) -> int:
-        """Seeds on which each of these arms ended."""
+        """Seeds on which each of these arms ended, diverged or not."""
         return int((~np.isnan(self.values_KN[list(rows)])).all(axis=0).sum())
 
     def arm(self, index: int) -> ArmRuns:
@@ -69,7 +77,8 @@ class Measured:
 
 
 def measure(evidence: Evidence) -> Measured:
-    """Order the arms along the axis, if there is one, and take the numbers."""
+    """Turn the metric if more of it is better, order the arms along the axis, if there is one, and take the numbers."""
+    evidence = lower_is_better(evidence)
     axis = axis_of(evidence.vary, [arm.settings for arm in evidence.arms], evidence.scale)
     if axis is not None and len(evidence.vary) == 1 and len(axis.values) == len(evidence.arms):
         by_value = sorted(evidence.arms, key=lambda arm: float(arm.settings[axis.setting]))
@@ -95,6 +104,26 @@ def measure(evidence: Evidence) -> Measured:
         return measured
     kept = _unresolved(measured)
     return replace(measured, unresolved=tuple(kept), optimum=_optimum(axis, values_KN, kept, evidence.alpha))
+
+
+def lower_is_better(evidence: Evidence) -> Evidence:
+    """With the sign of the metric changed where more of it is better. Facts and curves stay as they were recorded."""
+    if evidence.goal == "minimize":
+        return evidence
+    arms = tuple(
+        replace(
+            arm,
+            search={seed: 0.0 - value for seed, value in arm.search.items()},
+            confirm={seed: 0.0 - value for seed, value in arm.confirm.items()},
+            test={seed: 0.0 - value for seed, value in arm.test.items()},
+            evaluations={
+                seed: tuple((update, 0.0 - value) for update, value in points)
+                for seed, points in arm.evaluations.items()
+            },
+        )
+        for arm in evidence.arms
+    )
+    return replace(evidence, arms=arms, guessing_loss=None, entropy=None)
 
 
 def _follow(evidence: Evidence, values_KN: np.ndarray) -> Race | None:
@@ -134,11 +163,44 @@ def best_of(measured: Measured) -> Best | None:
         settings=dict(arm.settings),
         mean=_mean(values.values()),
         interval=mean_interval(list(values.values()), 1 - measured.evidence.alpha),
+        sd=_sd(list(values.values())),
         n=len(values),
         confirmed=bool(arm.confirm),
         search_mean=_mean(arm.search.values()),
         test_mean=_mean(tested) if len(tested) == len(values) else None,
     )
+
+
+def detectable(measured: Measured, *, num_seeds: int | None = None, num_arms: int | None = None) -> Detectable | None:
+    """What so many seeds can show of so many arms, by default those of the arm that has most and these arms.
+
+    At the level of the verdicts' intervals and with the degrees of freedom of the noise, as more seeds give more.
+    """
+    noise, evidence = measured.noise, measured.evidence
+    num_seeds = num_seeds or max((len(arm.search) for arm in evidence.arms), default=0)
+    found = smallest_shown(
+        noise.paired_sd,
+        num_seeds=num_seeds,
+        num_arms=num_arms or len(evidence.arms),
+        alpha=evidence.alpha / evidence.looks,
+        df_per_seed=noise.df / max(measured.values_KN.shape[1] - 1, 1),
+    )
+    return None if found is None else Detectable(seeds=num_seeds, difference=found)
+
+
+def smallest_shown(
+    paired_sd: float | None, *, num_seeds: int, num_arms: int, alpha: float, df_per_seed: float | None = None
+) -> float | None:
+    """The true difference of two arms among so many that so many seeds find with power .8: all pairs are compared.
+
+    `paired_sd` is that of a difference on one seed; without its degrees of freedom a seed, those of a complete table.
+    """
+    if paired_sd is None:
+        return None
+    pairs = max(num_arms * (num_arms - 1) // 2, 1)
+    if df_per_seed is None or not df_per_seed > 0:
+        df_per_seed = float(max(min(num_arms, max(LEAST_ARMS, -(-num_arms // 2))) - 1, 1))
+    return smallest_difference(num_seeds, paired_sd, alpha=alpha / pairs, df_per_seed=df_per_seed)
 
 
 def noise_of(measured: Measured) -> Noise:
@@ -205,11 +267,16 @@ def _summary(measured: Measured, index: int) -> ArmSummary:
         settings=dict(arm.settings),
         n=int(ended.sum()),
         mean=None if math.isnan(mean) else mean,
-        sd=float(finite.std(ddof=1)) if len(finite) >= 2 else None,
+        sd=_sd(finite),
         interval=mean_interval(finite, 1 - measured.evidence.alpha) if not num_diverged else None,
         status=_status(measured, index, num_diverged, num_ended=int(ended.sum())),
         num_diverged=num_diverged,
-        seeds=tuple(seed for seed, here in zip(measured.seeds, ended, strict=True) if here),
+        num_crashed=len(arm.crashed),
+        seeds=tuple(
+            seed if measured.evidence.is_seeded else None
+            for seed, here in zip(measured.seeds, ended, strict=True)
+            if here
+        ),
         values=tuple(float(value) for value in row[ended]),
     )
 
@@ -221,6 +288,11 @@ def _status(measured: Measured, index: int, num_diverged: int, *, num_ended: int
     if num_diverged:
         return "diverged"
     return "unresolved" if index in measured.unresolved or num_ended == 0 else "worse"
+
+
+def _sd(values: Sequence[float] | np.ndarray) -> float | None:
+    """Between runs; None below two, or where one diverged."""
+    return float(np.std(values, ddof=1)) if len(values) >= 2 and np.isfinite(values).all() else None
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -1,28 +1,48 @@
 """A study made of parts: each part judged as any study, then all of them together.
 
 "tune": the arms are compared, each at its own best, on seeds that chose nothing within an arm.
-"across": conditions are not compared; what the answer does from one condition to the next is the answer.
+"across": conditions are not compared: longer runs and larger models have lower losses, whatever else varies. Does the
+first one's answer hold under the others, and what moves? That is the answer.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import NormalDist
 
-from blueberry.judge import words
-from blueberry.judge.answers import Covered
-from blueberry.judge.conditions import carry
-from blueberry.judge.doctor.findings import block
+import numpy as np
+
+from blueberry.architecture import flops_per_token
+from blueberry.judge import race, words
+from blueberry.judge.answers import Condition, Covered, Gain, HeldOut, Holds, Law
+from blueberry.judge.doctor.findings import block, blocking_first
 from blueberry.judge.doctor.results import AUDITS
-from blueberry.judge.evidence import ArmRuns
+from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.from_study import Texts, arm_runs, gather, no_texts
-from blueberry.judge.gains import find_gains
-from blueberry.judge.judgement import Audit, Judgement, Part
-from blueberry.judge.weigh import weigh
+from blueberry.judge.judgement import (
+    ArmSummary,
+    Audit,
+    CurveFinding,
+    Judgement,
+    Noise,
+    Optimum,
+    Part,
+    Ranges,
+    Verdict,
+)
+from blueberry.judge.measured import axis_of
+from blueberry.judge.sentences import best_value, tell
+from blueberry.judge.weigh import numbers, weigh
+from blueberry.recipe import LENGTHS
 from blueberry.records import RunResult
-from blueberry.study.plan import Plan
+from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, effective_speedup, fit_power_law
+from blueberry.study.arms import is_number
+from blueberry.study.plan import Plan, Referee
 from blueberry.study.spec import Arm, Study
 
 LEAST_AXIS_VALUES = 3
+REFEREE = Referee(race.open_arms, race.leading_arm)
+"""Decides the races of studies, for their plans."""
 
 
 def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: Texts = no_texts) -> Judgement:
@@ -38,11 +58,21 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
     whole = gather(study, results, plan, texts=texts)
     means = of_an_arm if study.joined == "tune" else _of_a_condition
     whole = replace(whole, audits=(*whole.audits, *_objections(parts, means, whole.audits)))
-    if study.joined == "tune":  # whatever way each arm searched, all are compared on one number of fresh seeds
-        judgement = weigh(replace(whole, arms=_tuned_arms(study, results, plan), looks=1, look_seeds=()))
-    else:
-        judgement = carry(whole, parts).model_copy(update={"gains": find_gains(study, parts)})
-    return judgement.model_copy(update={"parts": parts})
+    if study.joined == "across":
+        return tell(carry(whole, parts, gains=find_gains(study, parts)))
+    # whatever way each arm searched, all are compared on one number of fresh seeds
+    compared = numbers(replace(whole, arms=_tuned_arms(study, results, plan), looks=1, look_seeds=()))
+    return tell(compared.model_copy(update={"parts": parts, "findings": _warnings(parts)}))
+
+
+def _warnings(parts: Sequence[Part]) -> tuple[CurveFinding, ...]:
+    """What the learning curves of the parts warn of, each with the part before the arm."""
+    return tuple(
+        finding.model_copy(update={"arm": f"{part.name}: {finding.arm}"})
+        for part in parts
+        for finding in part.judgement.findings
+        if finding.severity == "warn"
+    )
 
 
 def _parts(study: Study) -> list[tuple[Arm, Study]]:
@@ -59,12 +89,11 @@ def _covers(part: Study) -> tuple[Covered, ...]:
     """How far each numeric axis reaches: what a search has looked at, and what not."""
     found = []
     for axis in part.axes:
-        numbers = [float(v) for v in axis.values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-        if len(numbers) < len(axis.values):
+        if not all(is_number(value) for value in axis.values):
             continue
-        low, high = min(numbers), max(numbers)
+        low, high = float(min(axis.values)), float(max(axis.values))
         decades = math.log10(high / low) if low > 0 else None
-        found.append(Covered(setting=axis.setting, low=low, high=high, num_values=len(numbers), decades=decades))
+        found.append(Covered(setting=axis.setting, low=low, high=high, num_values=len(axis.values), decades=decades))
     return tuple(found)
 
 
@@ -77,7 +106,7 @@ def _tuned_arms(study: Study, results: Mapping[str, RunResult], plan: Plan) -> t
     for arm, part in _parts(study):
         leader = next((one for one in part.arms if one.name == plan.parts[part.name].leader), None)
         if leader is None:
-            arms.append(_without_best(arm, part, plan.parts[part.name]))
+            arms.append(_without_best(study, arm, part, plan.parts[part.name]))
             continue
         runs = [run for run in plan.runs if run.part == part.name and run.arm == leader.name and run.stage != "search"]
         measured = arm_runs(part, leader, results, runs, chooses=("compare",))
@@ -85,11 +114,12 @@ def _tuned_arms(study: Study, results: Mapping[str, RunResult], plan: Plan) -> t
     return tuple(arms)
 
 
-def _without_best(arm: Arm, part: Study, plan: Plan) -> ArmRuns:
+def _without_best(study: Study, arm: Arm, part: Study, plan: Plan) -> ArmRuns:
     nothing = ArmRuns(name=arm.name, settings=arm.settings, search={})
     if plan.num_undecided or plan.todo:
         return nothing
-    return replace(nothing, search={part.base.seed + part.seeds.max + i: math.inf for i in range(part.seeds.confirm)})
+    worst = -math.inf if study.goal == "maximize" else math.inf
+    return replace(nothing, search={part.base.seed + part.seeds.max + i: worst for i in range(part.seeds.confirm)})
 
 
 def _objections(parts: Sequence[Part], means: Callable[[Part], list[Audit]], known: Sequence[Audit]) -> list[Audit]:
@@ -138,3 +168,225 @@ def of_an_arm(part: Part) -> list[Audit]:
             )
         )
     return kept
+
+
+def carry(whole: Evidence, parts: Sequence[Part], *, gains: tuple[Gain, ...] = ()) -> Judgement:
+    """What the conditions say together, in numbers. `whole` has no arms: question, cost and findings in parts."""
+    parts = _ascending(parts, whole.vary)
+    return Judgement(
+        question=whole.question,
+        metric=whole.metric,
+        goal=whole.goal,
+        min_effect=whole.min_effect,
+        alpha=whole.alpha,
+        vary=whole.vary,
+        axis=axis_of(whole.vary, [part.settings for part in parts]),
+        arms=tuple(_summary(part) for part in parts),
+        noise=Noise(sd=None, rho=None, paired_sd=None, n=sum(part.judgement.noise.n for part in parts)),
+        num_unfinished=whole.num_unfinished,
+        best=None,
+        unresolved=(),
+        optimum=None,
+        verdicts=(),
+        ranges=Ranges(),
+        audits=blocking_first(whole.audits),
+        cost=whole.cost,
+        parts=tuple(parts),
+        conditions=tuple(_condition(parts[0].judgement, part) for part in parts),
+        laws=_laws(whole, parts),
+        gains=gains,
+        findings=_warnings(parts),
+    )
+
+
+def _ascending(parts: Sequence[Part], across: Sequence[str]) -> list[Part]:
+    """Along the one numeric setting of the conditions, if it is one; else in the order of the file."""
+    sizes = [_size(part, across) for part in parts]
+    if any(size is None for size in sizes):
+        return list(parts)
+    return sorted(parts, key=lambda part: _size(part, across) or 0.0)
+
+
+def _size(part: Part, across: Sequence[str]) -> float | None:
+    value = part.settings.get(across[0]) if len(across) == 1 else None
+    return float(value) if isinstance(value, (int, float)) and is_number(value) else None
+
+
+def _condition(first: Judgement, part: Part) -> Condition:
+    judgement = part.judgement
+    carried = first.best.arm if first.best else None
+    kept = None if carried is None else _kept(judgement, carried)
+    found = judgement.optimum
+    return Condition(
+        condition=part.name,
+        settings=part.settings,
+        best=judgement.best.arm if judgement.best else None,
+        best_value=best_value(judgement),
+        optimum=found.interval if isinstance(found, Optimum) else None,
+        carried=carried,
+        difference=kept.difference if kept else None,
+        interval=kept.interval if kept else None,
+        n=kept.n if kept else 0,
+        holds=_holds(judgement, carried, kept),
+    )
+
+
+def _kept(judgement: Judgement, carried: str) -> Verdict | None:
+    """The best arm here (a) against the one carried over (b)."""
+    if judgement.best is None:
+        return None
+    if judgement.best.arm == carried:
+        n = next(arm.n for arm in judgement.arms if arm.arm == carried)
+        nothing = {"interval": None, "verdict": "tie", "winner": None, "more_seeds": None}
+        return Verdict(a=carried, b=carried, difference=0.0, n=n, **nothing)
+    return judgement.verdict(judgement.best.arm, carried)
+
+
+def _holds(judgement: Judgement, carried: str | None, kept: Verdict | None) -> Holds | None:
+    if kept is None or carried is None:
+        return None
+    if kept.a == kept.b:
+        return "best"
+    if kept.winner == kept.a or carried not in judgement.unresolved:
+        return "worse"
+    return "tie" if kept.verdict == "tie" else "open"
+
+
+def _summary(part: Part) -> ArmSummary:
+    """A condition's own best arm, over the runs of its reported mean.
+
+    Nothing separates conditions, because nothing compares them.
+    """
+    best = part.judgement.best
+    return ArmSummary(
+        arm=part.name,
+        settings=part.settings,
+        n=best.n if best else 0,
+        mean=best.mean if best else None,
+        sd=best.sd if best else None,
+        interval=best.interval if best else None,
+        status="unresolved" if best else "diverged",
+    )
+
+
+Points = list[tuple[str, float, float, float]]
+"""Condition, x, y and the standard error of y."""
+
+
+def _laws(whole: Evidence, parts: Sequence[Part]) -> tuple[Law, ...]:
+    """Of the optimum, then of the metric, along the one numeric setting of the conditions."""
+    if not _are_sizes(whole, parts):
+        return ()
+    level, by = 1 - whole.alpha, whole.vary[0]
+    setting = next((p.judgement.optimum.setting for p in parts if isinstance(p.judgement.optimum, Optimum)), "")
+    laws = [_law(setting, by, _optima(whole, parts), level), _law(whole.metric, by, _losses(whole, parts), level)]
+    return tuple(law for law in laws if law is not None)
+
+
+def _optima(whole: Evidence, parts: Sequence[Part]) -> Points:
+    """Of the conditions at which it was located. Its error is relative: the logarithms are fitted."""
+    points, z = [], NormalDist().inv_cdf(1 - whole.alpha / 2)
+    for part in parts:
+        found = part.judgement.optimum
+        if isinstance(found, Optimum) and found.interval[0] > 0:
+            relative = math.log(found.interval[1] / found.interval[0]) / (2 * z)
+            points.append((part.name, _size(part, whole.vary) or 0.0, found.estimate, relative * found.estimate))
+    return points
+
+
+def _losses(whole: Evidence, parts: Sequence[Part]) -> Points:
+    """Each condition's own best."""
+    points, z = [], NormalDist().inv_cdf(1 - whole.alpha / 2)
+    for part in parts:
+        best = part.judgement.best
+        if best is not None and best.interval is not None and best.mean > 0 and best.interval[1] > best.interval[0]:
+            error = (best.interval[1] - best.interval[0]) / (2 * z)
+            points.append((part.name, _size(part, whole.vary) or 0.0, best.mean, error))
+    return points
+
+
+def _are_sizes(whole: Evidence, parts: Sequence[Part]) -> bool:
+    """Whether the conditions differ in one positive number, so that there may be a law."""
+    return all((_size(part, whole.vary) or 0.0) > 0 for part in parts)
+
+
+def _law(of: str, by: str, points: Points, level: float) -> Law | None:
+    fitted = _fit(points, level)
+    if fitted is None:
+        return None
+    return Law(
+        of=of,
+        by=by,
+        exponent=fitted.exponent,
+        interval=fitted.exponent_interval,
+        factor=fitted.factor,
+        level=level,
+        n=len(points),
+        held_out=_held_out(points, level),
+    )
+
+
+def _fit(points: Points, level: float) -> PowerLaw | None:
+    x_M, y_M, sd_M = (np.array([point[i] for point in points]) for i in (1, 2, 3))
+    return fit_power_law(x_M, y_M, sd_M, level=level) if len(points) >= LEAST_POINTS else None
+
+
+def _held_out(points: Points, level: float) -> HeldOut | None:
+    fitted = _fit(points[:-1], level)
+    if fitted is None:
+        return None
+    name, x, y, sd = points[-1]
+    predicted, interval = fitted.predict(x, sd=sd)
+    return HeldOut(
+        condition=name,
+        predicted=predicted,
+        interval=interval,
+        measured=y,
+        holds=interval[0] <= y <= interval[1],
+    )
+
+
+def find_gains(study: Study, parts: Sequence[Part]) -> tuple[Gain, ...]:
+    """Of each arm at each length against the baseline's complete runs of all lengths.
+
+    Empty unless the conditions are lengths, there is a baseline and less of the metric is better: the middle of a
+    longer schedule is no end of a shorter one, so one length says nothing of the compute that another loss needs.
+    """
+    if len(study.varied) != 1 or study.varied[0] not in LENGTHS or study.goal == "maximize":
+        return ()
+    points = [(float(part.settings[study.varied[0]]), _mean(part, BASELINE)) for part in parts]
+    baseline = [(work, loss) for work, loss in points if loss is not None]
+    if len(baseline) < 2:
+        return ()
+    studies = {part.name: part for part in study.parts}
+    gains = []
+    for part in parts:
+        recipes = {arm.name: arm.recipe for arm in studies[part.name].arms}
+        for arm in part.judgement.arms:
+            loss = _mean(part, arm.arm)
+            if arm.arm == BASELINE or loss is None:
+                continue
+            found = effective_speedup(
+                baseline,
+                (float(part.settings[study.varied[0]]), loss),
+                baseline_throughput=1 / flops_per_token(recipes[BASELINE]),
+                arm_throughput=1 / flops_per_token(recipes[arm.arm]),
+            )
+            gains.append(
+                Gain(
+                    arm=arm.arm,
+                    condition=part.name,
+                    loss_gain=found.loss_gain,
+                    more_than=found.more_than,
+                    less_than=found.less_than,
+                    throughput_gain=found.throughput_gain,
+                    factor=found.factor,
+                )
+            )
+    return tuple(gains)
+
+
+def _mean(part: Part, name: str) -> float | None:
+    """Over the searching seeds; None where a run diverged or none ended."""
+    mean = next((arm.mean for arm in part.judgement.arms if arm.arm == name), None)
+    return None if mean is None or mean == float("inf") else mean

@@ -1,92 +1,93 @@
-"""The two sentences a person reads first, and the recommendation. Each number in them comes with its interval and n."""
+"""What a judgement says, in sentences: the last step, from its numbers alone. Each number has its interval and n."""
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from blueberry.judge import words
-from blueberry.judge.evidence import BASELINE
-from blueberry.judge.judgement import Audit, Best, Optimum, Recommendation, Verdict
-from blueberry.judge.measured import Measured
+from blueberry.judge.answers import Condition, Effect, Law
+from blueberry.judge.judgement import (
+    BASELINE,
+    Audit,
+    Best,
+    Judgement,
+    Optimum,
+    Part,
+    Recommendation,
+    Verdict,
+)
+from blueberry.judge.purposes import purposes
+from blueberry.stats.scaling import LEAST_POINTS
 
 
-def known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
-    """What these runs show; of a race that has ended, also how."""
-    if withholds_differences(audits) and best is not None and measured.best is not None and measured.can_judge:
-        label = _label(measured, measured.best)
-        said = f"{label} has the least {_its_number(measured, best)}; whether it is better is withheld."
+def tell(judgement: Judgement) -> Judgement:
+    """With its recommendation, purposes and the two sentences that a person reads first."""
+    told = judgement.model_copy(update={"recommendation": recommendation(judgement)})
+    return told.model_copy(update={"purposes": purposes(told), "known": known(told), "unknown": unknown(told)})
+
+
+def known(judgement: Judgement) -> str:
+    """What these runs show; of a race that has ended, also how; of an ablation, what the changes do."""
+    if judgement.is_across:
+        return _known_across(judgement)
+    best = judgement.best
+    if best is None:
+        said = f"No arm has a finite {judgement.metric}: {_how_all_failed(judgement)}."
+    elif withholds_differences(judgement) and judgement.can_judge:
+        said = f"{_leads(judgement, best)}; whether it is better is withheld.{_how_the_race_ended(judgement)}"
     else:
-        said = _known(measured, best, verdicts)
-    return said if best is None else f"{said}{_how_the_race_ended(measured)}"
+        said = f"{_known(judgement, best)}{_how_the_race_ended(judgement)}"
+    return " ".join([said, *_effects(judgement)])
 
 
-def withholds_differences(audits: Sequence[Audit]) -> bool:
-    """Whether an audit blocks that an arm is better; `edge` does not: it doubts only that the best was tried."""
-    return any(audit.severity == "block" and audit.audit != "edge" for audit in audits)
-
-
-def _known(measured: Measured, best: Best | None, verdicts: Sequence[Verdict]) -> str:
-    if best is None or measured.best is None:
-        return f"No arm has a finite {measured.evidence.metric}: {_how_all_failed(measured)}."
-    label = _label(measured, measured.best)
-    if not measured.can_judge:
-        return f"{label} has the least {_its_number(measured, best)}{_from_the_others(measured)}."
-    against = _against_baseline(verdicts)
-    if against is not None:
-        return f"{_baseline_sentence(measured, against, best)}; {label} has a {_its_number(measured, best)}."
-    if len(measured.unresolved) > 1:
-        seeds = words.count(measured.num_shared(measured.unresolved), "seed")
-        group = f"{_group(measured)} are not separated by {seeds}"
-        group += _ties(measured, best, verdicts)
-        return f"{group}; {label} has the least {_its_number(measured, best)}.{_where(measured)}"
-    is_ = _its_number(measured, best).replace(", ", " is ", 1)
-    return f"{label} is {_better(measured, best, verdicts)}; its {is_}.{_where(measured)}"
-
-
-def unknown(measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
+def unknown(judgement: Judgement) -> str:
     """What these runs do not show, and what would."""
-    which = f"Which {_noun(measured)} is best"
-    if said := what_blocks(audits):
-        return f"{which}: {said}"
+    if judgement.is_across:
+        return _unknown_across(judgement)
+    which, best = f"Which {_noun(judgement)} is best", judgement.best
+    if judgement.blocks:
+        return f"{which}: {what_blocks(judgement)}"
     if best is None:  # what crashed or has not ended blocks, so all that is left diverged
-        lower = "lower the rates" if measured.axis is not None and _noun(measured) == "rate" else "change what diverges"
+        lower = "lower the rates" if _noun(judgement) == "rate" else "change what diverges"
         return f"{which}; {lower}, so that some arm trains without diverging on every seed."
-    names = {measured.arm(index).name for index in measured.unresolved}
-    open_ = [v for v in verdicts if v.a == best.arm and v.b in names and v.verdict == "inconclusive"]
+    open_ = [v for v in _on_unresolved(judgement, best) if v.verdict == "inconclusive"]
     if open_:
-        return f"Which of these is best; {_what_would_settle(measured, open_)}."
+        return f"Which of these is best; {_what_would_settle(judgement, open_)}."
     if not best.confirmed:
         return "What the best arm reaches on seeds that did not choose it; fresh seeds would show it."
     return "Whether this holds at another length, size or text; a study there would show it."
 
 
-def recommend(
-    measured: Measured, best: Best | None, verdicts: Sequence[Verdict], audits: Sequence[Audit]
-) -> Recommendation:
+def recommendation(judgement: Judgement) -> Recommendation:
     """The best arm's settings; the baseline's when nothing was shown to beat it; withheld when an audit blocks."""
-    if (reason := why_withheld(audits)) is not None:
-        return Recommendation(withheld=reason)
-    if best is None or measured.best is None:
+    if judgement.blocks:
+        return Recommendation(withheld=why_withheld(judgement.audits))
+    if judgement.is_across:
+        return _recommendation_across(judgement)
+    best = judgement.best
+    if best is None:
         return Recommendation(withheld="no arm has a finite result")
-    against = _against_baseline(verdicts)
-    baseline = next((arm for arm in measured.evidence.arms if arm.name == BASELINE), None)
+    against = _against_baseline(judgement, best)
+    baseline = next((arm for arm in judgement.arms if arm.arm == BASELINE), None)
     if baseline is not None and (best.arm == BASELINE or against is None or against.winner != best.arm):
         return Recommendation(
             settings=dict(baseline.settings), text="Keep the baseline: no change was shown to beat it."
         )
     chosen = ", ".join(f"{name} = {words.setting_value(value)}" for name, value in best.settings.items())
-    text = f"Use {chosen or best.arm}."
-    if len(measured.unresolved) > 1:
-        text += f" {_group(measured)} are not separated by these runs."
+    text = f"Use {chosen or best.arm}.{_off_the_optimum(judgement, best)}"
+    if len(judgement.unresolved) > 1:
+        text += f" {_group(judgement)} are not separated by these runs."
     return Recommendation(settings=best.settings, text=text)
 
 
-def what_blocks(audits: Sequence[Audit]) -> str:
+def withholds_differences(judgement: Judgement) -> bool:
+    """Whether an audit blocks that an arm is better; `edge` does not: it doubts only that the best was tried."""
+    return any(audit.audit != "edge" for audit in judgement.blocks)
+
+
+def what_blocks(judgement: Judgement) -> str:
     """What the blocking audits found and what would mend it, in sentences; empty where none blocks."""
     return " Also, ".join(
-        f"{audit.message}. {audit.remedy[0].upper()}{audit.remedy[1:]}."
-        for audit in audits
-        if audit.severity == "block"
+        f"{audit.message}. {audit.remedy[0].upper()}{audit.remedy[1:]}." for audit in judgement.blocks
     )
 
 
@@ -95,149 +96,344 @@ def why_withheld(audits: Sequence[Audit]) -> str | None:
     return "; ".join(f"{audit.audit}: {audit.message}" for audit in audits if audit.severity == "block") or None
 
 
-def _better(measured: Measured, best: Best, verdicts: Sequence[Verdict]) -> str:
+def _known(judgement: Judgement, best: Best) -> str:
+    label = _label(judgement, best.arm)
+    if not judgement.is_seeded:
+        seeds = "no run says its seed, so arms cannot be compared seed by seed"
+        return f"{_leads(judgement, best)}; {seeds}, and whether it is better is withheld."
+    if not judgement.can_judge:
+        return f"{_leads(judgement, best)}{_from_the_others(judgement, best)}."
+    against = _against_baseline(judgement, best)
+    if against is not None:
+        return f"{_on_the_baseline(judgement, against)}; {label} has a {_its_number(judgement, best)}."
+    if len(judgement.unresolved) > 1:
+        seeds = words.count(judgement.num_shared(judgement.unresolved), "seed")
+        group = f"{_group(judgement)} are not separated by {seeds}{_ties(judgement, best)}"
+        return f"{group}; {_leads(judgement, best)}.{_where(judgement)}"
+    is_ = _its_number(judgement, best).replace(", ", " is ", 1)
+    return f"{label} is {_better(judgement, best)}; its {is_}.{_where(judgement)}"
+
+
+def _leads(judgement: Judgement, best: Best) -> str:
+    """Who is ahead, e.g. "0.03 has the least mean val_loss, 3.412 nats [3.401, 3.423] on 5 fresh seeds".
+
+    Where seeds are unequal, arms are compared on those they share, and another may have the lower mean of its own.
+    """
+    label, number = _label(judgement, best.arm), _its_number(judgement, best)
+    ahead = [
+        arm
+        for arm in judgement.arms
+        if arm.mean is not None and not arm.num_diverged and _is_better(judgement, arm.mean, best.search_mean)
+        and (not judgement.looks or arm.arm in judgement.unresolved)
+    ]  # fmt: skip
+    if not ahead:
+        return f"{label} has the {words.extreme(judgement.goal)} {number}"
+    lowest = min(ahead, key=lambda arm: _sign(judgement) * (arm.mean or 0.0))
+    own = words.metric_value(lowest.mean or 0.0, lowest.interval, judgement.metric)
+    return (
+        f"{label} is ahead on the seeds that arms share, with a {number}; {_label(judgement, lowest.arm)}, on other "
+        f"seeds, has the {words.extreme(judgement.goal)} mean, {own} on {words.count(lowest.n, 'seed')}"
+    )
+
+
+def _sign(judgement: Judgement) -> float:
+    return -1.0 if judgement.goal == "maximize" else 1.0
+
+
+def _is_better(judgement: Judgement, one: float, other: float) -> bool:
+    return _sign(judgement) * one < _sign(judgement) * other
+
+
+def _better(judgement: Judgement, best: Best) -> str:
     """Than whom. An arm that diverged on some seeds only is out, but no verdict says that it is worse."""
-    noun = "arm" if measured.axis is None else f"{_noun(measured)} tried"
-    diverged_KN = np.isinf(measured.values_KN)
-    beaten = {v.b for v in verdicts if v.a == best.arm and v.winner == best.arm}
-    left = [i for i in np.flatnonzero(diverged_KN.any(axis=1)).tolist() if measured.arm(i).name not in beaten]
-    seeds = _seeds_of_all(measured)
+    noun = "arm" if judgement.sweep is None else f"{_noun(judgement)} tried"
+    beaten = {v.b for v in judgement.verdicts if v.a == best.arm and v.winner == best.arm}
+    left = [arm for arm in judgement.arms if arm.num_diverged and arm.arm not in beaten]
+    seeds = _seeds_of_all(judgement)
     if not left:
         return f"better than every other {noun} on {seeds}"
-    if len(left) == len(measured.evidence.arms) - 1:
+    if len(left) == len(judgement.arms) - 1:
         return f"the only {noun} without a run that diverged, on {seeds}"
-    runs = words.count(int((~np.isnan(measured.values_KN[left])).sum()), "run")
-    names = words.listing([_label(measured, index) for index in left])
-    failed = f"{int(diverged_KN[left].sum())} of {runs} diverged"
+    runs = words.count(sum(arm.n for arm in left), "run")
+    names = words.listing([_label(judgement, arm.arm) for arm in left])
+    failed = f"{sum(arm.num_diverged for arm in left)} of {runs} diverged"
     return f"better than every other {noun} on {seeds}, but for {names} ({failed})"
 
 
-def _from_the_others(measured: Measured) -> str:
+def _from_the_others(judgement: Judgement, best: Best) -> str:
     """Where nothing may be told apart: from whom, those that diverged left out; empty where nobody is left."""
-    others = [index for index in measured.unresolved if index != measured.best]
+    others = [name for name in judgement.unresolved if name != best.arm]
     if not others:
         return ""
-    if len(others) < len(measured.evidence.arms) - 1:
-        return f"; nothing separates it from {words.listing([_label(measured, index) for index in others])}"
+    if len(others) < len(judgement.arms) - 1:
+        return f"; nothing separates it from {words.listing([_label(judgement, name) for name in others])}"
     return f"; nothing separates it from the other {words.count(len(others), 'arm') if len(others) > 1 else 'arm'}"
 
 
-def _how_all_failed(measured: Measured) -> str:
+def _how_all_failed(judgement: Judgement) -> str:
     """Where no arm has a finite mean, e.g. "every run crashed", "2 runs diverged and 4 runs crashed"."""
-    arms = measured.evidence.arms
+    arms = judgement.arms
     numbers = {
-        "diverged": int(np.isinf(measured.values_KN).sum()),
-        "crashed": sum(len(arm.crashed) for arm in arms),
+        "diverged": sum(arm.num_diverged for arm in arms),
+        "crashed": sum(arm.num_crashed for arm in arms),
     }
     failed = [(how, number) for how, number in numbers.items() if number]
-    without = [arm.name for arm in arms if not arm.search and not arm.crashed]
+    without = [arm.arm for arm in arms if not arm.n and not arm.num_crashed]
+    any_finite = any(math.isfinite(value) for arm in arms for value in arm.values)
     if not failed:
         return "no run has ended"
-    if len(failed) == 1 and not without and not np.isfinite(measured.values_KN).any():
-        return f"every run {'so far ' if measured.evidence.num_unfinished else ''}{failed[0][0]}"
+    if len(failed) == 1 and not without and not any_finite:
+        return f"every run {'so far ' if judgement.num_unfinished else ''}{failed[0][0]}"
     said = [f"{words.count(number, 'run')} {how}" for how, number in failed]
     return words.listing([*said, *(f"{name} has no run that ended" for name in without)])
 
 
-def _how_the_race_ended(measured: Measured) -> str:
+def _how_the_race_ended(judgement: Judgement) -> str:
     """A sentence; empty where there was no race, or it has not ended."""
-    if measured.race is None or measured.race.ended is None:
+    if judgement.ended is None:
         return ""
-    seeds = words.count(measured.race.taken[-1], "seed")
-    if measured.race.ended == "maximum":
+    seeds = words.count(judgement.looks[judgement.looks_taken - 1], "seed")
+    if judgement.ended == "maximum":
         return f" The race reached its maximum of {seeds} with something left open."
     return f" Every question of the race was settled after {seeds}."
 
 
-def _ties(measured: Measured, best: Best, verdicts: Sequence[Verdict]) -> str:
+def _on_unresolved(judgement: Judgement, best: Best) -> list[Verdict]:
+    """The verdicts on the other arms that may be the best, against it."""
+    return [v for v in judgement.verdicts if v.a == best.arm and v.b in judgement.unresolved]
+
+
+def _ties(judgement: Judgement, best: Best) -> str:
     """Which of the unresolved arms equal the best one; empty where none was shown to."""
-    kept = {measured.arm(index).name: index for index in measured.unresolved}
-    tied = [v for v in verdicts if v.a == best.arm and v.b in kept and v.verdict == "tie"]
+    tied = [v for v in _on_unresolved(judgement, best) if v.verdict == "tie"]
     if not tied:
         return ""
-    labels = words.listing([_label(measured, kept[v.b]) for v in tied])
+    labels = words.listing([_label(judgement, v.b) for v in tied])
     least, most = min(v.n for v in tied), max(v.n for v in tied)
     pairs = words.count(most, "paired seed") if least == most else f"{least} to {most} paired seeds"
     each = "equals" if len(tied) == 1 else "each equal"
-    within = f"within {measured.evidence.min_effect:g}{words.unit(measured.evidence.metric)}"
-    return f", and {labels} {each} {_label(measured, kept[best.arm])} {within} ({pairs})"
+    within = f"within {judgement.min_effect:g}{words.unit(judgement.metric)}"
+    return f", and {labels} {each} {_label(judgement, best.arm)} {within} ({pairs})"
 
 
-def _seeds_of_all(measured: Measured) -> str:
+def _seeds_of_all(judgement: Judgement) -> str:
     """e.g. "3 to 16 seeds": arms of a race have unequal numbers."""
-    least, most = measured.num_blocks, measured.values_KN.shape[1]
-    return words.count(least, "seed") if measured.race is None or least == most else f"{least} to {most} seeds"
+    least, most = judgement.num_blocks, len({seed for arm in judgement.arms for seed in arm.seeds})
+    return words.count(least, "seed") if not judgement.looks or least == most else f"{least} to {most} seeds"
 
 
-def _its_number(measured: Measured, best: Best) -> str:
+def _its_number(judgement: Judgement, best: Best) -> str:
     """e.g. "mean val_loss, 3.412 nats [3.401, 3.423] on 5 fresh seeds"."""
-    metric = measured.evidence.metric
-    seeds = words.count(best.n, "fresh seed") if best.confirmed else f"the {words.count(best.n, 'seed')} that chose it"
-    name = metric if best.n == 1 else f"mean {metric}"
-    return f"{name}, {words.metric_value(best.mean, best.interval, metric)} on {seeds}"
+    one = "seed" if judgement.is_seeded else "run"
+    runs = words.count(best.n, f"fresh {one}") if best.confirmed else f"the {words.count(best.n, one)} that chose it"
+    name = judgement.metric if best.n == 1 else f"mean {judgement.metric}"
+    return f"{name}, {words.metric_value(best.mean, best.interval, judgement.metric)} on {runs}"
 
 
-def _where(measured: Measured) -> str:
+def _where(judgement: Judgement) -> str:
     """A sentence on the optimum between the values tried; empty when it is not located."""
-    found = measured.optimum
+    found = judgement.optimum
     if not isinstance(found, Optimum):
         return ""
-    low, high = (words.setting_value(end) for end in found.interval)
-    return f" The optimum lies between {low} and {high} ({found.level:.0%} interval)."
+    return f" The optimum lies between {_ends(found.interval)} ({found.level:.0%} interval)."
 
 
-def _against_baseline(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The baseline (a) against the best arm (b)."""
-    if not verdicts or verdicts[0].a == BASELINE:
-        return None
-    best = verdicts[0].a
-    return next((v for v in verdicts if v.a == BASELINE and v.b == best), None)
+def _off_the_optimum(judgement: Judgement, best: Best) -> str:
+    """Where the best of the values tried lies outside the optimum's interval, a sentence that says so."""
+    found = judgement.optimum
+    value = None if judgement.sweep is None else best.settings.get(judgement.sweep.setting)
+    if not isinstance(found, Optimum) or value is None or found.interval[0] <= value <= found.interval[1]:
+        return ""
+    where = f"the optimum lies between {_ends(found.interval)}, where one may be better"
+    return f" It is the best of the values tried; {where}."
 
 
-def _baseline_sentence(measured: Measured, against: Verdict, best: Best) -> str:
+def _ends(interval: tuple[float, float]) -> str:
+    return f"{words.setting_value(interval[0])} and {words.setting_value(interval[1])}"
+
+
+def _against_baseline(judgement: Judgement, best: Best) -> Verdict | None:
+    """The best arm (b) against the baseline (a); None where it is the baseline."""
+    return None if best.arm == BASELINE else judgement.verdict(BASELINE, best.arm)
+
+
+def _on_the_baseline(judgement: Judgement, against: Verdict) -> str:
     if against.difference is None:
-        return f"{best.arm} and the baseline have no seed in common"
-    metric = measured.evidence.metric
-    number = words.difference(against.difference, against.interval, metric)
+        return f"{against.b} and the baseline have no seed in common"
+    number = words.difference(against.difference, against.interval, judgement.metric)
+    within = f"{judgement.min_effect:g}{words.unit(judgement.metric)}"
     said = {
-        "winner": f"{best.arm} is better than the baseline",
-        "tie": f"{best.arm} equals the baseline within {measured.evidence.min_effect:g}{words.unit(metric)}",
-        "inconclusive": f"{best.arm} is not separated from the baseline",
+        "winner": f"{against.b} is better than the baseline",
+        "tie": f"{against.b} equals the baseline within {within}",
+        "inconclusive": f"{against.b} is not separated from the baseline",
     }[against.verdict]
     return f"{said}: {number}, {words.count(against.n, 'paired seed')}"
 
 
-def _what_would_settle(measured: Measured, open_: Sequence[Verdict]) -> str:
-    index = {arm.name: i for i, arm in enumerate(measured.evidence.arms)}
-    needs = [(v.more_seeds, _label(measured, index[v.b])) for v in open_ if v.more_seeds is not None]
+def _what_would_settle(judgement: Judgement, open_: Sequence[Verdict]) -> str:
+    needs = [(v.more_seeds, _label(judgement, v.b)) for v in open_ if v.more_seeds is not None]
     if not needs:
         return "no affordable number of seeds would settle it; state a larger min_effect"
     most, rival = max(needs)
     least, nearest = min(needs)
-    best = _label(measured, index[open_[0].a])
+    best = _label(judgement, open_[0].a)
     if len(needs) == 1 or least == most:
         return f"about {words.count(most, 'more seed')} would settle {best} against {rival}"
     return f"about {words.count(least, 'more seed')} would settle {best} against {nearest}, {most} against {rival}"
 
 
-def _group(measured: Measured) -> str:
+def _group(judgement: Judgement) -> str:
     """The unresolved arms: "Rates 0.0316 to 0.0631" where they are neighbours on an axis, else their names."""
-    kept = measured.unresolved
-    labels = [_label(measured, index) for index in kept]
-    if measured.axis is None:
+    labels = [_label(judgement, name) for name in judgement.unresolved]
+    if judgement.sweep is None:
         return words.listing(labels)
-    plural = f"{_noun(measured).capitalize()}s"
-    if len(kept) > 2 and kept[-1] - kept[0] == len(kept) - 1:
+    plural = f"{_noun(judgement).capitalize()}s"
+    places = [place for place, arm in enumerate(judgement.arms) if arm.arm in judgement.unresolved]
+    if len(places) > 2 and places[-1] - places[0] == len(places) - 1:
         return f"{plural} {labels[0]} to {labels[-1]}"
     return f"{plural} {words.listing(labels)}"
 
 
-def _label(measured: Measured, index: int) -> str:
-    return measured.arm(index).name if measured.axis is None else words.setting_value(measured.axis.values[index])
+def _label(judgement: Judgement, name: str) -> str:
+    """An arm's value where the arms lie along an axis, else its name."""
+    axis = judgement.sweep
+    return name if axis is None else words.setting_value(float(judgement.arm(name).settings[axis.setting]))
 
 
-def _noun(measured: Measured) -> str:
-    if measured.axis is None:
+def _noun(judgement: Judgement) -> str:
+    axis = judgement.sweep
+    if axis is None:
         return "arm"
-    last = measured.axis.setting.rpartition(".")[2]
-    return "rate" if words.is_rate(measured.axis.setting) else f"{last.replace('_', ' ')} value"
+    return "rate" if words.is_rate(axis.setting) else f"{words.setting_name(axis.setting)} value"
+
+
+def _effects(judgement: Judgement) -> list[str]:
+    """What combinations add to the comparisons: which changes act, which act on each other, and the whole stack."""
+    metric, said = judgement.metric, []
+    if judgement.blocks:
+        return []
+    for num_changes in (1, 2):
+        tested = [effect for effect in judgement.effects if len(effect.changes) == num_changes]
+        found = [effect for effect in tested if effect.is_significant]
+        each = [f"{effect_name(one)} {words.difference(one.difference or 0.0, one.interval, metric)}" for one in found]
+        noun = "main effect" if num_changes == 1 else "interaction"
+        if each:
+            said.append(f"Of {words.count(len(tested), noun)}, {words.listing(each, most=6)}.")
+        elif tested:
+            said.append(f"None of {words.count(len(tested), noun)} is told from 0.")
+    stack = judgement.stack
+    if stack is not None:
+        together = words.difference(stack.difference, stack.interval, metric)
+        summed = words.difference(stack.sum_of_singles, stack.sum_interval, metric)
+        said.append(
+            f"All changes together: {together}, measured on {words.count(stack.n, 'paired seed')}; "
+            f"the single ones add up to {summed}."
+        )
+    return said
+
+
+def effect_name(effect: Effect) -> str:
+    """e.g. "a with b (or c*d)"."""
+    aliased = f" (or {', '.join(effect.aliases)})" if effect.aliases else ""
+    return f"{' with '.join(effect.changes)}{aliased}"
+
+
+def _known_across(judgement: Judgement) -> str:
+    conditions, parts = judgement.conditions, judgement.parts
+    first, label = conditions[0], _best_label(parts[0].judgement)
+    if first.best_value is not None:  # else it is an arm's name, which keeps its case
+        label = f"{label[:1].upper()}{label[1:]}"
+    if first.best is None:
+        return f"No arm has a finite result at {first.condition}."
+    least = words.extreme(judgement.goal)
+    if withholds_differences(judgement):
+        return (
+            f"{label} has the {least} mean at {first.condition}; whether it is better, there or elsewhere, is withheld."
+        )
+    groups = {
+        f"has the {least} mean": [c.condition for c in conditions[1:] if c.holds == "best"],
+        "equals the best": [c.condition for c in conditions[1:] if c.holds == "tie"],
+        "is not told apart from the best": [c.condition for c in conditions[1:] if c.holds == "open"],
+    }
+    said = [f"{what} at {words.listing(names)}" for what, names in groups.items() if names]
+    said += [_worse(part, one) for part, one in zip(parts, conditions, strict=True) if one.holds == "worse"]
+    told = f"{label}, of {least} mean at {first.condition}, {words.listing(said, most=8)}."
+    moving = next((law for law in judgement.laws if law.of in parts[0].judgement.vary), None)
+    return f"{told} {_law(moving)}" if moving else told
+
+
+def _worse(part: Part, condition: Condition) -> str:
+    if condition.difference is None or math.isinf(condition.difference):
+        return f"fails at {condition.condition}"
+    number = words.difference(condition.difference, condition.interval, part.judgement.metric)
+    return f"is worse than {_best_label(part.judgement)} at {condition.condition} ({number}, n = {condition.n})"
+
+
+def _law(law: Law) -> str:
+    low, high = law.interval
+    name, by = words.setting_name(law.of), words.setting_name(law.by)
+    said = f"The best {name} goes as {by} to the power {law.exponent:.2f} [{low:.2f}, {high:.2f}], {law.n} conditions"
+    held = law.held_out
+    if held is None:
+        return f"{said}; too few to check the law on one held out."
+    predicted = f"{held.predicted:.3g} [{held.interval[0]:.3g}, {held.interval[1]:.3g}]"
+    verb = "holds" if held.holds else "does not hold"
+    return f"{said}; at {held.condition}, held out, it predicts {predicted}, measured {held.measured:.3g}: it {verb}."
+
+
+def _unknown_across(judgement: Judgement) -> str:
+    open_ = [condition.condition for condition in judgement.conditions if condition.holds == "open"]
+    if judgement.blocks:
+        said = f"How the answer carries over: {what_blocks(judgement)}"
+    elif open_:
+        said = f"Whether it is as good as the best at {words.listing(open_)}; more seeds would show it."
+    else:
+        said = f"What is best beyond {judgement.parts[-1].name}: nothing was measured there."
+    return " ".join([said, *_without_a_law(judgement)])
+
+
+def _without_a_law(judgement: Judgement) -> list[str]:
+    """Why there is no law of the optimum, in a sentence; none where there is one, or there can be none."""
+    swept = {part.judgement.vary for part in judgement.parts if part.judgement.sweep is not None}
+    sizes = judgement.sweep
+    if len(swept) != 1 or sizes is None or sizes.values[0] <= 0:
+        return []
+    located = sum(
+        isinstance(part.judgement.optimum, Optimum) and part.judgement.optimum.interval[0] > 0
+        for part in judgement.parts
+    )
+    if located >= LEAST_POINTS:
+        return []
+    what, by = words.setting_name(swept.pop()[0]), words.setting_name(sizes.setting)
+    where = f"under {located} of {len(judgement.parts)} conditions"
+    return [f"How the best {what} moves with {by}: it was located {where}, and a law needs {LEAST_POINTS}."]
+
+
+def _recommendation_across(judgement: Judgement) -> Recommendation:
+    conditions, parts = judgement.conditions, judgement.parts
+    best = parts[0].judgement.best
+    if best is None or any(condition.best is None for condition in conditions):
+        return Recommendation(withheld="a condition has no arm with a finite result")
+    names = [part.name for part in parts if len(part.judgement.unresolved) > 1]
+    others = f" At {words.listing(names)} others are not separated from the best by these runs." if names else ""
+    if all(condition.holds in ("best", "tie") for condition in conditions):
+        text = f"Use {_best_label(parts[0].judgement)} under every one of these.{others}"
+        return Recommendation(settings=best.settings, text=text)
+    each = words.listing([f"{_best_label(part.judgement)} at {part.name}" for part in parts], most=8)
+    return Recommendation(text=f"Take each condition's own best: {each}.{others}")
+
+
+def _best_label(judgement: Judgement) -> str:
+    """e.g. "learning rate 0.03" where one numeric setting varies, else the name of the best arm."""
+    best, value = judgement.best, best_value(judgement)
+    if value is not None:
+        return f"{words.setting_name(judgement.vary[0])} {words.setting_value(value)}"
+    return best.arm if best else "nothing"
+
+
+def best_value(judgement: Judgement) -> float | None:
+    """The best arm's value of the one setting that varies; None where it is no number."""
+    if judgement.best is None or len(judgement.vary) != 1:
+        return None
+    value = judgement.best.settings.get(judgement.vary[0])
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,54 +1,96 @@
 """The core of the floor: evidence in, judgement out. Pure."""
 
-from blueberry.judge.comparisons import compare
+from typing import Any, TypeVar
+
+from blueberry.judge.answers import AxisAnswer, Finding
+from blueberry.judge.axis import find_axis_answer, find_failures, find_ranges, find_robustness
 from blueberry.judge.doctor import audit
-from blueberry.judge.effects import effects_sentence, find_effects, find_stack
+from blueberry.judge.effects import find_effects, find_stack
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import CurveFinding, Judgement
-from blueberry.judge.measured import axis_of, best_of, measure, noise_of, summarise
-from blueberry.judge.purposes import find_purposes
-from blueberry.judge.ranges import find_ranges
-from blueberry.judge.robustness import find_robustness
-from blueberry.judge.sentences import known, recommend, unknown
+from blueberry.judge.measured import axis_of, best_of, detectable, measure, noise_of, summarise
+from blueberry.judge.sentences import tell
+from blueberry.judge.verdicts import compare
+
+R = TypeVar("R", bound=Finding)
 
 
 def weigh(evidence: Evidence) -> Judgement:
     """All that the evidence supports. Arms come back in ascending order where they lie on a numeric axis."""
+    return tell(numbers(evidence))
+
+
+def numbers(evidence: Evidence) -> Judgement:
+    """The same without a sentence. Values and differences are in the metric's own unit and direction."""
     measured = measure(evidence)
-    best = best_of(measured)
-    verdicts = compare(measured)
-    audits = audit(measured)
-    effects, stack = find_effects(measured), find_stack(measured)
     evidence = measured.evidence
-    ranges, recommendation = find_ranges(measured), recommend(measured, best, verdicts, audits)
-    return Judgement(
+    answer = find_axis_answer(measured)
+    judgement = Judgement(
         question=evidence.question,
         metric=evidence.metric,
+        goal=evidence.goal,
         min_effect=evidence.min_effect,
         alpha=evidence.alpha,
         vary=evidence.vary,
+        is_seeded=evidence.is_seeded,
         axis=axis_of(evidence.vary, [arm.settings for arm in evidence.arms], evidence.scale),
         arms=summarise(measured),
         noise=noise_of(measured),
-        best=best,
+        detectable=detectable(measured),
+        num_unfinished=evidence.num_unfinished,
+        best=best_of(measured),
         unresolved=tuple(measured.arm(index).name for index in measured.unresolved),
         ended=measured.race.ended if measured.race else None,
         looks=measured.race.looks if measured.race else (),
         looks_taken=len(measured.race.taken) if measured.race else 0,
         optimum=measured.optimum,
-        verdicts=verdicts,
-        ranges=ranges,
-        audits=audits,
-        recommendation=recommendation,
-        purposes=find_purposes(measured, best, verdicts, recommendation, ranges),
+        verdicts=compare(measured),
+        ranges=find_ranges(measured, answer),
+        axis_answer=answer,
+        failures=find_failures(measured),
+        audits=audit(measured),
         cost=evidence.cost,
-        known=" ".join([known(measured, best, verdicts, audits), *effects_sentence(measured, effects, stack, audits)]),
-        unknown=unknown(measured, best, verdicts, audits),
-        effects=effects,
+        effects=find_effects(measured),
         robustness=find_robustness(measured),
-        stack=stack,
+        stack=find_stack(measured),
         findings=_in_order(evidence),
     )
+    return judgement if evidence.goal == "minimize" else turned(judgement)
+
+
+def turned(judgement: Judgement) -> Judgement:
+    """A judgement of a metric whose sign was changed, with the sign changed back.
+
+    What it costs to miss the best value stays a cost: above 0 is worse, whatever the goal.
+    """
+    answer, stack = judgement.axis_answer, judgement.stack
+    return judgement.model_copy(
+        update={
+            "arms": tuple(_turn(arm, "mean", "interval", "values") for arm in judgement.arms),
+            "best": judgement.best and _turn(judgement.best, "mean", "interval", "search_mean", "test_mean"),
+            "verdicts": tuple(_turn(verdict, "difference", "interval") for verdict in judgement.verdicts),
+            "axis_answer": answer
+            and AxisAnswer(
+                conservative=answer.conservative and _turn(answer.conservative, "difference", "interval"),
+                fast=answer.fast and _turn(answer.fast, "target"),
+            ),
+            "effects": tuple(_turn(effect, "difference", "interval") for effect in judgement.effects),
+            "stack": stack and _turn(stack, "difference", "interval", "sum_of_singles", "sum_interval"),
+        }
+    )
+
+
+def _turn(record: R, *fields: str) -> R:
+    """With the sign of these fields changed; the ends of an interval change places."""
+    update: dict[str, Any] = {}
+    for name in fields:
+        value = getattr(record, name)
+        if isinstance(value, tuple):
+            value = tuple(0.0 - one for one in value)
+            update[name] = value[::-1] if name.endswith("interval") else value
+        elif value is not None:
+            update[name] = 0.0 - value
+    return record.model_copy(update=update)
 
 
 def _in_order(evidence: Evidence) -> tuple[CurveFinding, ...]:

@@ -22,6 +22,16 @@ def is_rate(setting: str) -> bool:
     return last in ("lr", "learning_rate") or last.endswith(("_lr", "_learning_rate"))
 
 
+def setting_name(setting: str) -> str:
+    """The last part of a dotted setting in words: "optimizer.muon.learning_rate" -> "learning rate"."""
+    return setting.rpartition(".")[2].replace("_", " ")
+
+
+def extreme(goal: str) -> str:
+    """What the best value of a metric is among all."""
+    return "greatest" if goal == "maximize" else "least"
+
+
 def decimals(interval: tuple[float, float] | None) -> int:
     """As many as show two digits of the interval's half width: what the data support. 3 without an interval."""
     half = (interval[1] - interval[0]) / 2 if interval else 0.0

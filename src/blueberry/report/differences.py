@@ -84,7 +84,7 @@ def differences(judgement: Judgement) -> Differences | None:
         verdict = judgement.verdict(reference, arm.arm)
         if verdict is None:
             continue
-        shared = [seed for seed in arm.seeds if seed in values[reference]]
+        shared = [seed for seed in arm.seeds if seed is not None and seed in values[reference]]
         pairs = [(seed, values[arm.arm][seed], values[reference][seed]) for seed in shared]
         finite = verdict.difference is not None and math.isfinite(verdict.difference)
         rows.append(

@@ -27,7 +27,7 @@ class SeedPoint:
 
     arm: str
     x: float
-    seed: int
+    seed: int | None
     value: float | None
     """None if the run diverged."""
     status: Status
@@ -132,7 +132,7 @@ def lr_curve(judgement: Judgement) -> LrCurve:
         tops=tuple(mark for arm in arms for mark in _top_marks([p for p in seeds if p.arm == arm.arm])),
         series=tuple(dict.fromkeys(series_of(judgement, arm) for arm in arms)),
         band=_band(judgement, axis) if one_axis else None,
-        is_withheld=withholds_differences(judgement.audits),
+        is_withheld=withholds_differences(judgement),
         num_unresolved=sum(arm.status in ("best", "unresolved") for arm in arms),
         optimum=optimum if one_axis else None,
         confirmed=_confirmed(judgement, axis),

@@ -2,8 +2,9 @@
 
 import pytest
 
-from blueberry.judge import Text, judge
 from blueberry.judge.doctor.execution import audit_execution, overfitted_or_leaked
+from blueberry.judge.from_study import Text
+from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe
 from blueberry.records import Curve
 from blueberry.study.plan import plan

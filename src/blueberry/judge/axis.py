@@ -1,0 +1,147 @@
+"""What the runs say along one numeric setting: values for purposes, where runs fail, what missing the best costs."""
+
+import math
+
+import numpy as np
+
+from blueberry.judge.answers import AxisAnswer, Conservative, Failing, Failures, Fast, Robustness
+from blueberry.judge.evidence import ArmRuns
+from blueberry.judge.judgement import Ranges
+from blueberry.judge.measured import Measured
+from blueberry.stats.paired import paired
+from blueberry.stats.robustness import (
+    DECADE,
+    Edge,
+    band_within,
+    first_at_target,
+    lower_bound,
+    lr_sensitivity,
+    median_time,
+    stability,
+    upper_bound,
+)
+from blueberry.stats.unresolved import mean_or_inf
+
+
+def find_ranges(measured: Measured, answer: AxisAnswer | None) -> Ranges:
+    """The values alone. None throughout without a numeric axis; all but `unstable_from` while the noise is unknown."""
+    axis = measured.axis
+    if axis is None or answer is None:
+        return Ranges()
+    unstable = [value for i, value in enumerate(axis.values) if num_failed(measured, i)]
+    kept = [axis.values[i] for i in measured.unresolved]
+    return Ranges(
+        optimal=(min(kept), max(kept)) if measured.best is not None and measured.can_judge else None,
+        conservative=answer.conservative.value if answer.conservative else None,
+        fast=answer.fast.value if answer.fast else None,
+        unstable_from=min(unstable, default=None),
+    )
+
+
+def find_axis_answer(measured: Measured) -> AxisAnswer | None:
+    """None without a numeric axis; without answers while the noise is unknown."""
+    if measured.axis is None:
+        return None
+    if measured.best is None or not measured.can_judge:
+        return AxisAnswer()
+    return AxisAnswer(
+        conservative=_conservative(measured, measured.axis.values, measured.best),
+        fast=_fast(measured, measured.axis.values),
+    )
+
+
+def num_failed(measured: Measured, index: int) -> int:
+    """The runs of an arm, confirming ones included, that diverged or ended above the loss of guessing uniformly."""
+    arm, limit = measured.arm(index), measured.evidence.guessing_loss
+    values = [*arm.search.values(), *arm.confirm.values()]
+    return sum(math.isinf(value) or (limit is not None and value > limit) for value in values)
+
+
+def find_failures(measured: Measured) -> tuple[Failures, ...]:
+    """The arms with a failed run."""
+    found = []
+    for index, arm in enumerate(measured.evidence.arms):
+        failures, n = num_failed(measured, index), len(arm.search) + len(arm.confirm)
+        if failures:
+            bound = lower_bound(failures, n, level=1 - measured.evidence.alpha)
+            found.append(Failures(arm=arm.name, failures=failures, n=n, bound=bound))
+    return tuple(found)
+
+
+def find_robustness(measured: Measured) -> Robustness | None:
+    """None without one logarithmic axis, or while the noise is unknown."""
+    axis, evidence = measured.axis, measured.evidence
+    if axis is None or not axis.is_log or not measured.can_judge or measured.race is not None:
+        return None
+    rates_K, values_KN = np.array(axis.values), measured.values_KN
+    band = band_within(rates_K, values_KN, evidence.min_effect)
+    excess = lr_sensitivity(rates_K, values_KN, cap=evidence.guessing_loss)
+    edges = stability(
+        axis.values,
+        [num_failed(measured, index) for index in range(len(evidence.arms))],
+        [len(arm.search) + len(arm.confirm) for arm in evidence.arms],
+        level=1 - evidence.alpha,
+    )
+    return Robustness(
+        band=None if band is None else (band.low, band.high),
+        band_factor=None if band is None else band.factor,
+        band_is_bounded=None if band is None else (band.low_is_bounded, band.high_is_bounded),
+        excess=None if excess is None else excess.difference,
+        excess_interval=None if excess is None else excess.interval(1 - evidence.alpha),
+        span=DECADE,
+        stable_to=_failing(edges.highest_stable),
+        unstable_from=_failing(edges.lowest_unstable),
+    )
+
+
+def _failing(edge: Edge | None) -> Failing | None:
+    return None if edge is None else Failing(value=edge.x, failures=edge.failures, n=edge.n, bound=edge.bound)
+
+
+def _conservative(measured: Measured, values: tuple[float, ...], best: int) -> Conservative | None:
+    """Lowest value whose loss exceeds the best arm's by less than min_effect with one-sided error alpha."""
+    evidence, table = measured.evidence, measured.values_KN
+    for index, value in enumerate(values):
+        arm = measured.arm(index)
+        if num_failed(measured, index) or arm.crashed:
+            continue
+        pair = paired(table[best], table[index], floor=measured.noise.floor)
+        interval = pair.interval(1 - 2 * evidence.alpha / evidence.looks)
+        if index != best and (interval is None or interval[1] >= evidence.min_effect):
+            continue
+        n = len(arm.search) + len(arm.confirm)
+        return Conservative(
+            arm=arm.name,
+            value=value,
+            difference=None if index == best else pair.difference,
+            interval=None if index == best else interval,
+            n=pair.n,
+            num_runs=n,
+            bound=upper_bound(0, n, level=1 - evidence.alpha),
+        )
+    return None
+
+
+def _fast(measured: Measured, values: tuple[float, ...]) -> Fast | None:
+    """Value of least median time to the worst unresolved arm's final mean; None unless it is before all others.
+
+    A loss in the middle of a schedule, so it says nothing of a shorter schedule's end. The target is
+    taken from the same runs, so that every arm that may be the best reaches it on some seeds.
+    """
+    target = max(mean_or_inf(measured.values_KN[i]) for i in measured.unresolved)
+    times = [_median_updates(arm, target) for arm in measured.evidence.arms]
+    first, second = sorted(times)[:2]
+    if not first < second:
+        return None
+    index = times.index(first)
+    arm = measured.arm(index)
+    return Fast(arm=arm.name, value=values[index], target=target, updates=first, next_updates=second, n=len(arm.search))
+
+
+def _median_updates(arm: ArmRuns, target: float) -> float:
+    """Infinite where a run was not recorded, or half of them miss the target."""
+    if not set(arm.search) <= set(arm.evaluations) | {s for s, value in arm.search.items() if math.isinf(value)}:
+        return math.inf
+    times = [first_at_target(arm.evaluations.get(seed, ()), target) for seed in arm.search]
+    median = median_time(times)
+    return math.inf if median is None else median
