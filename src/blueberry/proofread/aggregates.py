@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from blueberry.proofread.arithmetic import Statement, Way
-from blueberry.proofread.document import Block, Document, Line, Result, is_statistic
-from blueberry.proofread.printed import Number, cell, in_unit, is_measured, numbers, quantity, words_of
+from blueberry.proofread.document import QUANTITY, Block, Document, Line, Result, is_statistic
+from blueberry.proofread.printed import NUMBER, Number, cell, in_unit, is_measured, number, numbers, quantity, words_of
 from blueberry.tables.markdown import MarkdownTable
 
 LEAST_ROWS = 3
@@ -13,6 +13,11 @@ LEAST_ROWS = 3
 _OVER_SEEDS = re.compile(r"\bmean\b|\baverage\b", re.IGNORECASE)
 _COUNT = re.compile(r"(?P<n>\d{1,3})[- ](?:seeds?|runs?)\b", re.IGNORECASE)
 _RESTRICTED = re.compile(r"lowest|best|top|last|first|exclud|without|base|previous|prior|\bPR\b|#\d", re.IGNORECASE)
+_OF_COLUMN = re.compile(
+    rf"(?P<arm>[^:|]{{1,40}}): ?(?:{QUANTITY} )?(?:mean|average)(?: {QUANTITY})?(?: of| is| was|:)? "
+    rf"(?P<value>{NUMBER})",
+    re.IGNORECASE,
+)
 _EXTREMES = ((r"(?:lowest|min(?:imum)?|best)\b.*(?:loss|perplexity|ppl|bpb)", "minimum"),
              (r"(?:highest|peak|max(?:imum)?|best)\b.*acc", "maximum"))  # fmt: skip
 _IS_TOTAL = re.compile(r"(?:(?:grand|overall|sub) ?-?)?(?:total|sum|altogether)\b", re.IGNORECASE)
@@ -43,6 +48,7 @@ def statements_of_aggregates(document: Document) -> Iterator[Statement]:
         yield from _totals(table)
     for line in document.lines:
         yield from _labelled(document, line)
+        yield from _stated_of_column(document, line)
 
 
 def _perplexities(block: Block) -> Iterator[Statement]:
@@ -128,6 +134,27 @@ def _labelled(document: Document, line: Line) -> Iterator[Statement]:
             yield Statement(
                 one, tuple(ways), f"{label.strip().lower()} of the table", line.number, "", "print the table's"
             )
+
+
+def _stated_of_column(document: Document, line: Line) -> Iterator[Statement]:
+    """ "this PR: val loss mean 3.278", where a table has a row a seed and a column "this PR"."""
+    found = _OF_COLUMN.match(line.text)
+    stated = number(found["value"]) if found else None
+    if found is None or stated is None:
+        return
+    for table in document.tables:
+        at = next(
+            (at for at, head in enumerate(table.header) if at and head.lower() == found["arm"].strip().lower()), 0
+        )
+        parts = tuple(value for row in table.rows if at and (value := cell(row[at], None)))
+        if (
+            stated
+            and quantity(table.header[0]) == "seed"
+            and len(parts) == len(table.rows) >= 2
+            and _is_near(stated, parts)
+        ):
+            what = f"mean of the {len(parts)} rows of {table.header[at]}"
+            yield Statement(stated, (Way("mean", parts),), what, line.number, "", "compute it from the table")
 
 
 def _has_words(text: str) -> bool:

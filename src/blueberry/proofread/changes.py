@@ -12,7 +12,8 @@ from blueberry.tables.markdown import MarkdownTable
 _VALUE = rf"[~≈]?{NUMBER} ?%?"
 _ANY = rf"(?P<what>{QUANTITY}|(?:training |train )?time)"
 _VERBS = (
-    r"(?: ?[:=])?(?: (?:of|was|is|goes|went|fell|falls|drops|dropped|improves|improved|reduces|reduced|"
+    r"(?: (?:of|for|on|in) [^:;,.()→\d]{1,40}(?=:))?(?: ?[:=])?"
+    r"(?: (?:of|was|is|goes|went|fell|falls|drops|dropped|improves|improved|reduces|reduced|"
     r"decreases|decreased|"
     r"increases|increased|rises|rose|moved|moves|down|up|by|an?)){0,3}"
 )

@@ -253,6 +253,8 @@ def _lines(text: str, tables: list[MarkdownTable]) -> Iterator[Line]:
 def _table_block(table: MarkdownTable, caption: str | None) -> Block | None:
     """Rows are results where columns are quantities; columns are where rows are."""
     kinds = [caption if head.lower() == "mean" else quantity(head) for head in table.header]
+    if table.header[0].lower() in ("run", "trial", "#") and _are_numbers(table):
+        kinds[0] = "seed"
     if any(map(is_measured, kinds[1:])):
         made = [
             result
@@ -275,6 +277,11 @@ def _table_block(table: MarkdownTable, caption: str | None) -> Block | None:
         if cells and quantity(head) != "change" and not re.search(r"\btotal\b|improve", head, re.IGNORECASE):
             made.append(Result(head, cells, table.line, _named_rate(head)))
     return Block(tuple(made), table.heading or "", "arm", is_table=True) if made else None
+
+
+def _are_numbers(table: MarkdownTable) -> bool:
+    """Whether each cell is one, so that rows are repeats and not arms."""
+    return bool(table.rows) and all(cell(text, None) for row in table.rows for text in row if text)
 
 
 def _told_apart_by(kinds: list[str | None]) -> str:
