@@ -18,6 +18,7 @@ lint: setup
 
 docs: setup
 	$(BIN)/python docs/write_recipes.py
+	$(BIN)/python -m tests.test_architecture
 
 truth: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.truth --replicates 10000 --out docs/truth.md
