@@ -250,7 +250,7 @@ def same_as_undisturbed(folder: Path, num_runs: int, store: str = "killed") -> N
     with Store.open(folder / store, create=False) as opened:
         assert opened.claims() == ()
         (registered,) = opened.studies()
-        assert opened.failures(registered.fingerprints) == {}
+        assert opened.failures(registered.runs) == {}
     assert bodies(folder, store).keys() == whole.keys()
     assert not any((folder / store / "checkpoints").iterdir())
 

@@ -70,6 +70,22 @@ def test_a_run_without_weights_is_one_line(store, blueberry, tmp_path):
     assert (code, err.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize("where", ["header", "tensors", "tail", "all"])
+def test_damaged_weights_are_refused_and_written_anew_by_training(store, blueberry, result, where, tmp_path):
+    path = store / "weights" / f"{result.fingerprint}.safetensors"
+    whole = path.read_bytes()
+    at = {"header": whole.index(b"tokenizer"), "tensors": len(whole) - 1000}.get(where, 0)
+    flipped = whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :]
+    path.write_bytes({"tail": whole[:-7], "all": b""}.get(where, flipped))
+    for words in (("sample", result.fingerprint), ("export", result.fingerprint, tmp_path / "out")):
+        code, out, err = blueberry(*words, "--store", store)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "train" in err
+    assert not (tmp_path / "out").exists()
+    api.train(TINY, store=store)
+    assert path.read_bytes() == whole
+
+
 def test_a_known_run_whose_weights_are_gone_is_trained_again_for_them(store, result):
     path = store / "weights" / f"{result.fingerprint}.safetensors"
     before = path.read_bytes()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from blueberry.errors import RecipeError
 from blueberry.recipe import Recipe
 from blueberry.records import RateCut
-from blueberry.schedules import AnySchedule, multipliers, num_warmup, rate_cuts
+from blueberry.schedules import AnySchedule, multiplier, multipliers, num_warmup, rate_cuts, sketch
 
 KINDS = {kind.model_fields["kind"].default: kind for kind in AnySchedule.__args__}
 FALLING = sorted(set(KINDS) - {"constant", "plateau"})
@@ -324,3 +324,13 @@ def test_planned_rates_are_the_peak_s_multiples():
     assert recipe.planned_rates() == pytest.approx([0.06, 0.045, 0.03])
     recipe = recipe.with_({"optimizer.rates.matrices": 2.0})
     assert recipe.planned_rates() == pytest.approx([0.12, 0.09, 0.06])
+
+
+def test_a_sketch_is_the_whole_schedule_or_has_its_first_highest_and_last_update():
+    for kind in ("cosine", "linear", "plateau", "constant"):
+        schedule = Recipe().with_({"schedule.kind": kind, "train.updates": 10**7}).schedule
+        assert sketch(schedule, 500) == multipliers(schedule, 500)
+        seen = sketch(schedule, 10**7)
+        assert len(seen) < 21_000
+        assert (seen[0], seen[-1]) == tuple(multiplier(schedule, update, 10**7) for update in (0, 10**7 - 1))
+        assert max(seen) == 1.0

@@ -22,7 +22,7 @@ from blueberry.judge.from_study import Text, Texts, no_texts
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.ledger import reserved_seeds
 from blueberry.judge.parts import REFEREE, judge
-from blueberry.lm.trainer import Trainer, code_digest
+from blueberry.lm.trainer import Trainer, code_digest, has_weights
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.settings import Data
@@ -48,7 +48,7 @@ def train(
 ) -> RunResult:
     """Train one recipe in this process, or give its result if the store has it already.
 
-    A known run whose weights should be kept and are not there is trained again for them; its result stays.
+    A known run whose weights should be kept and are not there, or damaged, is trained again for them; its result stays.
     Raises: DataError if the corpus does not fit the recipe, StoreError if the store does not work.
     """
     folder = Path(store or default_store())
@@ -68,7 +68,7 @@ def train(
 
 def _lacks_weights(recipe: Recipe, known: RunResult, store: Path) -> bool:
     path = store / "weights" / f"{known.fingerprint}.safetensors"
-    return known.status == "completed" and recipe.train.keep_weights and not path.is_file()
+    return known.status == "completed" and recipe.train.keep_weights and not has_weights(path)
 
 
 def sample(

@@ -1,5 +1,6 @@
 """Files in and out: whole or not at all, one writer at a time, TOML; and text as a terminal may be given it."""
 
+import hashlib
 import json
 import os
 import re
@@ -55,6 +56,29 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+DIGEST_TO_COME = "0" * 64
+"""Where the digest of a content is to stand in it, after the word `sha256`."""
+_DIGEST = re.compile(rb"sha256\W{1,9}([0-9a-f]{64})")
+
+
+def sealed(content: bytes) -> bytes:
+    """The content with the digest of all the rest of it in its place, of which it has one."""
+    made = hashlib.sha256(content).hexdigest()
+    assert _DIGEST.search(content)
+    return content.replace(DIGEST_TO_COME.encode(), made.encode(), 1)
+
+
+def is_whole(content: bytes) -> bool | None:
+    """Whether the content is what was sealed; None if there is no digest in it."""
+    found = _DIGEST.search(content)
+    if found is None:
+        return None
+    sha = hashlib.sha256(memoryview(content)[: found.start(1)])
+    sha.update(DIGEST_TO_COME.encode())
+    sha.update(memoryview(content)[found.end(1) :])
+    return sha.hexdigest().encode() == found[1]
 
 
 @contextmanager

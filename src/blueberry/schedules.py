@@ -273,6 +273,16 @@ def multipliers(schedule: AnySchedule, num_updates: int, seen: Seen = ()) -> lis
     return made
 
 
+def sketch(schedule: AnySchedule, num_updates: int, most: int = 20_000) -> list[float]:
+    """The multipliers at about `most` updates evenly spaced, first, peak and last among them; of all if there are fewer.
+
+    For what looks at a whole schedule without training by it: a run may have ten million updates.
+    """
+    peak = min(max(num_warmup(schedule, horizon_updates(schedule, num_updates)) - 1, 0), num_updates - 1)
+    looked_at = {*range(0, num_updates, -(-num_updates // most)), peak, num_updates - 1}
+    return [multiplier(schedule, update, num_updates) for update in sorted(looked_at)]
+
+
 def multiplier(schedule: AnySchedule, update: int, num_updates: int) -> float:
     """The multiplier of the peak rate at one update, 0 <= update < num_updates, before any cut.
 

@@ -17,6 +17,8 @@ from blueberry.study.plan import Change, Plan, as_planned
 from blueberry.study.sharing import forks
 from blueberry.study.spec import Study
 
+MOST_UPDATES_SHARED = 2_000_000
+"""Of all arms together, up to which a forecast waits to know what they share."""
 RESULT_BYTES_PER_UPDATE = 70
 """Of a stored result, mostly its curve: three numbers an update as text."""
 
@@ -110,7 +112,7 @@ def forecast(
     left, base = planned.left, cost(study.base)
     undecided = planned.num_undecided
     to_come = [(cost(one.base), num) for one, num in _to_come(study, planned)]
-    begins = forks(planned.groups(lanes)) if shares else {}
+    begins = forks(planned.groups(lanes), MOST_UPDATES_SHARED) if shares else {}
     taken_over = [(run.recipe, fork.update) for run in planned.todo if (fork := begins.get(run.fingerprint))]
     shared_tokens = sum(updates * recipe.update_tokens for recipe, updates in taken_over)
     shared_flops = sum(updates * recipe.update_tokens * flops_per_token(recipe) for recipe, updates in taken_over)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blueberry.architecture import state_shapes, weight_shapes
 from blueberry.errors import StoreError
-from blueberry.files import refused_as, write_whole
+from blueberry.files import DIGEST_TO_COME, is_whole, refused_as, sealed, write_whole
 from blueberry.recipe import Recipe
 from blueberry.text import AnyTokenizer, read_tokenizer, write_tokenizer
 
@@ -39,12 +39,13 @@ def save_weights(path: Path, trained: Trained) -> None:
         "recipe": trained.recipe.model_dump(mode="json"),
         "data_digest": trained.data_digest,
         "tokenizer": write_tokenizer(trained.tokenizer),
+        "sha256": DIGEST_TO_COME,
     }
     # One entry, because safetensors writes several in any order: equal runs give equal files.
     content = save_tensors(trained.tensors, {"blueberry": json.dumps(header)})
     remedy = "a run keeps its weights; free space there, choose another --store, or set train.keep_weights = false"
     with refused_as(StoreError, path, "cannot write the weights", remedy):
-        write_whole(path, content)
+        write_whole(path, sealed(content))
 
 
 def load_weights(path: Path) -> Trained:
@@ -52,9 +53,13 @@ def load_weights(path: Path) -> Trained:
 
     Raises: StoreError if it is damaged or of another kind, or its tokenizer disagrees with its weights.
     """
+    with refused_as(StoreError, path, "cannot be read", "train that run again to write it anew"):
+        whole = is_whole(path.read_bytes())
+    if whole is False:
+        raise StoreError(f"{path}: damaged: not the bytes that were written; train that run again to write it anew")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("blueberry", "{}"))
+            header = json.loads((file.metadata() or {}).get("blueberry", "{}"))  # of weights without a digest too
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     except (OSError, SafetensorError) as cause:
         raise StoreError(f"{path}: cannot be read ({cause}); train that run again to write it anew") from None

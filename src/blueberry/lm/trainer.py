@@ -4,6 +4,7 @@ Torch is imported when training begins, not before: whoever only hands the train
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import blueberry
 from blueberry.architecture import num_threads, usable_cores
 from blueberry.errors import RecipeError
+from blueberry.files import is_whole
 from blueberry.identity import digest, fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
@@ -89,6 +91,20 @@ class Trainer:
         machine = f"{provenance.device}, {processor()}, {provenance.threads} threads, torch {provenance.torch}"
         build = f"{machine}, build {provenance.code_digest}"
         return faster_precision(recipe, device, folder=self.store / "precision", machine=build)
+
+
+def has_weights(path: Path) -> bool:
+    """Whether a run's final weights lie there, undamaged. Those of before there was a digest must have their length."""
+    try:
+        content = path.read_bytes()
+        if (whole := is_whole(content)) is not None:
+            return whole
+        start = 8 + int.from_bytes(content[:8], "little")
+        entries = json.loads(content[8:start])
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+        return len(content) == start + max(ends)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def code_digest() -> str:

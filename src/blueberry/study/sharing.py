@@ -35,8 +35,11 @@ class Fork:
     """Its name by content."""
 
 
-def forks(groups: Iterable[Sequence[Run]]) -> dict[str, Fork]:
+def forks(groups: Iterable[Sequence[Run]], most_updates: int | None = None) -> dict[str, Fork]:
     """Where each run can begin, by fingerprint; a run that is not in it begins at the start.
+
+    To know takes some microseconds for each update of each arm. `most_updates` of them are looked at; where there are
+    more, the answer is that all begin at the start.
 
     `groups` are trained side by side, so all lanes of one begin at the same update, or at the start. The longest
     run of its kind is the trunk. Every other forks as late as it can from the runs placed before it: then each
@@ -45,6 +48,9 @@ def forks(groups: Iterable[Sequence[Run]]) -> dict[str, Fork]:
     """
     longest_first = sorted(groups, key=lambda group: -group[0].recipe.num_updates)
     if len({(run.recipe.schedule, run.recipe.num_updates) for group in longest_first for run in group}) < 2:
+        return {}
+    arms = {(run.part, run.arm): run.recipe.num_updates for group in longest_first for run in group}
+    if most_updates is not None and sum(arms.values()) > most_updates:
         return {}
     ways: dict[tuple[str, str], tuple[str, bytes]] = {}
     """By part and arm: trunk key and course."""

@@ -16,7 +16,7 @@ from blueberry.judge import words
 from blueberry.judge.doctor.findings import block, warn
 from blueberry.judge.judgement import Audit
 from blueberry.recipe import LENGTHS, Recipe
-from blueberry.schedules import multipliers
+from blueberry.schedules import multiplier, sketch
 from blueberry.study.spec import Arm, Study
 
 EQUAL = 0.01
@@ -47,8 +47,9 @@ def budget(study: Study) -> list[Audit]:
 def _rates(study: Study) -> list[Audit]:
     """The multipliers of the peak rate, whose sum is how far a run can go."""
     asks_about_schedule = any(name.startswith("schedule.") for name in study.varied)
-    summed = _spread(study.arms, lambda recipe: sum(_heights(recipe)))
-    ends = [_heights(arm.recipe)[-1] for arm in study.arms]
+    summed = _spread(study.arms, _sum_of_heights)
+    lasts = [(arm.recipe.schedule, arm.recipe.num_updates) for arm in study.arms]
+    ends = [multiplier(schedule, num - 1, num) for schedule, num in lasts]
     if not asks_about_schedule:
         if not summed and max(ends) - min(ends) <= EQUAL:
             return []
@@ -61,8 +62,9 @@ def _rates(study: Study) -> list[Audit]:
     return [warn("budget", message, "vary the peak rate too, and compare each schedule at its own best")]
 
 
-def _heights(recipe: Recipe) -> list[float]:
-    return multipliers(recipe.schedule, recipe.num_updates)
+def _sum_of_heights(recipe: Recipe) -> float:
+    seen = sketch(recipe.schedule, recipe.num_updates)
+    return sum(seen) * (recipe.num_updates / len(seen))
 
 
 def _spread(arms: Iterable[Arm], amount: Callable[[Recipe], float]) -> str:

@@ -12,7 +12,7 @@ from blueberry.judge.doctor.budget import budget
 from blueberry.judge.doctor.findings import block, blocking_first, warn
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import LEAST_BLOCKS
-from blueberry.schedules import horizon_updates, num_warmup
+from blueberry.schedules import horizon_updates, multiplier, num_warmup, sketch
 from blueberry.study.arms import is_number
 from blueberry.study.spec import Arm, Study
 
@@ -125,7 +125,7 @@ DESIGN_AUDITS: dict[str, Callable[[Study], list[Audit]]] = {
 
 
 def _begins_at_zero(arm: Arm) -> bool:
-    return arm.recipe.planned_rates()[0] == 0
+    return multiplier(arm.recipe.schedule, 0, arm.recipe.num_updates) == 0
 
 
 def _jumps(arm: Arm) -> bool:
@@ -139,8 +139,8 @@ def _stays_up(arm: Arm) -> bool:
     floor = getattr(arm.recipe.schedule, "floor_fraction", None)
     if floor is None or arm.recipe.schedule.kind == "plateau" or arm.recipe.num_updates == 1:
         return False
-    rates = arm.recipe.planned_rates()
-    return rates[-1] > (floor + REACHED) * max(rates)
+    heights = sketch(arm.recipe.schedule, arm.recipe.num_updates)
+    return heights[-1] > (floor + REACHED) * max(heights)
 
 
 def _proposed(study: Study) -> tuple[Arm, ...]:
