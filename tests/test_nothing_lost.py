@@ -2,19 +2,27 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from blueberry import api
+from blueberry.cli.words import forecast
+from blueberry.errors import StoreError
 from blueberry.identity import fingerprint
+from blueberry.lm.trainer import code_digest
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
+from blueberry.study.status import study_statuses
 from blueberry.study.store import Store
+from blueberry.study.synthetic import Synthetic
 from blueberry.text import data_digest
 from tests.test_cli import RECIPE, STUDY
 
@@ -131,3 +139,46 @@ def test_ctrl_c_says_how_to_go_on(here):
         [sys.executable, "-m", "blueberry", "status"], cwd=here, capture_output=True, text=True, check=True
     )
     assert "0 running" in status.stdout
+
+
+@pytest.mark.parametrize("column", ["metrics", "body"])
+def test_results_whose_bytes_rotted_are_trained_again_and_said(here, column):
+    study = Study.load(here / "lr.toml")
+    heard: dict[str, None] = {}
+
+    def go() -> api.Judged:
+        return api.conduct(
+            study, store=here / "store", trainer=Synthetic(), workers=0,
+            on_event=lambda seen: heard.update(dict.fromkeys(seen.notes)),
+        )  # fmt: skip
+
+    before = go()
+    with closing(sqlite3.connect(here / "store" / "store.sqlite")) as sql, sql:
+        rotten = f"replace({column}, '\"', '''')"
+        sql.execute(f"UPDATE results SET {column} = {rotten} WHERE rowid IN (2, 3)")
+    names = [run.fingerprint for run in before.plan.runs]
+    said = r"result of run \w+ \(learning_rate=.*, seed \d+\).* blueberry run trains it"
+    with Store.open(here / "store") as store, pytest.raises(StoreError, match=said):
+        store.results(names)
+    again = go()
+    assert again.judgement == before.judgement
+    assert any("learning_rate=" in note and "damaged" in note for note in heard)
+    with Store.open(here / "store") as store:
+        assert len(store.results(names)) == len(names)
+    heard.clear()
+    assert (go().num_trained, heard) == (0, {})
+
+
+def test_results_of_another_build_are_counted(here):
+    study = Study.load(here / "lr.toml")
+    with Store.open(here / "store") as store:
+        planned = plan(study, lambda recipe: data_digest(recipe.data, store.data), {})
+        for run in planned.runs[:2]:
+            result = Synthetic().result(run.recipe).model_copy(update={"fingerprint": run.fingerprint})
+            store.commit(result)
+        labels = {run.fingerprint: run.label for run in planned.runs}
+        store.register(study.path, study.name, study.question, labels, build=code_digest())
+        assert study_statuses(store, build=code_digest())[0].other_builds == 2
+    seen = api.foresee(study, here / "store")
+    assert seen.other_builds == 2
+    assert "2 of 2 results from another build of the trainer: with runs of this one, drift blocks" in forecast(seen)

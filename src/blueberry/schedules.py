@@ -274,7 +274,7 @@ def multipliers(schedule: AnySchedule, num_updates: int, seen: Seen = ()) -> lis
 
 
 def sketch(schedule: AnySchedule, num_updates: int, most: int = 20_000) -> list[float]:
-    """The multipliers at about `most` updates evenly spaced, first, peak and last among them; of all if there are fewer.
+    """The multipliers at about `most` updates evenly spaced, first, peak and last too; at all if there are fewer.
 
     For what looks at a whole schedule without training by it: a run may have ten million updates.
     """
