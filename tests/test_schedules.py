@@ -298,7 +298,7 @@ def test_a_cut_in_warmup_scales_what_is_left_of_it():
         ({"kind": "step", "num_drops": 190}, '"schedule.num_drops": 190; only 180 updates'),
         ({"kind": "step", "floor_fraction": 0.0}, '"schedule.floor_fraction": 0.0; input should be greater than 0'),
         ({"kind": "plateau", "patience_evaluations": 3}, '"schedule.patience_evaluations": 3; of the 3 evaluations'),
-        ({"kind": "constant", "floor_fraction": 0.1}, '"schedule.floor_fraction": no such setting'),
+        ({"kind": "constant", "floor_fraction": 0.1}, "\"schedule.floor_fraction\": given beside kind = 'constant'; that kind has no floor_fraction"),
         (
             {"kind": "warmup-stable-decay", "warmup_updates": 100, "decay_fraction": 0.6},
             '"schedule.decay_fraction": 0.6; after warmup_updates = 100 there are only 100 updates of 200',

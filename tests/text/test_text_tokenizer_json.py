@@ -3,9 +3,11 @@ import random
 import pytest
 import tokenizers
 
+from blueberry.errors import DataError
 from blueberry.text import Tokenizer
 from blueberry.text.corpus import CORPORA
 from blueberry.text.tokenizer import train_tokenizer
+from blueberry.text.tokenizer_file import TokenizerFile
 from blueberry.text.tokenizer_json import tokenizer_json
 
 
@@ -33,3 +35,16 @@ def test_it_encodes_as_ours_does(texts, vocabulary_tokens):
         assert theirs.encode(text).ids == ids
         assert theirs.decode(ids, skip_special_tokens=False) == text
     assert theirs.get_vocab_size() == ours.vocabulary_tokens
+
+
+def test_ours_is_taken_back_with_its_own_end_of_a_document(texts):
+    ours = train_tokenizer(texts[::2], 300)
+    content = tokenizer_json(ours)
+    taken = TokenizerFile.parse(content, place="exported", end_token=None, mark_documents=True)
+    assert taken.separator == ours.separator
+    assert taken.vocabulary_tokens == ours.vocabulary_tokens
+    assert taken.token_bytes is not None
+    assert taken.token_bytes.tolist() == ours.token_bytes.tolist()
+    mixed = content.replace('"Ā": 0', '"Ā": 1').replace('"ā": 1', '"ā": 0')
+    with pytest.raises(DataError, match="end_token: left out"):
+        TokenizerFile.parse(mixed, place="another's", end_token=None, mark_documents=True)

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -317,6 +317,33 @@ def status(
     with Store.open(Path(store or api.default_store()), create=False) as opened:
         found = study_statuses(opened, study, code_digest())
     _answer(json, {"studies": [one.to_dict() for one in found]}, words.study_statuses(found, study))
+    return 0
+
+
+@app.command()
+def runs(
+    study: Annotated[
+        Path | None, typer.Argument(help="A study file; without one, every run of the store.", show_default=False)
+    ] = None,
+    prune: Annotated[
+        Literal["weights", "checkpoints", "runs"] | None,
+        typer.Option(help="Remove these of them; runs: results and all.", show_default=False),
+    ] = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """List the runs that a store keeps and what they take on disk; remove what is no longer wanted."""
+    from blueberry import api
+    from blueberry.cli import words
+    from blueberry.study.store import Store
+    from blueberry.study.upkeep import Upkeep, kept_runs
+    from blueberry.study.upkeep import prune as remove
+
+    if prune == "runs" and study is None:
+        raise typer.BadParameter("--prune runs is given without a study; it would forget every result; name the STUDY")
+    with Store.open(Path(store or api.default_store()), create=False) as opened:
+        found = Upkeep(kept_runs(opened, study)) if prune is None else remove(opened, prune, study)
+    _answer(json, found.to_dict(), words.upkeep(found))
     return 0
 
 

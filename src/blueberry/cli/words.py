@@ -13,6 +13,7 @@ from blueberry.judge.judgement import Audit, Judgement
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.status import StudyStatus
+from blueberry.study.upkeep import KeptRun, Upkeep
 
 MOST_NAMES = 12
 """Of arms on one line."""
@@ -181,7 +182,10 @@ def _amount(seen: Forecast) -> str:
 
 
 def _disk(seen: Forecast) -> str:
-    return f"about {quantity(seen.disk_bytes)}B on disk" if seen.disk_bytes is not None else "disk unknown"
+    if seen.disk_bytes is None:
+        return "disk unknown"
+    weights = f", {quantity(seen.weights_bytes)}B of it weights" if seen.weights_bytes else ""
+    return f"about {quantity(seen.disk_bytes)}B on disk{weights}"
 
 
 def _workers(seen: Forecast) -> str:
@@ -265,6 +269,27 @@ def _study_status(one: StudyStatus) -> list[str]:
     if one.last_failure:
         lines.append(f"  last failure: {one.last_failure}")
     return lines
+
+
+def upkeep(found: Upkeep) -> str:
+    """A line for each run, and what they take in all."""
+    weights = sum(run.weights_bytes for run in found.runs)
+    checkpoints = sum(run.checkpoint_bytes for run in found.runs)
+    lines = [_kept_run(run) for run in found.runs]
+    if found.pruned is not None:
+        spared = (
+            f"; {found.spared} spared: they are being trained, or another study asks for them" if found.spared else ""
+        )
+        lines.append(f"removed {found.pruned} of {found.pruned_runs} runs, {quantity(found.freed_bytes)}B{spared}")
+    disk = f"{quantity(weights)}B of weights, {quantity(checkpoints)}B of checkpoints"
+    return "\n".join([*lines, f"{counted.count(len(found.runs), 'run')}: {disk}"])
+
+
+def _kept_run(run: KeptRun) -> str:
+    loss = f"{run.val_loss:.4f}" if run.val_loss is not None else "-"
+    disk = f"{quantity(run.weights_bytes + run.checkpoint_bytes)}B"
+    whose = f"{', '.join(run.studies)}: {run.run}" if run.studies else ""
+    return f"{run.fingerprint}  {run.status:<11}  {loss:>8}  {disk:>8}  {whose}".rstrip()
 
 
 def quantity(number: float) -> str:

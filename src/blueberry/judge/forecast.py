@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from blueberry.architecture import cost, flops_per_token
+from blueberry.architecture import cost, flops_per_token, parameters
 from blueberry.judge.from_study import gather
 from blueberry.judge.judgement import Noise
 from blueberry.judge.measured import measure, noise_of
@@ -50,6 +50,8 @@ class Forecast:
     lanes: int
     seconds: float | None
     """Of all runs still to do; None until runs of this machine show its speed."""
+    weights_bytes: int | None
+    """Of final weights that the runs to do keep; None where only the command knows."""
     disk_bytes: int | None
     """Results, final weights where they are kept, the checkpoints of what runs at one time, and shared states; None
     for a command."""
@@ -118,6 +120,10 @@ def forecast(
     shared_flops = sum(updates * recipe.update_tokens * flops_per_token(recipe) for recipe, updates in taken_over)
     flops = left.num_flops + sum(num * one.num_flops for one, num in to_come) - shared_flops
     num_runs = len(planned.todo) + undecided
+    kept = {(run.part, run.arm): run.recipe for run in planned.todo if run.recipe.train.keep_weights}
+    sizes = {arm: 4 * parameters(recipe).total for arm, recipe in kept.items()}
+    weights_bytes = sum(sizes.get((run.part, run.arm), 0) for run in planned.todo)
+    weights_bytes += 4 * base.parameters.total * undecided * study.base.train.keep_weights
     noise, source = _noise(study, planned, results, past_runs, data_digest)
     detectable = None
     if noise.paired_sd is not None:
@@ -151,8 +157,9 @@ def forecast(
         seconds=_seconds(flops, num_runs, workers, flops_per_second)
         if own
         else _seconds_like(ended, num_runs, workers),
+        weights_bytes=weights_bytes if own else None,
         disk_bytes=RESULT_BYTES_PER_UPDATE * (left.num_updates + sum(num * one.num_updates for one, num in to_come))
-        + 4 * base.parameters.total * num_runs * study.base.train.keep_weights
+        + weights_bytes
         + (2 * at_once + len({fork.state for fork in begins.values()})) * state_bytes
         if own
         else None,

@@ -201,6 +201,11 @@ class Store:
         self._refuse_damaged(damaged)
         return found
 
+    def fingerprints(self) -> tuple[str, ...]:
+        """Of every run that has ended, in that order."""
+        with speaking(self.path):
+            return tuple(name for (name,) in self._sql.execute("SELECT fingerprint FROM results ORDER BY rowid"))
+
     def ended(self, fingerprints: Iterable[str]) -> dict[str, EndedRun]:
         """How those of the runs ended that have, by fingerprint. Reads no curves. Raises as `results`."""
         found = {row[0]: ended_of(row) for row in self._select(HEAD, "results", fingerprints)}
@@ -235,7 +240,7 @@ class Store:
         return flops / seconds if seconds else None
 
     def discard(self, fingerprints: Sequence[str]) -> None:
-        """Forget damaged results: their runs are to do again."""
+        """Forget results, damaged or unwanted: their runs are to do again."""
         with self._transaction(durable=True) as sql:
             discard(sql, fingerprints)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blueberry.errors import DataError
-from blueberry.text.tokenizer import BYTE_OF_CHARACTER, token_type
+from blueberry.text.tokenizer import BYTE_OF_CHARACTER, SEPARATOR, token_type
 
 if TYPE_CHECKING:
     import tokenizers
@@ -44,6 +44,8 @@ class TokenizerFile:
                 "data.mark_documents = false"
             )
         separator = next((vocabulary[t] for t in ([end_token] if end_token else END_TOKENS) if t in vocabulary), None)
+        if separator is None and end_token is None and _is_ours(json.loads(content), vocabulary):
+            separator = SEPARATOR
         if separator is None:
             raise DataError(
                 f"data.end_token: left out; {place} has none of {', '.join(END_TOKENS)}; name its token that ends a "
@@ -94,6 +96,13 @@ class TokenizerFile:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
+
+
+def _is_ours(said: dict[str, Any], vocabulary: dict[str, int]) -> bool:
+    """Whether it is one of ours as `blueberry export` writes it: the bytes first, by their value, the first of which
+    ends a document.
+    """
+    return _is_byte_level(said) and all(vocabulary.get(word) == byte for word, byte in BYTE_OF_CHARACTER.items())
 
 
 def _is_byte_level(said: dict[str, Any]) -> bool:
