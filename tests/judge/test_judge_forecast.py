@@ -1,11 +1,14 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from blueberry.architecture import cost
 from blueberry.judge.forecast import forecast
+from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe
 from blueberry.stats.decide import smallest_difference
+from blueberry.stats.noise import measure_noise
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
@@ -68,4 +71,15 @@ def test_measured_noise_gives_what_can_be_detected(study):
     assert (seen.runs_done, seen.runs_todo) == (15, 2)
     assert seen.noise_sd is not None
     assert 0.001 < seen.noise_sd < 0.009  # planted: sqrt(2) * 0.003 * sqrt(1 - 0.5)
-    assert seen.detectable == pytest.approx(smallest_difference(3, seen.noise_sd, alpha=0.05 / 4))
+    shown = judge(study, results, planned).detectable  # the plan and the page say one number, at the verdicts' level
+    assert shown is not None
+    assert (seen.detectable, shown.seeds) == (pytest.approx(shown.difference), 3)
+    assert shown.difference == pytest.approx(
+        smallest_difference(3, seen.noise_sd, alpha=0.05 / 10, df_per_seed=shown_df(judge(study, results, planned)))
+    )
+
+
+def shown_df(judgement) -> float:
+    """Degrees of freedom a seed: of the noise of the better four of five arms, or fewer where one is noisier."""
+    values_KN = np.array([arm.values for arm in judgement.arms])
+    return measure_noise(values_KN).df / (values_KN.shape[1] - 1)

@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -316,3 +318,76 @@ def test_a_verdict_is_given_either_way_round():
     assert turned.interval == (-stored.interval[1], -stored.interval[0])
     assert (turned.winner, judged.verdict("b", "baseline")) == ("b", stored)
     assert judged.verdict("c", "nobody") is None
+
+
+def test_more_may_be_better():
+    """The mirror image of a loss is judged alike: best, verdicts, statuses; numbers keep their own unit and direction."""
+    losses = {"0.005": [1.2, 1.21, 1.23], "0.02": [1.0, 1.02, 1.01], "0.08": [1.4, 1.42, 1.45], "0.3": [math.inf] * 3}
+    scores = {name: [-value for value in values] for name, values in losses.items()}
+    settings = {name: {RATE: float(name)} for name in losses}
+    confirm = {"0.02": [-1.02, -1.0, -1.03]}
+    less = weigh_arms(losses, settings=settings, vary=(RATE,), confirm={"0.02": [1.02, 1.0, 1.03]})
+    more = weigh_arms(scores, settings=settings, vary=(RATE,), confirm=confirm, goal="maximize", metric="accuracy")
+    assert more.best
+    assert less.best
+    assert (more.best.arm, more.unresolved) == ("0.02", less.unresolved)
+    assert more.best.mean == pytest.approx(-less.best.mean)
+    assert more.best.interval == pytest.approx((-less.best.interval[1], -less.best.interval[0]))  # type: ignore[index]
+    assert [arm.status for arm in more.arms] == [arm.status for arm in less.arms]
+    assert [arm.mean for arm in more.arms][-1] == -math.inf
+    for one, other in zip(more.verdicts, less.verdicts, strict=True):
+        assert (one.verdict, one.winner, one.more_seeds) == (other.verdict, other.winner, other.more_seeds)
+        assert one.difference == pytest.approx(-(other.difference or 0))
+    assert more.ranges == less.ranges
+    assert more.to_dict()["arms"][-1]["mean"] == "-inf"
+    few = weigh_arms(
+        {name: values[:1] for name, values in scores.items()}, settings=settings, vary=(RATE,), goal="maximize"
+    )
+    assert "0.02 has the greatest" in few.known
+
+
+def test_runs_without_seeds_are_not_paired():
+    """Their keys only number them: no verdict, and it is said why; each arm's own mean and spread are still there."""
+    arms = (
+        ArmRuns("a", {}, {0: 3.0, 1: 3.01, 2: 3.02, 3: 3.01}),
+        ArmRuns("b", {}, {4: 2.0, 5: 2.01, 6: 2.02}),
+    )
+    judged = weigh(Evidence("q", "val_loss", 0.01, 0.05, (), arms, is_seeded=False))
+    assert [(v.verdict, v.n, v.more_seeds) for v in judged.verdicts] == [("inconclusive", 0, None)]
+    assert (judged.best and judged.best.arm, judged.arms[0].seeds) == ("b", (None,) * 4)
+    assert "no run says its seed" in judged.known
+    assert "on the 3 runs that chose it" in judged.known
+
+
+def test_seeds_that_are_missing_are_not_called_enough():
+    """At one seed nothing is known of the noise; at two the seeds that would settle it are, at that noise."""
+    one = weigh_arms({"a": [3.0], "b": [3.01], "c": [3.2]})
+    assert [v.more_seeds for v in one.verdicts] == [None, None]
+    two = weigh_arms({"a": [3.0, 3.02], "b": [3.004, 3.03], "c": [3.01, 3.05]}, min_effect=0.001)
+    assert [v.verdict for v in two.verdicts] == ["inconclusive"] * 2
+    assert min(v.more_seeds or 0 for v in two.verdicts) > 1
+
+
+def test_the_least_mean_is_not_said_of_an_arm_that_has_it_on_shared_seeds_only():
+    judged = weigh_arms({"one": [3.05], "three": [3.1, 3.0, 2.99], "worse": [3.3, 3.2, 3.21]})
+    assert judged.best
+    assert judged.best.arm == "one"
+    assert "one is ahead on the seeds that arms share" in judged.known
+    assert "three, on other seeds, has the least mean, 3.03 nats" in judged.known
+
+
+def test_a_recommendation_outside_of_the_optimums_interval_says_so():
+    rates = [0.01, 0.02, 0.027, 0.04, 0.06, 0.09]
+    values = {f"{r}": [3 + math.log(r / 0.031) ** 2 + s / 1e4 for s in (0, 1, 2)] for r in rates}
+    values["0.027"] = [v - 0.003 for v in values["0.027"]]
+    judged = weigh_arms(values, settings={name: {RATE: float(name)} for name in values}, vary=(RATE,))
+    low, high = judged.optimum.interval if isinstance(judged.optimum, Optimum) else (0, 1)
+    text = judged.recommendation.text or ""
+    assert ("the optimum lies between" in text) == (not low <= 0.027 <= high)
+
+
+def test_numbers_are_judged_without_studies_stores_and_readers_of_reports():
+    code = "import sys, blueberry.judge.weigh; print(*[name for name in sys.modules if name.startswith('blueberry')])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    reached = {name.split(".")[1] for name in loaded if "." in name}
+    assert not reached & {"study", "tables", "proofread", "lm", "text", "report"}, sorted(loaded)

@@ -8,12 +8,11 @@ from typing import Any, Literal
 from blueberry.architecture import cost, flops_per_token, parameters
 from blueberry.judge.from_study import gather
 from blueberry.judge.judgement import Noise
-from blueberry.judge.measured import measure, noise_of
+from blueberry.judge.measured import measure, noise_of, smallest_shown
 from blueberry.judge.noise_registry import FamilyNoise, family_of, noise_by_horizon, suggested_min_effect
 from blueberry.records import RunResult
-from blueberry.stats.decide import smallest_difference
 from blueberry.study.database import EndedRun
-from blueberry.study.plan import Change, Plan, as_planned
+from blueberry.study.plan import Change, Plan, as_planned, looks_of
 from blueberry.study.sharing import forks
 from blueberry.study.spec import Study
 
@@ -124,11 +123,17 @@ def forecast(
     sizes = {arm: 4 * parameters(recipe).total for arm, recipe in kept.items()}
     weights_bytes = sum(sizes.get((run.part, run.arm), 0) for run in planned.todo)
     weights_bytes += 4 * base.parameters.total * undecided * study.base.train.keep_weights
-    noise, source = _noise(study, planned, results, past_runs, data_digest)
+    noise, source, df_per_seed = _noise(study, planned, results, past_runs, data_digest)
     detectable = None
     if noise.paired_sd is not None:
         num_seeds, num_arms = _comparison(study)
-        detectable = smallest_difference(num_seeds, noise.paired_sd, alpha=study.alpha / max(num_arms - 1, 1))
+        detectable = smallest_shown(
+            noise.paired_sd,
+            num_seeds=num_seeds,
+            num_arms=num_arms,
+            alpha=study.alpha / (len(looks_of(study.seeds.search, study.seeds.max)) if study.method == "race" else 1),
+            df_per_seed=None if study.joined == "tune" else df_per_seed,
+        )
     at_once = min(workers * lanes, num_runs)
     state_bytes = 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw)
     own = study.trainer is None  # what a command does with its time and disk, only it knows
@@ -205,8 +210,9 @@ def _noise(
     results: Mapping[str, RunResult],
     past_runs: Sequence[EndedRun],
     data_digest: str | None,
-) -> tuple[Noise | FamilyNoise, Literal["study", "family"] | None]:
-    """The study's own where two of its arms share two seeds, else its family's at its length.
+) -> tuple[Noise | FamilyNoise, Literal["study", "family"] | None, float | None]:
+    """The study's own where two of its arms share two seeds, else its family's at its length; with the degrees of
+    freedom that a seed gives it, None where the design must tell.
 
     Of a study made of parts, the part's that has most of it.
     """
@@ -222,16 +228,17 @@ def _noise(
             for part in study.parts
         ]
         return max(found, key=lambda pair: (pair[0].paired_sd is not None, pair[0].n))
-    own = noise_of(measure(gather(study, results, planned)))
+    measured = measure(gather(study, results, planned))
+    own = noise_of(measured)
     if own.paired_sd is not None:
-        return own, "study"
+        return own, "study", measured.noise.df / max(len(measured.seeds) - 1, 1)
     family, num_updates = family_of(study.base), study.base.num_updates
     if any(family_of(arm.recipe) != family or arm.recipe.num_updates != num_updates for arm in study.arms):
-        return own, None  # how runs of two families go together on a seed, no family has measured
+        return own, None, None  # how runs of two families go together on a seed, no family has measured
     for noise in noise_by_horizon(past_runs, family, study.metric, data_digest):
         if noise.num_updates == num_updates and noise.paired_sd is not None:
-            return noise, "family"
-    return own, None
+            return noise, "family", None
+    return own, None, None
 
 
 def _comparison(study: Study) -> tuple[int, int]:

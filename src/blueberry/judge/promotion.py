@@ -17,8 +17,9 @@ from blueberry.judge.ledger import (
     reserved_seeds,
     same_numbers,
 )
+from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study.plan import Plan
+from blueberry.study.plan import Plan, Run, as_planned
 from blueberry.study.spec import Study
 
 
@@ -53,8 +54,11 @@ def decide(
     best, now = judgement.best, current(entries)
     if best is None:
         return Refusal(tuple(_objections(judgement)))
+    study = as_planned(study, plan)
     recipes = {arm.name: arm.recipe for arm in study.arms}
-    winner = recipes[best.arm]
+    winner = _as_run(plan, best.arm, study)
+    if winner is None:
+        return Refusal((*_objections(judgement), f"{best.arm} has not run on fresh seeds; run the study"))
     runs = _fingerprints(plan, best.arm, results)
     now_recipe = None if now is None else recipe_of(now)
     if now is not None and now_recipe is not None and now.support and same_numbers(winner, now_recipe):
@@ -104,7 +108,12 @@ def decide(
 def _objections(judgement: Judgement) -> list[str]:
     """Why the judgement itself does not support a promotion."""
     found = [f"{audit.audit}: {audit.message}; {audit.remedy}" for audit in judgement.blocks]
-    if judgement.recommendation.withheld is not None and not found:
+    if judgement.is_across:
+        found.append(
+            "[across] compares no conditions with one another, so it has a best for each and none of all; "
+            "promote from a study of one condition"
+        )
+    elif judgement.recommendation.withheld is not None and not found:
         found.append(f"nothing is recommended: {judgement.recommendation.withheld}")
     if not judgement.metric.startswith("val_"):
         found.append(f"the study is judged by {judgement.metric}; a baseline needs a number on held-out text")
@@ -143,6 +152,17 @@ def _unbeaten(
 
 
 def _fingerprints(plan: Plan, arm: str | None, results: Mapping[str, RunResult]) -> tuple[str, ...]:
-    """Of a study made of parts, those that compare and confirm a part's own best."""
-    own = [run for run in plan.runs if run.arm == arm or (run.part == arm and run.stage != "search")]
-    return tuple(run.fingerprint for run in own if run.fingerprint in results)
+    return tuple(run.fingerprint for run in _runs(plan, arm) if run.fingerprint in results)
+
+
+def _runs(plan: Plan, arm: str | None) -> list[Run]:
+    """The runs of an arm; of a study made of parts, those that compare and confirm a part's own best."""
+    if plan.parts:
+        return [run for run in plan.runs if run.part == arm and run.stage != "search"]
+    return [run for run in plan.runs if run.arm == arm]
+
+
+def _as_run(plan: Plan, arm: str, study: Study) -> Recipe | None:
+    """The recipe that an arm was measured with, on the study's first seed: with [tune] the arm alone says no rate."""
+    run = next(iter(_runs(plan, arm)), None)
+    return None if run is None else run.recipe.with_(seed=study.base.seed)

@@ -131,7 +131,7 @@ def _leads(judgement: Judgement, best: Best) -> str:
     lowest = min(ahead, key=lambda arm: _sign(judgement) * (arm.mean or 0.0))
     own = words.metric_value(lowest.mean or 0.0, lowest.interval, judgement.metric)
     return (
-        f"{label} is ahead on the seeds that arms share, with a {number}; {_label(judgement, lowest.arm)}, on other "
+        f"{label} is ahead on the seeds that arms share, with {number}; {_label(judgement, lowest.arm)}, on other "
         f"seeds, has the {words.extreme(judgement.goal)} mean, {own} on {words.count(lowest.n, 'seed')}"
     )
 

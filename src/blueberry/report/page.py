@@ -26,7 +26,7 @@ from blueberry.report.wording import (
     settings_text,
     short,
 )
-from blueberry.stats.decide import POWER, smallest_difference
+from blueberry.stats.decide import POWER
 
 MOST_ARMS = 12
 """That a sentence lists."""
@@ -335,12 +335,13 @@ def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
     ]
     if noise.paired_sd is not None:
         facts.insert(2, Fact("Difference of two arms on one seed (sd)", number(noise.paired_sd, places) + unit))
-    seeds, least = _smallest(judgement)
+    found = judgement.detectable
+    least, seeds = (found.difference, found.seeds) if found else (None, max((a.n for a in judgement.arms), default=0))
     remark = "needs at least two seeds"
     if least is not None:
         than = "larger" if least > judgement.min_effect else "no larger"
         remark = (
-            f"between two arms, found with probability {POWER:g}; "
+            f"between two arms, found with probability {POWER:g}, all pairs being compared; "
             f"{than} than the {judgement.min_effect:g}{unit} said to matter"
         )
     value = MISSING if least is None else number(least, places - 1) + unit
@@ -355,21 +356,15 @@ def _noise_there(name: str, judgement: Judgement) -> Fact:
     said = [f"from {plural(noise.n, 'run')}"]
     if noise.paired_sd is not None:
         said.append(f"difference of two arms on one seed {number(noise.paired_sd, places)}")
-    seeds, least = _smallest(judgement)
-    if least is not None:
-        said.append(f"the smallest that {plural(seeds, 'seed')} can show is {number(least, places - 1)}")
+    if (found := judgement.detectable) is not None:
+        least = number(found.difference, places - 1)
+        said.append(f"the smallest that {plural(found.seeds, 'seed')} can show is {least}")
     return Fact(label, number(noise.sd, places) + unit, "; ".join(said))
 
 
 def _unit(judgement: Judgement) -> str:
     unit = metric_unit(judgement.metric)
     return f" {unit}" if unit else ""
-
-
-def _smallest(judgement: Judgement) -> tuple[int, float | None]:
-    """Seeds of the arm that has most, and the difference of two arms that so many can show."""
-    seeds, sd = max((arm.n for arm in judgement.arms), default=0), judgement.noise.paired_sd
-    return seeds, None if sd is None else smallest_difference(seeds, sd, alpha=judgement.alpha)
 
 
 def is_confirmed(judgement: Judgement) -> bool:

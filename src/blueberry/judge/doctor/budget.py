@@ -10,6 +10,7 @@ about it. Other settings move a budget on the way, and then how bad that is depe
 """
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from blueberry.architecture import flops_per_token
 from blueberry.judge import words
@@ -17,13 +18,15 @@ from blueberry.judge.doctor.findings import block, warn
 from blueberry.judge.judgement import Audit
 from blueberry.recipe import LENGTHS, Recipe
 from blueberry.schedules import multiplier, sketch
-from blueberry.study.spec import Arm, Study
+
+if TYPE_CHECKING:
+    from blueberry.study.spec import Arm, Study
 
 EQUAL = 0.01
 """Budgets that differ by no more than this share are equal."""
 
 
-def budget(study: Study) -> list[Audit]:
+def budget(study: "Study") -> list[Audit]:
     """What differs between arms although the study does not vary it."""
     if study.joined == "across" or any(name in LENGTHS for name in study.varied) or not study.arms:
         return []  # conditions are not compared; lengths are the question; nothing is proposed yet
@@ -44,7 +47,7 @@ def budget(study: Study) -> list[Audit]:
     return found + ([] if updates else _rates(study))
 
 
-def _rates(study: Study) -> list[Audit]:
+def _rates(study: "Study") -> list[Audit]:
     """The multipliers of the peak rate, whose sum is how far a run can go."""
     asks_about_schedule = any(name.startswith("schedule.") for name in study.varied)
     summed = _spread(study.arms, _sum_of_heights)
@@ -67,7 +70,7 @@ def _sum_of_heights(recipe: Recipe) -> float:
     return sum(seen) * (recipe.num_updates / len(seen))
 
 
-def _spread(arms: Iterable[Arm], amount: Callable[[Recipe], float]) -> str:
+def _spread(arms: Iterable["Arm"], amount: Callable[[Recipe], float]) -> str:
     """e.g. "1.2M to 2.4M (x2)" where the amounts of the arms are not equal, else empty."""
     amounts = sorted(amount(arm.recipe) for arm in arms)
     low, high = amounts[0], amounts[-1]
@@ -76,12 +79,12 @@ def _spread(arms: Iterable[Arm], amount: Callable[[Recipe], float]) -> str:
     return f"{low:.4g} to {high:.4g} (a factor of {high / low:.3g})"
 
 
-def _because(study: Study, prefix: str) -> str:
+def _because(study: "Study", prefix: str) -> str:
     names = [name for name in study.varied if name.startswith(prefix)]
     vary = "varies, and with it" if len(names) == 1 else "vary, and with them"
     return f"{words.listing(names)} {vary} " if names else ""
 
 
-def _same_tokens(study: Study) -> str:
+def _same_tokens(study: "Study") -> str:
     recipe = study.base
     return f'state what is equal: [set] "train.tokens" = {recipe.num_updates * recipe.update_tokens} for every arm'
