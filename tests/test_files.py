@@ -8,7 +8,16 @@ import tomllib
 import pytest
 
 from blueberry.errors import DataError, RecipeError, did_you_mean
-from blueberry.files import ABANDONED_SECONDS, partial_folder, printable, read_toml, refused_as, sweep, write_whole
+from blueberry.files import (
+    ABANDONED_SECONDS,
+    is_missing,
+    partial_folder,
+    printable,
+    read_toml,
+    refused_as,
+    sweep,
+    write_whole,
+)
 from blueberry.recipe import setting_names
 
 
@@ -49,6 +58,22 @@ def test_names_no_file_can_have_are_one_line(tmp_path, name):
         refused_as(DataError, "it", "cannot be read", "mend it"),
     ):
         (tmp_path / name).read_bytes()
+
+
+def test_what_may_not_be_seen_is_not_called_missing(tmp_path, monkeypatch):
+    assert is_missing(tmp_path / "none")
+    assert is_missing(tmp_path / ("x" * 300))
+    assert not is_missing(tmp_path)
+
+    def forbidden(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "lstat", forbidden)
+    monkeypatch.setattr(os, "stat", forbidden)
+    monkeypatch.setattr("pathlib.Path.open", forbidden)
+    assert not is_missing(tmp_path / "none")
+    with pytest.raises(RecipeError, match=r"none: cannot be read \(Permission denied\)"):
+        read_toml(tmp_path / "none", RecipeError)
 
 
 def test_a_mistake_of_ours_is_no_refusal_of_the_system():

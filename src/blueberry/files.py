@@ -40,6 +40,17 @@ def refused_as(error: type[BlueberryError], place: object, what: str, remedy: st
         raise error(f"{place}: {what} (no name holds a NUL); {remedy}") from None
 
 
+def is_missing(path: Path) -> bool:
+    """Whether there is nothing of that name. False where that may not be seen: who opens it is told why."""
+    try:
+        path.lstat()
+    except PermissionError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return False
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a power failure. Makes its folder.
 
@@ -136,7 +147,7 @@ MOST_TOML_BYTES = 10**7
 
 def read_toml(path: Path, error: type[BlueberryError]) -> dict[str, Any]:
     """Parse a TOML file; what goes wrong is raised as `error`, one line."""
-    if not os.path.lexists(path):
+    if is_missing(path):
         raise error(f"{path}: no such file; give the path of a TOML file")
     with refused_as(error, path, "cannot be read", "give the path of a TOML file, readable UTF-8 text"):
         with path.open("rb") as file:

@@ -1,6 +1,5 @@
 """A recipe: everything that decides a run's numbers, frozen and complete."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -12,7 +11,7 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from blueberry.architecture import Model
 from blueberry.errors import RecipeError, did_you_mean, is_table, one_line, sections_in
-from blueberry.files import read_toml, read_toml_value, to_toml
+from blueberry.files import is_missing, read_toml, read_toml_value, to_toml
 from blueberry.schedules import CosineSchedule, Schedule, check_length, multipliers
 from blueberry.settings import Data, Evaluate, MuonAdamWOptimizer, Optimizer, Section, Train, peak_rates, setting
 
@@ -188,7 +187,7 @@ def recipe_path(given: str | Path, folder: Path = Path()) -> Path:
     Raises: RecipeError if there is neither.
     """
     path, shipped = folder / given, sorted(found.stem for found in SHIPPED.glob("*.toml"))
-    if os.path.lexists(path):
+    if not is_missing(path):
         return path
     if str(given) in shipped:
         return SHIPPED / f"{given}.toml"

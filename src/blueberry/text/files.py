@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from blueberry.errors import DataError
-from blueberry.files import refused_as, write_whole
+from blueberry.files import is_missing, refused_as, write_whole
 from blueberry.identity import canonical_json, digest
 from blueberry.settings import Files
 from blueberry.text.corpus import Corpus, Document
@@ -60,7 +60,7 @@ def found(files: Files, place: str) -> list[Path]:
                 raise DataError(f'{place}.paths: "{given}"; matches no file from {Path.cwd()}; mend the glob')
         elif os.path.isdir(pattern):
             raise DataError(f'{place}.paths: "{given}"; is a folder; give its files, e.g. "{given.rstrip("/")}/*.txt"')
-        elif not os.path.isfile(pattern):
+        elif is_missing(Path(pattern)) or os.path.exists(pattern) != os.path.isfile(pattern):
             raise DataError(f'{place}.paths: "{given}"; no such file from {Path.cwd()}; mend the path')
         else:
             matched = [pattern]

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from blueberry.errors import DataError
-from blueberry.files import refused_as
+from blueberry.files import is_missing, refused_as
 from blueberry.identity import canonical_json
 from blueberry.settings import Data, NamedSet
 from blueberry.text.corpus import Document
@@ -110,7 +110,7 @@ def stream_file(part_name: str, stream: str) -> str:
 
 def _tokenizer_path(data: Data) -> Path:
     path = Path(os.path.expanduser(data.tokenizer_path or ""))
-    if "\0" in str(path) or not os.path.isfile(path):
+    if is_missing(path) or os.path.exists(path) != os.path.isfile(path):
         raise DataError(
             f'data.tokenizer_path: "{data.tokenizer_path}"; no such file from {Path.cwd()}; give a tokenizer.json'
         )
