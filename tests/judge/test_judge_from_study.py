@@ -9,6 +9,7 @@ from blueberry.recipe import Recipe
 from blueberry.records import Evaluation, Failure, Metrics, RunResult
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
+from blueberry.study.synthetic import Synthetic
 
 RATES = [0.01, 0.02, 0.03, 0.06, 0.12, 0.5]
 
@@ -113,3 +114,30 @@ def test_what_a_run_took_over_is_no_cost_of_it(study):
     assert (cost.runs, cost.tokens, cost.shared_tokens) == (20, 19_600, 400)
     assert (cost.flops, cost.shared_flops) == pytest.approx((39.2, 0.8))
     assert (cost.seconds, cost.shared_seconds) == pytest.approx((9.75, 0.25))
+
+
+def test_of_a_study_that_maximizes_the_greatest_is_best(tmp_path):
+    """Each rate's accuracy falls as its loss rises; the best is confirmed, a diverged run is minus infinity."""
+    (tmp_path / "base.toml").write_text("[train]\nupdates = 50\n")
+    text = 'question = "?"\nbase = "base.toml"\nmetric = "val_accuracy"\ngoal = "maximize"\nmin_effect = 0.001\n'
+    text += '[vary]\n"optimizer.muon.learning_rate" = [0.005, 0.01, 0.02, 0.04, 0.08, 2.0]\n'
+    (tmp_path / "study.toml").write_text(text + "[seeds]\nsearch = 4\nconfirm = 3\n")
+    study, trainer, results = Study.load(tmp_path / "study.toml"), Synthetic(optimum=0.02, noise_nats=0.001), {}
+
+    def scored(result):
+        if result.final is None:
+            return result
+        accuracy = math.exp(-result.final.loss)
+        return result.model_copy(update={"final": result.final.model_copy(update={"accuracy": accuracy})})
+
+    while (planned := plan(study, trainer.data_digest, results)).todo:
+        results |= {run.fingerprint: scored(trainer.result(run.recipe)) for run in planned.todo}
+    found = judge(study, results, planned)
+    assert found.best
+    assert (found.best.settings, found.best.confirmed) == ({"optimizer.muon.learning_rate": 0.02}, True)
+    means = {arm.settings["optimizer.muon.learning_rate"]: arm.mean for arm in found.arms}
+    assert max(means, key=lambda rate: means[rate]) == 0.02
+    assert means[2.0] == -math.inf
+    assert found.verdict("learning_rate=0.02", "learning_rate=0.08").difference < 0
+    assert found.recommendation.settings == {"optimizer.muon.learning_rate": 0.02}
+    assert (found.ranges.unstable_from, found.goal) == (2.0, "maximize")

@@ -63,6 +63,7 @@ def gather(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts:
     return Evidence(
         question=study.question,
         metric=study.metric,
+        goal=study.goal,
         min_effect=study.min_effect,
         alpha=study.alpha,
         vary=study.varied,
@@ -205,7 +206,7 @@ def _passes(ended: Sequence[tuple[Run, _Bare]], texts: Texts) -> float | None:
 
 def _value(study: Study, run: Run, result: RunResult) -> float:
     if result.status == "diverged":
-        return math.inf
+        return -math.inf if study.goal == "maximize" else math.inf
     value = result.metric(study.metric)
     if value is None:
         have = "a completed run must have the metric that judges it"

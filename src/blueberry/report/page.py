@@ -171,7 +171,8 @@ def _measured(judgement: Judgement) -> str:
             seeds = "the seeds that chose each condition's own best, which flatters it"
     elif judgement.parts:
         seeds = "seeds that did not choose an arm's own best"
-    said = sentence(f"{said}, over {seeds}; lower is better")
+    better = "higher" if judgement.goal == "maximize" else "lower"
+    said = sentence(f"{said}, over {seeds}; {better} is better")
     level = f"{1 - judgement.alpha:.0%}"
     if not judgement.verdicts:
         return f"{said} Intervals are at {level}."
@@ -385,7 +386,7 @@ def confirmation_facts(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[
         Fact(
             f"{best.arm} on the seeds that chose it",
             number(best.search_mean, places),
-            "flattering: it was chosen for being low",
+            f"flattering: it was chosen for being {'high' if judgement.goal == 'maximize' else 'low'}",
         )
     ]
     if best.confirmed:
