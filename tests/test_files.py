@@ -68,12 +68,12 @@ def test_what_may_not_be_seen_is_not_called_missing(tmp_path, monkeypatch):
     def forbidden(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(os, "lstat", forbidden)
-    monkeypatch.setattr(os, "stat", forbidden)
-    monkeypatch.setattr("pathlib.Path.open", forbidden)
-    assert not is_missing(tmp_path / "none")
-    with pytest.raises(RecipeError, match=r"none: cannot be read \(Permission denied\)"):
-        read_toml(tmp_path / "none", RecipeError)
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.lstat", forbidden)
+        patched.setattr("pathlib.Path.open", forbidden)
+        assert not is_missing(tmp_path / "none")
+        with pytest.raises(RecipeError, match=r"none: cannot be read \(Permission denied\)"):
+            read_toml(tmp_path / "none", RecipeError)
 
 
 def test_a_mistake_of_ours_is_no_refusal_of_the_system():
