@@ -6,7 +6,7 @@ import pytest
 
 import blueberry
 from blueberry.errors import TableError
-from blueberry.tables import table_of
+from blueberry.tables.reading import table_of
 from blueberry.tables.runs import differing_settings, table_runs
 
 RATES = [0.005, 0.01, 0.02, 0.04, 0.08]

@@ -17,8 +17,8 @@ from blueberry.judge.measured import measure
 from blueberry.judge.weigh import weigh
 from blueberry.proofread import Document
 from blueberry.proofread import examine as proofread
-from blueberry.tables import Table, read_table, table_of
-from blueberry.tables.reading import MARKDOWN
+from blueberry.tables.reading import MARKDOWN, read_table, table_of
+from blueberry.tables.rows import Table
 from blueberry.tables.runs import Goal, TableRuns, differing_settings, table_runs
 
 

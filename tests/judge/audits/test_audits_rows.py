@@ -8,7 +8,7 @@ import pytest
 from blueberry.judge.audits.runs import audit, is_in_order, rank_correlation
 from blueberry.judge.gather import gather_table
 from blueberry.judge.measured import measure
-from blueberry.tables import table_of
+from blueberry.tables.reading import table_of
 from blueberry.tables.runs import table_runs
 
 RATES = [0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.11]
