@@ -24,6 +24,12 @@ DIFFERING = [
 
 
 @pytest.fixture
+def tiny(tiny):
+    """Shallower."""
+    return tiny.with_({"model.num_layers": 1, "train.updates": 12, "evaluate.every_updates": 6})
+
+
+@pytest.fixture
 def half(tiny):
     return tiny.with_({"train.precision": "bf16"})
 
@@ -80,31 +86,31 @@ def test_evaluation_is_in_the_precision_of_training(half, tiny, dataset):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_lanes_equal_single_runs_bitwise_in_bf16(half, train_group, dropout):
-    recipes = [half.with_({**changes, "model.dropout": dropout, "train.updates": 8}) for changes in DIFFERING]
+    recipes = [half.with_({**changes, "model.dropout": dropout, "train.updates": 4}) for changes in DIFFERING]
     together = train_group(*recipes)
     for recipe, lane in zip(recipes, together, strict=True):
         assert numbers(train_group(recipe)[0]) == numbers(lane)
 
 
 def test_resumed_equals_undisturbed_bitwise_in_bf16(half, train_group, checkpoints, monkeypatch):
-    recipes = [half.with_({**changes, "model.dropout": 0.1, "train.updates": 12}) for changes in DIFFERING]
+    recipes = [half.with_({**changes, "model.dropout": 0.1, "train.updates": 6}) for changes in DIFFERING]
     undisturbed = train_group(*recipes)
     monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
     step = Group.step
     seen = []
 
-    def killed_at_9(group):
-        if group.update == 9:
+    def killed_at_4(group):
+        if group.update == 4:
             raise InterruptedError
         step(group)
 
     with monkeypatch.context() as context:
-        context.setattr(Group, "step", killed_at_9)
+        context.setattr(Group, "step", killed_at_4)
         with pytest.raises(InterruptedError):
             train_group(*recipes, checkpoints=checkpoints)
     monkeypatch.setattr(Group, "step", lambda group: (seen.append(group.update), step(group)))
     resumed = train_group(*recipes, checkpoints=checkpoints)
-    assert seen[0] == 9
+    assert seen[0] == 4
     assert [numbers(result) for result in resumed] == [numbers(result) for result in undisturbed]
 
 
@@ -112,7 +118,13 @@ def test_resumed_equals_undisturbed_bitwise_in_bf16(half, train_group, checkpoin
 @pytest.mark.parametrize("micro", [4, 2])
 @pytest.mark.parametrize("kind", ["moe", "mlp"])
 def test_checkpointed_activations_change_no_bit(tiny, train_group, asked, micro, kind):
-    changes = {"model.dropout": 0.1, "train.updates": 6, "train.precision": asked, "train.micro_batch_sequences": micro}
+    changes = {
+        "model.num_layers": 2,
+        "model.dropout": 0.1,
+        "train.updates": 2,
+        "train.precision": asked,
+        "train.micro_batch_sequences": micro,
+    }
     recipe = tiny.with_({**changes, "model.feed_forward.kind": kind})
     recipes = [recipe, recipe.with_({"seed": 1})]
     kept = train_group(*recipes)
@@ -125,7 +137,8 @@ def test_checkpointed_activations_change_no_bit(tiny, train_group, asked, micro,
 
 def test_checkpointed_activations_are_computed_again(tiny, dataset, monkeypatch):
     """And only backward: an evaluation, which has no backward pass, computes every layer once."""
-    group = Group([tiny.with_({"train.checkpoint_activations": True})], dataset, CPU)
+    tiny = tiny.with_({"model.num_layers": 2, "train.checkpoint_activations": True})
+    group = Group([tiny], dataset, CPU)
     block, called = LanguageModel._block, []
     monkeypatch.setattr(LanguageModel, "_block", lambda model, *given: (called.append(1), block(model, *given))[1])
     group._gradients(group._batch())
@@ -221,6 +234,7 @@ def test_a_store_that_cannot_keep_the_choice_says_so(tiny, tmp_path, counted):
 
 
 def test_auto_trains_like_what_it_chose_and_is_a_run_of_its_own(tiny, half, tmp_path, counted):
+    half = half.with_({"train.updates": 4})
     auto = half.with_({"train.precision": "auto"})
     results = {}
     for recipe in (auto, half):
@@ -236,7 +250,7 @@ def test_auto_trains_like_what_it_chose_and_is_a_run_of_its_own(tiny, half, tmp_
 
 def test_another_precision_s_checkpoint_is_not_continued(tiny, tmp_path, counted, monkeypatch):
     """The kept choice may be lost; the run then begins anew rather than mix two."""
-    auto = tiny.with_({"train.precision": "auto"})
+    auto = tiny.with_({"train.precision": "auto", "train.updates": 2})
     builds = []
     monkeypatch.setattr(
         "blueberry.lm.checkpoint.Checkpoints",
@@ -251,7 +265,7 @@ def test_another_precision_s_checkpoint_is_not_continued(tiny, tmp_path, counted
 
 
 def test_a_group_is_told_what_auto_means(tiny, dataset):
-    auto = tiny.with_({"train.precision": "auto"})
+    auto = tiny.with_({"train.precision": "auto", "train.updates": 2})
     with pytest.raises(AssertionError):
         Group([auto], dataset, CPU)
     result = list(train([auto], ["run"], dataset, provenance(dataset), device=CPU, precision="bf16"))[-1]

@@ -1,4 +1,6 @@
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,9 +9,16 @@ from blueberry.identity import shape_key
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.optimizers import group_of
 from blueberry.lm.training import Group, train
+from blueberry.recipe import Recipe
 from blueberry.records import Progress
 from blueberry.settings import AdamWOptimizer, MuonAdamWOptimizer
-from tests.lm.conftest import CPU, numbers, provenance
+from tests.lm.conftest import CPU, TINY, numbers, provenance
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Recipe:
+    """One layer, twelve updates: test_variants.py has the layers."""
+    return TINY.with_({"model.num_layers": 1, "train.updates": 12, "evaluate.every_updates": 6})
 
 
 def _differing(tiny):
@@ -35,10 +44,9 @@ def _differing(tiny):
     ]
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_lanes_equal_single_runs_bitwise(tiny, train_group, dropout):
-    often = tiny.with_({"evaluate.every_updates": 4})
-    recipes = [recipe.with_({"model.dropout": dropout}) for recipe in _differing(often)]
+def test_lanes_equal_single_runs_bitwise(tiny, train_group):
+    """Without dropout, which test_variants.py has."""
+    recipes = _differing(tiny.with_({"evaluate.every_updates": 3}))
     together = train_group(*recipes)
     for recipe, lane in zip(recipes, together, strict=True):
         assert numbers(train_group(recipe)[0]) == numbers(lane)
@@ -50,8 +58,8 @@ def test_training_learns(tiny, train_group):
     assert result.curve.train_loss[0] == pytest.approx(math.log(256), abs=0.3)
     assert result.final.loss < result.curve.train_loss[0] - 1.2
     assert result.final.loss == result.evaluations[-1].validation.loss
-    assert [evaluation.update for evaluation in result.evaluations] == [10, 20]
-    assert result.num_tokens == 20 * 4 * 32
+    assert [evaluation.update for evaluation in result.evaluations] == [6, 12]
+    assert result.num_tokens == 12 * 4 * 32
     assert result.final.bits_per_byte == pytest.approx(result.final.loss / math.log(2), rel=1e-9)  # bytes are tokens
     weighted = sum(document.loss * document.num_tokens for document in result.document_losses)
     assert weighted / result.final.num_tokens == pytest.approx(result.final.loss, rel=1e-9)
@@ -69,26 +77,6 @@ def test_rates_used_are_recorded(tiny, train_group):
         )
     )
     assert result.curve.learning_rate == pytest.approx([0.03, 0.021, 0.012, 0.003])
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("kind", ["moe", "mlp"])
-def test_micro_batches_change_no_number(tiny, dataset, dropout, kind):
-    """One gradient of a whole update against the same in pieces, in float64 so that rounding cannot hide a rule."""
-    whole = tiny.with_({"model.dropout": dropout, "model.feed_forward.kind": kind, "train.batch_sequences": 6})
-    gradients = []
-    for micro in (6, 3, 1):
-        group = Group([whole.with_({"train.micro_batch_sequences": micro, "seed": s}) for s in (0, 1)], dataset, CPU)
-        group.weights = {name: w.double() for name, w in group.weights.items()}
-        if kind == "moe":
-            group.balance_N = torch.tensor([0.5, 1.0], dtype=torch.float64)  # large enough to show
-        tokens = group._batch()
-        gradients.append(group._gradients(tokens))
-    (loss, grads), *others = gradients
-    for other_loss, other_grads in others:
-        torch.testing.assert_close(loss, other_loss, rtol=1e-6, atol=1e-7)
-        for name in grads:
-            torch.testing.assert_close(grads[name], other_grads[name], rtol=1e-9, atol=1e-11)
 
 
 def test_a_lane_that_turns_non_finite_is_frozen_and_the_others_go_on(tiny, dataset, train_group, monkeypatch):
@@ -150,30 +138,42 @@ def _kill_at(monkeypatch, update: int) -> None:
 
 
 def test_resumed_equals_undisturbed_bitwise(tiny, train_group, checkpoints, monkeypatch):
-    recipes = _differing(tiny.with_({"model.dropout": 0.1, "evaluate.every_updates": 4}))
+    recipes = _differing(tiny.with_({"model.dropout": 0.1, "evaluate.every_updates": 3}))
     undisturbed = train_group(*recipes)
     monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as context:
-        _kill_at(context, 13)
+        _kill_at(context, 8)
         with pytest.raises(_Killed):
             train_group(*recipes, checkpoints=checkpoints)
-    assert checkpoints.updates("run0") == [13, 12]
+    assert checkpoints.updates("run0") == [8, 7]
     seen = []
     step = Group.step
     monkeypatch.setattr(Group, "step", lambda group: (seen.append(group.update), step(group)))
     resumed = train_group(*recipes, checkpoints=checkpoints)
-    assert seen[0] == 13
+    assert seen[0] == 8
     assert [numbers(result) for result in resumed] == [numbers(result) for result in undisturbed]
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "delete"])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tiny, train_group, checkpoints, monkeypatch, damage):
-    (undisturbed,) = train_group(tiny)
-    monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
-    with monkeypatch.context() as context:
-        _kill_at(context, 13)
+@pytest.fixture(scope="module")
+def half_way(tiny, dataset, tmp_path_factory) -> tuple[Path, dict]:
+    """The checkpoints of a run that was killed before update 8, and the numbers of one that was not. Read only."""
+    folder = tmp_path_factory.mktemp("half way")
+    arguments = {"device": CPU, "checkpoints": Checkpoints(folder, build="test")}
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
+        _kill_at(context, 8)
         with pytest.raises(_Killed):
-            train_group(tiny, checkpoints=checkpoints)
+            list(train([tiny], ["run0"], dataset, provenance(dataset), **arguments))
+    undisturbed = list(train([tiny], ["run0"], dataset, provenance(dataset), device=CPU))[-1]
+    return folder, numbers(undisturbed)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "delete"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    tiny, train_group, checkpoints, half_way, monkeypatch, damage
+):
+    killed, undisturbed = half_way
+    shutil.copytree(killed, checkpoints.folder)
     newest = sorted((checkpoints.folder / "run0").iterdir())[-1]
     data = newest.read_bytes()
     match damage:
@@ -187,29 +187,31 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tiny, train_grou
     step = Group.step
     monkeypatch.setattr(Group, "step", lambda group: (seen.append(group.update), step(group)))
     (resumed,) = train_group(tiny, checkpoints=checkpoints)
-    assert seen[0] == 12
-    assert numbers(resumed) == numbers(undisturbed)
+    assert seen[0] == 7
+    assert numbers(resumed) == undisturbed
 
 
-def test_another_build_s_checkpoint_is_not_continued(tiny, train_group, checkpoints, monkeypatch):
-    monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
-    with monkeypatch.context() as context:
-        _kill_at(context, 13)
+def test_another_build_s_checkpoint_is_not_continued(tiny, train_group, checkpoints, half_way, monkeypatch):
+    shutil.copytree(half_way[0], checkpoints.folder)
+    begun = []
+
+    def stepped(group):
+        begun.append(group.update)
+        raise _Killed
+
+    monkeypatch.setattr(Group, "step", stepped)
+    for build in ("another", "test"):
         with pytest.raises(_Killed):
-            train_group(tiny, checkpoints=checkpoints)
-    seen = []
-    step = Group.step
-    monkeypatch.setattr(Group, "step", lambda group: (seen.append(group.update), step(group)))
-    train_group(tiny, checkpoints=Checkpoints(checkpoints.folder, build="another"))
-    assert seen[0] == 0
+            train_group(tiny, checkpoints=Checkpoints(checkpoints.folder, build=build))
+    assert begun == [0, 8]
 
 
 def test_progress_says_what_is_done(tiny, dataset, monkeypatch):
     monkeypatch.setattr("blueberry.lm.training.PROGRESS_SECONDS", 0.0)
     events = list(train([tiny], ["run"], dataset, provenance(dataset), device=CPU))
     progress = [event for event in events if isinstance(event, Progress) and event.note is None]
-    assert [event.update for event in progress] == list(range(1, 21))
-    assert all(event.num_updates == 20 and event.tokens_per_second > 0 for event in progress)
+    assert [event.update for event in progress] == list(range(1, 13))
+    assert all(event.num_updates == 12 and event.tokens_per_second > 0 for event in progress)
     assert progress[-1].train_losses[0] < progress[0].train_losses[0]
 
 
@@ -257,11 +259,11 @@ def _stalling(tiny):
     return tiny.with_(
         {
             "schedule.kind": "plateau",
-            "schedule.warmup_updates": 3,
+            "schedule.warmup_updates": 2,
             "schedule.factor": 0.5,
             "schedule.patience_evaluations": 2,
             "schedule.min_improvement_nats": 1.0,
-            "evaluate.every_updates": 3,
+            "evaluate.every_updates": 2,
             "optimizer.muon.learning_rate": 0.001,
         }
     )
@@ -270,19 +272,19 @@ def _stalling(tiny):
 def test_a_plateau_cuts_the_rate_that_is_used(tiny, train_group):
     (result,) = train_group(_stalling(tiny))
     assert [cut.model_dump() for cut in result.rate_cuts] == [
-        {"update": 9, "multiplier": 0.5},
-        {"update": 15, "multiplier": 0.25},
+        {"update": 6, "multiplier": 0.5},
+        {"update": 10, "multiplier": 0.25},
     ]
-    heights = [1 / 3, 2 / 3, *[1.0] * 7, *[0.5] * 6, *[0.25] * 5]
+    heights = [1 / 2, *[1.0] * 5, *[0.5] * 4, *[0.25] * 2]
     assert result.curve.learning_rate == pytest.approx([0.001 * height for height in heights])
     used = {look.update: look.groups[0].learning_rate for look in result.evaluations}
-    assert used == pytest.approx({update: 0.001 * heights[update - 1] for update in (3, 6, 9, 12, 15, 18, 20)})
+    assert used == pytest.approx({update: 0.001 * heights[update - 1] for update in (2, 4, 6, 8, 10, 12)})
     without = _stalling(tiny).with_({"schedule.min_improvement_nats": 0.0})
     (uncut,) = train_group(without)
     assert uncut.final.loss != result.final.loss
 
 
-@pytest.mark.parametrize("update", [9, 14])
+@pytest.mark.parametrize("update", [6, 9])
 def test_a_plateau_s_cuts_survive_resumption(tiny, train_group, checkpoints, monkeypatch, update):
     recipes = [_stalling(tiny), _stalling(tiny).with_({"seed": 1, "schedule.patience_evaluations": 1})]
     undisturbed = train_group(*recipes)
@@ -365,30 +367,13 @@ def test_every_per_lane_setting_changes_a_lane(tiny, train_group):
         assert result.final.loss != unchanged.final.loss, name
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("model.width", 48),
-        ("model.num_layers", 1),
-        ("model.num_heads", 4),
-        ("model.context_tokens", 16),
-        ("model.dropout", 0.2),
-        ("model.initial_sd", 0.05),
-        ("model.attention.rotary_base", 100.0),
-        ("model.feed_forward.hidden", 48),
-        ("model.feed_forward.activation", "relu-squared"),
-        ("model.feed_forward.num_experts", 2),
-        ("model.feed_forward.top_k", 1),
-        ("train.batch_sequences", 5),
-        ("train.precision", "bf16"),
-        ("evaluate.tokens", 256),
-    ],
-)
-def test_every_shared_setting_changes_the_run(tiny, train_group, name, value):
+def test_every_shared_setting_changes_the_run(tiny, train_group):
+    """But the model's, which test_variants.py has."""
     short = tiny.with_({"train.updates": 3})
     (unchanged,) = train_group(short)
-    (changed,) = train_group(short.with_({name: value}))
-    assert changed.final.loss != unchanged.final.loss
+    for name, value in (("train.batch_sequences", 5), ("train.precision", "bf16"), ("evaluate.tokens", 256)):
+        (changed,) = train_group(short.with_({name: value}))
+        assert changed.final.loss != unchanged.final.loss, name
 
 
 def test_a_warning_is_said_once_over_an_interruption_too(tiny, dataset, train_group, checkpoints, monkeypatch):
@@ -403,7 +388,7 @@ def test_a_warning_is_said_once_over_an_interruption_too(tiny, dataset, train_gr
                 said.append(event.note)
 
     with monkeypatch.context() as context:
-        _kill_at(context, 13)
+        _kill_at(context, 9)
         with pytest.raises(_Killed):
             listen()
     assert [note.split(":")[0] for note in said] == ["run run0, update 4", "run run1, update 4"]

@@ -22,7 +22,7 @@ BASE = Recipe().with_(
         "data.corpus": "synthetic",
         "data.tokenizer": "byte",
         "optimizer.muon.num_iterations": 1,
-        "train.updates": 4,
+        "train.updates": 3,
         "train.batch_sequences": 6,
         "evaluate.every_updates": 2,
         "evaluate.tokens": 64,
