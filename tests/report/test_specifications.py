@@ -18,12 +18,17 @@ def rows_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for rows in spec["datasets"].values() for row in rows]
 
 
+KINDS = {"vconcat": alt.VConcatChart, "hconcat": alt.HConcatChart, "layer": alt.LayerChart}
+
+
 def check(specs: list[dict[str, Any]]) -> None:
+    """Hold each against the schema of its kind, in whole: to try every kind, as Altair does, takes ten times as long."""
     for spec in specs:
+        kind = next((KINDS[key] for key in KINDS if key in spec), alt.Chart)
         few = {
             name: rows[:2] for name, rows in spec["datasets"].items()
         }  # every row would be validated, one like the other
-        alt.Chart.from_dict({**spec, "datasets": few}, validate=True)
+        kind.validate({**spec, "datasets": few})
         json.dumps(spec, allow_nan=False)
 
 
