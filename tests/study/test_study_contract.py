@@ -43,11 +43,14 @@ class Place:
     on: str | None = None
 
 
-HERE, CREW, RAY = Place(0), Place(2), Place(2, "ray")
+HERE, ONE, CREW, RAY = Place(0), Place(1), Place(2), Place(2, "ray")
 on_ray = pytest.param(RAY, id="ray", marks=pytest.mark.ray)
 everywhere = pytest.mark.parametrize("place", [pytest.param(HERE, id="here"), pytest.param(CREW, id="crew"), on_ray])
+by_one = pytest.mark.parametrize("place", [pytest.param(HERE, id="here"), pytest.param(ONE, id="one"), on_ray])
+"""Where a second worker would add nothing but its start."""
 elsewhere = pytest.mark.parametrize("place", [pytest.param(CREW, id="crew"), on_ray])
 """A process that dies must not be this one."""
+one_elsewhere = pytest.mark.parametrize("place", [pytest.param(ONE, id="one"), on_ray])
 
 
 @pytest.fixture(scope="module")
@@ -132,20 +135,21 @@ def test_a_process_that_dies_is_replaced(study: Study, store: Store, tmp_path: P
     assert outcome.results == {one.fingerprint: Synthetic().result(one.recipe) for one in outcome.plan.runs}
 
 
-@elsewhere
+@one_elsewhere
 def test_one_that_always_dies_fails_with_what_it_said_last_and_can_be_tried_again(
-    study: Study, store: Store, tmp_path: Path, place: Place
+    store: Store, tmp_path: Path, place: Place
 ) -> None:
+    study = make_study(tmp_path, STUDY.replace("search = 2", "search = 1"))
     outcome = go(study, store, KillsItself(str(tmp_path / "marks"), rate=0.02, times=999), place, lanes=1)
-    assert (tmp_path / "marks").stat().st_size == 2 * 3, "two seeds, three attempts"
-    assert len(outcome.failures) == 2
-    assert outcome.num_trained == 8, "the other arms; nothing is confirmed while a searching run is missing"
+    assert (tmp_path / "marks").stat().st_size == 3, "attempts"
+    assert len(outcome.failures) == 1
+    assert outcome.num_trained == 4, "the other arms; nothing is confirmed while a searching run is missing"
     assert {failed.recipe["optimizer.muon.learning_rate"] for failed in outcome.failures} == {0.02}
     for failed in outcome.failures:
         assert failed.failure is not None
         assert failed.failure.kind == "crashed"
         assert failed.failure.message.startswith(
-            "the worker ended by signal 9 (SIGKILL)" if place is CREW else "the task's process ended (WorkerCrashed"
+            "the worker ended by signal 9 (SIGKILL)" if place is ONE else "the task's process ended (WorkerCrashed"
         )
         assert failed.failure.message.endswith("(it said last: at work on 0.02)")
     names = [failed.fingerprint for failed in outcome.failures]
@@ -153,11 +157,11 @@ def test_one_that_always_dies_fails_with_what_it_said_last_and_can_be_tried_agai
     assert store.failures(names).keys() == set(names)
     assert store.claims() == ()
     again = go(study, store, Synthetic(), HERE)
-    assert (again.num_trained, again.failures) == (4, ())
+    assert (again.num_trained, again.failures) == (3, ())
     assert store.failures(names) == {}
 
 
-@everywhere
+@by_one
 @pytest.mark.parametrize(
     ("trainer", "kind", "said"),
     [
@@ -177,7 +181,7 @@ def test_a_mistake_stops_the_study_in_one_line_of_its_type(
     assert store.claims() == ()
 
 
-@elsewhere
+@one_elsewhere
 def test_a_trainer_must_travel(study: Study, store: Store, place: Place) -> None:
     with pytest.raises(TrainerError, match="must be picklable"):
         go(study, store, lambda recipes: iter(()), place)
@@ -185,7 +189,7 @@ def test_a_trainer_must_travel(study: Study, store: Store, place: Place) -> None
         go(study, store, CannotBeLoaded(), place)
 
 
-@everywhere
+@by_one
 def test_notes_and_progress_come_through(study: Study, store: Store, place: Place) -> None:
     seen: list[Snapshot] = []
     go(study, store, Notes(), place, lanes=5, on_event=seen.append)
@@ -194,15 +198,16 @@ def test_notes_and_progress_come_through(study: Study, store: Store, place: Plac
     assert any(0 < progress.update < 6 for one in seen for progress in one.running)
 
 
-@everywhere
+@by_one
 def test_a_command_is_a_trainer_everywhere(tmp_path: Path, store: Store, place: Place, monkeypatch) -> None:
     monkeypatch.setattr(command_module, "LOOK_SECONDS", (0.01, 0.02))
-    study = study_scripts.make_study(tmp_path, "exits")
+    text = study_scripts.STUDY.replace("search = 2", "search = 1")
+    study = study_scripts.make_study(tmp_path, "exits", text=text)
     trainer = command_trainer(study, tmp_path / "store")
     assert trainer is not None
     outcome = go(study, store, trainer, place, lanes=1)
-    assert len(outcome.failures) == 2
-    assert outcome.num_trained == 6
+    assert len(outcome.failures) == 1
+    assert outcome.num_trained == 3
     for failed in outcome.failures:
         assert failed.failure is not None
         line = "the command ended by exit code 3 (it said last: at work on 0.02 "

@@ -160,7 +160,7 @@ def test_a_driver_killed_in_the_middle_loses_and_repeats_nothing(study: Study, t
         kept = len(store.results(undisturbed(study, tmp_path)))
         before = len(trained(log))
         assert 2 <= kept <= before
-        outcome = go(study, store, Logged(str(log)), workers=2)
+        outcome = go(study, store, Logged(str(log)))
         assert outcome.num_trained == NUM_RUNS - kept
         assert outcome.results == undisturbed(study, tmp_path)
         assert store.claims() == ()
@@ -215,7 +215,7 @@ def test_a_driver_waits_for_the_claims_of_another_and_takes_over_when_it_dies(st
         assert any(snapshot.done == 6 for snapshot in seen)
 
 
-@pytest.mark.parametrize(("workers", "number"), [(0, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)])
+@pytest.mark.parametrize(("workers", "number"), [(0, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)])
 def test_an_interrupted_driver_keeps_what_has_ended(
     study: Study, tmp_path: Path, workers: int, number: signal.Signals
 ) -> None:
@@ -251,8 +251,8 @@ def test_results_that_nobody_has_heard_yet_are_committed_too(study: Study, store
 
 def test_the_terminal_may_interrupt_the_workers_too(study: Study, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with drive(study, tmp_path, workers=2, log=str(log), seconds=0.1) as driver:
-        wait_until(lambda: len(worker_pids(driver.pid)) == 2)
+    with drive(study, tmp_path, workers=1, log=str(log), seconds=0.1) as driver:
+        wait_until(lambda: len(worker_pids(driver.pid)) == 1)
         workers = worker_pids(driver.pid)
         while len(trained(log)) < 3:  # from the first moment of their lives
             for pid in workers:

@@ -148,8 +148,8 @@ BOTH = {"tune": {LR: [0.02, 0.04]}, "across": {"train.updates": [10, 20]}}
         (ACROSS, {"across": {"train.updates": list(range(1, 103))}}, " [across]: 102 parts; a study has 2 to 100"),
         (
             VARY,
-            {"vary": {LR: {"log": [0.001, 1.0], "points": 1000}}, "seeds": {"search": 500, "max": 500}},
-            ": 1000 arms on 500 seeds are 500005 runs; a study has at most 100000",
+            {"vary": {LR: {"log": [0.001, 1.0], "points": 201}}, "seeds": {"search": 500, "max": 500}},
+            ": 201 arms on 500 seeds are 100505 runs; a study has at most 100000",
         ),
         (
             ARMS,

@@ -28,7 +28,7 @@ def test_the_valley_is_where_it_says() -> None:
 
 def test_noise_has_the_stated_size_and_correlation() -> None:
     trainer = Synthetic(noise_nats=0.01, rho=0.6)
-    a, b = losses(trainer, 0.02, 800), losses(trainer, 0.05, 800)
+    a, b = losses(trainer, 0.02, 400), losses(trainer, 0.05, 400)
     assert statistics.stdev(a) == pytest.approx(0.01, rel=0.1)
     assert statistics.correlation(a, b) == pytest.approx(0.6, abs=0.08)
     assert statistics.mean(a) == pytest.approx(trainer.expected_nats(Recipe().with_({RATE: 0.02})), abs=0.0015)
