@@ -9,6 +9,7 @@ import pytest
 
 import blueberry
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests side by side share the cores; threads would wait for each other
 os.environ["PYTHONPATH"] = str(Path(blueberry.__file__).parent.parent.absolute())
 os.environ.pop("BLUEBERRY_STORE", None)
 
