@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from blueberry.errors import StoreError
 from blueberry.files import lock, partial_folder
 from blueberry.identity import digest
@@ -234,7 +236,7 @@ def ended_of(head: Sequence[Any]) -> EndedRun | None:
     """A row's columns `HEAD`; None if it is damaged."""
     if sealed(head[:5]) != tuple(head):
         return None
-    return EndedRun(head[1], json.loads(head[2]), **json.loads(head[3]))
+    return EndedRun(head[1], from_json(head[2]), **from_json(head[3]))
 
 
 def is_whole(body: object, head: Sequence[Any]) -> bool:
