@@ -8,12 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from blueberry import api
-from blueberry.checkup import examine
+from blueberry.analysis import checkup as examine
 from blueberry.cli import app
 from blueberry.errors import BlueberryError
 from blueberry.recipe import Recipe
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
+from blueberry.text import overlap
 from tests.golden.reports import CLEAN
 from tests.test_cli import RECIPE
 
@@ -120,7 +121,7 @@ def test_a_report_is_a_table_too_when_asked(tmp_path):
     [
         ("none.md", None, "no such file"),
         ("none.csv", None, "no such file"),
-        ("binary.md", b"\xff\xfe\x00", "not UTF-8 text"),
+        ("binary.md", b"\xff\xfe\x00", "not UTF-8"),
         ("same.csv", b"val_loss\n3\n4\n", "differ in no setting"),
     ],
 )
@@ -158,10 +159,13 @@ def test_every_text_that_a_study_trains_on_is_looked_through_for_leaks(tmp_path,
         '[vary]\n"data.max_train_tokens" = [4_000, 20_000]\n[across]\n"data.files.delimiter" = ["\\n", "@@"]\n'
     )
     study = Study.load(tmp_path / "which.toml")
-    assert [data.max_train_tokens for data in api._trained_on(study)] == [20_000, 20_000]
-    api.run(study, store=tmp_path / "store", workers=0)
-    leaks = [finding.message for finding in api.audits(study, tmp_path / "store") if finding.audit == "leak"]
-    assert len(leaks) == 1
+    looked = []
+    monkeypatch.setattr(api, "overlap", lambda *given, **more: looked.append(given) or overlap(*given, **more))
+    judged = api.run(study, store=tmp_path / "store", workers=0)
+    assert len(looked) == 2, "each text once, and of its beginnings the longest, which holds the others"
+    assert len([one for one in judged.audits if one.audit == "leak"]) == 1
+    assert next(one for one in judged.audits if one.audit == "leak") in api.audits(study, tmp_path / "store")
+    assert len(looked) == 2, "and never again"
 
 
 def test_files_of_one_name_are_told_apart_by_as_much_of_their_paths_as_it_takes(tmp_path):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import blueberry
-from blueberry.judge.row_runs import ENDINGS
 from blueberry.sinks.log import HOMES
 from blueberry.tables.columns import MEANINGS, OTHER_NAMES, SAME_SETTING
+from blueberry.tables.runs import ENDINGS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tables.md").read_text(encoding="utf-8")
 

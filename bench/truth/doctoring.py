@@ -2,7 +2,7 @@
 
 A table is what somebody would bring: one row a run, with the columns that people keep. Findings are those of the
 audits that a judgement carries. Audits of designs, of our own runs' internals and of written reports need more than
-a table; they have planted defects and clean twins in tests/judge/doctor.
+a table; they have planted defects and clean twins in tests/judge/audits.
 """
 
 import math

@@ -165,7 +165,7 @@ SECTIONS = (
         "defects",
         "The doctor on planted defects",
         "The same tables with one blocking defect each. Defects of designs, of a run's internals and of written "
-        "reports are planted in `tests/judge/doctor`.",
+        "reports are planted in `tests/judge/audits`.",
         (("found", "defect found", "%"),),
     ),
 )

@@ -1,69 +1,193 @@
-"""Runs that were trained elsewhere: from a table to the same judgement and the same report as our own."""
+"""What others made: tables, judged as our own runs are, and what the doctor finds in studies, tables and reports."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from blueberry.judge.from_rows import gather_rows
-from blueberry.judge.judgement import Judgement
-from blueberry.judge.row_runs import RowRun, doubts, row_runs
+from blueberry.errors import ReportError
+from blueberry.files import refused_as
+from blueberry.judge.audits import blocking_first
+from blueberry.judge.audits.histories import audit_histories, histories
+from blueberry.judge.audits.runs import audit
+from blueberry.judge.gather import gather_table
+from blueberry.judge.judgement import Audit, Judgement
+from blueberry.judge.measured import measure
 from blueberry.judge.weigh import weigh
-from blueberry.tables import Table, read_table, table_of
+from blueberry.proofread import Document
+from blueberry.proofread import examine as proofread
+from blueberry.tables.reading import MARKDOWN, read_table, table_of
+from blueberry.tables.rows import Table
+from blueberry.tables.runs import Goal, TableRuns, differing_settings, table_runs
 
 
 @dataclass(frozen=True)
 class Analysed:
     """A table, judged."""
 
-    table: Table
-    runs: tuple[RowRun, ...]
+    found: TableRuns
     judgement: Judgement
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How the table was understood: lines for a person."""
-        named = [f"{given} is read as {meaning}" for given, meaning in self.table.renamed.items()]
-        understood = (f"{self.table.name}: {'; '.join(named)}",) if named else ()
-        return (*self.table.notes, *understood, *doubts(self.table, self.runs))
+        table = self.found.table
+        named = [f"{given} is read as {meaning}" for given, meaning in table.renamed.items()]
+        understood = (f"{table.name}: {'; '.join(named)}",) if named else ()
+        return (*table.notes, *understood, *self.found.notes)
 
     def report(self, folder: Path) -> Path:
         """Write the report; returns its `index.html`. Raises: ReportError if the folder cannot be written."""
-        from blueberry.report.imported import imported_runs
         from blueberry.report.writing import write  # drawing is slow to load, and only this needs it
 
-        return write(self.judgement, imported_runs(self.runs, self.judgement.metric), folder)
+        return write(self.judgement, self.found.runs, folder)
 
 
 def examine(
     rows_or_path: Any,
     *,
     vary: Sequence[str] | str,
-    metric: str = "val_loss",
+    metric: str | None = None,
+    goal: Goal | None = None,
+    seed: str | None = None,
     min_effect: float = 0.005,
     alpha: float = 0.05,
 ) -> Analysed:
     """Read a table and judge its runs. See `analyse`."""
     vary = [vary] if isinstance(vary, str) else list(vary)
     is_path = isinstance(rows_or_path, (str, Path))
-    table = read_table(rows_or_path, wanted=[*vary, metric]) if is_path else table_of(rows_or_path)
-    judgement = weigh(gather_rows(table, vary=vary, metric=metric, min_effect=min_effect, alpha=alpha))
-    return Analysed(table, row_runs(table, vary, metric), judgement)
+    wanted = [*vary, *(name for name in (metric, seed) if name is not None)]
+    table = read_table(rows_or_path, wanted=wanted) if is_path else table_of(rows_or_path)
+    found = table_runs(table, vary, metric, goal=goal, seed=seed)
+    return Analysed(found, weigh(gather_table(found, min_effect=min_effect, alpha=alpha)))
 
 
 def analyse(
     rows_or_path: Any,
     *,
     vary: Sequence[str] | str,
-    metric: str = "val_loss",
+    metric: str | None = None,
+    goal: Goal | None = None,
+    seed: str | None = None,
     min_effect: float = 0.005,
     alpha: float = 0.05,
 ) -> Judgement:
     """What runs that were trained elsewhere support.
 
     `rows_or_path` is a file or a folder (docs/tables.md), a list of dicts, one a run, or anything with
-    `.to_dict("records")`, such as a data frame. `vary` names the columns that tell arms apart; the metric is one
-    where lower is better, and `min_effect`, in its unit, the smallest difference that matters.
+    `.to_dict("records")`, such as a data frame. `vary` names the columns that tell arms apart and `metric` the one that
+    judges (the validation loss, or the one loss there is); `goal` says "maximize" where more of it is better. `seed`
+    names the column that says which runs share a seed, where its own name does not. `min_effect`, in the metric's
+    unit, is the smallest difference that matters.
     Raises: TableError, one line, for whatever is wrong with the table.
     """
-    return examine(rows_or_path, vary=vary, metric=metric, min_effect=min_effect, alpha=alpha).judgement
+    given = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
+    return examine(rows_or_path, vary=vary, **given).judgement
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What the doctor found, blocking findings first."""
+
+    audits: tuple[Audit, ...]
+    notes: tuple[str, ...] = field(default=())
+    """How the files were understood: lines for a person."""
+
+    @property
+    def is_blocked(self) -> bool:
+        return any(finding.severity == "block" for finding in self.audits)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"audits": [finding.model_dump() for finding in self.audits]}
+
+
+def checkup(
+    paths: Sequence[Path],
+    *,
+    vary: Sequence[str] = (),
+    metric: str | None = None,
+    goal: Goal | None = None,
+    seed: str | None = None,
+    store: str | Path | None = None,
+) -> Checkup:
+    """Audit studies (.toml), reports (.md) and tables of runs (anything else that `analyse` reads).
+
+    A report is read as a table of runs too when `vary` is given. Without it, all columns in which a table's runs
+    differ and that are settings tell its arms apart. `metric`, `goal` and `seed` as for `analyse`. A study's runs are
+    looked up in `store`.
+    Raises: StudyError, TableError or ReportError, one line.
+    """
+    found: list[Audit] = []
+    notes: list[str] = []
+    studies = [path for path in paths if path.suffix == ".toml"]
+    reports = [path for path in paths if path.suffix.lower() in MARKDOWN]
+    names = told_apart(paths)
+    documents = [Document.read(names[path], _text(path)) for path in reports]
+    wanted = [*vary, *(name for name in (metric, seed) if name is not None)]
+    tables = {path: _table(path, wanted, names) for path in paths if path not in studies and path not in reports}
+    for path in studies:
+        found += _at(names[path], _of_study(path, store))
+    in_reports, how = proofread(documents, list(tables.values()))
+    found += in_reports
+    notes += how
+    tables |= {path: _table(path, wanted, names) for path in reports if vary}
+    for path, table in tables.items():
+        chosen = tuple(vary) or differing_settings(table)
+        if not vary:
+            notes.append(f"{table.path}: arms differ in {', '.join(chosen)}; --vary says otherwise")
+        runs = table_runs(table, chosen, metric, goal=goal, seed=seed)
+        notes += [*table.notes, *runs.notes]
+        found += _at(names[path], audit(measure(gather_table(runs))))
+        found += audit_histories(histories(_raw(path)), names[path])
+    return Checkup(blocking_first(found), tuple(notes))
+
+
+def told_apart(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each file is called: its name, with as many of the folders above it as tell it from the others."""
+    whole = {path: path.absolute().parts for path in paths}
+    names = {}
+    for path, parts in whole.items():
+        others = {other for other in whole.values() if other != parts}
+        count = next(n for n in range(1, len(parts) + 1) if all(other[-n:] != parts[-n:] for other in others))
+        names[path] = "/".join(parts[-count:]).replace("//", "/")
+    return names
+
+
+def _of_study(path: Path, store: str | Path | None) -> Sequence[Audit]:
+    from blueberry import api  # it loads what training needs, which tables and reports do not
+    from blueberry.study.spec import Study
+
+    return api.audits(Study.load(path, store), Path(store or api.default_store()))
+
+
+def _table(path: Path, wanted: Sequence[str], names: Mapping[Path, str]) -> Table:
+    """With its rows under the file's name here."""
+    table = read_table(path, wanted=wanted)
+    return replace(table, rows=tuple(replace(row, place=_renamed(row.place, path, names)) for row in table.rows))
+
+
+def _renamed(place: str, path: Path, names: Mapping[Path, str]) -> str:
+    """Of a run in a file; one in a folder has a name of its own."""
+    return names[path] + place.removeprefix(path.name) if place.startswith(path.name) else place
+
+
+def _at(place: str, findings: Sequence[Audit]) -> list[Audit]:
+    """Findings whose messages begin with where they were found."""
+    return [
+        one if one.message.startswith(place) else one.model_copy(update={"message": f"{place}: {one.message}"})
+        for one in findings
+    ]
+
+
+def _raw(path: Path) -> Any:
+    """The whole of a JSON file: lists in it, which are no columns, may be the rates really used."""
+    return json.loads(path.read_text(encoding="utf-8-sig")) if path.suffix.lower() == ".json" else []
+
+
+def _text(path: Path) -> str:
+    remedy = "the doctor reads a study, a table or a report, which is Markdown; mend the path"
+    if not path.exists():
+        raise ReportError(f"{path}: no such file; {remedy}")
+    with refused_as(ReportError, path, "cannot be read", remedy):
+        return path.read_text(encoding="utf-8-sig")

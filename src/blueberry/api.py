@@ -5,20 +5,18 @@ judgement to the report.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from blueberry.errors import StoreError, StudyError, TrainerError
+from blueberry.errors import DataError, StoreError, StudyError, TrainerError
+from blueberry.files import write_whole
 from blueberry.identity import fingerprint
-from blueberry.judge.doctor.design import objections
-from blueberry.judge.doctor.findings import blocking_first
-from blueberry.judge.doctor.leaks import leak
+from blueberry.judge.audits.design import objections
 from blueberry.judge.forecast import Forecast, forecast
-from blueberry.judge.from_study import Text, Texts, no_texts
+from blueberry.judge.gather import WINDOW_TOKENS, Text, Texts, no_texts
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.ledger import reserved_seeds
 from blueberry.judge.parts import REFEREE, judge
@@ -35,7 +33,7 @@ from blueberry.study.plan import DataDigest, Plan, Run, as_planned, change, plan
 from blueberry.study.spec import Study, default_store
 from blueberry.study.status import num_of_other_builds
 from blueberry.study.store import BasedOn, DamagedResults, Results, Store
-from blueberry.text import data_digest, load, require_a_batch
+from blueberry.text import data_digest, load, overlap, require_a_batch
 
 if TYPE_CHECKING:
     from blueberry.lm.sampling import Sample
@@ -270,31 +268,21 @@ def _so_far(study: Study, store: Path) -> Judged | None:
 
 
 def audits(study: Study, store: Path) -> tuple[Audit, ...]:
-    """What the doctor finds in a study's design and, where the store has some of its runs, in those and their text."""
-    judged = _so_far(study, store) if (store / "store.sqlite").is_file() else None
-    if judged is None:
+    """What the doctor finds in a study's design and, where the store has runs that it made, in those and their text."""
+    if not (store / "store.sqlite").is_file():
         return objections(study)
-    if study.trainer is not None:
-        return judged.judgement.audits
-    texts = [load(data, store / "data") for data in _trained_on(study)]
-    leaks = [found for text in texts for found in leak(text.train, text.validation, "validation")]
-    return blocking_first([*judged.judgement.audits, *leaks])
+    with Store.open(store, create=False) as opened:
+        planned = _planned(study, opened, store)
+        path = str(study.path.absolute())
+        if planned.todo and path not in {one.path for one in opened.studies()}:
+            return objections(study)  # what is there of its runs others have made; it has not begun
+    judged = _so_far(study, store)
+    return objections(study) if judged is None else judged.judgement.audits
 
 
 def _trained_recipes(study: Study) -> list[Recipe]:
     """Of every arm; the base recipe while all arms are still to be proposed."""
     return [arm.recipe for arm in study.trained_arms] or [study.base]
-
-
-def _trained_on(study: Study) -> list[Data]:
-    """Each text of a study once; of its beginnings the longest, which holds the others."""
-    longest: dict[str, Data] = {}
-    for data in (recipe.data for recipe in _trained_recipes(study)):
-        whole = data.model_copy(update={"max_train_tokens": None}).model_dump_json()
-        length = data.max_train_tokens or inf
-        if whole not in longest or length > (longest[whole].max_train_tokens or inf):
-            longest[whole] = data
-    return list(longest.values())
 
 
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
@@ -347,9 +335,27 @@ def _texts(folder: Path) -> Texts:
 
     def text_of(data: Data) -> Text:
         loaded = load(data, folder)
-        return Text(loaded.entropy_bits_per_byte, loaded.train_tokens)
+        shared = partial(_shared_windows, data, folder)
+        return Text(loaded.entropy_bits_per_byte, loaded.train_tokens, shared)
 
     return _once_a_text(text_of)
+
+
+def _shared_windows(data: Data, folder: Path) -> float:
+    """The share of held-out windows that training has word for word; looked for once for a text, by its content."""
+    known = folder / "overlap" / f"{data_digest(data, folder)}.{WINDOW_TOKENS}.json"
+    try:
+        return float(known.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        text = load(data, folder)
+    try:
+        share = overlap(text.train, text.validation, context_tokens=WINDOW_TOKENS).windows
+    except DataError:
+        return 0.0  # a split that is shorter than a window
+    with suppress(OSError):  # a disk that is full or may not be written has it looked for again
+        known.parent.mkdir(exist_ok=True)
+        write_whole(known, f"{share!r}".encode("ascii"))
+    return share
 
 
 def _once_a_text(read: Callable[[Data], T]) -> Callable[[Recipe], T]:

@@ -4,7 +4,7 @@ Losses are nats per token. What was not measured is None, never 0.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -245,6 +245,30 @@ class StudyRun:
     """Where it was read, e.g. "runs.csv line 4"; empty for a run of the store."""
     digits: Mapping[str, float] = field(default_factory=dict)
     """By metric, half a unit of the last digit it was printed with; a metric that was not rounded is not in it."""
+
+
+def arm_name(point: dict[str, Any], among: Sequence[str] = ()) -> str:
+    """The shortest readable name of a point on the axes, e.g. "learning_rate=0.0316,dropout=0.1".
+
+    `among` are all settings that names must tell apart, where the point has not all of them.
+    """
+    among = list(among) or list(point)
+    return ",".join(f"{_short(setting, among)}={value_name(value)}" for setting, value in point.items())
+
+
+def value_name(value: Any) -> str:
+    """A setting's value as a person writes it in TOML, without quotes."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _short(setting: str, among: Sequence[str]) -> str:
+    """As few of the last parts of a dotted name as tell it from the others."""
+    parts = setting.split(".")
+    for start in range(len(parts) - 1, 0, -1):
+        suffix = ".".join(parts[start:])
+        if sum(f".{other}".endswith(f".{suffix}") for other in among) == 1:
+            return suffix
+    return setting
 
 
 class Progress(Record):

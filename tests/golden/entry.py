@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import MagicMock, patch
 
-from blueberry import analysis, api, checkup
+from blueberry import analysis, api
 from blueberry.errors import StudyError
 from blueberry.files import read_toml
 from blueberry.report import figures
-from blueberry.report.imported import imported_runs
 from blueberry.report.page import page
 from blueberry.report.templating import markdown
 from blueberry.study.spec import Study
@@ -43,13 +42,12 @@ def study(kind: str, changes: dict[str, Any], truth: dict[str, Any], folder: Pat
 def table(path: Path, asked: dict[str, Any]) -> Answer:
     """Judge a table of runs."""
     judged = analysis.examine(path, **asked)
-    runs = imported_runs(judged.runs, judged.judgement.metric)
-    return Answer(judged.judgement.to_dict(), _report(judged.judgement, runs), judged.notes)
+    return Answer(judged.judgement.to_dict(), _report(judged.judgement, judged.found.runs), judged.notes)
 
 
 def doctor(paths: Sequence[Path]) -> list[tuple[str, str, str]]:
     """Audit, severity and message of what the doctor finds in files, in its order."""
-    return [(one.audit, one.severity, one.message) for one in checkup.examine(paths).audits]
+    return [(one.audit, one.severity, one.message) for one in analysis.checkup(paths).audits]
 
 
 def _report(judgement: Any, runs: Sequence[Any]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from blueberry.judge.doctor.findings import block
+from blueberry.judge.audits import block
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.race import follow, leading_arm, open_arms
 from blueberry.judge.weigh import weigh

@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Iterator, Mapping
 
-from blueberry.judge.from_study import gather
+from blueberry.judge.gather import gather_study
 from blueberry.judge.parts import REFEREE
 from blueberry.records import RunResult
 from blueberry.study.plan import plan
@@ -51,6 +51,6 @@ def test_each_result_is_read_once_and_an_arms_are_held(tmp_path):
     whole = {name: Synthetic().result(recipe) for name, recipe in recipes.items()}
     planned = plan(study, Synthetic.data_digest, whole, REFEREE)
     read = Read(recipes)
-    assert gather(study, read, planned) == gather(study, whole, planned)
+    assert gather_study(study, read, planned) == gather_study(study, whole, planned)
     assert sorted(read.asked) == sorted(recipes)
     assert read.most <= 2 * SEEDS, "those of an arm, and of the one before until they are replaced"

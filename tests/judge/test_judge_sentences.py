@@ -5,10 +5,11 @@ import math
 import pytest
 
 from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.from_rows import judge_rows
+from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.weigh import weigh
 from blueberry.tables.reading import table_of
+from blueberry.tables.runs import table_runs
 
 INF = math.inf
 BEST, WORSE, LARGE = [3.00, 3.01, 3.02, 3.01], [3.20, 3.21, 3.23, 3.21], [3.30, 3.32, 3.31, 3.31]
@@ -75,5 +76,7 @@ def test_what_is_still_to_run_is_not_called_failed() -> None:
 def test_missing_rows_are_to_be_run_and_entered_for_there_is_no_study() -> None:
     rows = [{"arm": arm, "seed": seed, "val_loss": 3.0 + seed / 100} for arm in "ab" for seed in range(3)]
     rows[4]["val_loss"] = None
-    remedies = [one.remedy for one in judge_rows(table_of(rows), vary=["arm"]).audits if one.audit == "diverged"]
+    remedies = [
+        one.remedy for one in weigh(gather_table(table_runs(table_of(rows), ["arm"]))).audits if one.audit == "diverged"
+    ]
     assert remedies == ["mend the cause, then make these runs again and enter their numbers"]

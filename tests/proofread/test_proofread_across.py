@@ -2,7 +2,7 @@
 
 from blueberry.proofread import Document
 from blueberry.proofread.across import audit_across
-from blueberry.tables import table_of
+from blueberry.tables.reading import table_of
 from tests.golden.reports import CLEAN
 
 ROWS = [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blueberry.checkup import examine
+from blueberry.analysis import checkup as examine
 
 SHARED = Path(os.environ.get("BLUEBERRY_DOCUMENTS") or Path(__file__).parents[3] / "shared")
 pytestmark = pytest.mark.skipif(not (SHARED / "seeds").is_dir(), reason="the published reports are not here")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import planted
 import pytest
 
-from blueberry.judge.doctor.findings import block
+from blueberry.judge.audits import block
 from blueberry.judge.judgement import Bound, Optimum
 from blueberry.report.axis import find_axis, picture_range
 from blueberry.report.lr_curve import curve_caption, lr_curve

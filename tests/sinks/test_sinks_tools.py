@@ -90,7 +90,7 @@ def test_mlflow_has_every_point(tmp_path):
 
 @slow
 def test_wandb_has_every_run(tmp_path):
-    from blueberry.tables import read_table
+    from blueberry.tables.reading import read_table
 
     run = a_run()
     assert log_all("wandb", tmp_path, [run, a_run(1)]) == []

@@ -1,8 +1,8 @@
 import pytest
 
 from blueberry.errors import TableError
-from blueberry.tables import read_table, table_of
 from blueberry.tables.columns import MEANINGS, OTHER_NAMES, find_column, understood
+from blueberry.tables.reading import read_table, table_of
 
 
 @pytest.mark.parametrize(

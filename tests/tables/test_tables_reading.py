@@ -4,7 +4,7 @@ import math
 import pytest
 
 from blueberry.errors import TableError
-from blueberry.tables import read_table, table_of
+from blueberry.tables.reading import read_table, table_of
 
 ROWS = [
     {"learning_rate": 0.01, "seed": 0, "val_loss": 3.25},

@@ -1,5 +1,6 @@
 """Words in, words out. Every command loads what it needs when it runs, so that help is quick and torch stays out."""
 
+import enum
 import errno
 import json as jsonlib
 import os
@@ -12,6 +13,14 @@ import typer
 
 from blueberry.errors import ReportError
 from blueberry.files import printable
+
+
+class Goal(enum.StrEnum):
+    """What is better of a metric."""
+
+    minimize = "minimize"
+    maximize = "maximize"
+
 
 app = typer.Typer(
     name="blueberry",
@@ -31,6 +40,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 LogOption = Annotated[
     list[str] | None,
     typer.Option("--log", help="Also write each run for wandb, tensorboard or mlflow; repeatable.", show_default=False),
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(help="The column that judges.", show_default="val_loss, or the one loss that the table has"),
+]
+GoalOption = Annotated[Goal | None, typer.Option(help="Whether less or more of it is better.", show_default="minimize")]
+SeedOption = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="The column that says which runs share a seed.", show_default="seed"),
 ]
 StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
 
@@ -182,7 +200,7 @@ def plan(
     """Say what a study would run, how long it takes and what it could detect; run nothing."""
     from blueberry import api
     from blueberry.cli import words
-    from blueberry.judge.doctor.design import objections
+    from blueberry.judge.audits.design import objections
     from blueberry.study.spec import Study
 
     loaded = Study.load(study, store)
@@ -251,7 +269,9 @@ def analyse(
         list[str] | None,
         typer.Option(metavar="COLUMN[,COLUMN]", help="Columns that tell arms apart.", show_default=False),
     ] = None,
-    metric: Annotated[str, typer.Option(help="The column that judges; lower is better.")] = "val_loss",
+    metric: MetricOption = None,
+    goal: GoalOption = None,
+    seed: SeedOption = None,
     min_effect: Annotated[float, typer.Option(help="The smallest difference that matters, in its unit.")] = 0.005,
     alpha: Annotated[float, typer.Option(help="Chance of any false winner, at most.")] = 0.05,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/TABLE")] = None,
@@ -263,10 +283,18 @@ def analyse(
     from blueberry.cli import words
 
     columns = [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
-    judged = analysis.examine(table, vary=columns, metric=metric, min_effect=min_effect, alpha=alpha)
+    judged = analysis.examine(
+        table,
+        vary=columns,
+        metric=metric,
+        goal=None if goal is None else goal.value,
+        seed=seed,
+        min_effect=min_effect,
+        alpha=alpha,
+    )
     for note in judged.notes if not quiet else ():
         say(note)
-    page = judged.report(out or _report_folder(judged.table.name))
+    page = judged.report(out or _report_folder(judged.found.table.name))
     _answer(json, {**judged.judgement.to_dict(), "report": str(page)}, words.answer(judged.judgement, page))
     return int(bool(judged.judgement.blocks))
 
@@ -283,16 +311,26 @@ def doctor(
         list[str] | None,
         typer.Option(metavar="COLUMN[,COLUMN]", help="Columns that tell a table's arms apart.", show_default=False),
     ] = None,
+    metric: MetricOption = None,
+    goal: GoalOption = None,
+    seed: SeedOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> int:
     """Look for what would make a claim untrue: in a study, before or after it ran, in a table, in a report."""
-    from blueberry import checkup
+    from blueberry import analysis
     from blueberry.cli import words
 
     columns = [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
-    found = checkup.examine(paths, vary=columns, store=store)
+    found = analysis.checkup(
+        paths,
+        vary=columns,
+        metric=metric,
+        goal=None if goal is None else goal.value,
+        seed=seed,
+        store=store,
+    )
     for note in found.notes if not quiet else ():
         say(note)
     _answer(json, found.to_dict(), words.findings(found.audits))

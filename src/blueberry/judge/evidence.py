@@ -5,38 +5,39 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from blueberry.judge.judgement import BASELINE, Audit, CurveFinding, RunCost
-from blueberry.records import Provenance
+from blueberry.records import Provenance, Stage
 
 __all__ = ["BASELINE", "ArmRuns", "Evidence", "RunFacts"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What is known of one run beside its arm, for the audits; None where nobody said."""
+    """What the audits look at in one run, without its curves; None where nobody said."""
 
-    seed: int
+    seed: int | None
     value: float | None
     """The metric: infinite where the run diverged, None where it left no result."""
+    stage: Stage = "search"
     place: str = ""
-    """Where it stands, e.g. "runs.csv line 4"."""
+    """Where it was read, e.g. "runs.csv line 4"."""
     study: str | None = None
-    status: str | None = None
-    """As the source puts it."""
-    updates: float | None = None
-    tokens: float | None = None
-    flops: float | None = None
+    lengths: Mapping[str, float] = field(default_factory=dict)
+    """How long it was, by name: updates, tokens, flops, and whatever else a program or a table counts."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What a table or a program says it was given, beside what varies."""
     train_seconds: float | None = None
     train_loss: float | None = None
     """At the end of training, nats per token."""
     val_loss: float | None = None
+    val_bits_per_byte: float | None = None
     val_accuracy: float | None = None
     """Fraction of tokens."""
     val_perplexity: float | None = None
-    test_loss: float | None = None
+    """As a table or a program states it."""
     vocabulary: float | None = None
     """Entries."""
-    eval_hash: str | None = None
-    """Of the tokens the metric was measured on."""
+    digits: Mapping[str, float] = field(default_factory=dict)
+    """By metric, half a unit of the last digit it was printed with, where it was rounded."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class ArmRuns:
     """(updates done, metric) by searching seed, ascending; for "fastest to a target"."""
     provenance: tuple[Provenance, ...] = ()
     """What computed the runs, each distinct one once."""
-    facts: tuple[RunFacts, ...] | None = None
-    """One a run, repeats of a seed and runs without a result included; None where nobody collected them."""
+    facts: tuple[RunFacts, ...] = ()
+    """One a run, repeats of a seed and runs without a result included."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Evidence:
     """Who trained the runs: the built-in trainer, the program of a study's [trainer], or whoever filled a table."""
     is_seeded: bool = True
     """False where no run says its seed: then the keys of `search` only number the runs, and no two arms share one."""
+    names_arms: bool = False
+    """What varies are names, so that any setting may be what they stand for."""
     reach: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Ends of the ranges that values were proposed from, by setting; a grid's ends are its outermost values."""
     scale: Literal["log", "linear"] | None = None

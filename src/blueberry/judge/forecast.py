@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from blueberry.architecture import cost, flops_per_token, parameters
-from blueberry.judge.from_study import gather
+from blueberry.judge.gather import gather_study
 from blueberry.judge.judgement import Noise
 from blueberry.judge.measured import measure, noise_of, smallest_shown
 from blueberry.judge.noise_registry import FamilyNoise, family_of, noise_by_horizon, suggested_min_effect
@@ -228,7 +228,7 @@ def _noise(
             for part in study.parts
         ]
         return max(found, key=lambda pair: (pair[0].paired_sd is not None, pair[0].n))
-    measured = measure(gather(study, results, planned))
+    measured = measure(gather_study(study, results, planned))
     own = noise_of(measured)
     if own.paired_sd is not None:
         return own, "study", measured.noise.df / max(len(measured.seeds) - 1, 1)

@@ -15,10 +15,10 @@ import numpy as np
 from blueberry.architecture import flops_per_token
 from blueberry.judge import race, words
 from blueberry.judge.answers import Condition, Covered, Gain, HeldOut, Holds, Law
-from blueberry.judge.doctor.findings import block, blocking_first
-from blueberry.judge.doctor.results import AUDITS
+from blueberry.judge.audits import block, blocking_first
+from blueberry.judge.audits.runs import AUDITS
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
-from blueberry.judge.from_study import Texts, arm_runs, gather, no_texts
+from blueberry.judge.gather import Texts, arm_runs, gather_study, no_texts
 from blueberry.judge.judgement import (
     ArmSummary,
     Audit,
@@ -43,6 +43,19 @@ from blueberry.study.spec import Arm, Study
 LEAST_AXIS_VALUES = 3
 REFEREE = Referee(race.open_arms, race.leading_arm)
 """Decides the races of studies, for their plans."""
+CARRIED = (
+    "diverged",
+    "dead-knob",
+    "too-good",
+    "drift",
+    "eval-set",
+    "passes",
+    "budget",
+    "confounded",
+    "leak",
+    "arithmetic",
+)
+"""Audits of the search for an arm's best that speak against its fresh seeds too."""
 
 
 def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: Texts = no_texts) -> Judgement:
@@ -53,9 +66,9 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
     Raises: StudyError if a completed run has not the study's metric.
     """
     if not study.parts:
-        return weigh(gather(study, results, plan, texts=texts))
+        return weigh(gather_study(study, results, plan, texts=texts))
     parts = tuple(_part(arm, part, results, plan.parts[part.name], texts) for arm, part in _parts(study))
-    whole = gather(study, results, plan, texts=texts)
+    whole = gather_study(study, results, plan, texts=texts)
     means = of_an_arm if study.joined == "tune" else _of_a_condition
     whole = replace(whole, audits=(*whole.audits, *_objections(parts, means, whole.audits)))
     if study.joined == "across":
@@ -81,7 +94,7 @@ def _parts(study: Study) -> list[tuple[Arm, Study]]:
 
 
 def _part(arm: Arm, part: Study, results: Mapping[str, RunResult], plan: Plan, texts: Texts) -> Part:
-    judgement = weigh(gather(part, results, plan, texts=texts))
+    judgement = weigh(gather_study(part, results, plan, texts=texts))
     return Part(name=part.name, settings=dict(arm.settings), covers=_covers(part), judgement=judgement)
 
 
@@ -147,11 +160,7 @@ def of_an_arm(part: Part) -> list[Audit]:
     it costs: that is no objection.
     """
     judgement, best = part.judgement, part.judgement.best
-    kept = [
-        audit
-        for audit in judgement.audits
-        if audit.audit in ("diverged", "dead-knob", "too-good", "drift", "eval-set", "passes")
-    ]
+    kept = [audit for audit in judgement.audits if audit.audit in CARRIED]
     if best is None:
         return kept
     for covered in part.covers:

@@ -3,8 +3,8 @@
 from typing import Any, TypeVar
 
 from blueberry.judge.answers import AxisAnswer, Finding
+from blueberry.judge.audits.runs import audit
 from blueberry.judge.axis import find_axis_answer, find_failures, find_ranges, find_robustness
-from blueberry.judge.doctor import audit
 from blueberry.judge.effects import find_effects, find_stack
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import CurveFinding, Judgement

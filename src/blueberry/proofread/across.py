@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from blueberry.judge.doctor.findings import block, warn
-from blueberry.judge.doctor.limits import CLOCK, DRIFT_NATS
+from blueberry.judge.audits import block, warn
+from blueberry.judge.audits.comparable import DRIFT_NATS
+from blueberry.judge.audits.runs import CLOCK
 from blueberry.judge.judgement import Audit
 from blueberry.proofread.claims import phrases
 from blueberry.proofread.document import Document, Result

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 from statistics import fmean, median, pstdev, stdev
 
-from blueberry.judge.doctor.findings import block
+from blueberry.judge.audits import block
 from blueberry.judge.judgement import Audit
 from blueberry.proofread.printed import Number
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from blueberry.judge import words
-from blueberry.judge.doctor.design import LEAST_WARMUP_UPDATES
-from blueberry.judge.doctor.findings import block, warn
-from blueberry.judge.doctor.limits import CLOCK, DRIFT_NATS
+from blueberry.judge.audits import block, warn
+from blueberry.judge.audits.comparable import DRIFT_NATS
+from blueberry.judge.audits.design import LEAST_WARMUP_UPDATES
+from blueberry.judge.audits.runs import CLOCK
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import LEAST_BLOCKS
 from blueberry.proofread.changes import changes

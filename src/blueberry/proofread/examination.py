@@ -5,9 +5,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from blueberry.judge.doctor.findings import blocking_first
-from blueberry.judge.doctor.results import AUDITS
-from blueberry.judge.doctor.rows import ROW_AUDITS
+from blueberry.judge.audits import blocking_first
+from blueberry.judge.audits.runs import AUDITS
 from blueberry.judge.evidence import ArmRuns, Evidence, RunFacts
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import measure
@@ -63,12 +62,12 @@ def examine(documents: Sequence[Document], tables: Sequence[Table] = ()) -> tupl
 
 def audit_runs(document: Document) -> list[Audit]:
     """The audits that the rows of any table get, as far as a report's tables and lists say enough for them."""
-    looks = [ROW_AUDITS["trivial"]]
+    looks = [AUDITS["trivial"]]
     if _OF_LANGUAGE.search(document.text) and not _OF_OTHER_TASKS.search(document.text):
-        looks += [ROW_AUDITS[name] for name in ("too-good", "leak")]
+        looks += [AUDITS[name] for name in ("too-good", "future", "leak")]
     rows = [row for block in document.blocks for row in block.rows if not is_statistic(row.subject)][:MOST_ROWS]
     found = [audit for look in looks for audit in look(measure(_evidence(document, "arm", rows)))] if rows else []
-    on_rates = [ROW_AUDITS[name] for name in ("budget", "clock")]
+    on_rates = [AUDITS[name] for name in ("budget", "clock")]
     is_known = any(_KNOWN_EDGE.search(line.text) for line in document.lines)
     if not is_known and any(_BEST.search(line.text) for line in document.claims):
         on_rates.append(AUDITS["edge"])
@@ -104,6 +103,7 @@ def _evidence(document: Document, setting: str, rows: Sequence[Result]) -> Evide
         min_effect=0.005,
         alpha=0.05,
         vary=(setting,),
+        source="table",
         arms=tuple(_arm(document, setting, value, some) for value, some in arms.items()),
     )
 
@@ -126,8 +126,7 @@ def _facts(document: Document, row: Result) -> RunFacts:
         value=known.get("val_loss"),
         place=document.place(row.line),
         val_accuracy=accuracy,
-        updates=known.get("updates"),
-        tokens=known.get("tokens"),
+        lengths={name: known[name] for name in ("updates", "tokens") if known.get(name)},
         train_seconds=known.get("train_seconds"),
         train_loss=known.get("train_loss"),
         val_loss=known.get("val_loss"),

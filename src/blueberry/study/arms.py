@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 from blueberry.errors import RecipeError, StudyError, did_you_mean
-from blueberry.files import printable
 from blueberry.identity import canonical_json
 from blueberry.recipe import EITHER_OR, LENGTHS, Recipe, is_script_setting, setting_names
+from blueberry.records import arm_name
 from blueberry.study.designs import Design, Effect, Mode, combine
 
 BASELINE = "baseline"
@@ -235,34 +235,6 @@ def _between(first: float, last: float, fraction: float, scale: str) -> float:
     if scale == "log":
         return math.exp(math.log(first) + fraction * (math.log(last) - math.log(first)))
     return first + fraction * (last - first)
-
-
-def arm_name(point: dict[str, Any], among: Sequence[str] = ()) -> str:
-    """The shortest readable name of a point on the axes, e.g. "learning_rate=0.0316,dropout=0.1".
-
-    `among` are all settings that names must tell apart, where the point has not all of them.
-    """
-    among = list(among) or list(point)
-    return ",".join(f"{_short(setting, among)}={value_name(value)}" for setting, value in point.items())
-
-
-def value_name(value: Any) -> str:
-    """A setting's value as a person writes it in TOML, without quotes."""
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else printable(str(value).replace("\n", "\\n").replace("\t", "\\t"))
-    )
-
-
-def _short(setting: str, among: Sequence[str]) -> str:
-    """As few of the last parts of a dotted name as tell it from the others."""
-    parts = setting.split(".")
-    for start in range(len(parts) - 1, 0, -1):
-        suffix = ".".join(parts[start:])
-        if sum(f".{other}".endswith(f".{suffix}") for other in among) == 1:
-            return suffix
-    return setting
 
 
 def cross(

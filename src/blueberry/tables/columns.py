@@ -1,13 +1,23 @@
-"""The columns a table may have beside the varied settings, and the other names they go by.
+"""The columns a table may have, the other names they go by, and what kind of thing a column is.
 
-To add a name: one entry in OTHER_NAMES, and one word in docs/tables.md.
+To add a name of a column with a meaning: one entry in OTHER_NAMES, and one word in docs/tables.md. To teach a word of
+a column without one: one word in SETTING, LENGTH, RESULT, LABEL or META.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+Kind = Literal["setting", "length", "result", "label", "seed", "meta"]
+"""What a column is: what a run was given; how long it was; what came out of it; what it is called; its seed; when,
+where and how it was run."""
 
 MEANINGS = {
     "arm": "name of the arm",
@@ -35,7 +45,7 @@ MEANINGS = {
 
 OTHER_NAMES = {
     "arm": ("arm_name",),
-    "seed": ("random_seed", "rng_seed", "run_seed", "training_seed"),
+    "seed": ("random_seed", "rng_seed", "run_seed", "training_seed", "global_seed", "torch_seed"),
     "stage": (),
     "val_loss": (
         "final_loss", "final_val_loss", "final_validation_loss", "validation_loss", "valid_loss", "eval_loss",
@@ -71,6 +81,74 @@ OTHER_NAMES = {
 SAME_SETTING = (("learning_rate", "lr"), ("weight_decay", "wd"), ("batch_size", "bs"))
 """Names of one setting: --vary finds a column by any of them."""
 
+SETTING = _words(
+    """
+    lr rate wd decay batch bs dropout beta beta1 beta2 betas momentum nesterov warmup cooldown layers layer heads
+    head width hidden dim dims depth embd ff ffn mlp optimizer optim schedule scheduler activation act norm clip
+    eps epsilon temperature context ctx seq block vocabulary vocab tokenizer dataset data corpus precision dtype
+    init accumulation accum alpha gamma lambda topk k experts smoothing scale size coef weight factor ratio
+    fraction patience every interval frequency kind type budget attention rope theta model d bias tied multiplier
+    floor capacity
+    """
+)
+"""Words of what a run is given. One of them in a name makes it a setting, unless its last word is a result's."""
+NO_LENGTH = _words(
+    """
+    warmup decay cooldown every interval accumulation accum eval evaluate evaluation save saving logging log
+    patience context vocabulary vocab sequence seq window batch per data corpus horizon inner diffusion newton ns
+    unroll truncation freeze
+    """
+)
+"""Words that make a number of steps or tokens a setting: warmup_steps, eval_steps, context_tokens."""
+LENGTH = _words(
+    """
+    steps step updates update iters iter iterations iteration epochs epoch tokens flops flos batches seen
+    """
+)
+"""Last words of how long a run was."""
+RESULT = _words(
+    """
+    loss losses nll ce entropy ppl perplexity bpb bpc bits byte accuracy second hour acc error err errors f1 bleu
+    rouge auc reward return score scores recall r2 mfu throughput exact match likelihood seconds secs sec time
+    runtime duration elapsed latency minutes hours ms memory mem vram gb mb gib params parameters gap diff
+    difference delta improvement speedup std sd stderr sem wer cer tps utilization watts energy cost
+    rank_correlation margin
+    """
+)
+"""Last words of what came out of a run, its size included."""
+HIGHER_IS_BETTER = _words(
+    """
+    accuracy acc f1 bleu rouge auc reward return score precision recall r2 mfu throughput exact_match win_rate
+    success_rate pass_rate likelihood
+    """
+)
+"""Words at the end of a metric's name that say that more of it is better."""
+LOSSES = _words(
+    """
+    loss nll bpb bpc ppl perplexity byte ce
+    """
+)
+"""Last words of what training makes small."""
+LABEL = _words(
+    """
+    name arm run runs trial id index idx experiment exp label group tag tags note notes description desc comment
+    comments commit sha hash revision url link path file folder dir number no nr variant setting condition method
+    version job attempt replica row title color config study sweep case candidate sample fold
+    """
+)
+"""Last words of what a run or its arm is called. Numbers in such a column name things: they are no axis."""
+META = _words(
+    """
+    timestamp date created started finished ended host hostname node device gpu gpus user machine platform cuda
+    torch python branch state status stage summary author worker workers rank logdir
+    """
+)
+"""Last words of when, where and by whom a run was made."""
+TEXT = _words("commit sha hash revision fingerprint digest uuid")
+"""Last words of columns whose cells are names even where they look like numbers: a commit may be 5e82390."""
+LEAST_DIGITS = 5
+"""Significant digits of a number that was measured rather than chosen."""
+
 WRAPPERS = frozenset(
     ("result", "results", "metrics", "final", "summary", "eval", "evaluation", "config", "configuration", "settings",
      "params", "parameters", "hparams", "hyperparameters", "args", "run", "stats", "schedule_config", "model_config")
@@ -81,6 +159,10 @@ _SPLITS = {"val": "val", "valid": "val", "validation": "val", "eval": "val", "ev
            "train": "train", "training": "train", "test": "test"}  # fmt: skip
 _UNITS = {"minutes": 60.0, "hours": 3600.0, "min": 60.0, "mins": 60.0, "h": 3600.0, "hrs": 3600.0}
 
+_KIND_OF: dict[str, Kind] = {
+    "arm": "label", "seed": "seed", "stage": "meta", "status": "meta", "study": "label", "eval_hash": "meta",
+    "vocabulary": "setting", "updates": "length", "tokens": "length", "flops": "length",
+}  # fmt: skip
 _KNOWN = {other: name for name, others in OTHER_NAMES.items() for other in (name, *others)}
 _ROOT_OF = {other: names[0] for names in SAME_SETTING for other in names}
 
@@ -90,6 +172,61 @@ def folded(name: str) -> str:
     name = re.sub(r"\([^)]*\)|\[[^]]*\]", " ", name.strip().strip("*`_ "))
     name = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
     return re.sub(r"[\s\-/]+", "_", name.strip()).strip("_").casefold()
+
+
+def words_in(name: str) -> list[str]:
+    """Of a column's name, as they are compared."""
+    return [word for word in re.split(r"[._]+", folded(name)) if word]
+
+
+def kind_by_name(column: str) -> Kind | None:
+    """What a column is, so far as its name says."""
+    meaning = column if column in MEANINGS else _meaning(column)
+    if meaning is not None:
+        return _KIND_OF.get(meaning, "result")
+    words = words_in(column)
+    if not words:
+        return None
+    last, among = words[-1], set(words)
+    if last in ("seed", "seeds"):
+        return "seed"
+    if (
+        "best" in among
+        or words[-2:] in (["win", "rate"], ["success", "rate"], ["pass", "rate"])
+        or (among & {"grad", "gradient"} and "norm" in among and not among & {"clip", "max"})
+    ):
+        return "result"
+    if last in RESULT or (words[0] in _SPLITS and len(words) > 1 and "." not in folded(column) and "/" in column):
+        return "result"
+    if folded(column) == "global_batch":
+        return "length"
+    if last in LENGTH and not (among - {last}) & NO_LENGTH:
+        return "length"
+    if among & SETTING or last in LENGTH:
+        return "setting"
+    if last in LABEL:
+        return "label"
+    return "meta" if last in META else None
+
+
+def kinds(columns: Mapping[str, Sequence[Any]]) -> dict[str, Kind]:
+    """What each column is, by its name, and where that says nothing by its values, one a row."""
+    return {name: kind_by_name(name) or _kind_by_values(values) for name, values in columns.items()}
+
+
+def _kind_by_values(values: Sequence[Any]) -> Kind:
+    known = [value for value in values if value is not None]
+    distinct = {str(value) for value in known}
+    if all(isinstance(value, str) for value in known):
+        return "label" if len(distinct) == len(known) > 2 else "setting"
+    numbers = [value for value in known if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) < len(known):
+        return "setting"
+    whole = all(float(value).is_integer() for value in numbers)
+    if whole and len(distinct) > 2 and min(numbers) in (0, 1) and max(numbers) - min(numbers) == len(distinct) - 1:
+        return "label"  # 1, 2, 3, ... count things
+    measured = sum(len(f"{value:.17g}".strip("-0.").replace(".", "")) >= LEAST_DIGITS for value in numbers)
+    return "result" if len(numbers) > 4 and len(distinct) > 0.8 * len(numbers) < 1.25 * measured else "setting"
 
 
 def understood(columns: Iterable[str]) -> dict[str, str]:
@@ -142,6 +279,34 @@ def find_column(name: str, columns: Iterable[str], place: str, renamed: Mapping[
         if found:
             return found[0]
     raise TableError(f'{place} "{name}": no such column{did_you_mean(name, columns)}')
+
+
+def is_higher_better(metric: str) -> bool:
+    """Whether more of a metric is better, by its name."""
+    last = folded(metric.rpartition(".")[2].rpartition("/")[2])
+    if last.endswith(("neg_likelihood", "neg_log_likelihood", "negative_log_likelihood")):
+        return False
+    return any(last == word or last.endswith(f"_{word}") for word in HIGHER_IS_BETTER)
+
+
+def is_loss(metric: str) -> bool:
+    """Whether a metric is a loss, by its name: no model of text has one of 0 or below."""
+    words = words_in(metric)
+    return bool(words) and words[-1] in LOSSES
+
+
+def is_name(column: str) -> bool:
+    """Whether what stands in it are names, which are never read as numbers."""
+    words = words_in(column)
+    return bool(words) and words[-1] in TEXT
+
+
+def same_name(name: str) -> str:
+    """A name with one form of what has several: optimizer.learning_rate is optimizer.lr."""
+    for name_, *others in SAME_SETTING:
+        for other in others:
+            name = re.sub(rf"(?<![a-z]){name_}(?![a-z])", other, folded(name))
+    return name
 
 
 def _root(name: str) -> str:

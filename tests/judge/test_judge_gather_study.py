@@ -3,7 +3,7 @@ import math
 import pytest
 
 from blueberry.errors import StudyError
-from blueberry.judge.from_study import Text, gather
+from blueberry.judge.gather import Text, gather_study
 from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe
 from blueberry.records import Evaluation, Failure, Metrics, RunResult
@@ -80,7 +80,7 @@ def test_a_whole_study_is_judged(study):
 
 def test_crashed_and_unfinished_runs_block(study):
     results, planned = run_all(study, lambda run: "failed" if "=0.5" in run.arm and run.seed == 1 else "completed")
-    evidence = gather(study, results, planned)
+    evidence = gather_study(study, results, planned)
     assert evidence.arms[-1].crashed == (1,)
     assert 1 not in evidence.arms[-1].search
     assert evidence.num_unfinished == 2  # the confirming runs wait
@@ -91,7 +91,7 @@ def test_what_the_corpus_allows_reaches_the_audits(study):
     results, planned = run_all(study)
     judged = judge(study, results, planned, texts=lambda recipe: Text(10.0, 500))
     assert {"too-good", "passes"} <= {audit.audit for audit in judged.audits}
-    evidence = gather(study, results, planned, texts=lambda recipe: Text(1.0, 500))
+    evidence = gather_study(study, results, planned, texts=lambda recipe: Text(1.0, 500))
     assert evidence.entropy == pytest.approx(2.0)  # nats per token: a token stands for 2 / ln 2 bytes here
     assert evidence.passes == 2.0
 

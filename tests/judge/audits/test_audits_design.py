@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from blueberry.judge.doctor.design import objections
+from blueberry.judge.audits.design import objections
 from blueberry.recipe import Recipe
 from blueberry.study.spec import Study
 from blueberry.study.templates import study_file

@@ -2,11 +2,10 @@
 
 import pytest
 
-from blueberry.judge.doctor.execution import audit_execution, overfitted_or_leaked
-from blueberry.judge.from_study import Text
+from blueberry.judge.gather import Asked, Text, gather
 from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe
-from blueberry.records import Curve
+from blueberry.records import Curve, StudyRun
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
@@ -16,20 +15,27 @@ RECIPE = Recipe().with_({"train.updates": 60})
 
 def ran(**changes):
     result = Synthetic().result(RECIPE)
-    return [("a", RECIPE, result.model_copy(update=changes))]
+    return RECIPE, result.model_copy(update=changes)
 
 
 def curve(**changes):
     return Synthetic().result(RECIPE).curve.model_copy(update=changes)
 
 
-def names(runs):
-    return [(finding.audit, finding.severity) for finding in audit_execution(runs)]
+def names(ran, train_tokens=None):
+    """What the runs of one arm show of how they were carried out."""
+    recipe, result = ran
+    asked = Asked(
+        "q", "val_loss", 0.01, 0.05, (), "minimize", "study", "", arms={"a": None}, recipes={("", "a"): recipe}
+    )
+    text = Text(train_tokens=train_tokens)
+    found = gather([StudyRun("a", 0, "search", result)], asked, lambda recipe: text).audits
+    return [(finding.audit, finding.severity) for finding in found]
 
 
 def test_a_run_as_declared_is_quiet():
     assert names(ran()) == []
-    assert names(ran(curve=Curve(), num_updates=0)) == [], "a trainer that does not say is not accused"
+    assert names(ran(curve=Curve(), num_updates=None)) == [], "a trainer that does not say is not accused"
     rates = curve().learning_rate
     assert names(ran(curve=curve(learning_rate=tuple(rate * (1 + 1e-8) for rate in rates)))) == []
 
@@ -52,8 +58,8 @@ def test_a_plateau_schedule_may_cut():
     )
     result = Synthetic().result(recipe)
     cut = result.model_copy(update={"curve": result.curve.model_copy(update={"learning_rate": ()})})
-    assert audit_execution([("a", recipe, cut)]) == []
-    assert names([("a", recipe, result)]) == [("schedule", "block")], "the synthetic trainer never cuts"
+    assert names((recipe, cut)) == []
+    assert names((recipe, result)) == [("schedule", "block")], "the synthetic trainer never cuts"
 
 
 @pytest.mark.parametrize("change", [{"num_updates": 59}, {"curve": curve(train_loss=(1.0,) * 59 + (None,))}])
@@ -62,9 +68,13 @@ def test_updates_that_were_not_made(change):
 
 
 def test_held_out_text_known_better_than_text_seen_often():
-    assert overfitted_or_leaked([("a", 0.5, 0.4)], passes=5.0)[0].audit == "too-good"
-    assert overfitted_or_leaked([("a", 0.5, 0.4)], passes=1.0) == []
-    assert overfitted_or_leaked([("a", 0.5, 0.49)], passes=5.0) == [], "dropout does that"
+    _, result = ran()
+    assert result.final is not None
+    known = ran(final=result.final.model_copy(update={"loss": 0.4}), curve=curve(train_loss=(0.5,) * 60))
+    assert names(known, train_tokens=result.num_tokens // 5) == [("too-good", "block")]
+    assert names(known, train_tokens=result.num_tokens) == []
+    nearly = ran(final=result.final.model_copy(update={"loss": 0.49}), curve=curve(train_loss=(0.5,) * 60))
+    assert names(nearly, train_tokens=result.num_tokens // 5) == [], "dropout does that"
 
 
 @pytest.mark.parametrize("num_studies", [6, pytest.param(100, marks=pytest.mark.slow)])

@@ -5,11 +5,11 @@ import random
 
 import pytest
 
-from blueberry.judge.doctor import audit
-from blueberry.judge.doctor.limits import is_in_order, rank_correlation
-from blueberry.judge.from_rows import gather_rows
+from blueberry.judge.audits.runs import audit, is_in_order, rank_correlation
+from blueberry.judge.gather import gather_table
 from blueberry.judge.measured import measure
-from blueberry.tables import table_of
+from blueberry.tables.reading import table_of
+from blueberry.tables.runs import table_runs
 
 RATES = [0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.11]
 
@@ -45,7 +45,7 @@ def rows(table=0, **more):
 
 
 def names(given, vary=("learning_rate",)):
-    found = audit(measure(gather_rows(table_of(given), vary=vary)))
+    found = audit(measure(gather_table(table_runs(table_of(given), vary))))
     return {(finding.audit, finding.severity) for finding in found}
 
 

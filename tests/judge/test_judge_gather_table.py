@@ -5,11 +5,20 @@ from pathlib import Path
 import pytest
 
 from blueberry.errors import TableError
-from blueberry.judge.from_rows import gather_rows, judge_rows
-from blueberry.judge.row_runs import ENDINGS, doubts, row_runs
-from blueberry.tables import read_table, table_of
+from blueberry.judge.gather import gather_table
+from blueberry.judge.weigh import weigh
+from blueberry.tables.reading import read_table, table_of
+from blueberry.tables.runs import ENDINGS, table_runs
 
 DATA = next((found for up in Path(__file__).parents if (found := up / "shared" / "data").is_dir()), None)
+
+
+def gather_rows(table, *, vary, metric=None, seed=None, **bounds):
+    return gather_table(table_runs(table, vary, metric, seed=seed), **bounds)
+
+
+def judge_rows(table, **asked):
+    return weigh(gather_rows(table, **asked))
 
 
 def rows(**columns):
@@ -38,10 +47,12 @@ def test_a_sweep_is_judged_as_a_study_is():
     assert not [audit for audit in judged.audits if audit.severity == "block"]
 
 
-def test_without_a_seed_column_all_runs_are_of_one_seed():
+def test_without_a_seed_column_nothing_is_paired():
     table = rows(lr=[0.1, 0.2, 0.3], val_loss=[3.0, 3.1, 3.2])
     evidence = gather_rows(table, vary=["lr"])
-    assert [dict(arm.search) for arm in evidence.arms] == [{0: 3.0}, {0: 3.1}, {0: 3.2}]
+    assert [dict(arm.search) for arm in evidence.arms] == [{0: 3.0}, {1: 3.1}, {2: 3.2}], "numbers that no two share"
+    assert [one.seed for arm in evidence.arms for one in arm.facts] == [None] * 3
+    assert not evidence.is_seeded
     assert evidence.repeated_seeds == ()
     assert "seeds" in {audit.audit for audit in judge_rows(table, vary=["lr"]).audits if audit.severity == "block"}
 
@@ -84,9 +95,12 @@ def test_one_run_in_two_studies_repeats_nothing():
     ],
 )
 def test_how_a_run_ended(status, loss, value, ending):
-    table = rows(lr=[0.1, 0.2], status=[status, "ok"], val_loss=[loss, 3.2])
-    run = row_runs(table, ["lr"], "val_loss")[0]
-    assert (run.value, run.ending) == (value, ending)
+    table = rows(lr=[0.1, 0.2], status=[status, "ok"], val_loss=[loss, 3.2], seed=[0, 0])
+    statuses = [run.result.status for run in table_runs(table, ["lr"]).runs]
+    assert statuses == [
+        *({"crashed": "failed"}.get(ending, ending) for _ in "1" if ending != "unfinished"),
+        "completed",
+    ]
     evidence = gather_rows(table, vary=["lr"])
     assert evidence.arms[0].search == ({} if value is None else {0: value})
     assert evidence.arms[0].crashed == ((0,) if ending == "crashed" else ())
@@ -114,13 +128,15 @@ def test_facts_reach_the_audits():
     table = rows(
         lr=[0.1, 0.2], val_loss=[3.0, 3.1], num_updates=[10, 20], tokens=[100, 200], flops=[1e9, 2e9],
         training_time=[1.5, 2.5], train_loss=[2.9, 3.0], test_loss=[3.2, 3.3], ppl=[20.1, 22.2], accuracy=[0.3, 0.2],
-        eval_hash=["a", "b"], study=["s", "s"], vocabulary=[100, 100], status=["ok", "ok"],
+        eval_hash=["a", "b"], study=["s", "s"], seed=[0, 0], vocabulary=[100, 100], status=["ok", "ok"],
     )  # fmt: skip
     evidence = gather_rows(table, vary=["lr"])
     (fact,) = evidence.arms[1].facts or ()
-    assert (fact.updates, fact.tokens, fact.flops, fact.train_seconds) == (20, 200, 2e9, 2.5)
-    assert (fact.train_loss, fact.val_loss, fact.test_loss, fact.val_perplexity) == (3.0, 3.1, 3.3, 22.2)
-    assert (fact.val_accuracy, fact.eval_hash, fact.study, fact.vocabulary, fact.status) == (0.2, "b", "s", 100, "ok")
+    assert (fact.lengths, fact.train_seconds) == ({"updates": 20, "tokens": 200, "flops": 2e9}, 2.5)
+    assert (fact.train_loss, fact.val_loss, fact.val_perplexity) == (3.0, 3.1, 22.2)
+    assert (fact.val_accuracy, fact.study, fact.vocabulary) == (0.2, "s", 100)
+    assert [one.evaluation_digest for one in evidence.arms[1].provenance] == ["b"]
+    assert evidence.states_success
     assert evidence.arms[1].test == {0: 3.3}
     assert (evidence.cost.runs, evidence.cost.tokens, evidence.cost.flops, evidence.cost.seconds) == (2, 300, 3e9, 4.0)
 
@@ -143,7 +159,7 @@ def test_runs_that_only_chose_each_arms_settings_are_not_compared():
     )
     a, b = gather_rows(table, vary=["kind"]).arms
     assert (a.search, a.confirm, b.search, b.confirm) == ({5: 3.0}, {}, {5: 2.9}, {9: 2.8})
-    assert doubts(table, row_runs(table, ["kind"], "val_loss"))[0].startswith("rows: 3 runs chose the settings")
+    assert table_runs(table, ["kind"]).notes[0].startswith("rows: 3 runs chose the settings")
 
 
 def test_arms_are_named_as_a_person_would():
@@ -191,12 +207,10 @@ def test_min_effect_and_alpha_have_bounds(bad):
         gather_rows(SWEEP, vary=["lr"], **bad)
 
 
-def test_a_person_is_told_what_else_differs():
-    table = rows(lr=[0.1, 0.1, 0.2], dropout=[0.0, 0.1, 0.0], val_loss=[3.0, 3.1, 3.2])
-    assert any("differ in dropout" in line for line in doubts(table, row_runs(table, ["lr"], "val_loss")))
-    assert doubts(SWEEP, row_runs(SWEEP, ["lr"], "val_loss")) == ()
+def test_a_person_is_told_what_was_taken_for_what():
+    assert table_runs(SWEEP, ["lr"]).notes == ()
     nan = rows(lr=[0.1, 0.2], val_loss=[3.0, math.nan])
-    assert any("taken to have diverged" in line for line in doubts(nan, row_runs(nan, ["lr"], "val_loss")))
+    assert any("taken to have diverged" in line for line in table_runs(nan, ["lr"]).notes)
 
 
 def test_endings_are_folded_as_columns_are():
@@ -236,4 +250,4 @@ def test_our_own_results_give_the_same_judgement(tmp_path):
     judged = gather_rows(read_table(tmp_path / "results.json"), vary=["optimizer.muon.learning_rate"])
     assert [arm.name for arm in judged.arms] == ["learning_rate=0.1", "learning_rate=0.2", "learning_rate=0.3"]
     assert judged.arms[0].search == {0: 3.1, 1: 3.101, 2: 3.102}
-    assert (judged.arms[0].facts or ())[0].eval_hash == "e"
+    assert [one.evaluation_digest for one in judged.arms[0].provenance] == ["e"]

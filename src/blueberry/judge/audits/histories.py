@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from blueberry.judge import words
-from blueberry.judge.doctor.design import LEAST_WARMUP_UPDATES, REACHED
-from blueberry.judge.doctor.findings import block, warn
+from blueberry.judge.audits import block, warn
+from blueberry.judge.audits.design import LEAST_WARMUP_UPDATES, REACHED
 from blueberry.judge.judgement import Audit
 
 _RATES = re.compile(r"(^|_)(lr|learning_rate)s?(_history|_schedule|_curve|s)$|^learning_rates$", re.IGNORECASE)

@@ -1,17 +1,27 @@
 """Audits of a study before it runs: what its design could not answer, however its runs end. Pure.
 
 An audit is a function of a study that returns its findings; to add one, write it and enter it in DESIGN_AUDITS.
+
+On budgets: what a study varies may differ, and nothing else. An axis of a length (train.updates, train.tokens) asks
+about it; so does an arm that changes nothing but its length. Other settings move a budget on the way, and then how bad
+that is depends on what moved:
+- tokens, the data and most of the compute: block. Whoever varies the batch must say that tokens are what is equal
+  (train.tokens in place of train.updates).
+- FLOPs at equal tokens, because the model varies; updates at equal tokens, because the batch does; the sum of
+  rates, because the schedule does: one cannot vary the one and keep the other, so this is said and no more.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterable
 
+from blueberry.architecture import flops_per_token
+from blueberry.identity import common_updates, course, trunk_key
 from blueberry.judge import words
-from blueberry.judge.doctor.budget import budget
-from blueberry.judge.doctor.findings import block, blocking_first, warn
+from blueberry.judge.audits import EQUAL, block, blocking_first, unequal, warn
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import LEAST_BLOCKS
+from blueberry.recipe import LENGTHS, Recipe
 from blueberry.schedules import horizon_updates, multiplier, num_warmup, sketch
 from blueberry.study.arms import is_number
 from blueberry.study.spec import Arm, Study
@@ -23,6 +33,10 @@ WIDEST_GAP = 2.0
 LEAST_WARMUP_UPDATES = 5
 REACHED = 0.01
 """Of the peak: how near its floor a schedule must end."""
+HARDLY = 0.02
+"""Of a run's updates: arms that differ in no more of them."""
+MOST_COURSES, LONGEST_COURSE = 64, 100_000
+"""Arms whose schedules are held against each other, and their updates: a plan is made at once."""
 
 
 def objections(study: Study) -> tuple[Audit, ...]:
@@ -60,6 +74,95 @@ def edge(study: Study) -> list[Audit]:
             message = f"{setting}: a factor of {gap:.3g} between {ends}, wide enough to step over the best rate"
             remedy = f"leave no gap above a factor of 2, near the best 1.4 ({points} points for the whole range)"
             found.append(warn("edge", message, remedy))
+    return found
+
+
+def budget(study: Study) -> list[Audit]:
+    """What differs between arms although the study does not vary it."""
+    if study.joined == "across" or any(axis.setting in LENGTHS for axis in study.axes) or not study.arms:
+        return []  # conditions are not compared; length is the question; nothing is proposed yet
+    tokens = _spread(study.arms, lambda recipe: recipe.num_updates * recipe.update_tokens)
+    if tokens:
+        return [block("budget", f"{_because(study, 'train.')}arms train on {tokens} tokens", _same_tokens(study))]
+    found = []
+    updates = _spread(study.arms, lambda recipe: recipe.num_updates)
+    if updates and not any(name in LENGTHS for name in study.varied):  # else somebody has stated what is equal
+        message = f"{_because(study, 'train.')}arms make {updates} updates of the same text; both differ at once"
+        found.append(warn("budget", message, "compare the arms each at its own best learning rate"))
+    flops = _spread(study.arms, lambda recipe: flops_per_token(recipe) * recipe.num_updates * recipe.update_tokens)
+    if flops:
+        message = f"{_because(study, 'model.')}arms compute {flops} FLOPs; a lower loss may be more compute"
+        found.append(
+            warn("budget", message, "read the loss beside the FLOPs, or give each arm the tokens that equal them")
+        )
+    return found + ([] if updates else _rates(study))
+
+
+def _rates(study: Study) -> list[Audit]:
+    """The multipliers of the peak rate, whose sum is how far a run can go."""
+    asks_about_schedule = any(name.startswith("schedule.") for name in study.varied)
+    summed = _spread(study.arms, _sum_of_heights)
+    lasts = [(arm.recipe.schedule, arm.recipe.num_updates) for arm in study.arms]
+    ends = [multiplier(schedule, num - 1, num) for schedule, num in lasts]
+    if not asks_about_schedule:
+        if not summed and max(ends) - min(ends) <= EQUAL:
+            return []
+        message = f"arms end between {min(ends):.3g} and {max(ends):.3g} of the peak rate, though no schedule varies"
+        return [block("budget", message, "give every arm one schedule that fits its length")]
+    tuned = {name for part in study.parts for name in part.varied}
+    if not summed or any(words.is_rate(name) for name in (*study.varied, *tuned)):
+        return []
+    message = f"the sums of rates are {summed}, and the peak rate is the same; the best schedule may be the best sum"
+    return [warn("budget", message, "vary the peak rate too, and compare each schedule at its own best")]
+
+
+def _sum_of_heights(recipe: Recipe) -> float:
+    seen = sketch(recipe.schedule, recipe.num_updates)
+    return sum(seen) * (recipe.num_updates / len(seen))
+
+
+def _spread(arms: Iterable[Arm], amount: Callable[[Recipe], float]) -> str:
+    """e.g. "1.2M to 2.4M (x2)" where the arms do not share an amount, else empty."""
+    amounts = [(arm, amount(arm.recipe)) for arm in arms]
+    found = unequal((_rest(arm), (one, one)) for arm, one in amounts)
+    return f"{found[0]:.4g} to {found[1]:.4g} (a factor of {found[1] / found[0]:.3g})" if found else ""
+
+
+def _rest(arm: Arm) -> str:
+    """What tells an arm from others beside its length."""
+    return repr(sorted((name, value) for name, value in arm.settings.items() if name not in LENGTHS))
+
+
+def _because(study: Study, prefix: str) -> str:
+    names = [name for name in study.varied if name.startswith(prefix)]
+    vary = "varies, and with it" if len(names) == 1 else "vary, and with them"
+    return f"{words.listing(names)} {vary} " if names else ""
+
+
+def _same_tokens(study: Study) -> str:
+    recipe = study.base
+    return f'state what is equal: [set] "train.tokens" = {recipe.num_updates * recipe.update_tokens} for every arm'
+
+
+def dead_knob(study: Study) -> list[Audit]:
+    """Arms that differ in their schedules on paper, and hardly in the rates that they use."""
+    found = []
+    alike: dict[tuple[str, int], list[Arm]] = {}
+    for arm in study.arms[:MOST_COURSES]:
+        if arm.recipe.num_updates <= LONGEST_COURSE:
+            alike.setdefault((trunk_key(arm.recipe, ""), arm.recipe.num_updates), []).append(arm)
+    pairs = [pair for some in alike.values() for pair in itertools.combinations(some, 2)]
+    courses = {arm.name: course(arm.recipe) for pair in pairs for arm in pair}
+    for one, other in pairs:
+        mine, its, num_updates = courses[one.name], courses[other.name], one.recipe.num_updates
+        same = common_updates(mine, its)
+        names = words.listing([one.name, other.name])
+        if mine == its:
+            message = f"{names} use the same rate at every update: one run under several names"
+            found.append(block("dead-knob", message, "keep one of them, or make their schedules differ"))
+        elif num_updates - same <= HARDLY * num_updates:
+            message = f"{names} are one and the same run for {same} of {num_updates} updates, so they can hardly differ"
+            found.append(warn("dead-knob", message, "make their schedules differ earlier, or keep one of them"))
     return found
 
 
@@ -117,6 +220,7 @@ DESIGN_AUDITS: dict[str, Callable[[Study], list[Audit]]] = {
     "seeds": seeds,
     "budget": budget,
     "schedule": schedule,
+    "dead-knob": dead_knob,
     "eval-set": evaluation_set,
     "edge": edge,
     "early-stop": early_stop,

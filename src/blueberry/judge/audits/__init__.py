@@ -1,0 +1,50 @@
+"""Audits: what would make a claim untrue, looked for in designs (`design`) and in runs (`runs`), whoever made them.
+
+An audit is a function that returns its findings; to add one, write it and enter it in the dict of its file.
+"""
+
+from collections.abc import Iterable
+
+from blueberry.judge.judgement import Audit
+
+EQUAL = 0.01
+"""Budgets that differ by no more than this share are equal."""
+Span = tuple[float, float]
+"""The least and the most of something, over the runs of an arm."""
+
+
+def block(name: str, message: str, remedy: str) -> Audit:
+    """The claim is withheld."""
+    return Audit(audit=name, severity="block", message=message, remedy=remedy)
+
+
+def warn(name: str, message: str, remedy: str) -> Audit:
+    """Said, and no more."""
+    return Audit(audit=name, severity="warn", message=message, remedy=remedy)
+
+
+def blocking_first(found: Iterable[Audit]) -> tuple[Audit, ...]:
+    """Each finding once, in order, those that block before the rest."""
+    return tuple(sorted(dict.fromkeys(found), key=lambda finding: finding.severity != "block"))
+
+
+def unequal(amounts: Iterable[tuple[str, Span]]) -> Span | None:
+    """The least and the most of a budget, where arms that differ in something else do not share one.
+
+    `amounts`: of each arm, what else it is told apart by (its settings but for those that say how long a run is), and
+    its budget. Arms that differ in their length alone ask about length: they may differ as long as there is one
+    length on which every combination of the other settings was run.
+    """
+    by_rest: dict[str, list[Span]] = {}
+    for rest, span in amounts:
+        by_rest.setdefault(rest, []).append(span)
+    groups = list(by_rest.values())
+    if not groups or any(all(any(_agree(span, other) for other in group) for group in groups) for span in groups[0]):
+        return None
+    spans = [span for group in groups for span in group]
+    return min(low for low, _ in spans), max(high for _, high in spans)
+
+
+def _agree(one: Span, other: Span) -> bool:
+    """Whether both are one amount, within EQUAL."""
+    return max(one[1], other[1]) <= min(one[0], other[0]) * (1 + EQUAL)

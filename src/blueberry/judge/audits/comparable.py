@@ -1,0 +1,222 @@
+"""Audits of whether arms may be compared: do they differ in what varies, and in nothing else?"""
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import Any, TypeGuard
+
+from blueberry.judge import words
+from blueberry.judge.audits import Span, block, unequal, warn
+from blueberry.judge.evidence import ArmRuns, RunFacts
+from blueberry.judge.judgement import Audit
+from blueberry.judge.measured import Measured
+from blueberry.tables.columns import kind_by_name, same_name, words_in
+
+DRIFT_NATS = 0.13
+"""3 sqrt 2 times .03 nats, the noise of runs of a few updates; longer runs have less. Where nothing was measured."""
+BATCHES = frozenset(("accumulation", "accum", "batch", "bs"))
+COMMON = frozenset(("min", "max", "num", "n", "base", "peak", "size", "rate", "ratio", "kind", "type"))
+"""Words that names of different things share."""
+
+
+def facts_of(measured: Measured) -> list[RunFacts]:
+    """Of all arms' runs."""
+    return [one for arm in measured.evidence.arms for one in arm.facts]
+
+
+def evaluation_set(measured: Measured) -> list[Audit]:
+    """Losses measured on different tokens."""
+    digests = {build.evaluation_digest for arm in measured.evidence.arms for build in arm.provenance} - {None}
+    if len(digests) <= 1 or measured.evidence.metric.startswith("sets."):  # a named set is the same for all
+        return []
+    message = f"losses were measured on {len(digests)} different evaluation sets"
+    if measured.evidence.source == "table":
+        message += " (eval_hash)"
+    return [block("eval-set", message, "evaluate every run on the same tokens")]
+
+
+def drift(measured: Measured) -> list[Audit]:
+    """Results of different builds, devices or precisions; one arm that differs between two studies."""
+    builds = [build for arm in measured.evidence.arms for build in arm.provenance]
+    made: dict[str, set[str | None]] = {
+        "trainer sources": {build.code_digest for build in builds},
+        "torch versions": {build.torch for build in builds},
+        "devices": {build.device for build in builds},
+    }
+    if "train.precision" not in measured.evidence.vary:  # else that difference is the question
+        made["precisions"] = {build.precision for build in builds}
+    mixed = [f"{len(values - {None})} {kind}" for kind, values in made.items() if len(values - {None}) > 1]
+    found = []
+    if mixed:
+        message = f"the runs come from {words.listing(mixed)}; their numbers may differ for that reason alone"
+        found.append(block("drift", message, "run all arms again with one build on one device, in a fresh store"))
+    arms = {arm.name: _by_study(arm.facts) for arm in measured.evidence.arms}
+    if _are_blocks(measured):
+        return found
+    limit = _largest_by_chance([values for by_study in arms.values() for values in by_study.values()])
+    for name, by_study in arms.items():
+        means = sorted((fmean(values), study) for study, values in by_study.items())
+        if len(means) >= 2 and means[-1][0] - means[0][0] > limit:
+            message = (
+                f"{name} ends at {means[0][0]:.4g} in {means[0][1]} and at {means[-1][0]:.4g} in {means[-1][1]}, "
+                f"more than {limit:.2g} apart"
+            )
+            found.append(block("drift", message, "find what else differs between the studies; judge one of them"))
+            break
+    return found
+
+
+def _are_blocks(measured: Measured) -> bool:
+    """Whether studies are the repeats: each has one run of every arm, so that arms are compared within them."""
+    studies = [sorted(one.study for one in arm.facts if one.study is not None) for arm in measured.evidence.arms]
+    return len(studies) > 1 and all(one == studies[0] and len(set(one)) == len(one) for one in studies)
+
+
+def _by_study(facts: Iterable[RunFacts]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for one in facts:
+        if one.study is not None and one.value is not None and math.isfinite(one.value):
+            found.setdefault(one.study, []).append(one.value)
+    return found
+
+
+def _largest_by_chance(groups: Iterable[Sequence[float]]) -> float:
+    """3 sqrt 2 times the sd of one run, pooled within each arm of each study; DRIFT_NATS where none has two runs."""
+    repeated = [values for values in groups if len(values) >= 2]
+    freedom = sum(len(values) - 1 for values in repeated)
+    squares = sum((value - fmean(values)) ** 2 for values in repeated for value in values)
+    return 3 * math.sqrt(2 * squares / freedom) if squares > 0 else DRIFT_NATS
+
+
+def budget(measured: Measured) -> list[Audit]:
+    """Arms that got more updates, tokens or FLOPs, though that is not what varies. Of our own, the design says it."""
+    evidence = measured.evidence
+    if evidence.source == "study":
+        return []
+    lengths = [name for name in evidence.vary if kind_by_name(name) == "length"]
+    if any(all(arm.settings.get(name) is not None for arm in evidence.arms) for name in lengths):
+        return []  # length is the question
+    names = dict.fromkeys(name for one in facts_of(measured) for name in one.lengths)
+    known = {name: spans for name in names if (spans := _spans(evidence.arms, name)) is not None}
+    batches = [name for name in evidence.vary if BATCHES & set(words_in(name))]
+    if not known.keys() - {"flops"} and batches and evidence.source == "table":
+        vary = "varies" if len(batches) == 1 else "vary"
+        message = f"{words.listing(batches)} {vary}, so updates or tokens differ, and the table has a column of neither"
+        return [block("budget", message, "add the columns updates and tokens, and give every arm the same")]
+    rest = [repr(sorted((n, str(v)) for n, v in arm.settings.items() if n not in lengths)) for arm in evidence.arms]
+    differing = {name: span for name, found in known.items() if (span := _differing(rest, found)) is not None}
+    if not differing:
+        return []
+    said = words.listing([f"{low:.4g} to {high:.4g} {name}" for name, (low, high) in differing.items()])
+    message = f"arms have {said}, and that is not what varies"
+    if "tokens" in known and "tokens" not in differing:
+        return [warn("budget", f"{message}; tokens are equal", "read the loss beside what differs")]
+    return [block("budget", message, "compare arms of one length, or vary the length and say so")]
+
+
+def _spans(arms: Sequence[ArmRuns], name: str) -> list[Span | None] | None:
+    """By arm, over its completed runs; None for an arm without one, and altogether where a run does not say."""
+    found: list[Span | None] = []
+    for arm in arms:
+        ended = [one for one in arm.facts if one.value is not None and math.isfinite(one.value)]
+        known = [one.lengths[name] for one in ended if name in one.lengths]
+        if len(known) < len(ended):
+            return None
+        found.append((min(known), max(known)) if known else None)
+    return found
+
+
+def _differing(rest: Sequence[str], spans: Sequence[Span | None]) -> Span | None:
+    return unequal((key, span) for key, span in zip(rest, spans, strict=True) if span is not None)
+
+
+def confounded(measured: Measured) -> list[Audit]:
+    """Settings that differ between arms and are not what varies; rows of one arm that are several arms."""
+    evidence = measured.evidence
+    if evidence.source == "study" or len(evidence.arms) < 2:  # our own arms differ in what varies, by construction
+        return []
+    names = dict.fromkeys(name for one in facts_of(measured) for name in one.settings)
+    several = [name for name in names if any(_differs_within(arm, name) for arm in evidence.arms)]
+    if several:
+        mixed = next(arm.name for arm in evidence.arms if any(_differs_within(arm, name) for name in several))
+        message = (
+            f"the runs of {mixed} differ in {words.listing(several)} on one seed: they are several arms, no repeats"
+        )
+        remedy = f"tell them apart: --vary {','.join([*evidence.vary, *several])}"
+        return [block("confounded", message, remedy)]
+    if evidence.names_arms:
+        return []
+    found = [name for name in names if _differs_between(evidence.arms, name) and not _is_copy(evidence.arms, name)]
+    if not found:
+        return []
+    first = found[0]
+    whose: dict[str, list[str]] = {}
+    for arm in evidence.arms:
+        has = sorted({str(one.settings[first]) for one in arm.facts if one.settings.get(first) is not None})
+        whose.setdefault(words.listing(has), []).append(arm.name)
+    said = "; ".join(f"{first} is {has} in {words.listing(arms)}" for has, arms in list(whose.items())[:3] if has)
+    differ, them, vary = ("differs", "it", "it varies") if len(found) == 1 else ("differ", "them", "they vary")
+    message = f"{words.listing(found)} {differ} between arms beside what varies ({said})"
+    message += ", so whose the difference is cannot be told"
+    return [block("confounded", message, f"compare arms that agree in {them}, or say that {vary} too")]
+
+
+def _differs_within(arm: ArmRuns, name: str) -> bool:
+    """Whether runs of one arm that say one seed, or none, differ in it."""
+    by_seed: dict[Any, set[str]] = {}
+    for one in arm.facts:
+        if one.settings.get(name) is not None:
+            by_seed.setdefault((one.seed, one.stage, one.study), set()).add(str(one.settings[name]))
+    return any(len(values) > 1 for values in by_seed.values())
+
+
+def _differs_between(arms: Sequence[ArmRuns], name: str) -> bool:
+    """Whether arms differ in it on one seed; where no run says its seed, on the whole."""
+    by_seed: dict[Any, set[str]] = {}
+    for arm in arms:
+        for one in arm.facts:
+            if one.settings.get(name) is not None:
+                by_seed.setdefault((one.seed, one.stage), set()).add(str(one.settings[name]))
+    if any(len(values) > 1 for values in by_seed.values()):
+        return True
+    wholes = [{str(one.settings[name]) for one in arm.facts if one.settings.get(name) is not None} for arm in arms]
+    return len({frozenset(whole) for whole in wholes if whole}) > 1 and not _share_seeds(arms)
+
+
+def _share_seeds(arms: Sequence[ArmRuns]) -> bool:
+    sets = [{one.seed for one in arm.facts} for arm in arms]
+    return None not in sets[0] and all(one == sets[0] for one in sets)
+
+
+def _is_copy(arms: Sequence[ArmRuns], name: str) -> bool:
+    """Whether a column only repeats what varies: the same number or its logarithm, a text with it, or, where the name
+    says that it is of the same thing (min_lr of lr), whatever goes with it one to one."""
+    for varied in dict.fromkeys(setting for arm in arms for setting in arm.settings):
+        pairs = {
+            (arm.settings.get(varied), one.settings[name])
+            for arm in arms
+            for one in arm.facts
+            if one.settings.get(name) is not None
+        }
+        if len({given for given, _ in pairs}) < len(pairs) or len({copy for _, copy in pairs}) < len(pairs):
+            continue
+        if set(words_in(same_name(varied))) & set(words_in(same_name(name))) - COMMON:
+            return True
+        if all(isinstance(copy, str) and str(given) in copy for given, copy in pairs):
+            return True
+        numbers = [(float(given), float(copy)) for given, copy in pairs if _is_number(given) and _is_number(copy)]
+        if len(numbers) == len(pairs) and _is_same_or_logarithm(numbers):
+            return True
+    return False
+
+
+def _is_same_or_logarithm(pairs: Sequence[tuple[float, float]]) -> bool:
+    """Within what rounding hides."""
+    forms = [pairs]
+    if all(x > 0 for x, _ in pairs):
+        forms += [[(log(x), y) for x, y in pairs] for log in (math.log, math.log2, math.log10)]
+    return any(all(abs(x - y) <= 0.01 * max(abs(x), abs(y)) for x, y in form) for form in forms)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,99 @@
+"""Audits of how our own runs were carried out: was what ran what was declared?"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from blueberry.judge import words
+from blueberry.judge.audits import block
+from blueberry.judge.judgement import Audit
+from blueberry.recipe import Recipe
+from blueberry.records import RunResult
+from blueberry.schedules import multipliers
+from blueberry.settings import peak_rates
+
+RATE_TOLERANCE = 1e-6
+"""Relative: a rate that passed through 32 bits is still the declared one."""
+SEVERAL_PASSES = 3.0
+BELOW_TRAINING = 0.05
+"""Dropout raises the training loss, and it is measured before the update: a few hundredths are no leak."""
+
+
+class Done(Protocol):
+    """What is looked at in a run."""
+
+    @property
+    def arm(self) -> str: ...
+
+    @property
+    def train_loss(self) -> float | None: ...
+
+    @property
+    def val_loss(self) -> float | None: ...
+
+    @property
+    def wrong_rate(self) -> str | None: ...
+
+    @property
+    def skipped_updates(self) -> int: ...
+
+
+def departure(recipe: Recipe, result: RunResult) -> tuple[str | None, int]:
+    """Where a run left its recipe: the first rate that was not the planned one, in words, and the updates that a
+    completed run has not made. A result without a count of updates is of a trainer that does not say."""
+    used, planned = result.curve.learning_rate, planned_rates(recipe, result)
+    place = next((at for at, rates in enumerate(zip(used, planned, strict=False)) if _differ(*rates)), None)
+    rate = None if place is None else f"{used[place]:.4g} for {planned[place]:.4g} at update {place + 1}"
+    if result.status != "completed":
+        return rate, 0
+    missing = max(recipe.num_updates - result.num_updates, 0) if result.num_updates else 0
+    return rate, missing + sum(loss is None for loss in result.curve.train_loss)
+
+
+def planned_rates(recipe: Recipe, result: RunResult) -> list[float]:
+    """The matrices' rate at each update, with the cuts that the evaluations make an adaptive schedule decide."""
+    seen = [(one.update, one.validation.loss) for one in result.evaluations]
+    peak = peak_rates(recipe.optimizer)["matrices"]
+    return [peak * height for height in multipliers(recipe.schedule, recipe.num_updates, seen)]
+
+
+def _differ(used: float, planned: float) -> bool:
+    return abs(used - planned) > RATE_TOLERANCE * abs(planned)
+
+
+def departures(done: Sequence[Done]) -> list[Audit]:
+    """Rates that were not planned, and updates that were not made: a completed run must have made all of its."""
+    found = []
+    rates = {one.arm: one.wrong_rate for one in reversed(done) if one.wrong_rate is not None}
+    if rates:
+        names = list(reversed(rates))
+        message = (
+            f"{words.listing(names)}: the rate really used is not the declared one ({names[0]}: {rates[names[0]]})"
+        )
+        remedy = "make the trainer use the recipe's rate at every update, and run again"
+        found.append(block("schedule", message, remedy))
+    skipped = [one for one in done if one.skipped_updates]
+    if skipped:
+        names = list(dict.fromkeys(one.arm for one in skipped))
+        most = words.count(max(one.skipped_updates for one in skipped), "update")
+        message = f"{words.listing(names)} skipped up to {most} and count as success; a step not made is no training"
+        remedy = "count the runs as diverged, or lower the rate until none is skipped"
+        found.append(block("diverged", message, remedy))
+    return found
+
+
+def known_too_well(done: Sequence[Done], passes: float) -> list[Audit]:
+    """Of runs that saw their text `passes` times: held-out text that they know better."""
+    suspects = [
+        one.arm
+        for one in done
+        if one.train_loss is not None
+        and one.val_loss is not None
+        and one.val_loss < (1 - BELOW_TRAINING) * one.train_loss
+    ]
+    if passes < SEVERAL_PASSES or not suspects:
+        return []
+    message = (
+        f"{words.listing(list(dict.fromkeys(suspects)))}: validation loss below training loss after "
+        f"{passes:.1f} passes; text seen so often should be known better than text never seen"
+    )
+    return [block("too-good", message, "look for validation text in training")]

@@ -1,0 +1,467 @@
+"""From runs to evidence, whoever made them: a study's from the store, a table's rows, the parts of a study of parts.
+
+Runs come one after the other, an arm's together, so that no more than an arm's curves are held.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from blueberry.architecture import parameters
+from blueberry.errors import StudyError, TableError
+from blueberry.judge import words
+from blueberry.judge.audits import block
+from blueberry.judge.audits.design import objections
+from blueberry.judge.audits.execution import departure, departures, known_too_well
+from blueberry.judge.curves import read_curves
+from blueberry.judge.evidence import ArmRuns, Evidence, RunFacts
+from blueberry.judge.judgement import Audit, CurveFinding, RunCost
+from blueberry.recipe import Recipe
+from blueberry.records import Provenance, RunResult, Stage, StudyRun
+from blueberry.study.arms import is_number
+from blueberry.study.plan import Plan, Run, as_planned, looks_of, study_runs
+from blueberry.study.spec import Arm, Study
+from blueberry.tables.columns import kind_by_name, understood
+from blueberry.tables.runs import TableRuns
+
+LOSSES = ("val_loss", "train_loss", "test_loss")
+"""Metrics in nats per token, which guessing bounds."""
+WINDOW_TOKENS = 256
+"""Of the held-out windows that are looked for in training. Clean text shares much: of held-out runs of 13 tokens 3 to
+33% occur in training too (licences, imports, idioms), so a limit of 1% on those accuses everybody. Whole windows of 256
+tokens are shared by nature in 0 to 0.8% of cases, and a leak of a share of the documents shares that share of windows
+(docs/doctor.md has the measurement)."""
+MOST_SHARED_WINDOWS = 0.02
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is known of the text that a recipe trains on; None where it is not."""
+
+    entropy_bits_per_byte: float | None = None
+    train_tokens: int | None = None
+    """Unique training tokens."""
+    shared_windows: Callable[[], float] | None = None
+    """The share of held-out windows of WINDOW_TOKENS that stand in the training text word for word; slow when first
+    asked for."""
+
+
+Texts = Callable[[Recipe], Text]
+
+
+def no_texts(recipe: Recipe) -> Text:
+    """Nothing is known: the audits that need it stay silent."""
+    return Text()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of runs, as known before one of them is looked at."""
+
+    question: str
+    metric: str
+    min_effect: float
+    alpha: float
+    vary: tuple[str, ...]
+    goal: Literal["minimize", "maximize"]
+    source: Literal["study", "program", "table"]
+    place: str
+    """What errors name: the study's or the table's file."""
+    arms: Mapping[str, Arm | None]
+    """By name, in their order; what is asked for, where a study says."""
+    chooses: Collection[Stage] = ("search",)
+    """The stages whose seeds compare an arm with others."""
+    states_success: bool = False
+    names_arms: bool = False
+    recipes: Mapping[tuple[str, str], Recipe] = field(default_factory=dict)
+    """By part and arm, what our own runs were to be."""
+    audits: tuple[Audit, ...] = ()
+    """Found in the design."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the evidence."""
+
+    @property
+    def diverged(self) -> float:
+        """The metric of a run that diverged: the worst there is."""
+        return -math.inf if self.goal == "maximize" else math.inf
+
+
+@dataclass(slots=True)
+class _Arm:
+    """What is kept of an arm's runs while others are read."""
+
+    facts: list[RunFacts] = field(default_factory=list)
+    tests: dict[int, float] = field(default_factory=dict)
+    evaluations: dict[int, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    provenance: dict[Provenance, None] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    keys: list[int] = field(default_factory=list)
+    """Of each fact: its seed, or a number that no other run has."""
+
+
+def gather(runs: Iterable[StudyRun], asked: Asked, texts: Texts = no_texts) -> Evidence:
+    """The evidence of these runs. Those of arms that are not asked about only count in the cost and in how runs were
+    carried out.
+
+    Several runs of one arm on one seed are one block, with their mean; the evidence says which arms have such.
+    Raises: StudyError if a completed run has not the metric.
+    """
+    arms: dict[str, _Arm] = {name: _Arm() for name in asked.arms}
+    findings: dict[str, tuple[CurveFinding, ...]] = {}
+    done: list[_Done] = []
+    unseeded = itertools.count()
+    for (part, name), group in itertools.groupby(runs, key=lambda run: (run.part, run.arm)):
+        known: dict[int, RunResult] = {}
+        own = arms.get(name) if not part else None
+        for run in group:
+            done.append(_done(run, asked))
+            if own is not None:
+                key = next(unseeded) if run.seed is None else run.seed
+                _take(own, run, key, asked)
+                known |= {key: run.result} if asked.source != "table" else {}  # a table has no curves
+        findings[name] = (*findings.get(name, ()), *read_curves(name, known, alpha=asked.alpha))
+    facts = [one for arm in arms.values() for one in arm.facts]
+    vocabularies = [one.vocabulary for one in facts if one.vocabulary]
+    passes = _passes(done, asked, texts)
+    return Evidence(
+        question=asked.question,
+        metric=asked.metric,
+        min_effect=asked.min_effect,
+        alpha=asked.alpha,
+        vary=asked.vary,
+        arms=tuple(_arm_runs(name, arm, asked) for name, arm in arms.items()),
+        goal=asked.goal,
+        source=asked.source,
+        is_seeded=not facts or any(one.seed is not None for one in facts),
+        names_arms=asked.names_arms,
+        repeated_seeds=tuple(name for name, arm in arms.items() if _repeats(arm.facts)),
+        states_success=asked.states_success,
+        guessing_loss=math.log(max(vocabularies)) if vocabularies and asked.metric in LOSSES else None,
+        passes=passes,
+        cost=_cost(done),
+        findings=tuple(one for name in asked.arms for one in findings.get(name, ())),
+        audits=(*asked.audits, *departures(done), *known_too_well(done, passes or 0.0)),
+        **{"entropy": _entropy(asked, done, texts), **asked.more},
+    )
+
+
+def _take(arm: _Arm, run: StudyRun, key: int, asked: Asked) -> None:
+    result = run.result
+    twin = "test_loss" if asked.metric == "val_loss" else asked.metric.replace("val_", "test_", 1)
+    arm.settings = arm.settings or run.settings
+    arm.keys.append(key)
+    arm.facts.append(_facts(run, asked))
+    if result.status == "failed":
+        return
+    if twin != asked.metric and (tested := result.metric(twin)) is not None:
+        arm.tests[key] = tested
+    if run.stage in asked.chooses and result.evaluations:
+        arm.evaluations[key] = _evaluations(asked.metric, result)
+    if result.provenance is not None:
+        arm.provenance[result.provenance] = None
+
+
+def _facts(run: StudyRun, asked: Asked) -> RunFacts:
+    result, extra = run.result, run.result.extra
+    lengths = {"updates": result.num_updates, "tokens": result.num_tokens, "flops": result.num_flops}
+    settings: Mapping[str, Any] = {}
+    vocabulary = result.recipe.get(_VOCABULARY)
+    if asked.source != "study":  # our own runs are as long, and were given, what their recipes say
+        lengths |= {name: value for name, value in extra.items() if kind_by_name(name) == "length"}
+    if asked.source == "table":
+        settings = {n: v for n, v in result.recipe.items() if n not in run.settings and n not in ("seed", _VOCABULARY)}
+    elif asked.source == "program":
+        names = {name: understood([name]).get(name, name) for name in extra}
+        vocabulary = next((extra[name] for name, meaning in names.items() if meaning == "vocabulary"), None)
+        settings = {n: v for n, v in extra.items() if kind_by_name(n) == "setting" and not words.is_rate(n)}
+    return RunFacts(
+        seed=run.seed,
+        value=_value(run, asked),
+        stage=run.stage,
+        place=run.place,
+        study=run.study if asked.source == "table" else None,
+        lengths={name: float(value) for name, value in lengths.items() if value},
+        settings=settings,
+        train_seconds=result.train_seconds or None,
+        train_loss=result.metric("train_loss"),
+        val_loss=result.metric("val_loss"),
+        val_bits_per_byte=result.metric("val_bits_per_byte"),
+        val_accuracy=result.metric("val_accuracy"),
+        val_perplexity=extra.get("val_perplexity"),
+        vocabulary=vocabulary if vocabulary is not None and vocabulary > 1 else None,
+        digits=run.digits,
+    )
+
+
+_VOCABULARY = "data.vocabulary_tokens"
+
+
+def _value(run: StudyRun, asked: Asked) -> float | None:
+    if run.result.status == "failed":
+        return None
+    if run.result.status == "diverged":
+        return asked.diverged
+    value = run.result.metric(asked.metric)
+    if value is None:
+        have = "a completed run must have the metric that judges it"
+        raise StudyError(
+            f'{asked.place} "metric": "{asked.metric}" is missing in arm "{run.arm}", seed {run.seed}; {have}; '
+            "choose another metric or make the trainer report it"
+        )
+    return value
+
+
+def _arm_runs(name: str, arm: _Arm, asked: Asked) -> ArmRuns:
+    found = list(zip(arm.keys, arm.facts, strict=True))
+    declared = asked.arms[name]
+    return ArmRuns(
+        name=name,
+        settings=dict(arm.settings) if declared is None else declared.settings,
+        search=_by_seed((key, one.value) for key, one in found if one.stage in asked.chooses),
+        confirm=_by_seed((key, one.value) for key, one in found if one.stage not in asked.chooses),
+        test=arm.tests,
+        factors=() if declared is None else declared.factors,
+        crashed=tuple(dict.fromkeys(key for key, one in found if one.value is None)),
+        evaluations=arm.evaluations,
+        provenance=tuple(arm.provenance),
+        facts=tuple(arm.facts),
+    )
+
+
+def _by_seed(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
+    """The mean over the runs of a seed; infinite if one of them diverged."""
+    found: dict[int, list[float]] = {}
+    for seed, value in values:
+        if value is not None:
+            found.setdefault(seed, []).append(value)
+    return {seed: some[0] if len(some) == 1 else math.fsum(some) / len(some) for seed, some in sorted(found.items())}
+
+
+def _repeats(facts: Sequence[RunFacts]) -> bool:
+    """Whether a seed stands twice with the same settings; the same run in another study repeats nothing there."""
+    blocks = [
+        (one.study, one.stage, one.seed, repr(sorted(one.settings.items(), key=str)))
+        for one in facts
+        if one.seed is not None
+    ]
+    return len(set(blocks)) < len(blocks)
+
+
+def _evaluations(metric: str, result: RunResult) -> tuple[tuple[int, float], ...]:
+    what = metric.removeprefix("val_")
+    if what not in ("loss", "bits_per_byte", "perplexity"):
+        return ()
+    values = [(one.update, getattr(one.validation, what)) for one in result.evaluations]
+    return tuple((update, value) for update, value in values if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """Of a run, what all runs together are judged by: its numbers and what its curves say of how it was made."""
+
+    part: str
+    arm: str
+    tokens: int | None
+    flops: float | None
+    seconds: float
+    shared: float
+    """Of the updates, those taken over from another run, as a share."""
+    shared_seconds: float
+    train_loss: float | None
+    val_loss: float | None
+    bits_per_byte: float | None
+    wrong_rate: str | None
+    """The first rate that was not the planned one, in words."""
+    skipped_updates: int
+    """Of a completed run, those that it has not made."""
+
+
+def _done(run: StudyRun, asked: Asked) -> _Done:
+    result, recipe = run.result, asked.recipes.get((run.part, run.arm))
+    wrong_rate, skipped = (None, 0) if recipe is None else departure(recipe, result)
+    return _Done(
+        part=run.part,
+        arm=run.arm,
+        tokens=result.num_tokens,
+        flops=result.num_flops,
+        seconds=result.train_seconds,
+        shared=result.shared_updates / result.num_updates if result.shared_updates and result.num_updates else 0.0,
+        shared_seconds=result.shared_seconds,
+        train_loss=result.metric("train_loss"),
+        val_loss=result.metric("val_loss"),
+        bits_per_byte=None if result.final is None else result.final.bits_per_byte,
+        wrong_rate=wrong_rate,
+        skipped_updates=skipped,
+    )
+
+
+def _cost(done: Sequence[_Done]) -> RunCost:
+    counted = [(one.tokens, round(one.tokens * one.shared)) for one in done if one.tokens is not None]
+    spent = [(one.flops, one.flops * one.shared) for one in done if one.flops is not None]
+    return RunCost(
+        runs=len(done),
+        tokens=sum(num - saved for num, saved in counted) if len(counted) == len(done) else None,
+        flops=sum((num - saved for num, saved in spent), 0.0) if len(spent) == len(done) else None,
+        seconds=sum((one.seconds - one.shared_seconds for one in done), 0.0),
+        shared_tokens=sum(saved for _, saved in counted),
+        shared_flops=sum((saved for _, saved in spent), 0.0),
+        shared_seconds=sum((one.shared_seconds for one in done), 0.0),
+    )
+
+
+def _passes(done: Sequence[_Done], asked: Asked, texts: Texts) -> float | None:
+    """How often the longest run saw its text."""
+    longest: dict[tuple[str, str], int] = {}
+    for one in done:
+        longest[one.part, one.arm] = max(one.tokens or 0, longest.get((one.part, one.arm), 0))
+    known = [
+        (tokens, texts(asked.recipes[key]).train_tokens) for key, tokens in longest.items() if key in asked.recipes
+    ]
+    return max((tokens / unique for tokens, unique in known if unique is not None), default=None)
+
+
+def _entropy(asked: Asked, done: Sequence[_Done], texts: Texts) -> float | None:
+    """The entropy in the metric's unit; nats per token from the bytes a token stands for, as the results show it."""
+    recipe = next(iter(asked.recipes.values()), None)
+    bits_per_byte = None if recipe is None else texts(recipe).entropy_bits_per_byte
+    if bits_per_byte is None or asked.metric == "val_bits_per_byte":
+        return bits_per_byte
+    shown = next((one for one in done if one.bits_per_byte and one.val_loss is not None), None)
+    if asked.metric != "val_loss" or shown is None or not shown.bits_per_byte or shown.val_loss is None:
+        return None
+    return bits_per_byte * shown.val_loss / shown.bits_per_byte
+
+
+def gather_study(study: Study, results: Mapping[str, RunResult], planned: Plan, *, texts: Texts = no_texts) -> Evidence:
+    """The evidence of a study; of one made of parts, all but its arms.
+
+    `results` by fingerprint: each is asked for once, arm by arm. `texts` says what is known of the text that a recipe
+    trains on.
+    Raises: StudyError if a completed run has not the study's metric.
+    """
+    study = as_planned(study, planned)
+    axis = study.axes[0] if len(study.axes) == 1 else None
+    looks = looks_of(study.seeds.search, study.seeds.max) if study.method == "race" else ()
+    own = study.trainer is None
+    recipes = {("", arm.name): arm.recipe for arm in study.arms} if not study.parts else {}
+    recipes |= {(part.name, arm.name): arm.recipe for part in study.parts for arm in part.arms}
+    more = {
+        "looks": max(len(looks), 1),
+        "look_seeds": looks,
+        "reach": _reach(study),
+        "scale": axis.scale if axis is not None and axis.scale != "list" else None,
+        "num_unfinished": len(planned.runs)
+        - sum(run.fingerprint in results for run in planned.runs)
+        + planned.num_undecided,
+        "at_one_rate": _at_one_rate(study),
+    }
+    found = (one for one in objections(study) if one.audit not in ("seeds", "curse"))  # the runs say those again
+    asked = Asked(
+        question=study.question,
+        metric=study.metric,
+        min_effect=study.min_effect,
+        alpha=study.alpha,
+        vary=study.varied,
+        goal=study.goal,
+        source="study" if own else "program",
+        place=str(study.path),
+        arms={} if study.parts else {arm.name: arm for arm in study.arms},
+        recipes=recipes if own else {},
+        audits=(*found, *(_leaks(study, texts) if own and len(planned.ended) else ())),
+        more=more,
+    )
+    return gather(study_runs(study, planned, results), asked, texts)
+
+
+def arm_runs(
+    study: Study,
+    arm: Arm,
+    results: Mapping[str, RunResult],
+    runs: Iterable[Run],
+    *,
+    chooses: Collection[Stage] = ("search",),
+) -> ArmRuns:
+    """One arm's evidence from its runs. `chooses` are the stages whose seeds compare it with others."""
+    asked = Asked(
+        question=study.question,
+        metric=study.metric,
+        min_effect=study.min_effect,
+        alpha=study.alpha,
+        vary=study.varied,
+        goal=study.goal,
+        source="study" if study.trainer is None else "program",
+        place=str(study.path),
+        arms={arm.name: arm},
+        chooses=chooses,
+    )
+    known = (
+        StudyRun(arm.name, run.seed, run.stage, results[run.fingerprint], arm.settings)
+        for run in runs
+        if run.fingerprint in results
+    )
+    return gather(known, asked).arms[0]
+
+
+def gather_table(found: TableRuns, *, min_effect: float = 0.005, alpha: float = 0.05) -> Evidence:
+    """The evidence of a table's runs. `min_effect` is in the metric's unit.
+
+    Raises: TableError for a min_effect or alpha that is none.
+    """
+    if not 0 < min_effect < math.inf:
+        raise TableError(f"min_effect: {min_effect!r}; must be a number above 0; change it")
+    if not 0 < alpha < 0.5:
+        raise TableError(f"alpha: {alpha!r}; must be a number above 0 and below 0.5; change it")
+    what = " and ".join(name.rpartition(".")[2].replace("_", " ") for name in found.vary)
+    most = "least" if found.goal == "minimize" else "most"
+    asked = Asked(
+        question=f"Which {what} has the {most} {found.metric} in {found.table.name}?",
+        metric=found.metric,
+        min_effect=min_effect,
+        alpha=alpha,
+        vary=found.vary,
+        goal=found.goal,
+        source="table",
+        place=found.table.path,
+        arms=dict.fromkeys(found.arms),
+        chooses=("search", "compare"),
+        states_success=found.states_success,
+        names_arms=found.names_arms,
+        more={"num_unfinished": found.num_unfinished},
+    )
+    return gather(sorted(found.runs, key=lambda run: found.arms.index(run.arm)), asked)
+
+
+def _leaks(study: Study, texts: Texts) -> list[Audit]:
+    """Held-out text that was trained on, word for word, in any of the texts of a study."""
+    longest: dict[str, Recipe] = {}
+    for recipe in (arm.recipe for arm in study.trained_arms):  # of beginnings of one text the longest holds the others
+        whole = recipe.data.model_copy(update={"max_train_tokens": None}).model_dump_json()
+        before = longest.setdefault(whole, recipe)
+        if (recipe.data.max_train_tokens or math.inf) > (before.data.max_train_tokens or math.inf):
+            longest[whole] = recipe
+    found = []
+    for shared in (texts(recipe).shared_windows for recipe in longest.values()):
+        if shared is not None and (share := shared()) > MOST_SHARED_WINDOWS:
+            windows = f"validation windows of {WINDOW_TOKENS} tokens"
+            message = f"{share:.1%} of the {windows} are in the training text word for word"
+            remedy = "split documents, not windows, and leave out documents that stand twice"
+            found.append(block("leak", message, remedy))
+    return found
+
+
+def _at_one_rate(study: Study) -> tuple[str, ...]:
+    if study.joined or any(words.is_rate(name) for name in study.varied):
+        return ()
+    resized = len({parameters(arm.recipe).total for arm in study.arms}) > 1
+    model = [n for n in study.varied if n.startswith("model.") and (resized or n.endswith(".kind"))]
+    return (*model, *(name for name in study.varied if name == "schedule.kind"))
+
+
+def _reach(study: Study) -> dict[str, tuple[float, float]]:
+    """The ends of each numeric range that proposals are made from."""
+    if study.method != "optuna":
+        return {}
+    numeric = [axis for axis in study.axes if all(is_number(value) for value in axis.values)]
+    return {axis.setting: (float(min(axis.values)), float(max(axis.values))) for axis in numeric}

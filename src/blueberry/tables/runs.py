@@ -1,0 +1,451 @@
+"""From the rows of a table to runs: which arm and seed a row is, how it ended, and what is known of it."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from blueberry.errors import TableError
+from blueberry.identity import digest
+from blueberry.records import Failure, Metrics, Provenance, RunResult, Stage, StudyRun, arm_name
+from blueberry.tables.columns import (
+    MEANINGS,
+    Kind,
+    find_column,
+    folded,
+    is_higher_better,
+    is_loss,
+    is_name,
+    kind_by_name,
+    kinds,
+    words_in,
+)
+from blueberry.tables.rows import Row, Table
+
+Ending = Literal["completed", "diverged", "crashed", "unfinished"]
+Goal = Literal["minimize", "maximize"]
+
+ENDINGS: dict[str, Ending] = {
+    **dict.fromkeys(
+        ("completed", "complete", "finished", "success", "succeeded", "successful", "ok", "done", "true", "yes", "1",
+         "keep", "kept", "discard", "discarded"),
+        "completed",
+    ),
+    **dict.fromkeys(("diverged", "nan", "unstable", "exploded", "non_finite", "loss_is_nan"), "diverged"),
+    **dict.fromkeys(
+        ("crashed", "crash", "failed", "failure", "fail", "error", "killed", "oom", "timeout", "false", "no", "0"),
+        "crashed",
+    ),
+    **dict.fromkeys(
+        ("running", "pending", "queued", "scheduled", "preempted", "unfinished", "interrupted", "pruned", "stopped"),
+        "unfinished",
+    ),
+}  # fmt: skip
+"""What a status column may say, and what it means here."""
+LARGEST = 1e12
+"""Of a metric: beyond any perplexity, and far from where squares overflow."""
+MOST_PRINTED = 6
+"""Decimals of a number that was rounded to be read; one with more was not."""
+PREFERRED = ("val_loss", "val_bits_per_byte", "val_perplexity")
+"""Metrics that a table is judged by where nobody names one, the first that it has."""
+OWN = frozenset(("val_loss", "val_bits_per_byte", "val_accuracy", "test_loss", "test_bits_per_byte", "test_accuracy",
+                 "updates", "tokens", "flops", "train_seconds"))  # fmt: skip
+"""Columns that have a place of their own in a RunResult; every other number is kept in `extra`."""
+
+
+@dataclass(frozen=True)
+class TableRuns:
+    """The runs of a table, understood."""
+
+    table: Table
+    vary: tuple[str, ...]
+    """The columns that tell arms apart, as they were asked for."""
+    names_arms: bool
+    """What varies only names the arms, so that any setting may be what it stands for."""
+    metric: str
+    """The column that judges."""
+    goal: Goal
+    arms: tuple[str, ...]
+    """Of every row, those without an ended run too, in the order of the table."""
+    runs: tuple[StudyRun, ...]
+    """Those that ended, in the order of the table; those of a search before a comparison are left out."""
+    num_unfinished: int
+    states_success: bool
+    """The table says itself of a run that it succeeded."""
+    notes: tuple[str, ...]
+    """How the table was understood: lines for a person."""
+
+
+def table_runs(
+    table: Table,
+    vary: Sequence[str],
+    metric: str | None = None,
+    *,
+    goal: Goal | None = None,
+    seed: str | None = None,
+) -> TableRuns:
+    """Every row as a run of an arm: rows that agree in the `vary` columns are one.
+
+    `seed` names the column that says which runs share a seed; without it a column that is called so does, and without
+    one no run has a seed. Of rows that are checkpoints of one run the last is taken. `metric`: the column that
+    judges; without it the validation loss, or the one loss that the table has.
+    Raises: TableError if a column is not there, fewer than two arms differ in what varies, more of the metric is better
+    and no goal says so, or a cell of the seed, status, stage or metric is not what it must be.
+    """
+    notes: list[str] = []
+    if not vary:
+        have = f"its columns are {', '.join(table.columns[:30])}"
+        raise TableError(f"{table.path}: nothing varies; name the columns that tell arms apart; {have}")
+    if any(row.values.get("stage") == "compare" for row in table.rows):
+        rows = tuple(row for row in table.rows if row.values.get("stage") != "search")
+        notes.append(
+            f"{table.name}: {len(table.rows) - len(rows)} runs chose the settings that each arm is compared at; "
+            "those of the stages compare and confirm are judged"
+        )
+        table = replace(table, rows=rows)
+    columns = {name: find_column(name, table.columns, f"{table.path} vary", table.renamed) for name in vary}
+    column = _metric_column(table, metric, goal, notes)
+    if column in columns.values():
+        name = next(name for name, found in columns.items() if found == column)
+        raise TableError(f'{table.path} vary "{name}": it is the metric; an arm is told by its settings; change it')
+    seeds = _seed_columns(table, seed, columns.values())
+    kind_of = kinds({name: [row.values.get(name) for row in table.rows] for name in table.columns})
+    kind_of |= dict.fromkeys(seeds, "seed")
+    rows = _last_checkpoints(table, kind_of, set(columns.values()), seeds, notes)
+    labels = {name for name, found in columns.items() if kind_of[found] == "label"}
+    chosen = [
+        {name: _setting(row.values.get(found), is_label=name in labels) for name, found in columns.items()}
+        for row in rows
+    ]
+    bare = len(columns) == 1 and all(is_name(found) and kind_of[found] == "label" for found in columns.values())
+    names = _arm_names(rows, chosen, has_names="arm" in table.columns, bare=bare)
+    if len(set(names)) < 2:
+        what = f"every row has {arm_name(chosen[0])}" if len(rows) > 1 else f"one run: {_said(rows[0])}"
+        raise TableError(f"{table.path}: {what}; two arms or more are compared; vary another column")
+    blocks = _seeds(rows, seeds, is_named=seed is not None)
+    half = _half_digits(rows, kind_of)
+    others = [name for name, kind in kind_of.items() if kind == "setting" and name not in columns.values()]
+    runs, num_unfinished, num_nan = [], 0, 0
+    for row, name, settings, block in zip(rows, names, chosen, blocks, strict=True):
+        ending = _measured(row, column)
+        if ending == "unfinished":
+            num_unfinished += 1
+            continue
+        num_nan += ending == "diverged" and row.values.get("status") is None
+        study = row.values.get("study")
+        recipe = {**{other: row.values.get(other) for other in others}, **settings}
+        runs.append(
+            StudyRun(
+                arm=name,
+                seed=block,
+                stage=_stage(row),
+                result=_result(row, ending, recipe | ({} if block is None else {"seed": block}), kind_of),
+                settings=settings,
+                study=None if study is None else str(study),
+                place=row.place,
+                digits=half,
+            )
+        )
+    if num_unfinished:
+        notes.append(f"{table.name}: {num_unfinished} runs have not ended, by their status, and have no number here")
+    if num_nan:
+        notes.append(f"{table.name}: runs whose metric is NaN or infinite are taken to have diverged")
+    return TableRuns(
+        table=table,
+        vary=tuple(vary),
+        names_arms=bool(labels),
+        metric=column,
+        goal=goal or "minimize",
+        arms=tuple(dict.fromkeys(names)),
+        runs=tuple(runs),
+        num_unfinished=num_unfinished,
+        states_success=any(run.result.status == "completed" for run in runs) and "status" in table.columns,
+        notes=tuple(notes),
+    )
+
+
+def differing_settings(table: Table) -> tuple[str, ...]:
+    """The columns that are settings and in which rows differ; where there is none, what names the runs.
+
+    Raises: TableError if there is neither.
+    """
+    values = {name: [row.values.get(name) for row in table.rows] for name in table.columns}
+    differing = {name: some for name, some in values.items() if len({str(value) for value in some}) > 1}
+    kind_of = kinds(values)
+    settings = [name for name in differing if kind_of[name] == "setting"]
+    named = [name for name in ("arm", *differing) if name in differing and kind_of[name] == "label"]
+    chosen = settings or named[:1]
+    if not chosen:
+        raise TableError(f"{table.path}: its rows differ in no setting; the doctor compares arms; name one with --vary")
+    return tuple(chosen)
+
+
+def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: list[str]) -> str:
+    if metric is None:
+        losses = [name for name in table.columns if is_loss(name) and kind_by_name(name) == "result"]
+        held_out = [name for name in losses if not {"train", "training", "test"} & set(words_in(name))]
+        some = [name for name in PREFERRED if name in table.columns] or held_out or losses
+        if not some or (some[0] not in PREFERRED and len(some) > 1):
+            which = f"; which of {', '.join(some[:8])}? say it with --metric" if some else ""
+            have = which or f"; its columns are {', '.join(table.columns[:30])}; say it with --metric"
+            raise TableError(f'{table.path} metric "val_loss": no such column{have}')
+        column = some[0]
+        if column != "val_loss":
+            notes.append(f"{table.name}: no validation loss in nats; judged by {column}, the one loss there is")
+    else:
+        column = find_column(metric, table.columns, f"{table.path} metric", table.renamed)
+    if goal is None and is_higher_better(column):
+        raise TableError(
+            f'{table.path} metric "{metric or column}": higher is better in it, by its name; nothing is turned '
+            'round in silence; say --goal maximize (goal = "maximize"), or give a loss'
+        )
+    return column
+
+
+def _seed_columns(table: Table, seed: str | None, varied: Any) -> tuple[str, ...]:
+    if seed is not None:
+        return (find_column(seed, table.columns, f"{table.path} seed", table.renamed),)
+    if "seed" in varied:
+        raise TableError("--vary seed: seeds are blocks, the same for every arm; name the column of what was changed")
+    if "seed" in table.columns:
+        return ("seed",)
+    return tuple(name for name in table.columns if kind_by_name(name) == "seed" and name not in varied)
+
+
+def _seeds(rows: Sequence[Row], columns: Sequence[str], *, is_named: bool) -> list[int | None]:
+    """Each row's seed; None everywhere where no column says it. What is no whole number is counted through."""
+    if not columns:
+        return [None] * len(rows)
+    if columns == ("seed",) and not is_named:
+        return [_seed(row) for row in rows]
+    keys = [tuple(row.values.get(name) for name in columns) for row in rows]
+    missing = next((row for row, key in zip(rows, keys, strict=True) if None in key), None)
+    if missing is not None:
+        raise TableError(f'{missing.place} "{columns[0]}": empty; it says which runs share a seed; fill it in')
+    if len(columns) == 1 and all(isinstance(key, int) and not isinstance(key, bool) for (key,) in keys):
+        return [key for (key,) in keys]
+    number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    return [number[key] for key in keys]
+
+
+def _seed(row: Row) -> int:
+    given = row.values.get("seed")
+    if given is None:
+        raise TableError(f'{row.place} "seed": empty; other rows have one; give each run its seed, or drop the column')
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not float(given).is_integer():
+        raise TableError(f'{row.place} "seed": {given!r}; a seed is a whole number; mend it')
+    return int(given)
+
+
+def _last_checkpoints(
+    table: Table, kind_of: Mapping[str, Kind], varied: set[str], seeds: Sequence[str], notes: list[str]
+) -> list[Row]:
+    """The rows, but of those that are steps of one run only the last, with what was last measured of each column."""
+    lengths = [name for name, kind in kind_of.items() if kind == "length" and name not in varied]
+    if not lengths:
+        return list(table.rows)
+    repeated = [
+        name
+        for name, kind in kind_of.items()
+        if kind == "label" and len({str(row.values.get(name)) for row in table.rows}) < len(table.rows)
+    ]
+    settings = [name for name, kind in kind_of.items() if kind == "setting" and words_in(name)[-1:] not in _RATES]
+    key = [*varied, *seeds, "stage", *repeated, *settings]
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in table.rows:
+        groups.setdefault(tuple(str(row.values.get(name)) for name in key), []).append(row)
+    rows: list[Row] = []
+    ends: list[float] = []
+    which = ""
+    for group in groups.values():
+        steps = next((name for name in lengths if _are_steps([row.values.get(name) for row in group])), None)
+        if steps is None:
+            rows += group
+            continue
+        which = steps
+        at = {row.place: row.values[steps] for row in group}
+        in_order = sorted(group, key=lambda row: at[row.place])
+        last = at[in_order[-1].place]
+        ends += [at[in_order[0].place], last]
+        at_end = [row for row in in_order if at[row.place] == last]
+        rows += at_end if len(at_end) > 1 else [_merged(in_order)]
+    if which:
+        notes.append(
+            f"{table.name}: rows are steps of a run ({which} {min(ends):g} to {max(ends):g}); the last of each is "
+            f"judged, {len(rows)} of {len(table.rows)} rows"
+        )
+    order = {row.place: place for place, row in enumerate(table.rows)}
+    return sorted(rows, key=lambda row: order[row.place])
+
+
+_RATES = (["lr"], ["rate"])
+
+
+def _are_steps(values: Sequence[Any]) -> bool:
+    """Whether these are where one run, or each of several, was measured: several numbers, each equally often."""
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return False
+    counts = {value: values.count(value) for value in values}
+    return len(counts) > 1 and len(set(counts.values())) == 1
+
+
+def _merged(in_order: Sequence[Row]) -> Row:
+    values: dict[str, Any] = {}
+    for row in in_order:
+        values |= {name: value for name, value in row.values.items() if value is not None or name not in values}
+    return replace(in_order[-1], values=values)
+
+
+def _measured(row: Row, metric: str) -> Ending:
+    """How the run ended. One that says it completed, without a number, has crashed."""
+    given = row.values.get(metric)
+    if given is not None and (isinstance(given, bool) or not isinstance(given, (int, float))):
+        shown = f"{given!r:.80}"
+        raise TableError(f'{row.place} "{metric}": {shown}; the metric is a number, or empty if there is none; mend')
+    if given is not None and math.isfinite(given) and abs(given) > LARGEST:
+        raise TableError(
+            f'{row.place} "{metric}": {given!r:.80}; no metric is so large; a run that diverged has no number, or a '
+            "status that says so; mend"
+        )
+    ending = _ending(row)
+    if ending in ("crashed", "unfinished"):
+        return ending
+    if ending == "diverged" or (given is not None and not math.isfinite(given)):
+        return "diverged"
+    return "crashed" if given is None else "completed"
+
+
+def _ending(row: Row) -> Ending | None:
+    """What the status column says; None where it says nothing."""
+    given = row.values.get("status")
+    if given is None:
+        return None
+    said = folded(str(given))
+    if said not in ENDINGS:
+        known = ", ".join(dict.fromkeys(ENDINGS.values()))
+        raise TableError(f'{row.place} "status": {given!r:.80}; no known ending of a run; write one of {known}')
+    return ENDINGS[said]
+
+
+def _stage(row: Row) -> Stage:
+    given = row.values.get("stage")
+    if given in (None, "search"):
+        return "search"
+    if given in ("compare", "confirm"):
+        return given
+    raise TableError(f'{row.place} "stage": {given!r:.80}; no known stage; write search, compare or confirm')
+
+
+def _result(row: Row, ending: Ending, recipe: dict[str, Any], kind_of: Mapping[str, Kind]) -> RunResult:
+    """What the row says of its run, and nothing that it does not."""
+    numbers = {
+        name: value for name in MEANINGS if kind_of.get(name) in _NUMERIC and (value := _number(row, name)) is not None
+    }
+    numbers |= {
+        name: float(value)
+        for name, value in row.values.items()
+        if name not in numbers and kind_of[name] in _NUMERIC and is_finite(value)
+    }
+    is_result = {name for name in numbers if kind_of[name] == "result"}
+    completed = ending == "completed"
+    own = set(OWN) if completed and "val_loss" in numbers else OWN - {"val_loss", "val_bits_per_byte", "val_accuracy"}
+    own -= set() if "test_loss" in numbers else {"test_bits_per_byte", "test_accuracy"}
+    status = row.values.get("status")
+    vocabulary = _number(row, "vocabulary")
+    return RunResult(
+        fingerprint=digest("blueberry/imported/2", row.place, repr(sorted(row.values.items(), key=str))),
+        recipe=recipe | ({} if vocabulary is None else {"data.vocabulary_tokens": round(vocabulary)}),
+        status="completed" if completed else "diverged" if ending == "diverged" else "failed",
+        failure=None
+        if completed
+        else Failure(kind="diverged", message="" if status is None else f"{status}")
+        if ending == "diverged"
+        else Failure(kind="crashed", message=f"{row.place}: no result"),
+        final=_metrics(numbers, "val") if completed else None,
+        test=_metrics(numbers, "test") if completed else None,
+        num_updates=None if "updates" not in numbers else round(numbers["updates"]),
+        num_tokens=None if "tokens" not in numbers else round(numbers["tokens"]),
+        num_flops=numbers.get("flops"),
+        train_seconds=numbers.get("train_seconds", 0.0),
+        provenance=None
+        if row.values.get("eval_hash") is None
+        else Provenance(evaluation_digest=str(row.values["eval_hash"])),
+        extra={
+            name: value
+            for name, value in numbers.items()
+            if name not in own and name not in recipe and (completed or name not in is_result)
+        },
+    )
+
+
+_NUMERIC = ("result", "length")
+
+
+def _metrics(numbers: Mapping[str, float], which: str) -> Metrics | None:
+    if f"{which}_loss" not in numbers:
+        return None
+    return Metrics(
+        loss=numbers[f"{which}_loss"],
+        bits_per_byte=numbers.get(f"{which}_bits_per_byte"),
+        accuracy=numbers.get(f"{which}_accuracy"),
+        num_tokens=None,
+    )
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a number that can be counted with; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(row: Row, column: str) -> float | None:
+    """Finite, or None. Raises: TableError for what is no number."""
+    value = row.values.get(column)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        shown = f"{value!r:.80}"
+        raise TableError(f'{row.place} "{column}": {shown}; must be a number, or empty if it is not known; mend it')
+    return float(value) if math.isfinite(value) else None
+
+
+def _half_digits(rows: Sequence[Row], kind_of: Mapping[str, Kind]) -> dict[str, float]:
+    """By column of results, half a unit of the finest digit in it, where its numbers were rounded."""
+    found = {}
+    for name, kind in kind_of.items():
+        numbers = [row.values.get(name) for row in rows if kind == "result" and is_finite(row.values.get(name))]
+        places = max((_decimals(number) for number in numbers), default=MOST_PRINTED + 1)
+        if places <= MOST_PRINTED:
+            found[name] = 0.5 * 10.0**-places
+    return found
+
+
+def _decimals(number: Any) -> int:
+    """As many as the shortest text of the number has."""
+    whole = re.fullmatch(r"-?\d+\.(\d*?)0*(?:e([+-]?\d+))?|-?\d+(?:e([+-]?\d+))?", repr(number))
+    if whole is None:
+        return 0
+    return max(len(whole[1] or "") - int(whole[2] or whole[3] or 0), 0)
+
+
+def _setting(value: Any, *, is_label: bool) -> Any:
+    """NaN is how data frames write a missing value. A number that is a name is text: it lies on no axis."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(value) if is_label else value
+
+
+def _arm_names(rows: Sequence[Row], chosen: Sequence[Mapping[str, Any]], *, has_names: bool, bare: bool) -> list[str]:
+    """The table's own names where they tell arms apart as the settings do; else the one text that varies; else
+    the settings with their values."""
+    keys = [tuple(settings.values()) for settings in chosen]
+    named = [str(row.values.get("arm")) for row in rows]
+    if has_names and len(set(zip(named, keys, strict=True))) == len(set(named)) == len(set(keys)):
+        return named
+    if len(chosen[0]) == 1 and all(isinstance(v, str) and (bare or not v.isdecimal()) for (v,) in keys):
+        return [value for (value,) in keys]
+    return [arm_name(dict(settings)) for settings in chosen]
+
+
+def _said(row: Row) -> str:
+    return ", ".join(f"{name}={value}" for name, value in list(row.values.items())[:8] if value is not None)

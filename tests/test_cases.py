@@ -1,0 +1,221 @@
+"""Small tables with one right answer each, after what people bring: what is claimed, what is withheld, and why."""
+
+import random
+
+import pytest
+
+import blueberry
+from blueberry.errors import TableError
+from blueberry.tables.reading import table_of
+from blueberry.tables.runs import differing_settings, table_runs
+
+RATES = [0.005, 0.01, 0.02, 0.04, 0.08]
+
+
+def sweep(**more):
+    """Five rates on four seeds, 0.02 best by far. `more`: column -> value, or function of a row."""
+    draw, rows = random.Random(1), []
+    for rate in RATES:
+        for seed in range(4):
+            loss = 3 + 0.2 * abs(RATES.index(rate) - 2) + draw.gauss(0, 0.005)
+            row = {"lr": rate, "seed": seed, "val_loss": round(loss, 5)}
+            rows.append({**row, **{name: value(row) if callable(value) else value for name, value in more.items()}})
+    return rows
+
+
+def judged(rows, vary="lr", **asked):
+    return blueberry.analyse(rows, vary=vary, **asked)
+
+
+def blocks(judgement):
+    return {one.audit for one in judgement.blocks}
+
+
+def at_best(one, other):
+    return lambda row: one if row["lr"] == 0.02 else other
+
+
+@pytest.mark.parametrize(
+    ("more", "audit", "said"),
+    [
+        ({"batch_size": at_best(32, 64)}, "confounded", "batch_size is 32 in lr=0.02"),
+        ({"optimizer": at_best("muon", "adamw")}, "confounded", "optimizer is muon in lr=0.02"),
+        ({"config.warmup_ratio": at_best(0.1, 0.0)}, "confounded", "warmup_ratio"),
+        ({"global_step": at_best(600, 1000)}, "budget", "600 to 1000 global_step"),
+        ({"epoch": at_best(3, 1)}, "budget", "1 to 3 epoch"),
+        ({"iterations": lambda row: 600 if row["lr"] == 0.02 and not row["seed"] else 1000}, "budget", "iterations"),
+        ({"val_loss": at_best(0.0, 3.0)}, "too-good", "val_loss of 0"),
+        ({"val_loss": at_best(-5.3, 3.0)}, "too-good", "val_loss of -5.3"),
+        ({"val_loss": at_best(0.01, 3.0)}, "too-good", "text does not allow"),
+        ({"norm": lambda row: "layer" if row["seed"] % 2 else "none", "seed": 0}, "confounded", "--vary lr,norm"),
+    ],
+)
+def test_what_blocks_a_table(more, audit, said):
+    found = judged(sweep(**more))
+    assert audit in blocks(found)
+    assert any(said in one.message + one.remedy for one in found.blocks)
+    assert found.recommendation.settings is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"log_lr": lambda row: {0.005: -5.3, 0.01: -4.6, 0.02: -3.91, 0.04: -3.22, 0.08: -2.53}[row["lr"]]},
+        {"min_lr": lambda row: row["lr"] / 10},
+        {"run_name": lambda row: f"sweep-lr{row['lr']}-{row['seed']}"},
+        {"group": lambda row: f"g{RATES.index(row['lr'])}"},
+        {"notes": at_best("looks good", "")},
+        {"data_order": lambda row: row["seed"] % 2},
+        {"batch_size": 64, "warmup_steps": 100, "global_step": 1000, "eval_steps": 50},
+        {"n_params": lambda row: 1000 + row["seed"], "grad_norm": lambda row: 0.31234 + row["lr"]},
+        {"timestamp": lambda row: 17e8 + row["lr"]},
+    ],
+)
+def test_what_blocks_nothing(more):
+    found = judged(sweep(**more))
+    assert blocks(found) == set()
+    assert found.best is not None
+    assert found.best.settings == {"lr": 0.02}
+
+
+def test_names_stand_for_the_settings_that_differ_between_them():
+    assert blocks(judged(sweep(arm=lambda row: f"a{row['lr']}", batch_size=at_best(32, 64)), vary="arm")) == set()
+
+
+@pytest.mark.parametrize("name", ["trial", "study", "run_id", "experiment"])
+def test_numbers_that_name_things_are_no_axis(name):
+    draw = random.Random(0)
+    rows = [
+        {name: trial, "seed": seed, "val_loss": 1.38 + 0.2 * (trial != 2) + draw.gauss(0, 0.001)}
+        for trial in range(1, 6)
+        for seed in range(5)
+    ]
+    found = judged(rows, vary=name)
+    assert (found.axis, blocks(found)) == (None, set())
+    assert found.best is not None
+    assert found.best.arm == f"{name}=2"
+
+
+def test_one_layer_is_where_a_setting_ends():
+    draw = random.Random(0)
+    rows = [
+        {"n_head": n, "seed": s, "val_loss": 3 + n / 10 + draw.gauss(0, 0.001)} for n in (1, 2, 4) for s in range(4)
+    ]
+    assert blocks(judged(rows, vary="n_head")) == set()
+
+
+def test_rows_that_are_steps_of_a_run_are_one_run():
+    rows = [
+        {
+            "lr": lr,
+            "seed": seed,
+            "step": step,
+            "val_loss": end + gap * (3 - step / 100) + seed / 1000,
+            "train_loss": None,
+        }
+        for lr, end, gap in ((0.001, 3.3, 0.5), (0.003, 3.35, 0.1), (0.0005, 3.6, 0.2))
+        for seed in range(3)
+        for step in (100, 200, 300)
+    ]
+    found = table_runs(table_of(rows), ["lr"])
+    assert [round(run.result.metric("val_loss") or 0, 3) for run in found.runs[:3]] == [3.3, 3.301, 3.302]
+    assert "rows are steps of a run (step 100 to 300)" in found.notes[0]
+    best = judged(rows).best
+    assert best is not None
+    assert best.settings == {"lr": 0.001}
+    unseeded = [{name: value for name, value in row.items() if name != "seed"} for row in rows]
+    assert len(table_runs(table_of(unseeded), ["lr"]).runs) == 9, "three runs an arm, each step as often"
+
+
+@pytest.mark.parametrize("seeds", [([314, 777, 1], [42, 0, 5]), ([1, 2, 3], [3, 4, 5])])
+def test_runs_that_share_no_seed_are_not_paired(seeds):
+    rows = [
+        {"arm": arm, "seed": s, "val_bpb": 1.06 + place / 100}
+        for arm, some in zip("ab", seeds, strict=True)
+        for place, s in enumerate(some)
+    ]
+    found = judged(rows, vary="arm")
+    assert found.metric == "val_bits_per_byte", "the one loss there is"
+    assert blocks(found) == {"seeds"}
+    assert "share" in (found.recommendation.withheld or "")
+    assert "3 seeds each" in found.unknown
+
+
+def test_runs_without_a_seed_are_counted_as_runs():
+    rows = [{"optimizer": name, "val_loss": 3.27 + k / 1000} for name in ("muon", "adamw") for k in range(10)]
+    found = judged(rows, vary="optimizer")
+    assert blocks(found) == {"seeds"}
+    assert "10 runs each" in found.unknown
+    assert "10 runs that chose it" in found.known
+    assert "1 seed" not in found.known + found.unknown
+    numbered = [{**row, "trial": k % 10} for k, row in enumerate(rows)]
+    assert blocks(judged(numbered, vary="optimizer")) == {"seeds"}, "a number of a trial is no seed"
+    assert blocks(judged(numbered, vary="optimizer", seed="trial")) <= {"dead-knob"}, "unless somebody says so"
+
+
+def test_a_ranking_of_overfitting_is_said():
+    rows = [
+        {"arm": f"a{k}", "seed": s, "train_loss": 0.6 + k / 10 + s / 1000, "val_loss": 1.7 - k / 20 + s / 900}
+        for k in range(6)
+        for s in range(4)
+    ]
+    assert ("overfitting", "warn") in {(one.audit, one.severity) for one in judged(rows, vary="arm").audits}
+    alike = [{**row, "val_loss": row["train_loss"] + 1} for row in rows]
+    assert "overfitting" not in {one.audit for one in judged(alike, vary="arm").audits}
+
+
+def test_studies_may_be_the_repeats():
+    draw = random.Random(0)
+    rows = [
+        {"setting": name, "study": s, "seed": s, "val_loss": level + draw.gauss(0, 0.07)}
+        for name, level in (("p", 1.5), ("q", 1.36), ("r", 1.6))
+        for s in range(5)
+    ]
+    assert "drift" not in blocks(judged(rows, vary="setting"))
+
+
+def test_kept_and_discarded_runs_have_completed_and_a_crash_has_no_number():
+    rows = [
+        {"commit": "000000a", "val_bpb": 1.0, "memory_gb": 20.1, "status": "keep"},
+        {"commit": "000000b", "val_bpb": 0.99, "memory_gb": 20.1, "status": "discard"},
+        {"commit": "000000c", "val_bpb": 0.0, "memory_gb": 20.1, "status": "crash"},
+    ]
+    found = judged(rows, vary="commit")
+    assert [arm.mean for arm in found.arms] == [1.0, 0.99, None]
+    assert [arm.arm for arm in found.arms] == ["000000a", "000000b", "000000c"]
+    assert any("1 run crashed" in one.message for one in found.blocks)
+
+
+def test_a_nan_that_counts_as_a_success_is_said():
+    rows = sweep(status="completed", val_loss=lambda row: float("nan") if row["lr"] == 0.08 else row["val_loss"])
+    found = judged(rows)
+    assert [one.severity for one in found.audits if one.audit == "diverged"] == ["warn"]
+
+
+def test_rounded_values_may_be_equal():
+    """Two decimals and three seeds: equal triples are what rounding makes."""
+    draw = random.Random(3)
+    rows = [{"lr": lr, "seed": s, "val_loss": round(3.41 + draw.gauss(0, 0.002), 2)} for lr in RATES for s in range(3)]
+    assert "dead-knob" not in blocks(judged(rows))
+    exact = [
+        {"lr": lr, "seed": s, "val_loss": 3.41 + random.Random(s).gauss(0, 0.01)} for lr in RATES for s in range(3)
+    ]
+    assert "dead-knob" in blocks(judged(exact))
+
+
+def test_more_is_better_only_where_somebody_says_so():
+    with pytest.raises(TableError, match="--goal maximize"):
+        judged(sweep(accuracy=0.3), metric="accuracy")
+
+
+def test_settings_tell_arms_apart_where_nobody_says_what_does():
+    rows = sweep(
+        batch_size=lambda row: 32 if row["lr"] > 0.02 else 64,
+        n_params=lambda row: 1000 + round(1000 * row["lr"]),
+        core_score=lambda row: 0.1 + row["lr"],
+        grad_norm=lambda row: 1.2345678 + row["seed"] + row["lr"],
+        run=lambda row: f"r{row['lr']}{row['seed']}",
+        dropout=0.1,
+        **{"train/step_loss": lambda row: row["val_loss"] + 0.1, "global_step": lambda row: 100 + row["seed"]},
+    )
+    assert differing_settings(table_of(rows)) == ("lr", "batch_size")
