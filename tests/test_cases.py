@@ -219,3 +219,19 @@ def test_settings_tell_arms_apart_where_nobody_says_what_does():
         **{"train/step_loss": lambda row: row["val_loss"] + 0.1, "global_step": lambda row: 100 + row["seed"]},
     )
     assert differing_settings(table_of(rows)) == ("lr", "batch_size")
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+def test_arms_that_share_no_seed_are_ranked_by_their_plain_means(seeded):
+    """A run at 3.14, four of mean 3.15, two of mean 3.2: nothing but the means is known."""
+    values = {"a": [3.14], "b": [3.13, 3.15, 3.16, 3.16], "c": [3.05, 3.35]}
+    runs = [(arm, value) for arm, some in values.items() for value in some]
+    rows = [
+        {"arm": arm, "val_loss": value, **({"seed": seed} if seeded else {})} for seed, (arm, value) in enumerate(runs)
+    ]
+    found = judged(rows, "arm", min_effect=0.01)
+    assert [arm.mean for arm in found.arms] == pytest.approx([3.14, 3.15, 3.2])
+    assert found.best is not None
+    assert (found.best.arm, found.best.mean) == ("a", 3.14)
+    assert {one.verdict for one in found.verdicts} == {"inconclusive"}
+    assert found.known.startswith("a has the least val_loss, 3.14")

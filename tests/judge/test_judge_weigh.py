@@ -376,14 +376,20 @@ def test_the_least_mean_is_not_said_of_an_arm_that_has_it_on_shared_seeds_only()
     assert "three, on other seeds, has the least mean, 3.03 nats" in judged.known
 
 
-def test_a_recommendation_outside_of_the_optimums_interval_says_so():
+@pytest.mark.parametrize(("optimum", "inside"), [(0.031, False), (0.027, True)])
+def test_a_recommendation_outside_of_the_optimums_interval_says_so(optimum, inside):
+    """0.027 is the least of the six by a planted 0.003, wherever the parabola has its optimum."""
     rates = [0.01, 0.02, 0.027, 0.04, 0.06, 0.09]
-    values = {f"{r}": [3 + math.log(r / 0.031) ** 2 + s / 1e4 for s in (0, 1, 2)] for r in rates}
+    values = {f"{r}": [3 + 0.1 * math.log(r / optimum) ** 2 + s / 1e4 for s in (0, 1, 2)] for r in rates}
     values["0.027"] = [v - 0.003 for v in values["0.027"]]
     judged = weigh_arms(values, settings={name: {RATE: float(name)} for name in values}, vary=(RATE,))
-    low, high = judged.optimum.interval if isinstance(judged.optimum, Optimum) else (0, 1)
-    text = judged.recommendation.text or ""
-    assert ("the optimum lies between" in text) == (not low <= 0.027 <= high)
+    assert isinstance(judged.optimum, Optimum)
+    assert judged.best is not None
+    assert judged.best.arm == "0.027"
+    low, high = judged.optimum.interval
+    assert (low <= 0.027 <= high) == inside
+    assert judged.recommendation.text is not None
+    assert ("the optimum lies between" in judged.recommendation.text) != inside
 
 
 def test_numbers_are_judged_without_studies_stores_and_readers_of_reports():

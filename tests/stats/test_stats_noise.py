@@ -72,7 +72,7 @@ def test_two_way_fit_recovers_arms_under_missing_cells():
     values = arms[:, None] + seeds
     values[0, 0] = values[2, 2] = NAN
     fit = two_way_fit(values)
-    assert np.diff(fit.arm_effects) == pytest.approx([1.0, 2.0])
+    assert np.diff(fit.arm_means) == pytest.approx([1.0, 2.0])
     assert fit.residual == pytest.approx(0.0, abs=1e-18)
     assert fit.df == 7 - 5
 

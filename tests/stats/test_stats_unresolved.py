@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from blueberry.stats.noise import two_way_fit
 from blueberry.stats.unresolved import best_arm, unresolved
 
 INF, NAN = float("inf"), float("nan")
@@ -61,3 +62,20 @@ def test_one_seed_drops_nothing():
 def test_arms_without_two_common_seeds_stay():
     values = np.array([[1.0, 1.01, NAN, 1.02], [NAN, NAN, 5.0, 5.1]])
     assert unresolved(values, alpha=0.05) == [0, 1]
+
+
+def test_arms_without_a_common_seed_are_ranked_by_their_plain_means():
+    """One run at 1.0 against four of mean 1.1, each on seeds of its own: a fit of seeds would shrink the single one."""
+    values = np.array([[1.0, NAN, NAN, NAN, NAN], [NAN, 1.1, 1.1, 1.1, 1.1]])
+    assert best_arm(values) == 0
+    assert two_way_fit(values).arm_means == pytest.approx([1.0, 1.1])
+    values = np.array([[NAN, 2.0, 2.1, 2.2, 2.3], [2.14, NAN, NAN, NAN, NAN]])
+    assert best_arm(values) == 1
+    assert two_way_fit(values).arm_means == pytest.approx([2.15, 2.14])
+
+
+def test_seeds_are_taken_out_only_among_arms_that_they_join():
+    """Seed 1 costs 0.5: arm 1 ran on it alone of the two, and is better by 0.1. Arm 2 shares no seed with either."""
+    values = np.array([[1.0, 1.5, NAN], [NAN, 1.4, NAN], [NAN, NAN, 1.2]])
+    assert two_way_fit(values).arm_means == pytest.approx([1.25, 1.15, 1.2])
+    assert best_arm(values) == 1

@@ -99,7 +99,7 @@ def _points_near(x_K: np.ndarray, values_KN: np.ndarray, unresolved: list[int], 
         return None
     variance_M = fit.residual / fit.df / np.isfinite(values_KN[rows]).sum(axis=1)
     variance_M = np.maximum(variance_M, 1e-24)  # equal values on every seed would divide by 0
-    return _Points(x_K[rows], fit.arm_effects, variance_M, t_quantile(fit.df, (1 - level) / 2))
+    return _Points(x_K[rows], fit.arm_means - fit.arm_means.mean(), variance_M, t_quantile(fit.df, (1 - level) / 2))
 
 
 def _flat_region(points: _Points, grid: np.ndarray, *, degree: int) -> np.ndarray:

@@ -11,14 +11,14 @@ from blueberry.stats.paired import paired, t_quantile
 def best_arm(values_KN: np.ndarray) -> int | None:
     """The row of least mean; None when every arm diverged or is missing. Ties go to the first row.
 
-    Where rows lack different seeds, what the seeds do to all of them is taken out first.
+    Where rows lack different seeds, what the seeds do to all of them is taken out first, as far as rows share seeds.
     """
     means_K = means_or_inf(values_KN)
     finite = np.flatnonzero(np.isfinite(means_K)).tolist()
     if not finite:
         return None
     if np.isnan(values_KN[finite]).any():
-        return finite[int(np.argmin(two_way_fit(values_KN[finite]).arm_effects))]
+        return finite[int(np.argmin(two_way_fit(values_KN[finite]).arm_means))]
     return min(finite, key=lambda row: means_K[row])
 
 
