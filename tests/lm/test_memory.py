@@ -92,7 +92,8 @@ def test_a_smaller_micro_batch_changes_rounding_alone(short, bounded, train_in_m
 
 
 def test_then_the_lanes_are_split_and_their_numbers_stay_bitwise(short, bounded, train_in_memory):
-    recipes = [short.with_({"seed": seed, "train.micro_batch_sequences": 1}) for seed in range(5)]
+    short = short.with_({"train.updates": 2, "train.micro_batch_sequences": 1})
+    recipes = [short.with_(seed=seed) for seed in range(5)]
     together, notes = train_in_memory(*recipes)
     assert notes == []
     tried = bounded(2)
@@ -108,7 +109,8 @@ def test_then_the_lanes_are_split_and_their_numbers_stay_bitwise(short, bounded,
 
 
 def test_lanes_that_have_ended_are_not_trained_again(short, bounded, train_in_memory, monkeypatch):
-    recipes = [short.with_({"seed": seed, "train.micro_batch_sequences": 1}) for seed in range(3)]
+    short = short.with_({"train.updates": 3, "train.micro_batch_sequences": 1})
+    recipes = [short.with_(seed=seed) for seed in range(3)]
     gradients = Group._gradients
 
     def poisoned(group, tokens):

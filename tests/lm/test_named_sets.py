@@ -7,7 +7,7 @@ from blueberry.lm.evaluation import metrics
 from blueberry.lm.training import Group, train
 from blueberry.records import Progress, RunResult
 from blueberry.text import evaluation_set, load
-from tests.lm.conftest import CPU, numbers, provenance
+from tests.lm.conftest import CPU, TINY, numbers, provenance
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +18,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def mixed(tiny, folder):
-    return tiny.with_(
+@pytest.fixture(scope="module")
+def mixed(folder):
+    return TINY.with_(
         {
             "data.corpus": "mixture",
             "data.mixture.letters.corpus": "synthetic",
@@ -31,13 +31,13 @@ def mixed(tiny, folder):
             "data.sets.strange.corpus": "synthetic",
             "data.sets.strange.max_characters": 300,
             "data.test_fraction": 0.1,
-            "train.updates": 8,
-            "evaluate.every_updates": 4,
+            "train.updates": 4,
+            "evaluate.every_updates": 2,
         }
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def text(mixed, folder):
     return load(mixed.data, folder / "cache")
 

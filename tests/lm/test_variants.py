@@ -138,7 +138,7 @@ def test_micro_batches_change_no_number(name, short_documents):
     """In float64, so that rounding cannot hide a rule."""
     recipe = variant(name, **{"model.dropout": 0.1})
     outcomes = []
-    for micro in (6, 3, 1):
+    for micro in (6, 2):
         lanes = [recipe.with_({"train.micro_batch_sequences": micro, "seed": seed}) for seed in (0, 1)]
         group = Group(lanes, short_documents, CPU)
         group.weights = {key: w.double() for key, w in big_weights(recipe, 2).items() if key in group.weights}
@@ -146,15 +146,12 @@ def test_micro_batches_change_no_number(name, short_documents):
             group.balance_N, group.z_N = torch.tensor([0.5, 1.0]).double(), torch.tensor([0.2, 0.1]).double()
         loss_N, grads = group._gradients(group._batch())
         outcomes.append({"loss": loss_N.double(), "load": group.load_NLE, **grads})
-    whole, *others = outcomes
-    for other in others:
-        for key, expected in whole.items():
-            tolerance = {"rtol": 1e-6, "atol": 1e-6} if key == "loss" else {"rtol": 1e-8, "atol": 1e-10}
-            assert (expected is None) == (other[key] is None)
-            if expected is not None:
-                torch.testing.assert_close(
-                    other[key], expected, **tolerance, msg=lambda said, key=key: f"{key}: {said}"
-                )
+    whole, other = outcomes
+    for key, expected in whole.items():
+        tolerance = {"rtol": 1e-6, "atol": 1e-6} if key == "loss" else {"rtol": 1e-8, "atol": 1e-10}
+        assert (expected is None) == (other[key] is None)
+        if expected is not None:
+            torch.testing.assert_close(other[key], expected, **tolerance, msg=lambda said, key=key: f"{key}: {said}")
 
 
 @each_variant
