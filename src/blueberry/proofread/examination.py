@@ -1,13 +1,12 @@
 """The one way in: reports, and the tables of runs given beside them, to findings and notes."""
 
-import math
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from blueberry.judge.audits import blocking_first
 from blueberry.judge.audits.runs import AUDITS
-from blueberry.judge.evidence import ArmRuns, Evidence, RunFacts
+from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import measure
 from blueberry.proofread.across import audit_across
@@ -15,10 +14,23 @@ from blueberry.proofread.aggregates import statements_of_aggregates
 from blueberry.proofread.changes import statements_of_change
 from blueberry.proofread.claims import audit_claims
 from blueberry.proofread.document import LARGEST, MOST_LINES, MOST_ROWS, Document, Result, is_statistic
-from blueberry.tables.rows import Table
+from blueberry.tables.rows import Row, Table
+from blueberry.tables.runs import PREFERRED, table_runs
 
 MOST_SWEEPS = 20
 """Tables of learning rates in one report that are looked at."""
+_COLUMNS = frozenset(
+    (
+        "val_loss",
+        "val_bits_per_byte",
+        "val_perplexity",
+        "val_accuracy",
+        "train_loss",
+        "updates",
+        "tokens",
+        "train_seconds",
+    )
+)
 _OF_LANGUAGE = re.compile(
     r"\btokens?\b|language model|perplexity|\bGPT\b|\bLLMs?\b|transformer|bits per byte|\bbpb\b|\btext\b", re.I
 )
@@ -61,74 +73,57 @@ def examine(documents: Sequence[Document], tables: Sequence[Table] = ()) -> tupl
 
 
 def audit_runs(document: Document) -> list[Audit]:
-    """The audits that the rows of any table get, as far as a report's tables and lists say enough for them."""
-    looks = [AUDITS["trivial"]]
-    if _OF_LANGUAGE.search(document.text) and not _OF_OTHER_TASKS.search(document.text):
-        looks += [AUDITS[name] for name in ("too-good", "future", "leak")]
+    """The audits of any table of runs, on a report's tables and lists, as far as they say enough for them."""
     rows = [row for block in document.blocks for row in block.rows if not is_statistic(row.subject)][:MOST_ROWS]
-    found = [audit for look in looks for audit in look(measure(_evidence(document, "arm", rows)))] if rows else []
-    on_rates = [AUDITS[name] for name in ("budget", "clock")]
-    is_known = any(_KNOWN_EDGE.search(line.text) for line in document.lines)
-    if not is_known and any(_BEST.search(line.text) for line in document.claims):
-        on_rates.append(AUDITS["edge"])
-    vocabulary = _VOCABULARY.search(document.text)
-    guessing = math.log(int(vocabulary[1].replace(",", ""))) if vocabulary else None
-    if guessing and any(_ALL_WELL.search(line.text) for line in document.claims):
-        on_rates.append(AUDITS["diverged"])
+    looks = ["trivial"]
+    if _OF_LANGUAGE.search(document.text) and not _OF_OTHER_TASKS.search(document.text):
+        looks += ["too-good", "future", "leak"]
+    found: list[Audit] = []
+    for metric in PREFERRED:
+        some = [row for row in rows if metric == next((name for name in PREFERRED if name in row.numbers), None)]
+        found += _judged(document, some, "arm", metric, looks)
+    on_rates = ["budget", "clock"]
+    if any(_BEST.search(line.text) for line in document.claims) and not any(
+        _KNOWN_EDGE.search(line.text) for line in document.lines
+    ):
+        on_rates.append("edge")
+    stated = _VOCABULARY.search(document.text)
+    known: dict[str, Any] = {}
+    if stated and any(_ALL_WELL.search(line.text) for line in document.claims):
+        known = {"vocabulary": int(stated[1].replace(",", "")), "status": "completed"}
+        on_rates.append("diverged")
     for block in [block for block in document.blocks if block.varies == "rate"][:MOST_SWEEPS]:
         ends = [row for row in block.ends if row.rate is not None and row.rate > 0 and "val_loss" in row.numbers]
-        if ends:
-            measured = measure(
-                replace(_evidence(document, "learning_rate", ends), guessing_loss=guessing, states_success=True)
-            )
-            place = document.place(ends[0].line)
-            audits = [audit for look in on_rates for audit in look(measured)]
-            found += [audit.model_copy(update={"message": f"{place}: {audit.message}"}) for audit in audits]
-    at = document.place(rows[0].line) if rows else ""
-    named = [
-        a if a.message.startswith(document.name) else a.model_copy(update={"message": f"{at}: {a.message}"})
-        for a in found
+        found += _judged(document, ends, "learning_rate", "val_loss", on_rates, known)
+    return list({(audit.audit, audit.severity): audit for audit in reversed(found)}.values())[::-1]
+
+
+def _judged(
+    document: Document,
+    results: Sequence[Result],
+    vary: str,
+    metric: str,
+    looks: Sequence[str],
+    known: Mapping[str, Any] | None = None,
+) -> list[Audit]:
+    """What these audits find in results, as the rows of a table. `known`: what the report says of all of them.
+
+    Seeds are left out: what a report says of them in words counts too (`claims.seeds`).
+    """
+    if not results:
+        return []
+    rows = []
+    for result in results:
+        numbers = {kind: number.value for kind, number in result.numbers.items() if kind in _COLUMNS}
+        if not {"val_loss", "val_perplexity"} & numbers.keys():
+            numbers.pop("val_accuracy", None)  # of a task, not of text
+        names = {"arm": f"{result.subject} (line {result.line})", "learning_rate": result.rate}
+        rows.append(Row(document.place(result.line), {vary: names[vary], **numbers, **(known or {})}))
+    table = Table(document.name, document.name, tuple(rows))
+    measured = measure(gather_table(table_runs(table, [vary], metric, least_arms=1)))
+    found = [audit for name in looks for audit in AUDITS[name](measured)]
+    place = document.place(results[0].line)
+    return [
+        one if one.message.startswith(document.name) else one.model_copy(update={"message": f"{place}: {one.message}"})
+        for one in found
     ]
-    return list({(audit.audit, audit.severity): audit for audit in reversed(named)}.values())[::-1]
-
-
-def _evidence(document: Document, setting: str, rows: Sequence[Result]) -> Evidence:
-    """Each rate an arm, or each row, named by its place, where nothing is measured on an axis."""
-    arms: dict[object, list[Result]] = {}
-    for row in rows:
-        arms.setdefault(row.rate if setting == "learning_rate" else f"{row.subject} (line {row.line})", []).append(row)
-    return Evidence(
-        question=document.name,
-        metric="val_loss",
-        min_effect=0.005,
-        alpha=0.05,
-        vary=(setting,),
-        source="table",
-        arms=tuple(_arm(document, setting, value, some) for value, some in arms.items()),
-    )
-
-
-def _arm(document: Document, setting: str, value: object, rows: Sequence[Result]) -> ArmRuns:
-    losses = [row.numbers["val_loss"].value for row in rows if "val_loss" in row.numbers and not row.is_on_the_way]
-    return ArmRuns(
-        name=str(value),
-        settings={setting: value},
-        search={0: math.fsum(losses) / len(losses)} if losses else {},
-        facts=tuple(_facts(document, row) for row in rows),
-    )
-
-
-def _facts(document: Document, row: Result) -> RunFacts:
-    known = {kind: number.value for kind, number in row.numbers.items()}
-    accuracy = known.get("val_accuracy") if "val_loss" in known or "val_perplexity" in known else None
-    return RunFacts(
-        seed=0,
-        value=known.get("val_loss"),
-        place=document.place(row.line),
-        val_accuracy=accuracy,
-        lengths={name: known[name] for name in ("updates", "tokens") if known.get(name)},
-        train_seconds=known.get("train_seconds"),
-        train_loss=known.get("train_loss"),
-        val_loss=known.get("val_loss"),
-        val_perplexity=known.get("val_perplexity"),
-    )

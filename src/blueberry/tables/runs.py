@@ -84,13 +84,14 @@ def table_runs(
     *,
     goal: Goal | None = None,
     seed: str | None = None,
+    least_arms: int = 2,
 ) -> TableRuns:
     """Every row as a run of an arm: rows that agree in the `vary` columns are one.
 
     `seed` names the column that says which runs share a seed; without it a column that is called so does, and without
     one no run has a seed. Of rows that are checkpoints of one run the last is taken. `metric`: the column that
-    judges; without it the validation loss, or the one loss that the table has.
-    Raises: TableError if a column is not there, fewer than two arms differ in what varies, more of the metric is better
+    judges; without it the validation loss, or the one loss that the table has. `least_arms`: how many there must be.
+    Raises: TableError if a column is not there, fewer arms differ in what varies, more of the metric is better
     and no goal says so, or a cell of the seed, status, stage or metric is not what it must be.
     """
     notes: list[str] = []
@@ -120,7 +121,7 @@ def table_runs(
     ]
     bare = len(columns) == 1 and all(is_name(found) and kind_of[found] == "label" for found in columns.values())
     names = _arm_names(rows, chosen, has_names="arm" in table.columns, bare=bare)
-    if len(set(names)) < 2:
+    if len(set(names)) < least_arms:
         what = f"every row has {arm_name(chosen[0])}" if len(rows) > 1 else f"one run: {_said(rows[0])}"
         raise TableError(f"{table.path}: {what}; two arms or more are compared; vary another column")
     blocks = _seeds(rows, seeds, is_named=seed is not None)
