@@ -37,6 +37,10 @@ def test_our_own_reports_of_sound_studies_are_not_accused() -> None:
             assert doctor([FOLDER / f"studies/{name}.md"]) == []
 
 
+def test_our_own_report_of_runs_that_all_diverged_claims_no_best() -> None:
+    assert doctor([FOLDER / "studies/sweep-all-diverge.md"]) == []
+
+
 def test_a_lie_in_our_own_report_is_found(tmp_path: Path) -> None:
     text, true = (
         (FOLDER / "studies/compare-nothing-shown.md").read_text(encoding="utf-8"),

@@ -17,6 +17,7 @@ PATTERNS = {
     "arrows": lambda n: HEAD + "loss 3→" * (n // 7),
     "brackets": lambda n: HEAD + "[a](" * (n // 4),
     "marks": lambda n: HEAD + "**a" * (n // 3),
+    "a wrapped paragraph": lambda n: HEAD + "the loss went from\n3.4 to 3.3, and\n" * (n // 36),
     "bars": lambda n: "|" * n + "\n" + "|-" * n + "\n" + "|" * n,
     "changes": lambda n: HEAD + "The loss went from 3.4 to 3.3 (-2.9%), 3% better than a (3.4).\n" * (n // 64),
     "comparisons": lambda n: HEAD + "".join(f"10% better than a (3.{i}).\n" for i in range(n // 27)),

@@ -130,6 +130,43 @@ def test_arithmetic_that_is_wrong_is_blocked(said):
     assert any("printed" in message for message in blocking(RESULTS + said))
 
 
+@pytest.mark.parametrize(
+    ("said", "audit", "line"),
+    [
+        (
+            "Nothing else was changed. Validation loss improved from 3.912\nto 3.781, a 5.3% reduction.",
+            "arithmetic",
+            10,
+        ),
+        ("Validation loss improved from\n3.912 to 3.781, a 5.3%\nreduction.", "arithmetic", 10),
+        ("- A note. We see a 5.3% reduction in validation\n  loss (3.912 → 3.781).", "arithmetic", 10),
+        ("It was a long day. Best: a loss of 3.00 (perplexity\n25.0).", "arithmetic", 10),
+        ("All went well.\nThe numbers here are the best\nof 3 seeds, as they should be.", "selection", 11),
+        ("> Hyperparameters were tuned\n> on the test set.", "selection", 10),
+        ("Rates were compared. There is\nno difference.", "null", 10),
+    ],
+)
+def test_a_claim_over_two_lines_of_a_paragraph_is_read_as_one(said, audit, line):
+    (one,) = found(RESULTS + said)
+    assert one.audit == audit
+    assert one.message.startswith(f"report0.md:{line}: ")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Loss 3.00 at the end\n\nPerplexity 25.0 of another",
+        "**Limitations.** It was not tested elsewhere, so that we cannot say\nthere is no difference between them.",
+        "- a loss of 3.00\n- of another, a perplexity of 25.0",
+        "We report all runs, not the best\nof 3 seeds.",
+        "Whether the longer one is better, or there is\nno difference, was left open?",
+        "```\nThere is\nno difference.\n```",
+    ],
+)
+def test_lines_that_say_each_their_own_are_not_joined(said):
+    assert names(RESULTS + said) == set()
+
+
 @pytest.mark.parametrize("said", ["-37.5%", "-37.6%", "~38%"])
 def test_rounded_and_cut_off_percentages_follow(said):
     assert blocking(f"{RESULTS}- Perplexity: 1448.82 → 904.73 ({said})\n") == []

@@ -1,9 +1,11 @@
 """A written report, read: its lines, its tables, and which configuration is said to have which number."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 from blueberry.proofread.printed import NUMBER, Number, cell, in_unit, is_measured, number, quantity
 from blueberry.tables.markdown import MarkdownTable, read_tables
@@ -14,6 +16,8 @@ MOST_LINES = 4_000
 LONGEST_LINE = 4_000
 MOST_ROWS = 300
 """Rows of one table or list that are compared."""
+MOST_WRAPPED = 30
+"""Lines of one paragraph that are read as one text."""
 LEAST_PROSE_LOSS = 0.3
 """A smaller loss that is only mentioned in a sentence is a difference."""
 
@@ -24,6 +28,8 @@ _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _HEADING = re.compile(r" {0,3}(?P<level>#{1,6}) (?P<name>.*)")
 _ITEM = re.compile(r" *(?:[-*+•]|\d{1,9}[.)]) (?P<text>.*)")
 _OPENING = re.compile(r"[ >]*(?:\*\*|__)(?P<bold>[^*]{1,200}?)(?:\*\*|__) ?\S")
+_NAMES = re.compile(r"[ >]*[^:.;,|=]{1,40}[:=]")
+"""Begins with a label of its own."""
 _FENCE = re.compile(r" {0,3}(?:`{3}|~{3})")
 _MARKS = re.compile(r"\*\*|__|`|(?<!\w)\*|\*(?!\w)|\[(?=[^\]]{1,200}\]\()|(?<=\w)\]\([^()\s]{1,300}\)")
 _SENTENCE = re.compile(r"(?<=[.;!?]) (?=[^a-z])")
@@ -229,25 +235,56 @@ def is_statistic(label: str) -> bool:
 
 
 def _lines(text: str, tables: list[MarkdownTable]) -> Iterator[Line]:
+    """Lines of a paragraph that is wrapped are read as one text; each sentence of it is on the line it begins on."""
     in_table = {table.line + offset for table in tables for offset in range(len(table.rows) + 2)}
     headings: list[tuple[int, str]] = []
+    wrapped: list[tuple[int, str]] = []
     is_code = False
-    for count, raw in enumerate(text.splitlines(), 1):
-        if _FENCE.match(raw):
-            is_code = not is_code
-            continue
-        if count in in_table or not raw.strip():
-            continue
+    for count, raw in enumerate([*text.splitlines(), ""], 1):
+        fence = _FENCE.match(raw)
         named = None if is_code else _HEADING.match(raw)
-        if named:
+        ends = is_code or fence or named or count in in_table or not raw.strip()
+        if wrapped and (ends or len(wrapped) == MOST_WRAPPED or not _goes_on(wrapped[-1][1], raw)):
+            yield from _sentences(wrapped, tuple(name for _, name in headings))
+            wrapped = []
+        if fence:
+            is_code = not is_code
+        elif count in in_table or not raw.strip():
+            continue
+        elif named:
             level = len(named["level"])
             headings = [*((depth, name) for depth, name in headings if depth < level), (level, plain(named["name"]))]
-        item = None if is_code else _ITEM.match(raw)
-        given = named["name"] if named else item["text"] if item else raw
-        opening = None if is_code else _OPENING.match(given)
-        above = tuple(name for _, name in headings)
-        bold = plain(opening["bold"]) if opening else ""
-        yield Line(count, plain(given), above, is_code, item is not None, named is not None, bold)
+            yield Line(count, plain(named["name"]), tuple(name for _, name in headings), is_heading=True)
+        elif is_code:
+            yield Line(count, plain(raw), tuple(name for _, name in headings), is_code=True)
+        else:
+            wrapped.append((count, raw))
+
+
+def _goes_on(above: str, line: str) -> bool:
+    """Whether a line continues the sentence above it: it is no item, names nothing of its own, and begins small or
+    follows a word that ends none."""
+    if above.endswith(("  ", "\\", ":")) or _ITEM.match(line) or _OPENING.match(line) or _NAMES.match(line):
+        return False
+    return bool(re.match(r"[ >]*[a-z(→]|[ >]*[-+~≈]?\d", line) or re.search(r"[a-z,(→-]\W{0,2}$", above))
+
+
+def _sentences(wrapped: list[tuple[int, str]], headings: tuple[str, ...]) -> Iterator[Line]:
+    item, opening = _ITEM.match(wrapped[0][1]), _OPENING.match(wrapped[0][1])
+    if item:
+        opening = _OPENING.match(item["text"])
+    bold = plain(opening["bold"]) if opening else ""
+    texts = [plain(raw.lstrip(" >")) for _, raw in wrapped]
+    texts[0] = plain(item["text"] if item else wrapped[0][1])
+    begins = [0, *accumulate(len(text) + 1 for text in texts)][:-1]
+    said: dict[int, str] = {}
+    at = 0
+    for sentence in _SENTENCE.split(" ".join(texts)):
+        count = wrapped[bisect_right(begins, at) - 1][0]
+        said[count] = f"{said[count]} {sentence}" if count in said else sentence
+        at += len(sentence) + 1
+    for count, text in said.items():
+        yield Line(count, text, headings, is_item=item is not None, opening=bold)
 
 
 def _table_block(table: MarkdownTable, caption: str | None) -> Block | None:
@@ -351,6 +388,8 @@ def _gathered(lines: list[Line]) -> Iterator[tuple[list[Result], str]]:
         own = _own_subject(line.text)
         if read and own is not None:
             rows.append(Result(own, read, line.number, _subjects_rate(own), bool(_ON_THE_WAY.match(own))))
+        elif read and not (_LABELLED.match(line.text) or _TIMED.match(line.text)):  # a sentence, of its own run
+            rows.append(Result(subject, read, line.number, _subjects_rate(subject)))
         elif read:
             began = began if gathered else line.number
             gathered |= read
