@@ -1,7 +1,7 @@
 """One check for every number that is made of others: can it be printed so, given what rounding hid of its parts?
 
 Each printed number is an interval. An operation on intervals gives an interval; a statement is contradicted where that
-does not meet the interval of what is stated.
+does not meet the interval of what is stated, which was rounded or cut off.
 """
 
 import math
@@ -18,7 +18,19 @@ TOTAL_OF_TIMES = (0.9, 20.0)
 """A total time over the sum of the times listed: a campaign also loads and evaluates; a wrong unit is 60 times off."""
 DECADES = 0.3
 """How far a range may fall short of the orders of magnitude that it is said to span."""
-Op = Callable[[Sequence[float]], float]
+SLACK = 1e-9
+"""Relative, for arithmetic in floats."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A way to make a number of several."""
+
+    of: Callable[[Sequence[float]], float]
+    says: str = "is {value:.5g}"
+    """What is right, in words."""
+    of_two: bool = False
+    """It may grow or shrink with either end, and its sign is left out; others grow with every input."""
 
 
 def _relative(ends: Sequence[float]) -> float:
@@ -29,23 +41,21 @@ def _factor(ends: Sequence[float]) -> float:
     return max(ends) / min(ends) if min(ends) > 0 else math.inf
 
 
-OPERATIONS: dict[str, Op] = {
-    "mean": fmean,
-    "median": median,
-    "sum": math.fsum,
-    "time": math.fsum,
-    "last": lambda values: values[-1],
-    "minimum": min,
-    "maximum": max,
-    "perplexity": lambda values: math.exp(min(values[0], 700.0)),
-    "percent": _relative,
-    "difference": lambda ends: ends[1] - ends[0],
-    "factor": _factor,
-    "decades": lambda ends: abs(math.log10(ends[1] / ends[0])),
-    "sd": stdev,
+OPERATIONS: dict[str, Operation] = {
+    "mean": Operation(fmean),
+    "median": Operation(median),
+    "sum": Operation(math.fsum, "add up to {value:,.6g}"),
+    "time": Operation(math.fsum, "add up to {value:,.0f} s = {minutes:.1f} minutes"),
+    "last": Operation(lambda values: values[-1]),
+    "minimum": Operation(min),
+    "maximum": Operation(max),
+    "perplexity": Operation(lambda values: math.exp(min(values[0], 700.0))),
+    "sd": Operation(stdev),
+    "percent": Operation(_relative, "is {value:+.2%}", of_two=True),
+    "difference": Operation(lambda ends: ends[1] - ends[0], of_two=True),
+    "factor": Operation(_factor, "is a factor of {value:.3g}", of_two=True),
+    "decades": Operation(lambda ends: abs(math.log10(ends[1] / ends[0])), "are {value:.2f} decades", of_two=True),
 }
-_OF_TWO = ("percent", "difference", "factor", "decades")
-"""These may grow or shrink with either end; the others grow with every input."""
 
 
 @dataclass(frozen=True)
@@ -57,54 +67,36 @@ class Way:
 
     @property
     def value(self) -> float:
-        return OPERATIONS[self.op]([one.value for one in self.inputs])
+        return OPERATIONS[self.op].of([one.value for one in self.inputs])
 
     def interval(self) -> tuple[float, float]:
-        """Every value that rounding leaves open."""
+        """Every value that rounding leaves open; of two ends, every size."""
         operation = OPERATIONS[self.op]
+        corners = [(one.low, one.high) for one in self.inputs]
         if self.op == "sd":  # of a sample or a population, a standard error, or half of a 95% interval of the mean
             values, slack = [one.value for one in self.inputs], 1.5 * max(one.half for one in self.inputs)
             return pstdev(values) - slack, stdev(values) + slack
-        corners = [(one.low, one.high) for one in self.inputs]
-        if self.op in _OF_TWO:
-            if min(one.low for one in self.inputs) <= 0 and self.op != "difference":
+        if operation.of_two:
+            if min(low for low, _ in corners) <= 0 and self.op != "difference":
                 return -math.inf, math.inf
-            found = [operation(ends) for ends in product(*corners)]
-        else:
-            found = [operation([low for low, _ in corners]), operation([high for _, high in corners])]
+            found = [operation.of(ends) for ends in product(*corners)]
+            low = 0.0 if min(found) <= 0 <= max(found) else min(map(abs, found))
+            high = max(map(abs, found))
+            return (0.0, high + DECADES) if self.op == "decades" else (low, high)
+        low, high = operation.of([low for low, _ in corners]), operation.of([high for _, high in corners])
         if self.op == "time":
-            return TOTAL_OF_TIMES[0] * min(found), TOTAL_OF_TIMES[1] * max(found)
-        return min(found), max(found)
+            return TOTAL_OF_TIMES[0] * low, TOTAL_OF_TIMES[1] * high
+        return (low * (1 - 1e-4), high * (1 + 1e-4)) if self.op == "perplexity" else (low, high)
 
     def allows(self, stated: Number) -> bool:
+        """Whether the intervals meet."""
         low, high = self.interval()
-        if self.op == "percent":
-            return self._allows_percent(stated, low, high)
-        if self.op == "difference":
-            low, high = (0.0 if low <= 0 <= high else min(abs(low), abs(high))), max(abs(low), abs(high))
-            return low - 2 * stated.half <= abs(stated.value) <= high + 2 * stated.half
-        if self.op == "decades":
-            return high + DECADES >= stated.value
-        if self.op == "factor":
-            least, most = stated.low - 1e-9, stated.value + 2 * stated.half  # cut off is as good as rounded
-            if stated.value < 1:  # 0.5x is twice as small
-                least, most = 1 / max(most, 1e-9), 1 / max(least, 1e-9)
-            return low <= most and least <= high
-        slack = 1e-9 * max(abs(low), abs(high)) + (1e-4 * abs(high) if self.op == "perplexity" else 0.0)
-        return low - slack <= stated.high and stated.low <= high + slack
-
-    def _allows_percent(self, stated: Number, low: float, high: float) -> bool:
-        """Whatever its sign; cut off is as good as rounded; points of percentages are understood."""
-        a, b = self.inputs
-        if a.is_percent and b.is_percent:
-            points = abs(abs(b.value - a.value) - abs(stated.value))
-            if points <= stated.half + a.half + b.half + 1e-12:
-                return True
-        least = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-        said = abs(stated.value)
-        return least - stated.half - 1e-12 <= said <= max(abs(low), abs(high)) + stated.half + 1e-12 or (
-            said <= max(abs(low), abs(high)) and least <= said + 2 * stated.half + 1e-12
-        )
+        value = abs(stated.value) if OPERATIONS[self.op].of_two else stated.value
+        least, most = value - stated.half, value + 2 * stated.half  # what was cut off is more than what is printed
+        if self.op == "factor" and value < 1:  # 0.5x is twice as small
+            least, most = 1 / max(most, 1e-9), 1 / max(least, 1e-9)
+        slack = SLACK * max(abs(low), abs(high)) + 1e-12
+        return low - slack <= most and least <= high + slack
 
 
 @dataclass(frozen=True)
@@ -123,22 +115,10 @@ class Statement:
     def contradiction(self, place: str) -> Audit | None:
         if not self.ways or any(way.allows(self.stated) for way in self.ways):
             return None
-        return block(
-            "arithmetic", f"{place}: {self.what} {self._right()}, printed {self.stated.text}{self.unit}", self.remedy
-        )
-
-    def _right(self) -> str:
-        way = self.ways[0]
-        if way.op == "percent":
-            return f"is {way.value:+.2%}" if abs(way.value) < 0.3 else f"is {way.value:+.1%}"
-        if way.op == "factor":
-            return f"is a factor of {way.value:.3g}"
-        if way.op == "decades":
-            return f"are {way.value:.2f} decades"
-        if way.op == "time":
-            return f"add up to {way.value:,.0f} s = {way.value / 60:.1f} minutes"
-        if way.op == "sum":
-            return f"add up to {way.value:,.6g}"
-        if self.stated.is_percent:
-            return f"is {way.value:.2%}"
-        return f"is {way.value:.5g}"
+        op, value = self.ways[0].op, self.ways[0].value
+        says = OPERATIONS[op].says
+        if self.stated.is_percent and op != "percent":
+            says = "is {value:.2%}"
+        right = says.format(value=value, minutes=value / 60)
+        message = f"{place}: {self.what} {right}, printed {self.stated.text}{self.unit}"
+        return block("arithmetic", message, self.remedy)

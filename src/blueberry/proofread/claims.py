@@ -11,13 +11,11 @@ from typing import Any
 from blueberry.judge import words
 from blueberry.judge.audits import block, warn
 from blueberry.judge.audits.comparable import DRIFT_NATS
-from blueberry.judge.audits.design import LEAST_WARMUP_UPDATES
 from blueberry.judge.audits.runs import CLOCK
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import LEAST_BLOCKS
-from blueberry.proofread.changes import changes
 from blueberry.proofread.document import Document, Line, Result
-from blueberry.proofread.printed import Number, cell, quantity, words_of
+from blueberry.proofread.printed import Number, cell, quantity
 
 _METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "val_accuracy")
 LEAST_CHOICE = 4
@@ -41,24 +39,6 @@ _VALUES = re.compile(r"(?:loss|bpb|acc\w*|ppl|perplexity)\w*\W{1,4}\[(\d+\.\d+(?
 _NAMED_SEED = re.compile(r"\bseed ?[=:]? ?(\d{1,9})\b", re.IGNORECASE)
 _ONE_SEED = re.compile(r"\b(?:one|a single|1|fixed|same)[ -]seeds?\b", re.IGNORECASE)
 _SEED_COLUMN = re.compile(r"(?:seed|run|repeat|trial) ?#?\d+", re.IGNORECASE)
-_UNIT = r"(steps?|updates?|iterations|iters)"
-_LENGTH = r"(\d{1,3}(?:,\d{3})+|\d{1,9})([kKM]?)"
-_LENGTHS = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"\b(?:train(?:ed|s|ing)?|r[au]n(?:s|ning)?|lasts?|took|takes?)(?: \w+)?(?: for| to| at)? {_LENGTH} "
-        rf"(?:training |optimizer )?{_UNIT}\b",
-        rf"\b{_LENGTH} (?:training |optimizer )?{_UNIT} (?:each|long|per|for each|of training|training)\b",
-        rf"\b{_LENGTH}[- ](?:training[- ])?{_UNIT}[- ](?:training|runs?)\b",
-        rf"\b(?:max_|num_|total_|train_|n_)?{_UNIT}\b ?[:=] ?{_LENGTH}\b(?! ?%)",
-        rf"(?<!every )(?<!first )(?<!last )(?<!final )(?<!per )(?<!over )(?<!of )\b{_LENGTH} "
-        rf"(?:training |optimizer )?{_UNIT}\b"
-        r"(?! (?:warm|cool|decay|earlier|fewer|less|more|faster|of (?:warm|cool|decay|linear|accum)))",
-    )
-]
-_NOT_THE_LENGTH = re.compile(
-    r"(?:accumul|warm-?up|cool-?down|evaluat|frequen|interval)[^,;.]*$|every\W*$", re.IGNORECASE
-)
 _BETTER = re.compile(
     r"\b(?:best|better|optimal|optimum|winner|wins?|outperform\w*|improve[sd]?|improvements?|beats?|"
     r"superior|lower loss)\b",
@@ -80,21 +60,9 @@ _CONFIRMED = re.compile(
     r"\bt-test\b|\bp ?[<=]|\b95% (?:CI|conf|interval)",
     re.IGNORECASE,
 )
-_BATCH_MOVES = re.compile(
-    r"accumulation\w*\W{1,4}(?:from )?(\d{1,4})(?: steps)? ?(?:→|-{1,2}>|=>|to) ?(\d{1,4})\b(?! ?%)", re.IGNORECASE
-)
-_SAME_TOKENS = re.compile(
-    r"(?:same|equal|fixed|constant|matched|identical) (?:number of )?(?:tokens|updates|compute|budget|flops)", re.I
-)
-_WARMUP = re.compile(
-    r"\bwarm-?up(?:[ _](?:ratio|fraction|duration|steps))?(?: ?[:=])?(?: (?:of|from|is|was))? (\d{1,2}(?:\.\d+)?) ?%"
-    r"(?: ?(?:→|-{1,2}>|to) ?(\d{1,2}(?:\.\d+)?) ?%)?",
-    re.IGNORECASE,
-)
 _OF_TIME = re.compile(
     r"\b(?:faster|slower|speed-?up|same (?:training )?time|no (?:\w+ )?overhead|efficien\w+)\b", re.IGNORECASE
 )
-_STAGE = re.compile(r"\b(?:phase|stage|round|part|study|step)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -151,8 +119,6 @@ def audit_claims(document: Document) -> list[Audit]:
 
 def audit_phrases(document: Document) -> Iterator[Audit]:
     """One finding for all lines that say a thing."""
-    length = length_of(document)
-    unit = f" of {length[0]:,} {length[1]}" if length else ""
     for phrase in phrases():
         if not phrase.pattern.search(document.said) or not phrase.applies(document.text):
             continue
@@ -160,7 +126,7 @@ def audit_phrases(document: Document) -> Iterator[Audit]:
         found = [(line, said) for line in lines for one in line.sentences if (said := phrase.found(one))]
         if found:
             places = words.listing([str(line) for line in sorted({line.number for line, _ in found})], most=3)
-            message = phrase.message.replace("{said}", found[0][1].strip()).replace("{length}", unit)
+            message = phrase.message.replace("{said}", found[0][1].strip())
             make = block if phrase.severity == "block" else warn
             yield make(phrase.audit, f"{document.name}:{places}: {message}", phrase.remedy)
 
@@ -189,22 +155,6 @@ def num_seeds(document: Document) -> int:
             elif kind == "seeds" and cells:
                 found.append(int(min(cells)))
     return max(found)
-
-
-def length_of(document: Document) -> tuple[int, str] | None:
-    """How long a run is, and the unit it is said in ("steps", "updates"); None if it is not said."""
-    rows = [": ".join(row[:2]) for table in document.tables for row in table.rows if len(row) == 2]
-    lines = [text for text in [*(line.text for line in document.lines), *rows] if re.search(r"\d", text)]
-    for look in _LENGTHS:
-        for text in lines:
-            match = look.search(text)
-            if match and not _NOT_THE_LENGTH.search(text[max(match.start() - 30, 0) : match.start()]):
-                groups = [one for one in match.groups() if one]
-                digits = next(one for one in groups if one[0].isdigit())
-                unit = next(one for one in groups if len(one) > 1 and not one[0].isdigit()).lower()
-                scale = {"k": 1000, "K": 1000, "M": 10**6}.get(next((one for one in groups if one in "kKM"), ""), 1)
-                return int(digits.replace(",", "")) * scale, "updates" if unit.startswith("update") else "steps"
-    return None
 
 
 def _compared(document: Document) -> list[tuple[str, list[Result]]]:
@@ -284,43 +234,6 @@ def selection(document: Document, *, is_general: bool = False) -> list[Audit]:
     return [warn("curse", f"{document.name}:{places}: {message}", "run it again on fresh seeds and print both numbers")]
 
 
-def budget(document: Document) -> list[Audit]:
-    """Accumulation changes the updates, or the tokens, of a run of so many steps."""
-    length = length_of(document)
-    for line in document.claims:
-        moved = _BATCH_MOVES.search(line.text)
-        if moved and moved[1] != moved[2] and "0" not in moved.groups() and not _SAME_TOKENS.search(document.text):
-            at = ""
-            if length and length[1] == "steps":
-                at = f": {length[0]} steps are {length[0] / int(moved[1]):g} and {length[0] / int(moved[2]):g} updates"
-            message = f"gradient accumulation {moved[1]} -> {moved[2]} changes the updates or the tokens of a run{at}"
-            remedy = "give both arms the same updates and tokens, and print them"
-            return [
-                warn("budget", f"{document.place(line.number)}: {message}; the gain may be the larger budget", remedy)
-            ]
-    return []
-
-
-def schedule(document: Document) -> list[Audit]:
-    """A warmup of hardly any update."""
-    length = length_of(document)
-    shares = [
-        (float(share) / 100, line.number)
-        for line in document.claims
-        for found in _WARMUP.findall(line.text)
-        for share in found
-        if share and float(share) > 0
-    ]
-    if length is None or not shares or min(shares)[0] * length[0] >= LEAST_WARMUP_UPDATES:
-        return []
-    least, line = min(shares)
-    message = (
-        f"{document.place(line)}: a warmup of {least:.3g} of {length[0]} {length[1]} is {least * length[0]:.3g}; "
-        f"fewer than {LEAST_WARMUP_UPDATES} are a jump, no warmup"
-    ).replace(f"{least:.3g} of", f"{least:.2%}".rstrip("0%").rstrip(".") + "% of")
-    return [warn("schedule", message, "compare warmups in runs long enough for them to differ")]
-
-
 def clock(document: Document) -> list[Audit]:
     """Times that are compared and were printed too coarsely for it."""
     timed = [
@@ -336,32 +249,4 @@ def clock(document: Document) -> list[Audit]:
     return [warn("clock", f"{document.place(timed[0].line)}: {message}", remedy)]
 
 
-def drift(document: Document) -> list[Audit]:
-    """A stage that begins elsewhere than the one before it ended: one configuration, two numbers."""
-    last: dict[str, tuple[Number, Line]] = {}
-    for line in document.lines:
-        for kind, a, b in changes(line) if any(_STAGE.search(name) for name in line.headings) else ():
-            before = last.get(kind)
-            last[kind] = (b, line)
-            if (
-                before
-                and before[1].headings != line.headings
-                and abs(before[0].value - a.value) > 2 * (a.half + before[0].half)
-            ):
-                message = (
-                    f"{document.place(line.number)}: {words_of(kind)} goes on from {a.text}, and the stage before "
-                    f"ended at {before[0].text} (line {before[1].number}); one configuration has two numbers"
-                )
-                return [
-                    warn("drift", message, "measure both in one campaign; until then the gain may be this difference")
-                ]
-    return []
-
-
-CLAIM_AUDITS: dict[str, Callable[[Document], list[Audit]]] = {
-    "seeds": seeds,
-    "budget": budget,
-    "schedule": schedule,
-    "clock": clock,
-    "drift": drift,
-}
+CLAIM_AUDITS: dict[str, Callable[[Document], list[Audit]]] = {"seeds": seeds, "clock": clock}

@@ -10,10 +10,9 @@ from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import measure
 from blueberry.proofread.across import audit_across
-from blueberry.proofread.aggregates import statements_of_aggregates
-from blueberry.proofread.changes import statements_of_change
 from blueberry.proofread.claims import audit_claims
 from blueberry.proofread.document import LARGEST, MOST_LINES, MOST_ROWS, Document, Result, is_statistic
+from blueberry.proofread.statements import statements
 from blueberry.tables.rows import Row, Table
 from blueberry.tables.runs import PREFERRED, table_runs
 
@@ -64,7 +63,7 @@ def examine(documents: Sequence[Document], tables: Sequence[Table] = ()) -> tupl
             notes.append(f"{document.name}: only its first {LARGEST:,} characters and {MOST_LINES:,} lines are read")
         if not document.results:
             notes.append(f"{document.name}: no number of a run is in it, so there is little to check")
-        for statement in (*statements_of_aggregates(document), *statements_of_change(document)):
+        for statement in statements(document):
             contradiction = statement.contradiction(document.place(statement.line))
             found += [contradiction] if contradiction else []
         found += audit_claims(document)

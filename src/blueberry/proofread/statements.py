@@ -1,7 +1,9 @@
-"""Where a report says that one number is made of several: perplexities, means, medians, extremes and totals."""
+"""Where a report says that one number is made of others: perplexities, means, extremes and totals of its tables, and
+changes in sentences, in lists and in columns of tables."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from blueberry.proofread.arithmetic import Statement, Way
 from blueberry.proofread.document import QUANTITY, Block, Document, Line, Result, is_statistic
@@ -36,19 +38,77 @@ _DOES_NOT = re.compile(
     r"\b(?:per|each|every|rate|ratio|share|mean|average|avg|sd|std|min|max|best|size|to|at)\b|%|/", re.I
 )
 _SEED_COLUMN = re.compile(r"(?:seed|run|repeat|trial) ?#?\d+", re.IGNORECASE)
+_VALUE = rf"[~≈]?{NUMBER} ?%?"
+_ANY = rf"(?P<what>{QUANTITY}|(?:training |train )?time)"
+_VERBS = (
+    r"(?: (?:of|for|on|in) [^:;,.()→\d]{1,40}(?=:))?(?: ?[:=])?"
+    r"(?: (?:of|was|is|goes|went|fell|falls|drops|dropped|improves|improved|reduces|reduced|"
+    r"decreases|decreased|"
+    r"increases|increased|rises|rose|moved|moves|down|up|by|an?)){0,3}"
+)
+_CALLED = (
+    r"(?:improvement|reduction|increase|decrease|gain|drop|lower|higher|better|worse|less|more|additional|faster|slower|"
+    r"relative)"
+)
+_UNIT = r"(?: ?(?:s|sec|seconds|min|minutes|h|hours|nats|bpb))?"
+_ARROW = rf"{_UNIT} ?(?:→|-{{1,2}}>|=>) ?"
+_MAY_COMPARE = re.compile(r"→|->|=>|\bfrom\b|%|orders? of", re.IGNORECASE)
+_GOES = re.compile(rf"\b{_ANY}{_VERBS}(?: from)? (?P<a>{_VALUE}){_ARROW}(?P<b>{_VALUE})", re.IGNORECASE)
+_FROM_TO = re.compile(rf"\b{_ANY}{_VERBS} from (?P<a>{_VALUE}){_UNIT} to (?P<b>{_VALUE})", re.IGNORECASE)
+_THEN = re.compile(
+    rf"{_UNIT} ?(?P<open>[(\[])?(?:,|:|;| [-—])? ?(?:(?:an?|by|i\.e\.|or) )?(?P<said>[~≈]?{NUMBER})(?P<unit> ?%|x)"
+    rf"(?: {_CALLED}){{0,2}}(?:[)\].,;]|$)",
+    re.IGNORECASE,
+)
+"""Directly after a change: how large it is."""
+_PAIR = rf" ?\((?:from )?(?P<a>{_VALUE})(?:{_ARROW}| to )(?P<b>{_VALUE})\)"
+_BY = re.compile(
+    rf"\b{_ANY}{_VERBS} (?P<said>{_VALUE})(?: {_CALLED}){{0,2}}{_PAIR}",
+    re.IGNORECASE,
+)
+_OF_WHAT = re.compile(
+    rf"(?P<said>{_VALUE}) (?:relative )?{_CALLED}(?: in| of)?(?: the)? {_ANY}{_PAIR}",
+    re.IGNORECASE,
+)
+_THAN = re.compile(
+    rf"(?P<said>[~≈]?{NUMBER} ?%) (?:(?:better|lower|higher|worse|less|below|above)(?: {QUANTITY})? than|"
+    rf"(?:improvement|reduction|gain|increase)(?: in {QUANTITY})? (?:over|from|compared (?:to|with)|against)) "
+    rf"(?:the |our )?(?P<base>[^()%;,]{{1,40}}?)(?: \((?P<b>{NUMBER} ?%?)(?: [a-z]{{1,8}})?\)|(?=[.,;)]? |[.,;)]?$))",
+    re.IGNORECASE,
+)
+_OTHER_QUANTITY = re.compile(
+    r"\b(?:time|faster|speed|memory|tokens|steps|updates|param\w*|compute|flops|throughput)\b", re.I
+)
+_PROGRESS = re.compile(
+    rf"(?P<label>[^:|]{{1,60}}): ?(?P<value>{_VALUE})(?: {QUANTITY})?"
+    rf"(?: ?\((?P<said>[-+][~≈]?{NUMBER} ?%)(?: {_CALLED})?\)| ?\([a-z ]{{1,30}}\))?",
+    re.IGNORECASE,
+)
+_MAGNITUDE = re.compile(
+    rf"(?P<count>\d(?:\.\d)?) orders? of magnitude[^\d.]{{0,20}}(?P<a>{NUMBER})(?: to |{_ARROW})(?P<b>{NUMBER})",
+    re.IGNORECASE,
+)
+_NO_CHANGE = re.compile(r"\W*0?(?:\.0+)?%?\W*|\W*(?:n/?a|base(?:line)?|ref(?:erence)?|control)\W*", re.IGNORECASE)
 
 
-def statements_of_aggregates(document: Document) -> Iterator[Statement]:
-    """Numbers that can be computed again from tables and lists."""
+def statements(document: Document) -> Iterator[Statement]:
+    """Every number that can be computed again."""
     for block in document.blocks:
         yield from _perplexities(block)
         yield from _mean_rows(block)
     for table in document.tables:
         yield from _mean_column(table)
         yield from _totals(table)
+        yield from _change_cells(table)
+        yield from _change_column(table)
+    yield from _progressions(document.lines)
     for line in document.lines:
         yield from _labelled(document, line)
         yield from _stated_of_column(document, line)
+        for sentence in line.sentences if not line.is_code and _MAY_COMPARE.search(line.text) else ():
+            yield from _changes(sentence, line.number)
+            yield from _compared(document, sentence, line.number)
+            yield from _magnitudes(sentence, line.number)
 
 
 def _perplexities(block: Block) -> Iterator[Statement]:
@@ -72,7 +132,7 @@ def _mean_rows(block: Block) -> Iterator[Statement]:
             parts = tuple(one.numbers[kind] for one in ends if kind in one.numbers)
             if op and len(parts) == len(ends) and kind != "seeds":
                 what = f"{row.subject.lower()} of {len(parts)} rows' {words_of(kind)}"
-                yield Statement(stated, (Way(op, parts),), what, row.line, "", "compute it from the table")
+                yield Statement(stated, (Way(op, parts),), what, row.line)
 
 
 def _mean_column(table: MarkdownTable) -> Iterator[Statement]:
@@ -84,7 +144,7 @@ def _mean_column(table: MarkdownTable) -> Iterator[Statement]:
         stated = cell(row[means[0]], None)
         if stated and len(parts) == len(seeds):
             what = f"{row[0]}: mean of {len(parts)} seeds"
-            yield Statement(stated, (Way("mean", parts),), what, table.line + offset, "", "compute it from the row")
+            yield Statement(stated, (Way("mean", parts),), what, table.line + offset)
 
 
 def _totals(table: MarkdownTable) -> Iterator[Statement]:
@@ -94,7 +154,7 @@ def _totals(table: MarkdownTable) -> Iterator[Statement]:
         stated = cell(totals[0][1][at], quantity(head), head)
         if stated and not stated.is_percent:
             what = f"{head} of the {len(parts)} rows"
-            yield Statement(stated, _sums(parts), what, totals[0][0], "", "add the rows up")
+            yield Statement(stated, _sums(parts), what, totals[0][0])
 
 
 def _amounts(table: MarkdownTable) -> Iterator[tuple[int, str, tuple[Number, ...]]]:
@@ -131,9 +191,7 @@ def _labelled(document: Document, line: Line) -> Iterator[Statement]:
         known = any(row.numbers[kind].text == stated[0].text for row in document.results if kind in row.numbers)
         ways = [Way(op, tuple(row.numbers[kind] for row in rows)) for rows in tables]
         if not (known and ways and ways[0].op == "maximum" and one.value > ways[0].value):
-            yield Statement(
-                one, tuple(ways), f"{label.strip().lower()} of the table", line.number, "", "print the table's"
-            )
+            yield Statement(one, tuple(ways), f"{label.strip().lower()} of the table", line.number)
 
 
 def _stated_of_column(document: Document, line: Line) -> Iterator[Statement]:
@@ -154,7 +212,7 @@ def _stated_of_column(document: Document, line: Line) -> Iterator[Statement]:
             and _is_near(stated, parts)
         ):
             what = f"mean of the {len(parts)} rows of {table.header[at]}"
-            yield Statement(stated, (Way("mean", parts),), what, line.number, "", "compute it from the table")
+            yield Statement(stated, (Way("mean", parts),), what, line.number)
 
 
 def _has_words(text: str) -> bool:
@@ -192,14 +250,7 @@ def _stated_mean(document: Document, line: Line, label: str, rest: str, stated: 
             near = [some for some in parts if len(some) in (n or len(some), 0) and _is_near(stated[0], some)]
             if near and len(seeds) == 1:
                 what = f"{label.strip(' *').lower()} of the {len(near[0])} rows"
-                yield Statement(
-                    stated[0],
-                    tuple(Way("mean", some) for some in near),
-                    what,
-                    line.number,
-                    "",
-                    "compute it from the table",
-                )
+                yield Statement(stated[0], tuple(Way("mean", some) for some in near), what, line.number)
         return
     if kind is None or not is_measured(kind):
         return
@@ -211,14 +262,12 @@ def _stated_mean(document: Document, line: Line, label: str, rest: str, stated: 
     if not tables or (op == "mean" and any(one.agrees(part.value, part.half) for parts in tables for part in parts)):
         return  # the mean of one row's seeds
     what = f"{label.strip().lower()} of the {len(tables[0])} rows"
-    yield Statement(one, tuple(Way(op, parts) for parts in tables), what, line.number, "", "compute it from the table")
+    yield Statement(one, tuple(Way(op, parts) for parts in tables), what, line.number)
     if len(stated) > 1 and re.search(r"±|\+/?-|\bstd\b|\bsd\b", rest[stated[0].end : stated[1].start]):
         spread = in_unit(stated[1], kind, "", "%" if one.is_percent else "")
         ways = tuple(Way("sd", parts) for parts in tables)
         if spread.value > 0.3 * min(way.value for way in ways):  # else a standard error
-            yield Statement(
-                spread, ways, f"sd of the {len(tables[0])} rows", line.number, "", "compute it from the table"
-            )
+            yield Statement(spread, ways, f"sd of the {len(tables[0])} rows", line.number)
 
 
 def _is_near(stated: Number, parts: tuple[Number, ...]) -> bool:
@@ -244,13 +293,148 @@ def _stated_total(document: Document, line: Line, label: str, rest: str, stated:
     one = in_unit(stated, kind, unit[1] if unit and kind == "train_seconds" else "")
     if kind == "train_seconds":
         yield Statement(
-            one,
-            (Way("time", parts),),
-            f"the {len(parts)} times",
-            line.number,
-            f" {unit[1]}" if unit else "",
-            "add the times up",
+            one, (Way("time", parts),), f"the {len(parts)} times", line.number, f" {unit[1]}" if unit else ""
         )
     elif one.value < Way("sum", parts).interval()[0]:  # more may hold other runs too
         ways = [way for _, some in columns for way in _sums(some)]
-        yield Statement(one, tuple(ways), f"{head} of the {len(parts)} rows", line.number, "", "add the rows up")
+        yield Statement(one, tuple(ways), f"{head} of the {len(parts)} rows", line.number)
+
+
+def _changes(sentence: str, line: int) -> Iterator[Statement]:
+    """A change that names its quantity before it and its size directly after it, or the other way round."""
+    for look in (_GOES, _FROM_TO):
+        for found in look.finditer(sentence):
+            then = _THEN.match(sentence, found.end())
+            said = number(then["said"] + then["unit"]) if then else None
+            if then and said and (then["open"] or then["unit"].strip() == "%"):
+                yield from _change(found, said, line, is_factor=then["unit"] in "x")
+    for look in (_BY, _OF_WHAT):
+        for found in look.finditer(sentence):
+            said = number(found["said"])
+            if said and said.is_percent:
+                yield from _change(found, said, line)
+
+
+def _change(found: re.Match[str], said: Number, line: int, *, is_factor: bool = False) -> Iterator[Statement]:
+    kind = quantity(found["what"])
+    a, b = number(found["a"]), number(found["b"])
+    if kind is None or a is None or b is None or ((a.is_percent or b.is_percent) and not kind.endswith("accuracy")):
+        return
+    a, b = in_unit(a, kind), in_unit(b, kind)
+    what = f"{words_of(kind) if is_measured(kind) else 'time'} {a.text} -> {b.text}"
+    if is_factor:
+        yield Statement(said, (Way("factor", (a, b)),), what, line, "x")
+        return
+    ways = [Way("percent", (a, b))]
+    if kind == "train_seconds":  # half the time is 100% faster
+        ways.append(Way("percent", (b, a)))
+    yield _percentage(said, ways, what, line)
+
+
+def _percentage(said: Number, ways: Sequence[Way], what: str, line: int) -> Statement:
+    pairs = [way.inputs for way in ways]
+    points = [Way("difference", pair) for pair in pairs if all(one.is_percent for one in pair)]
+    return Statement(said, (*ways, *points), what, line)
+
+
+def _compared(document: Document, sentence: str, line: int) -> Iterator[Statement]:
+    """ "3.38, 10% better than 0.02 (3.41)", or "than AdamW", which a table has: of a number before it in the sentence,
+    else of one in the base's column."""
+    for found in _THAN.finditer(sentence):
+        said = number(found["said"])
+        base = number(found["b"]) if found["b"] else None
+        name = found["base"].strip()
+        if base is not None:
+            bases, columns = [base], document.columns_with(base.text)
+        elif re.search(QUANTITY, sentence, re.IGNORECASE) and not _OTHER_QUANTITY.search(sentence):
+            bases, columns = document.results_of(name)
+        else:
+            continue
+        bases = [one for one in bases if one.value > 0]
+        if said is None or not bases:
+            continue
+        before = [one for one in numbers(sentence[: found.start()]) if one.half <= 0.01 and not one.is_signed][-8:]
+        pairs = [(a, b) for a in bases for b in before if b.is_percent == a.is_percent and 0.3 < b.value / a.value < 3]
+        pairs = pairs or [(a, b) for a in bases for b in columns if b.is_percent == a.is_percent]
+        pairs = [(a, b) for a, b in pairs if a.text != b.text]
+        if pairs:
+            far = [abs(abs(Way("percent", pair).value) - said.value) for pair in pairs]
+            nearest = pairs[far.index(min(far))]
+            ways = [Way("percent", way) for a, b in (nearest, *pairs) for way in ((a, b), (b, a))]
+            yield _percentage(said, ways, f"{nearest[1].text} against {nearest[0].text} ({name})", line)
+
+
+def _magnitudes(sentence: str, line: int) -> Iterator[Statement]:
+    for found in _MAGNITUDE.finditer(sentence):
+        stated, a, b = number(found["count"]), number(found["a"]), number(found["b"])
+        if stated and a and b and a.value > 0 and b.value > 0:
+            what = f"{a.value:g} to {b.value:g}"
+            ends = (replace(a, half=0.0), replace(b, half=0.0))
+            yield Statement(replace(stated, half=0.0), (Way("decades", ends),), what, line, " orders of magnitude")
+
+
+def _change_cells(table: MarkdownTable) -> Iterator[Statement]:
+    """A row a quantity, a column of changes: "Metric | Baseline | New | Improvement"."""
+    kinds = [quantity(head) for head in table.header]
+    stated = [at for at, kind in enumerate(kinds) if at and (kind == "change" or _IS_TOTAL.match(table.header[at]))]
+    columns = [at for at in range(1, len(kinds)) if at not in stated]
+    if not stated or len(columns) < 2:
+        return
+    for offset, row in enumerate(table.rows, 2):
+        kind = quantity(row[0])
+        values = [value for at in columns if (value := cell(row[at], kind, row[0]))]
+        if not is_measured(kind) or kind is None or len(values) < len(columns):
+            continue
+        for at in stated:
+            said = cell(re.sub(r"[^\d.,%+~-]+$|[A-Za-z][A-Za-z ]*$", "", row[at]).strip(), None)
+            if said and said.is_percent:
+                ways = [Way("percent", pair) for pair in ((values[0], values[-1]), (values[-2], values[-1]))]
+                what = f"{words_of(kind)} {values[0].text} -> {values[-1].text}"
+                yield _percentage(said, ways, what, table.line + offset)
+
+
+def _change_column(table: MarkdownTable) -> Iterator[Statement]:
+    """A row an arm, one measured column and a column of changes against the one row that has none, or another."""
+    kinds = [quantity(head) for head in table.header]
+    measured = [at for at, kind in enumerate(kinds) if at and is_measured(kind)]
+    changes = [at for at, kind in enumerate(kinds) if at and kind == "change"]
+    if len(measured) != 1 or len(changes) != 1 or len(table.rows) < 2:
+        return
+    (at,), (change,) = measured, changes
+    values = [cell(row[at], kinds[at], table.header[at]) for row in table.rows]
+    said = [cell(row[change], None) for row in table.rows]
+    bases = [
+        value for value, row in zip(values, table.rows, strict=True) if value and _NO_CHANGE.fullmatch(row[change])
+    ]
+    if len(bases) != 1 or not all(values):
+        return
+    for place, (value, stated) in enumerate(zip(values, said, strict=True)):
+        if value is None or stated is None or stated.value == 0 or not (stated.is_percent or stated.is_signed):
+            continue
+        op = "percent" if stated.is_percent else "difference"
+        others = [base for base in values if base is not None and base is not value]  # or the best before it
+        ways = [Way(op, (base, value)) for base in (bases[0], *others[:50])]
+        what = f"{table.rows[place][0]}: {bases[0].text} -> {value.text}"
+        yield Statement(stated, tuple(ways), what, table.line + 2 + place)
+
+
+def _progressions(lines: list[Line]) -> Iterator[Statement]:
+    """ "Original: 7.28", "After A: 6.81 (-6.5%)", ...: each percentage is over the line before, or over the first."""
+    passed: list[tuple[Number, int]] = []
+    for line in lines:
+        found = _PROGRESS.fullmatch(line.text)
+        value = number(found["value"]) if found else None
+        follows = passed and passed[-1][1] == line.number - 1
+        if found is None or value is None or (not follows and found["said"]):
+            passed = []
+            continue
+        said = number(found["said"]) if found["said"] else None
+        if said and value.is_percent == passed[0][0].is_percent:
+            before, first = passed[-1][0], passed[0][0]
+            what = f"{found['label'].strip()}: {before.text} -> {value.text}"
+            yield _percentage(
+                said, (Way("percent", (before, value)), Way("percent", (first, value))), what, line.number
+            )
+            passed.append((value, line.number))
+        else:
+            passed = [(value, line.number)]
