@@ -6,7 +6,7 @@ from blueberry.judge.audits import block, warn
 from blueberry.judge.audits.comparable import DRIFT_NATS
 from blueberry.judge.audits.runs import CLOCK
 from blueberry.judge.judgement import Audit
-from blueberry.proofread.claims import phrases
+from blueberry.proofread.claims import PHRASES
 from blueberry.proofread.document import Document, Result
 from blueberry.tables.columns import folded
 from blueberry.tables.rows import Row, Table
@@ -61,7 +61,7 @@ def _drift(document: Document, table: Table) -> list[Audit]:
 
 def _times(document: Document, shared: Sequence[tuple[Result, Row]]) -> list[Audit]:
     """ "Same training time", where the data have two."""
-    equal = [phrase for phrase in phrases() if phrase.audit == "null"]
+    equal = [phrase for phrase in PHRASES if phrase.audit == "null"]
     said = [
         line
         for line in document.claims

@@ -4,7 +4,6 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,32 +36,7 @@ _SEED_RANGE = re.compile(r"\bseeds:? (\d{1,6}) ?(?:-|to|\.\.+) ?(\d{1,6})\b", re
 _SEED_LIST = re.compile(r"\bseeds:?(?: of| \()? ?(\d{1,9}(?:(?:, and |, ?| and |/)\d{1,9}){1,40})", re.IGNORECASE)
 _VALUES = re.compile(r"(?:loss|bpb|acc\w*|ppl|perplexity)\w*\W{1,4}\[(\d+\.\d+(?:, ?\d+\.\d+){2,40})\]", re.IGNORECASE)
 _NAMED_SEED = re.compile(r"\bseed ?[=:]? ?(\d{1,9})\b", re.IGNORECASE)
-_ONE_SEED = re.compile(r"\b(?:one|a single|1|fixed|same)[ -]seeds?\b", re.IGNORECASE)
 _SEED_COLUMN = re.compile(r"(?:seed|run|repeat|trial) ?#?\d+", re.IGNORECASE)
-_BETTER = re.compile(
-    r"\b(?:best|better|optimal|optimum|winner|wins?|outperform\w*|improve[sd]?|improvements?|beats?|"
-    r"superior|lower loss)\b",
-    re.IGNORECASE,
-)
-_CHOSEN = re.compile(r"\b(?:best|optimal|optimum|winner|wins|sweet spot|recommend\w*)\b", re.IGNORECASE)
-_HEDGED = re.compile(
-    r"\b(?:not|cannot|can't|n't|may|might|whether|unknown|would|could|unless|untested|best practices?)\b", re.I
-)
-_TESTED = re.compile(
-    r"\btest(?:[- ](?:set|split|data))?(?: set)?(?: (?:loss|accuracy|perplexity|ppl|bpb))?\b[^.;|?]{0,60}\d\.\d|"
-    r"\d\.\d{2,}[^.;|?]{0,30} on (?:the )?(?:held-out )?test\b",
-    re.IGNORECASE,
-)
-_TEST_SET = re.compile(r"\btest (?:set|split)\b|\bheld-out test\b", re.IGNORECASE)
-_CONFIRMED = re.compile(
-    r"fresh seeds?|new seeds?|confirm\w* (?:on|run|seed|with)|re-?ran|run again|re-?run|seeds? that did not choose|"
-    r"replicat\w+ (?:on|with)|"
-    r"\bt-test\b|\bp ?[<=]|\b95% (?:CI|conf|interval)",
-    re.IGNORECASE,
-)
-_OF_TIME = re.compile(
-    r"\b(?:faster|slower|speed-?up|same (?:training )?time|no (?:\w+ )?overhead|efficien\w+)\b", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -94,16 +68,15 @@ class Phrase:
         return (needs is None or bool(needs.search(text))) and (unless is None or not unless.search(text))
 
 
-@cache
-def phrases() -> tuple[Phrase, ...]:
-    entries = tomllib.loads(Path(__file__).with_name("phrases.toml").read_text(encoding="utf-8"))["phrase"]
-    return tuple(_phrase(dict(entry)) for entry in entries)
-
-
 def _phrase(entry: dict[str, Any]) -> Phrase:
     kept = {name: entry.pop(name) for name in ("audit", "severity", "message", "remedy")}
     looks = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in entry.items()}
     return Phrase(**kept, pattern=looks.pop("pattern"), conditions=looks)
+
+
+_FILE = tomllib.loads(Path(__file__).with_name("phrases.toml").read_text(encoding="utf-8"))
+PHRASES = tuple(_phrase(dict(entry)) for entry in _FILE["phrase"])
+WORDS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _FILE["words"].items()}
 
 
 def audit_claims(document: Document) -> list[Audit]:
@@ -119,7 +92,7 @@ def audit_claims(document: Document) -> list[Audit]:
 
 def audit_phrases(document: Document) -> Iterator[Audit]:
     """One finding for all lines that say a thing."""
-    for phrase in phrases():
+    for phrase in PHRASES:
         if not phrase.pattern.search(document.said) or not phrase.applies(document.text):
             continue
         lines = document.claims_and_rows
@@ -173,16 +146,27 @@ def _badness(kind: str, value: float) -> float:
 
 
 def _claiming(document: Document, look: re.Pattern[str]) -> list[Line]:
-    return [line for line in document.claims for one in line.sentences if look.search(one) and not _HEDGED.search(one)]
+    return [
+        line
+        for line in document.claims
+        for one in line.sentences
+        if look.search(one) and not WORDS["hedged"].search(one)
+    ]
 
 
 def seeds(document: Document) -> list[Audit]:
     """Arms compared, and one called better, on fewer seeds than tell anything from chance."""
     compared, count = _compared(document), num_seeds(document)
-    if count >= LEAST_BLOCKS or not compared or not _claiming(document, _BETTER):
+    if count >= LEAST_BLOCKS or not compared or not _claiming(document, WORDS["better"]):
         return []
     one = next(
-        (m for line in document.lines for m in (_NAMED_SEED.search(line.text), _ONE_SEED.search(line.text)) if m), None
+        (
+            m
+            for line in document.lines
+            for m in (_NAMED_SEED.search(line.text), WORDS["one_seed"].search(line.text))
+            if m
+        ),
+        None,
     )
     if count > 1:
         what = f"every number is from {count} seeds at most"
@@ -212,12 +196,12 @@ def selection(document: Document, *, is_general: bool = False) -> list[Audit]:
     """
     texts = [line.text for line in document.lines] + [" ".join(row) for table in document.tables for row in table.rows]
     is_tested = any(kind.startswith("test_") for row in document.results for kind in row.numbers)
-    is_tested |= any(_TESTED.search(text) for text in texts)
-    chosen, compared = _claiming(document, _CHOSEN), _compared(document)
+    is_tested |= any(WORDS["tested"].search(text) for text in texts)
+    chosen, compared = _claiming(document, WORDS["chosen"]), _compared(document)
     if is_tested or not chosen or not compared:
         return []
     places = words.listing([str(n) for n in sorted({line.number for line in chosen})], most=3)
-    if is_general or any(_TEST_SET.search(text) for text in texts):
+    if is_general or any(WORDS["test_set"].search(text) for text in texts):
         message = "a best is claimed on the validation set that chose it; there is no number of a test set"
         remedy = "print the winner's loss on a test set that chose nothing"
         return [block("selection", f"{document.name}:{places}: {message}", remedy)]
@@ -228,7 +212,7 @@ def selection(document: Document, *, is_general: bool = False) -> list[Audit]:
         for kind, rows in compared
         if len(rows) == most
     )
-    if most < LEAST_CHOICE or not is_named or any(_CONFIRMED.search(text) for text in texts):
+    if most < LEAST_CHOICE or not is_named or any(WORDS["confirmed"].search(text) for text in texts):
         return []
     message = f"the best of {most} is reported from the runs that chose it, so it flatters itself"
     return [warn("curse", f"{document.name}:{places}: {message}", "run it again on fresh seeds and print both numbers")]
@@ -240,7 +224,11 @@ def clock(document: Document) -> list[Audit]:
         row for row in document.results if "train_seconds" in row.numbers and row.numbers["train_seconds"].value > 0
     ]
     times = [row.numbers["train_seconds"] for row in timed]
-    if len(times) < 2 or any(time.half <= CLOCK * time.value for time in times) or not _claiming(document, _OF_TIME):
+    if (
+        len(times) < 2
+        or any(time.half <= CLOCK * time.value for time in times)
+        or not _claiming(document, WORDS["of_time"])
+    ):
         return []
     message = (
         f"times are printed as {times[0].text}, exact to {times[0].half / times[0].value:.0%}; they cannot be compared"

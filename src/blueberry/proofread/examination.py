@@ -10,7 +10,7 @@ from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import measure
 from blueberry.proofread.across import audit_across
-from blueberry.proofread.claims import audit_claims
+from blueberry.proofread.claims import WORDS, audit_claims
 from blueberry.proofread.document import LARGEST, MOST_LINES, MOST_ROWS, Document, Result, is_statistic
 from blueberry.proofread.statements import statements
 from blueberry.tables.rows import Row, Table
@@ -30,28 +30,7 @@ _COLUMNS = frozenset(
         "train_seconds",
     )
 )
-_OF_LANGUAGE = re.compile(
-    r"\btokens?\b|language model|perplexity|\bGPT\b|\bLLMs?\b|transformer|bits per byte|\bbpb\b|\btext\b", re.I
-)
-_OF_OTHER_TASKS = re.compile(
-    r"classif|CIFAR|MNIST|ImageNet|fine-?tun|\bSFT\b|GSM8K|reward|copy(?:ing)? task|modular|denois|diffusion",
-    re.IGNORECASE,
-)
-_KNOWN_EDGE = re.compile(
-    r"(?:may|might|could) lie (?:beyond|above|below|outside)|(?:largest|smallest|highest|lowest|last|first|end|edge) "
-    r"(?:rate |value |one )?"
-    r"(?:that )?(?:of the range|(?:we |I |was |were )?(?:tried|tested|swept)|of the (?:sweep|grid))|"
-    r"not (?:yet )?bracketed|"
-    r"(?:extend|widen)\w* the (?:range|sweep|grid)",
-    re.IGNORECASE,
-)
 _VOCABULARY = re.compile(r"\bvocab\w*(?: size)? ?[:=] ?(\d{1,3}(?:,\d{3})+|[1-9]\d{1,7})\b", re.IGNORECASE)
-_ALL_WELL = re.compile(
-    r"\ball (?:\d+ )?(?:runs|experiments|trials) (?:completed|finished|ended|converged|succeeded|were success)|"
-    r"\bsuccess(?: rate)?: ?100 ?%",
-    re.IGNORECASE,
-)
-_BEST = re.compile(r"\b(?:best|optimal|optimum|winner|recommend\w*)\b", re.IGNORECASE)
 
 
 def examine(documents: Sequence[Document], tables: Sequence[Table] = ()) -> tuple[tuple[Audit, ...], tuple[str, ...]]:
@@ -75,20 +54,20 @@ def audit_runs(document: Document) -> list[Audit]:
     """The audits of any table of runs, on a report's tables and lists, as far as they say enough for them."""
     rows = [row for block in document.blocks for row in block.rows if not is_statistic(row.subject)][:MOST_ROWS]
     looks = ["trivial"]
-    if _OF_LANGUAGE.search(document.text) and not _OF_OTHER_TASKS.search(document.text):
+    if WORDS["of_language"].search(document.text) and not WORDS["of_other_tasks"].search(document.text):
         looks += ["too-good", "future", "leak"]
     found: list[Audit] = []
     for metric in PREFERRED:
         some = [row for row in rows if metric == next((name for name in PREFERRED if name in row.numbers), None)]
         found += _judged(document, some, "arm", metric, looks)
     on_rates = ["budget", "clock"]
-    if any(_BEST.search(line.text) for line in document.claims) and not any(
-        _KNOWN_EDGE.search(line.text) for line in document.lines
+    if any(WORDS["chosen"].search(line.text) for line in document.claims) and not any(
+        WORDS["known_edge"].search(line.text) for line in document.lines
     ):
         on_rates.append("edge")
     stated = _VOCABULARY.search(document.text)
     known: dict[str, Any] = {}
-    if stated and any(_ALL_WELL.search(line.text) for line in document.claims):
+    if stated and any(WORDS["all_well"].search(line.text) for line in document.claims):
         known = {"vocabulary": int(stated[1].replace(",", "")), "status": "completed"}
         on_rates.append("diverged")
     for block in [block for block in document.blocks if block.varies == "rate"][:MOST_SWEEPS]:

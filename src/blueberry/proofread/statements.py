@@ -328,12 +328,12 @@ def _change(found: re.Match[str], said: Number, line: int, *, is_factor: bool = 
     ways = [Way("percent", (a, b))]
     if kind == "train_seconds":  # half the time is 100% faster
         ways.append(Way("percent", (b, a)))
-    yield _percentage(said, ways, what, line)
+    yield _change_of(said, ways, what, line)
 
 
-def _percentage(said: Number, ways: Sequence[Way], what: str, line: int) -> Statement:
+def _change_of(said: Number, ways: Sequence[Way], what: str, line: int) -> Statement:
     pairs = [way.inputs for way in ways]
-    points = [Way("difference", pair) for pair in pairs if all(one.is_percent for one in pair)]
+    points = [Way("difference", pair) for pair in pairs if all(one.is_percent for one in pair)]  # of percentages
     return Statement(said, (*ways, *points), what, line)
 
 
@@ -361,7 +361,7 @@ def _compared(document: Document, sentence: str, line: int) -> Iterator[Statemen
             far = [abs(abs(Way("percent", pair).value) - said.value) for pair in pairs]
             nearest = pairs[far.index(min(far))]
             ways = [Way("percent", way) for a, b in (nearest, *pairs) for way in ((a, b), (b, a))]
-            yield _percentage(said, ways, f"{nearest[1].text} against {nearest[0].text} ({name})", line)
+            yield _change_of(said, ways, f"{nearest[1].text} against {nearest[0].text} ({name})", line)
 
 
 def _magnitudes(sentence: str, line: int) -> Iterator[Statement]:
@@ -390,7 +390,7 @@ def _change_cells(table: MarkdownTable) -> Iterator[Statement]:
             if said and said.is_percent:
                 ways = [Way("percent", pair) for pair in ((values[0], values[-1]), (values[-2], values[-1]))]
                 what = f"{words_of(kind)} {values[0].text} -> {values[-1].text}"
-                yield _percentage(said, ways, what, table.line + offset)
+                yield _change_of(said, ways, what, table.line + offset)
 
 
 def _change_column(table: MarkdownTable) -> Iterator[Statement]:
@@ -415,7 +415,7 @@ def _change_column(table: MarkdownTable) -> Iterator[Statement]:
         others = [base for base in values if base is not None and base is not value]  # or the best before it
         ways = [Way(op, (base, value)) for base in (bases[0], *others[:50])]
         what = f"{table.rows[place][0]}: {bases[0].text} -> {value.text}"
-        yield Statement(stated, tuple(ways), what, table.line + 2 + place)
+        yield _change_of(stated, ways, what, table.line + 2 + place)
 
 
 def _progressions(lines: list[Line]) -> Iterator[Statement]:
@@ -432,9 +432,7 @@ def _progressions(lines: list[Line]) -> Iterator[Statement]:
         if said and value.is_percent == passed[0][0].is_percent:
             before, first = passed[-1][0], passed[0][0]
             what = f"{found['label'].strip()}: {before.text} -> {value.text}"
-            yield _percentage(
-                said, (Way("percent", (before, value)), Way("percent", (first, value))), what, line.number
-            )
+            yield _change_of(said, (Way("percent", (before, value)), Way("percent", (first, value))), what, line.number)
             passed.append((value, line.number))
         else:
             passed = [(value, line.number)]
