@@ -12,9 +12,8 @@ from blueberry.files import toml_value
 from blueberry.recipe import setting_names
 from blueberry.records import Goal
 from blueberry.study.designs import Mode
-from blueberry.study.sections import KEYS, METRICS, SECTIONS, Method, Seeds, Strategy
+from blueberry.study.sections import KEYS, METRICS, SECTIONS, TEMPLATES, Method, Seeds, Strategy
 from blueberry.study.spec import Study
-from blueberry.study.templates import TEMPLATES
 
 REPOSITORY = Path(__file__).parent.parent
 PAGE = (REPOSITORY / "docs" / "studies.md").read_text(encoding="utf-8")

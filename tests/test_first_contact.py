@@ -10,8 +10,8 @@ import pytest
 import blueberry
 from blueberry.errors import RecipeError
 from blueberry.recipe import SHIPPED, Recipe, recipe_path
+from blueberry.study.sections import TEMPLATES, write_study_file
 from blueberry.study.spec import Study
-from blueberry.study.templates import TEMPLATES, write_study_file
 
 
 def cli(*words: str, cwd: Path, shell: str = "", **env: str) -> subprocess.CompletedProcess[str]:

@@ -9,9 +9,9 @@ from blueberry import api
 from blueberry.errors import StudyError
 from blueberry.files import read_toml
 from blueberry.judge.judgement import Judgement
+from blueberry.study.sections import TEMPLATES, write_study_file
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
-from blueberry.study.templates import TEMPLATES, write_study_file
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 DECAY = "optimizer.adamw.weight_decay"

@@ -27,8 +27,7 @@ from blueberry.settings import Data
 from blueberry.study import engine
 from blueberry.study.command import command_trainer
 from blueberry.study.database import EndedRun
-from blueberry.study.engine import Snapshot
-from blueberry.study.placement import Placement, placement
+from blueberry.study.engine import Placement, Snapshot, placement
 from blueberry.study.plan import DataDigest, Plan, Run, as_planned, change, plan
 from blueberry.study.spec import Study, default_store
 from blueberry.study.status import num_of_other_builds

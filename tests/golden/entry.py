@@ -12,9 +12,9 @@ from blueberry.files import read_toml
 from blueberry.report import figures
 from blueberry.report.page import page
 from blueberry.report.templating import markdown
+from blueberry.study.sections import write_study_file
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
-from blueberry.study.templates import write_study_file
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "moe-nano.toml"
 

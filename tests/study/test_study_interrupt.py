@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from blueberry.study.interrupt import Interrupt, held_back
+from blueberry.study.workers import Interrupt, held_back
 
 
 def test_the_first_signal_is_a_wish_and_the_second_raises() -> None:

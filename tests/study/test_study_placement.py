@@ -12,7 +12,7 @@ from study_trainers import make_study
 
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study import engine, placement, workers
+from blueberry.study import engine, workers
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
 
@@ -44,7 +44,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        monkeypatch.setattr(placement, "usable_cores", lambda: cores)
+        monkeypatch.setattr(engine, "usable_cores", lambda: cores)
 
     return make
 
@@ -65,16 +65,16 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 )
 def test_a_worker_for_each_gpu_that_the_installed_torch_can_use(machine, smi, torch, visible, devices) -> None:
     machine(smi, torch, visible)
-    placed = placement.placement([SMALL])
+    placed = engine.placement([SMALL])
     assert placed.devices == devices
     assert (placed.workers, placed.lanes) == ((len(devices), 8) if devices else (16, 1))
-    assert placement.placement([SMALL], 3).workers == 3
+    assert engine.placement([SMALL], 3).workers == 3
 
 
 def test_one_large_arm_is_enough_to_need_all_cores(machine) -> None:
     machine(None, None)
-    assert placement.placement([SMALL, SMALL]).workers == 16
-    assert placement.placement([SMALL, LARGE]).workers == 1
+    assert engine.placement([SMALL, SMALL]).workers == 16
+    assert engine.placement([SMALL, LARGE]).workers == 1
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import pytest
 from blueberry.errors import StoreError
 from blueberry.recipe import Recipe
 from blueberry.records import Failure, Progress, RunResult
+from blueberry.study.sections import write_study_file
 from blueberry.study.status import study_statuses
 from blueberry.study.store import Owner, Store
 from blueberry.study.synthetic import Synthetic
-from blueberry.study.templates import write_study_file
 
 GONE = Owner(id="gone", host=Owner.here().host, pid=2**22 + 1)
 """No process has this number: it lies above the kernel's largest."""

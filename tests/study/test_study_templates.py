@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from blueberry.errors import StudyError
+from blueberry.study.sections import study_file
 from blueberry.study.spec import Study
-from blueberry.study.templates import study_file
 
 
 @pytest.mark.parametrize(("kind", "num_arms"), [("sweep", 13), ("compare", 3)])

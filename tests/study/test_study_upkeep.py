@@ -4,9 +4,9 @@ import pytest
 
 from blueberry.errors import StoreError
 from blueberry.recipe import Recipe
+from blueberry.study.status import kept_runs, prune
 from blueberry.study.store import Owner, Store
 from blueberry.study.synthetic import Synthetic
-from blueberry.study.upkeep import kept_runs, prune
 
 RESULTS = list(Synthetic()([Recipe(seed=seed) for seed in range(3)]))
 NAMES = [result.fingerprint for result in RESULTS]

@@ -181,7 +181,7 @@ def new(
     ] = None,
 ) -> int:
     """Write a commented study file to begin with."""
-    from blueberry.study.templates import write_study_file
+    from blueberry.study.sections import write_study_file
 
     path = write_study_file(kind, base, output or Path(f"{kind}.toml"))
     say(f"wrote {path}; next: blueberry plan {path}, then blueberry run {path}", error=False)
@@ -373,9 +373,9 @@ def runs(
     """List the runs that a store keeps and what they take on disk; remove what is no longer wanted."""
     from blueberry import api
     from blueberry.cli import words
+    from blueberry.study.status import Upkeep, kept_runs
+    from blueberry.study.status import prune as remove
     from blueberry.study.store import Store
-    from blueberry.study.upkeep import Upkeep, kept_runs
-    from blueberry.study.upkeep import prune as remove
 
     if prune == "runs" and study is None:
         raise typer.BadParameter("--prune runs is given without a study; it would forget every result; name the STUDY")

@@ -12,8 +12,7 @@ from blueberry.judge.forecast import Forecast
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study.status import StudyStatus
-from blueberry.study.upkeep import KeptRun, Upkeep
+from blueberry.study.status import KeptRun, StudyStatus, Upkeep
 
 MOST_NAMES = 12
 """Of arms on one line."""

@@ -19,7 +19,6 @@ from typing import Any
 
 from blueberry.errors import BlueberryError, TrainerError
 from blueberry.records import Progress, RunResult
-from blueberry.study.interrupt import held_back
 from blueberry.study.plan import Run
 from blueberry.study.workers import (
     GRACE_SECONDS,
@@ -30,6 +29,7 @@ from blueberry.study.workers import (
     Task,
     Trainer,
     crash_line,
+    held_back,
     pickled_trainer,
     raise_mistake,
     sendable,

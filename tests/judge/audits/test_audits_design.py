@@ -6,8 +6,8 @@ import pytest
 
 from blueberry.judge.audits.design import objections
 from blueberry.recipe import Recipe
+from blueberry.study.sections import study_file
 from blueberry.study.spec import Study
-from blueberry.study.templates import study_file
 
 STUDIES = Path(__file__).parents[3] / "studies"
 RATE = "optimizer.muon.learning_rate"
