@@ -59,6 +59,12 @@ def refuse(place: str, given: Any, rule: str) -> NoReturn:
     raise StudyError(f"{place}: {shown(given)}; {rule}")
 
 
+def refuse_seed(name: str, place: str) -> None:
+    """Raises: StudyError if a seed is varied."""
+    if name == "seed":
+        refuse(f'{place} "seed"', name, "seeds are blocks, the same for every arm; use [seeds]")
+
+
 def shown(value: Any) -> str:
     """A value on one line, cut to a readable length."""
     if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
@@ -107,13 +113,9 @@ def settings(table: Mapping[str, Any], place: str) -> dict[str, Any]:
 def scalar(value: Any, place: str) -> Any:
     """Raises: StudyError unless it is a text, a number or true/false."""
     if not isinstance(value, (str, bool)) and not is_number(value):
-        beyond = isinstance(value, float) and math.isfinite(value)
-        rule = (
-            f"a number is 0 or from {SMALLEST:g} to {LARGEST:g} in size; change it"
-            if beyond
-            else ("must be a text, a number or true/false; write one value")
-        )
-        refuse(place, value, rule)
+        if isinstance(value, float) and math.isfinite(value):
+            refuse(place, value, f"a number is 0 or from {SMALLEST:g} to {LARGEST:g} in size; change it")
+        refuse(place, value, "must be a text, a number or true/false; write one value")
     return value
 
 
@@ -217,7 +219,9 @@ def _spaced(table: dict[str, Any], scale: str, current: Any, place: str, *, has_
         refuse(place, table, "an axis between two ends needs points; add points = 9")
     if not isinstance(points, int) or isinstance(points, bool) or not 2 <= points <= MAX_POINTS:
         refuse(f'{place} "points"', points, f"must be a whole number from 2 to {MAX_POINTS}; change it")
-    inner = [_between(first, last, number / (points - 1), scale) for number in range(1, points - 1)]
+    low, high = (math.log(first), math.log(last)) if scale == "log" else (first, last)
+    inner = [low + number / (points - 1) * (high - low) for number in range(1, points - 1)]
+    inner = [math.exp(x) for x in inner] if scale == "log" else inner
     values = [first, *(round(x) if whole else rounded(x) for x in inner), last]
     values = values if whole else [float(value) for value in values]
     if len(set(values)) < len(values):
@@ -231,12 +235,6 @@ def rounded(value: float) -> float:
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
-def _between(first: float, last: float, fraction: float, scale: str) -> float:
-    if scale == "log":
-        return math.exp(math.log(first) + fraction * (math.log(last) - math.log(first)))
-    return first + fraction * (last - first)
-
-
 def cross(
     axes: Sequence[Axis], base: Recipe, place: str, *, knowing: Iterable[str] = (), among: Sequence[str] = ()
 ) -> tuple[Arm, ...]:
@@ -248,7 +246,8 @@ def cross(
     for more than MAX_ARMS combinations; RecipeError for a value that breaks a rule.
     """
     points: list[dict[str, Any]] = [{}]
-    for axis in _in_turn(axes, tuple(knowing), place):
+    _refuse_odd_conditions(axes, tuple(knowing), place)
+    for axis in in_turn(axes, place):
         grown: list[dict[str, Any]] = []
         for point in points:
             values = axis.values if _is_met(axis, axes, point, base) else (None,)
@@ -275,8 +274,8 @@ def refuse_never_met(axes: Sequence[Axis], arms: Iterable[Arm], place: str) -> N
             refuse(f'{place} "{axis.setting}" "when"', asked, "no arm meets it; mend or remove it")
 
 
-def _in_turn(axes: Sequence[Axis], knowing: tuple[str, ...], place: str) -> list[Axis]:
-    """The axes, each after those that its conditions name."""
+def _refuse_odd_conditions(axes: Sequence[Axis], knowing: tuple[str, ...], place: str) -> None:
+    """Those that decide nothing, or that no value meets."""
     by_name = {axis.setting: axis for axis in axes}
     for axis in axes:
         for name, values in axis.when:
@@ -293,11 +292,14 @@ def _in_turn(axes: Sequence[Axis], knowing: tuple[str, ...], place: str) -> list
                     refuse(here, value, f"its axis has no such value ({', '.join(map(str, on.values))}); mend it")
             if set(on.values) <= set(values) and not on.when:
                 refuse(here, list(values), "every value of its axis meets it; remove it")
-    ready: list[Axis] = []
-    left = list(axes)
+
+
+def in_turn(axes: Iterable[Axis], place: str) -> list[Axis]:
+    """The axes, each after those that its conditions name. Raises: StudyError if they run in a circle."""
+    ready, left = list[Axis](), list(axes)
     while left:
-        known = {axis.setting for axis in ready} | (set(knowing) - by_name.keys())
-        free = next((axis for axis in left if all(name in known for name, _ in axis.when)), None)
+        to_come = {axis.setting for axis in left}
+        free = next((axis for axis in left if to_come.isdisjoint(name for name, _ in axis.when)), None)
         if free is None:
             asked = [name for name, _ in left[0].when]
             refuse(f'{place} "{left[0].setting}" "when"', asked, "conditions run in a circle; remove one of them")
@@ -329,6 +331,8 @@ def read_named(tables: Mapping[str, Any], mode: Mode, base: Recipe, place: str) 
         if not isinstance(table, dict):
             refuse(arm_place, table, f"an arm is a table of settings; write [arms.{name}] above them")
         changes[name] = scalars(table, arm_place)
+        for setting in changes[name]:
+            refuse_seed(setting, arm_place)
     try:
         design = combine(tuple(changes), mode)
     except ValueError as broken:

@@ -1,7 +1,6 @@
 """Any program as the trainer: one call of a command for each run, in a folder of its own, and what became of it."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -11,20 +10,18 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from blueberry.errors import StoreError, StudyError, TrainerError
-from blueberry.identity import canonical_json, digest, fingerprint
+from blueberry.errors import StoreError, TrainerError
+from blueberry.identity import fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
 from blueberry.study.arms import Arm
-from blueberry.study.program import HERE, OUT, PYTHON, RECIPE, Program
-from blueberry.study.program_files import MOST_FILES, program_files
+from blueberry.study.program import HERE, OUT, PYTHON, RECIPE, Program, digest_of, working_folder
 from blueberry.study.program_results import ProgramResults
 from blueberry.study.spec import Study
-from blueberry.study.workers import Crash, tail
+from blueberry.study.workers import Crash, how_it_ended, tail
 
 LOOK_SECONDS = (0.01, 0.25)
 """Between two looks at a command: at first, and at last."""
@@ -101,50 +98,37 @@ class CommandTrainer:
             ) from None
         began, pause = time.monotonic(), LOOK_SECONDS[0]
         yield Progress(fingerprints=(name,), update=0, num_updates=num_updates)
-        try:
-            while True:
-                try:
-                    code = process.wait(pause)
-                    break
-                except subprocess.TimeoutExpired:
-                    pause = min(pause * 1.5, LOOK_SECONDS[1])
-                limit = program.time_limit_seconds
-                if limit is not None and time.monotonic() - began > limit:
-                    raise Crash(f"the command took longer than time_limit_seconds = {limit:g}{self._said(folder)}")
-                if self._heard(lines, folder):
-                    losses = (lines.train_loss,)
-                    yield Progress(
-                        fingerprints=(name,), update=lines.update, num_updates=num_updates, train_losses=losses
-                    )
-        finally:
-            _end(process)
-        yield self._ended(lines, code, folder, name, recipe, seconds=time.monotonic() - began)
+        with _log_told(folder):
+            try:
+                while True:
+                    try:
+                        code = process.wait(pause)
+                        break
+                    except subprocess.TimeoutExpired:
+                        pause = min(pause * 1.5, LOOK_SECONDS[1])
+                    limit = program.time_limit_seconds
+                    if limit is not None and time.monotonic() - began > limit:
+                        raise Crash(f"the command took longer than time_limit_seconds = {limit:g}")
+                    if lines.read():
+                        losses = (lines.train_loss,)
+                        yield Progress(
+                            fingerprints=(name,), update=lines.update, num_updates=num_updates, train_losses=losses
+                        )
+            finally:
+                _end(process)
+            try:
+                lines.read(to_end=True)
+            except Crash:
+                if code == 0:  # else it was killed in the middle of a line
+                    raise
+            if code != 0 and not lines.diverged:
+                raise Crash(f"the command ended by {how_it_ended(code)}")
+            yield lines.result(name, recipe, time.monotonic() - began)
         if not program.keep_outputs:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _heard(self, lines: ProgramResults, folder: Path) -> bool:
-        try:
-            return lines.read()
-        except Crash as broken:
-            raise Crash(f"{broken}{self._said(folder)}") from None
-
-    def _ended(
-        self, lines: ProgramResults, code: int, folder: Path, name: str, recipe: Recipe, *, seconds: float
-    ) -> RunResult:
-        try:
-            lines.read(to_end=True)
-        except Crash as torn:
-            if code == 0:
-                raise Crash(f"{torn}{self._said(folder)}") from None
-        if code != 0 and not lines.diverged:
-            raise Crash(f"the command ended by {_how(code)}{self._said(folder)}")
-        try:
-            return lines.result(name, recipe, seconds)
-        except TrainerError as broken:
-            raise TrainerError(f"{broken}{self._said(folder)}") from None
-
     def _start(self, recipe: Recipe, folder: Path) -> subprocess.Popen[bytes]:
-        program, cwd = self.program, _working_folder(self.program, self.beside)
+        program, cwd = self.program, working_folder(self.program, self.beside)
         values = {
             **recipe.flat(),
             OUT: folder,
@@ -171,9 +155,14 @@ class CommandTrainer:
                 env={**os.environ, **UNBUFFERED, **program.variables(values)}, start_new_session=True,
             )  # fmt: skip
 
-    @staticmethod
-    def _said(folder: Path) -> str:
-        return f"{tail(folder / LOG)}; all of it is in {folder}"
+
+@contextlib.contextmanager
+def _log_told(folder: Path) -> Iterator[None]:
+    """Adds to what goes wrong what the command said last."""
+    try:
+        yield
+    except (Crash, TrainerError) as broken:
+        raise type(broken)(f"{broken}{tail(folder / LOG)}; all of it is in {folder}") from None
 
 
 def command_trainer(study: Study, store: Path) -> CommandTrainer | None:
@@ -194,45 +183,6 @@ def _values(arm: Arm, beside: Path) -> dict[str, Any]:
     return {**arm.recipe.flat(), OUT: OUT, RECIPE: RECIPE, PYTHON: PYTHON, HERE: beside}
 
 
-def digest_of(program: Program, beside: Path, words: Sequence[str]) -> str:
-    """Of the command, its environment, and the content of the files that decide its numbers."""
-    cwd = _working_folder(program, beside)
-    paths = [
-        cwd / path
-        for path in program.environment.get("PYTHONPATH", "").replace("{here}", str(beside)).split(":")
-        if path
-    ]
-    found = set(program_files(words, cwd, paths))
-    for pattern in program.files:
-        try:
-            matching = {path.resolve() for path in beside.glob(pattern) if path.is_file()}
-        except (ValueError, NotImplementedError, OSError):
-            matching = set[Path]()
-        if not matching:
-            raise StudyError(
-                f'{beside} [trainer] "files": {pattern!r}; it matches no file; patterns are relative to the study '
-                "file; mend it"
-            )
-        found |= matching
-    if len(found) > MOST_FILES:
-        raise StudyError(
-            f'{beside} [trainer] "files": {len(found)} files; a program has at most {MOST_FILES:,} that decide its '
-            "numbers; name fewer"
-        )
-    files = sorted((os.path.relpath(path, beside), _file_digest(str(path), *_stamp(path))) for path in found)
-    return digest("blueberry/command/2", canonical_json([program.command, sorted(program.environment.items()), files]))
-
-
-def _working_folder(program: Program, beside: Path) -> Path:
-    """What the words of the command are relative to. Raises: StudyError."""
-    folder = beside / (program.cwd or "")
-    if not os.path.isdir(folder):
-        raise StudyError(
-            f'{beside} [trainer] "cwd": {program.cwd!r}; no such folder; it is relative to the study file; mend it'
-        )
-    return folder
-
-
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill what is left of a command's group, its grandchildren too."""
     assert process.stdin is not None
@@ -240,19 +190,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     process.stdin.close()
     process.wait()
-
-
-def _how(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.Signals(-code).name})"
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    seen = path.stat()
-    return seen.st_size, seen.st_mtime_ns
-
-
-@lru_cache(maxsize=MOST_FILES)
-def _file_digest(path: str, size: int, changed_ns: int) -> str:
-    """Read once, unless size or time of change say that it is another."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -150,7 +150,7 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], re
     if study.parts:
         parts = {part.name: plan(part, data_digest, results, referee) for part in study.parts}
         return _join(study, data_digest, parts, results)
-    ended = frozenset(name for name, result in results.items() if result.status != "failed")
+    ended = _ended(results)
     if study.method == "race":
         assert referee is not None, "a race is decided by whoever judges"
         search = _race(study, data_digest, results, ended, referee)
@@ -299,7 +299,7 @@ def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results
         replace(run, part=name, stage=stages.get(run.stage, run.stage)) for name, p in parts.items() for run in p.runs
     ]
     runs.sort(key=lambda run: (STAGES.index(run.stage), run.seed))
-    _refuse_one_run_twice(study, runs)
+    _refuse_twins(study, ((run.fingerprint, run.part) for run in runs))
     ended = frozenset[str]().union(*(part.ended for part in parts.values()))
     num_undecided = sum(part.num_undecided for part in parts.values())
     if study.joined != "tune":
@@ -314,17 +314,11 @@ def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results
         arms = parts[winner.name].proposed or winner.arms
         fresh = _confirm(after, data_digest, arms, parts[winner.name].leader)
         runs += [replace(run, part=winner.name) for run in fresh]
-    names = {run.fingerprint for run in runs if run.fingerprint in results}
-    return Plan(
-        tuple(runs), frozenset(name for name in names if results[name].status != "failed"), leader, 0, parts=parts
-    )
+    return Plan(tuple(runs), _ended(results) & {run.fingerprint for run in runs}, leader, 0, parts=parts)
 
 
-def _refuse_one_run_twice(study: Study, runs: Sequence[Run]) -> None:
-    whose: dict[str, str] = {}
-    for run in runs:
-        if whose.setdefault(run.fingerprint, run.part) != run.part:
-            _refuse_twins(study, whose[run.fingerprint], run.part)
+def _ended(results: Mapping[str, Ended]) -> frozenset[str]:
+    return frozenset(name for name, result in results.items() if result.status != "failed")
 
 
 @lru_cache(maxsize=256)  # planning is repeated after every stage, and naming runs is nearly all its cost
@@ -334,18 +328,19 @@ def _block(
     """The arms of these names, or all, on these seeds counted from the study's first."""
     arms = [arm for arm in study.arms if names is None or arm.name in names]
     runs = _seed_by_seed(arms, range(study.base.seed + first, study.base.seed + stop), data_digest)
-    whose: dict[str, str] = {}
-    for run in runs[: len(arms)]:
-        if whose.setdefault(run.fingerprint, run.arm) != run.arm:
-            _refuse_twins(study, whose[run.fingerprint], run.arm)
+    _refuse_twins(study, ((run.fingerprint, run.arm) for run in runs[: len(arms)]))
     return runs
 
 
-def _refuse_twins(study: Study, one: str, other: str) -> None:
-    raise StudyError(
-        f'{study.path}: "{one}" and "{other}" have the same runs, because what they train on has the same content; '
-        "each must be something else; remove one"
-    )
+def _refuse_twins(study: Study, named: Iterable[tuple[str, str]]) -> None:
+    """No run belongs to two arms or parts; `named` are fingerprints and whose they are. Raises: StudyError."""
+    whose: dict[str, str] = {}
+    for fingerprint, name in named:
+        if (other := whose.setdefault(fingerprint, name)) != name:
+            raise StudyError(
+                f'{study.path}: "{other}" and "{name}" have the same runs, because what they train on has the same '
+                "content; each must be something else; remove one"
+            )
 
 
 def _confirm(study: Study, data_digest: DataDigest, arms: Sequence[Arm], leader: str | None) -> tuple[Run, ...]:

@@ -1,20 +1,32 @@
-"""The section [trainer] of a study file: any program as the trainer, and what its command is told of a run."""
+"""The section [trainer] of a study file: any program as the trainer, what it is told of a run, and what it is known by.
+
+It is known by its command and the content of the files that decide its numbers. They are read as text and never run.
+Found are: the files that words of the command name; the Python modules that a script imports, wherever in its code,
+and those modules' own, as far as they lie with the program (beside it, in a folder that PYTHONPATH or `sys.path` names,
+or in its repository) and not among what is installed; and the scripts and configurations that a script names in a text
+of its own, as wrappers do. Not found is what a program makes up while it runs, and data: the patterns of `files` add
+those.
+"""
 
 import ast
+import hashlib
+import itertools
 import math
 import operator
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from blueberry.errors import StudyError, did_you_mean
-from blueberry.recipe import LENGTHS, SCRIPT, Recipe, is_script_setting, setting_names
+from blueberry.identity import canonical_json, digest
+from blueberry.recipe import LENGTHS, SCRIPT, is_script_setting, setting_names
 from blueberry.settings import Section, setting
-from blueberry.study.arms import Arm, quoted
 
 OUT, RECIPE, PYTHON, HERE = "out", "recipe", "python", "here"
 PLACES = (OUT, RECIPE, PYTHON, HERE)
@@ -270,61 +282,197 @@ def _end_of_number(text: str) -> str:
     return "" if text[:1].isalnum() or text[:1] == "_" else r"(?!\w)" + ("" if text[:1] == "," else r"(?!,\d)")
 
 
-def check_program(
-    program: Program | None, base: Recipe, fixed: Iterable[str], arms: Sequence[Arm], num_seeds: int, place: str
-) -> None:
-    """A setting that is given and that no program reads is a dead knob; one that is read must have a value.
+# --- The files that decide its numbers ---
 
-    Raises: StudyError naming the first of them.
+MOST_FILES = 10_000
+MOST_SCRIPT_BYTES = 2**20
+"""Of a script that is read; a longer one counts by its content alone."""
+NAMED_SUFFIXES = (
+    ".py", ".sh", ".bash", ".zsh", ".toml", ".yaml", ".yml", ".ini", ".cfg",
+    ".c", ".cpp", ".cu", ".h", ".jl", ".r", ".lua",
+)  # fmt: skip
+"""Of files that count where a script's text names them: code and configuration, which no run writes. (A .json, .csv or
+.txt may be what the last run left.)"""
+REPOSITORY_MARKS = (".git", "pyproject.toml", "setup.py")
+MOST_PARENTS = 5
+_WORD = re.compile(r"[\w.+/-]{1,500}")
+_MODULE_OPTION = re.compile(r"(?:^|\s)-m[\s\"',]+([A-Za-z_][\w.]*)")
+_LOADERS = ("import_module", "__import__", "run_module")
+
+
+@dataclass(frozen=True)
+class Mentions:
+    """What one file speaks of."""
+
+    modules: frozenset[str] = frozenset()
+    """Dotted; relative ones begin with their dots."""
+    words: frozenset[str] = frozenset()
+    """That may name files."""
+    extends_path: bool = False
+    """It changes where modules are looked for; then its words may name folders of them."""
+
+
+def program_files(words: Sequence[str], root: Path, paths: Sequence[Path] = ()) -> list[Path]:
+    """The files of a command, in order of discovery, at most MOST_FILES + 1.
+
+    `root` is the folder that its words are relative to, `paths` are further folders of modules.
     """
-    if program is None:
-        for name in (f"{SCRIPT}{name}" for arm in arms for name in arm.recipe.script):
-            raise StudyError(
-                f'{place} "{name}": given; the built-in trainer reads no settings under {SCRIPT[:-1]}; '
-                "add [trainer] with a command that reads it, or leave it out"
-            )
-        return
-    place = f"{place} [trainer]"
-    for arm in arms:
-        flat = {**dict.fromkeys(PLACES, ""), **arm.recipe.flat()}
-        for name in sorted(program.placeholders):
-            if flat.get(name) is None:
-                where = f'in arm "{arm.name}"; give it in [set] or [vary]' if name not in flat else _no_value(name)
-                raise StudyError(f'{place} "{{{name}}}": has no value {where}')
-    varied = dict.fromkeys(name for arm in arms for name in arm.settings)
-    own = (f"{SCRIPT}{name}" for name in base.script)
-    for name in dict.fromkeys([*varied, *fixed, *own]):
-        if not program.reads(name) and not (name in LENGTHS and program.is_told_its_length):
-            raise StudyError(
-                f'{place} "{name}": given, but the command is not told it; a setting must reach the program; '
-                f"put {{{name}}} or {{{RECIPE}}} into the command, or leave it out"
-            )
-    _refuse_one_command(program, arms, place)
-    if num_seeds > 1 and not program.reads("seed"):
-        raise StudyError(
-            f'{place} "seed": {num_seeds} seeds, but the command is not told which; runs of one arm would be the same '
-            "run; put {seed} into the command"
-        )
+    found: dict[Path, None] = {}
+    folders = [root, root / "src", *paths]
+    left = list[Path]()
+    left += _of(_mentions_of(" ".join(words), is_python=False), root, root, folders)
+    for word in words:
+        if (path := _file(root, word)) is not None:
+            left.append(path)
+        elif not word.startswith("-"):
+            left += _of(_mentions_of(word), root, root, folders)
+    while left and len(found) <= MOST_FILES:
+        path = left.pop(0)
+        if path in found:
+            continue
+        found[path] = None
+        about = path.stat()
+        if about.st_size <= MOST_SCRIPT_BYTES:
+            mentions = _mentions(str(path), about.st_size, about.st_mtime_ns)
+            left += _of(mentions, path.parent, root, [path.parent, *folders, *_repository(path.parent)])
+    return [*found]
 
 
-def _refuse_one_command(program: Program, arms: Sequence[Arm], place: str) -> None:
-    """What differs between arms must still differ once it is words."""
-    told: dict[tuple[str, ...], Arm] = {}
-    for arm in arms:
-        values = {**dict.fromkeys(PLACES, ""), **arm.recipe.flat()}
+def _of(mentions: Mentions, folder: Path, root: Path, folders: Sequence[Path]) -> Iterator[Path]:
+    """The files that are mentioned by a file in `folder`."""
+    if mentions.extends_path:
+        named = (base / word.strip("/") for word in sorted(mentions.words) for base in (folder, root))
+        folders = [*folders, *(one for one in named if os.path.isdir(one)), folder.parent]
+    for module in sorted(mentions.modules):
+        yield from _module(module, folder, folders)
+    for word in sorted(mentions.words):
+        if word.lower().endswith(NAMED_SUFFIXES):
+            found = (_file(base, one) for base in dict.fromkeys((folder, root)) for one in (word, word.lstrip("/")))
+            yield from (path for path in found if path is not None)
+
+
+def _module(name: str, folder: Path, folders: Sequence[Path]) -> Iterator[Path]:
+    """A module's file and its packages'; what is imported from it may be one of its names, or a module in turn."""
+    level = len(name) - len(name.lstrip("."))
+    parts = [part for part in name[level:].split(".") if part]
+    bases = folders if not level else [folder, *folder.parents][level - 1 : level]
+    for base in bases:
+        found = list[Path]()
+        for number in range(len(parts)):
+            place = base.joinpath(*parts[: number + 1])
+            found += [
+                one for one in (place.with_name(f"{place.name}.py"), place / "__init__.py") if os.path.isfile(one)
+            ][:1]
+            if number == len(parts) - 1 and os.path.isfile(place / "__main__.py"):
+                found.append(place / "__main__.py")
+        if found or (level and not parts):
+            yield from (Path(os.path.realpath(path)) for path in found)
+            return
+
+
+@lru_cache(maxsize=4 * MOST_FILES)
+def _mentions(path: str, size: int, changed_ns: int) -> Mentions:
+    """Read once, unless size or time of change say that it is another."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST_SCRIPT_BYTES)
+    except OSError:
+        return Mentions()
+    if b"\0" in text:
+        return Mentions()
+    return _mentions_of(text.decode(errors="replace"), is_python=path.endswith(".py") or b"python" in text[:80])
+
+
+def _mentions_of(text: str, *, is_python: bool = True) -> Mentions:
+    """Of a text as Python, where it is, or else as a script of another kind."""
+    try:
+        tree = ast.parse(text) if is_python else None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = None
+    if tree is None:
+        return Mentions(frozenset(_MODULE_OPTION.findall(text)), frozenset(_WORD.findall(text)))
+    modules, words = set[str](), set[str]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                modules |= {alias.name for alias in names}
+            case ast.ImportFrom(module=module, names=names, level=level):
+                of = "." * level + (module or "")
+                modules |= {of, *(f"{of}.{alias.name}" if module else f"{of}{alias.name}" for alias in names)}
+            case ast.Call(
+                func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(module)), *_]
+            ) if name in _LOADERS:
+                modules.add(module)
+            case ast.Constant(value=str(value)) if len(value) <= 10_000:
+                words |= {value[:500], *_WORD.findall(value)}
+                modules |= set(_MODULE_OPTION.findall(value))
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                texts = [item.value if isinstance(item, ast.Constant) else None for item in items]
+                modules |= {str(after) for option, after in itertools.pairwise(texts) if option == "-m" and after}
+            case _:
+                pass
+    return Mentions(frozenset(modules), frozenset(words), "sys.path" in text)
+
+
+@lru_cache(maxsize=1000)
+def _repository(folder: Path) -> tuple[Path, ...]:
+    """Where a folder's repository has its modules."""
+    for parent in (folder, *folder.parents[:MOST_PARENTS]):
+        if any(os.path.exists(parent / mark) for mark in REPOSITORY_MARKS):
+            return parent, parent / "src"
+    return ()
+
+
+def _file(folder: Path, word: str) -> Path | None:
+    """The file that a word names, without links; None if it names none."""
+    path = folder / word
+    return Path(os.path.realpath(path)) if os.path.isfile(path) else None
+
+
+def digest_of(program: Program, beside: Path, words: Sequence[str]) -> str:
+    """Of the command, its environment, and the content of the files that decide its numbers."""
+    cwd = working_folder(program, beside)
+    paths = [
+        cwd / path
+        for path in program.environment.get("PYTHONPATH", "").replace("{here}", str(beside)).split(":")
+        if path
+    ]
+    found = set(program_files(words, cwd, paths))
+    for pattern in program.files:
         try:
-            words = (*program.words(values), *program.variables(values).values())
-        except ValueError as broken:
-            given, _, rule = str(broken).partition(": ")
-            raise StudyError(f'{place} {quoted(given)}: in arm "{arm.name}" {rule}') from None
-        twin = told.setdefault(words, arm)
-        if twin is not arm and RECIPE not in program.placeholders:
-            raise StudyError(
-                f'{place} "command": arms "{twin.name}" and "{arm.name}"; the command is the same for both, so they '
-                "would be one run; tell the program in what they differ"
-            )
+            matching = {path.resolve() for path in beside.glob(pattern) if path.is_file()}
+        except (ValueError, NotImplementedError, OSError):
+            matching = set[Path]()
+        if not matching:
+            rule = "it matches no file; patterns are relative to the study file; mend it"
+            raise StudyError(f'{beside} [trainer] "files": {pattern!r}; {rule}')
+        found |= matching
+    if len(found) > MOST_FILES:
+        raise StudyError(
+            f'{beside} [trainer] "files": {len(found)} files; a program has at most {MOST_FILES:,} that decide its '
+            "numbers; name fewer"
+        )
+    files = sorted((os.path.relpath(path, beside), _file_digest(str(path), *_stamp(path))) for path in found)
+    return digest("blueberry/command/2", canonical_json([program.command, sorted(program.environment.items()), files]))
 
 
-def _no_value(name: str) -> str:
-    other = next((other for other in LENGTHS if name in LENGTHS and other != name), None)
-    return f"here; the length is given as {other}; write {{{other}}}" if other else "here; give it in [set]"
+def working_folder(program: Program, beside: Path) -> Path:
+    """What the words of the command are relative to. Raises: StudyError."""
+    folder = beside / (program.cwd or "")
+    if not os.path.isdir(folder):
+        raise StudyError(
+            f'{beside} [trainer] "cwd": {program.cwd!r}; no such folder; it is relative to the study file; mend it'
+        )
+    return folder
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    seen = path.stat()
+    return seen.st_size, seen.st_mtime_ns
+
+
+@lru_cache(maxsize=MOST_FILES)
+def _file_digest(path: str, size: int, changed_ns: int) -> str:
+    """Read once, unless size or time of change say that it is another."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ from typing import Any
 from blueberry.errors import TableError, TrainerError, did_you_mean
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Failure, Metrics, RunResult
+from blueberry.study.arms import shown
 from blueberry.study.program import line_pattern
 from blueberry.study.workers import Crash
 from blueberry.tables.json_rows import flat
@@ -29,7 +30,6 @@ MOST_BYTES, MOST_LINES, LONGEST_LINE = 2**27, 10**6, 2**20
 """Of a file of metrics."""
 READ_AT_ONCE = 2**23
 """Bytes; between two reads the run's time limit is looked at."""
-SHOWN_CHARACTERS = 80
 COUNTS = ("update", "tokens", "val_tokens", "test_tokens")
 WHAT = ("loss", "bits_per_byte", "accuracy", "tokens")
 """After val_ and test_. Every number under another name is kept as it is, in `RunResult.extra`."""
@@ -84,8 +84,7 @@ class ProgramResults:
     @property
     def diverged(self) -> bool:
         """Whether the last losses are not finite. That is a result, whatever the program's exit code."""
-        last = self._last()
-        return any(self._is_beyond(last.get(name)) for name in (self._metric, "val_loss", "train_loss"))
+        return self._is_beyond(self._last())
 
     def result(self, fingerprint: str, recipe: Recipe, seconds: float) -> RunResult:
         """What a program that has ended well has found. `seconds` is how long it took.
@@ -121,8 +120,9 @@ class ProgramResults:
         """The last value of every name."""
         return {name: value for line in self._lines for name, value in line.items()}
 
-    def _is_beyond(self, value: float | None) -> bool:
-        return value is not None and not abs(value) <= LARGEST_LOSS
+    def _is_beyond(self, line: Line) -> bool:
+        names = (self._metric, "val_loss", "train_loss")
+        return any(name in line and not abs(line[name]) <= LARGEST_LOSS for name in names)
 
     def _read_on(self, *, to_end: bool) -> bool:
         """Lines as they are written. True if there is more to read."""
@@ -196,7 +196,8 @@ class ProgramResults:
         except (ValueError, RecursionError):
             line = None
         if not isinstance(line, dict):
-            raise Crash(f"{self.path.name} {place}: {_shown(text)}; every line must be a JSON object; mend the program")
+            given = shown(" ".join(text.decode(errors="replace").split()))
+            raise Crash(f"{self.path.name} {place}: {given}; every line must be a JSON object; mend the program")
         self._add(line, place)
 
     def _add_printed(self, text: bytes) -> None:
@@ -272,11 +273,7 @@ class ProgramResults:
         return f'[trainer] "result": {self.path.name} has no number "{self._metric}", the metric of the study{near}'
 
     def _diverged_at(self) -> int | None:
-        names = (self._metric, "val_loss", "train_loss")
-        for line in self._lines:
-            if any(self._is_beyond(line.get(name)) for name in names):
-                return _count(line.get("update"))
-        return None
+        return next((_count(line.get("update")) for line in self._lines if self._is_beyond(line)), None)
 
     def _evaluations(self) -> tuple[Evaluation, ...]:
         found: dict[int, Evaluation] = {}
@@ -373,8 +370,3 @@ def _finite(value: float | None) -> float | None:
 def _count(value: float | None) -> int | None:
     """A whole number from 0."""
     return int(value) if value is not None and 0 <= value <= LARGEST_COUNT and value == int(value) else None
-
-
-def _shown(text: bytes) -> str:
-    said = " ".join(text[: SHOWN_CHARACTERS * 4].decode(errors="replace").split())
-    return repr(said if len(said) <= SHOWN_CHARACTERS else said[: SHOWN_CHARACTERS - 3] + "...")

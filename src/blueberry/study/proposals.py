@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blueberry.errors import StudyError
-from blueberry.study.arms import Arm, Axis, cross, rounded
+from blueberry.study.arms import Arm, Axis, cross, in_turn, rounded
 from blueberry.study.spec import Study
 
 
@@ -65,15 +65,13 @@ class Proposer:
 
     def _arm(self, trial: Any) -> Arm:
         point: dict[str, Any] = {}
+        place = f"{self.study.path} [strategy]"
         order = [axis.setting for axis in self.study.axes]
-        left = list(self.study.axes)
-        while left:  # an axis is asked for after those that its conditions name
-            axis = next(a for a in left if not any(name in {o.setting for o in left} for name, _ in a.when))
-            left.remove(axis)
+        for axis in in_turn(self.study.axes, place):
             if all(point.get(name) in values for name, values in axis.when):
                 point[axis.setting] = _suggest(trial, axis)
         axes = tuple(Axis(name, (point[name],), "list") for name in order if name in point)
-        (arm,) = cross(axes, self.study.base, f"{self.study.path} [strategy]", among=order)
+        (arm,) = cross(axes, self.study.base, place, among=order)
         return arm
 
 

@@ -144,13 +144,7 @@ class StudyFile(Section):
 
     def _has_a_known_metric(self) -> None:
         if self.trainer is None and self.metric not in METRICS and not NAMED_METRIC.fullmatch(self.metric):
-            known = (
-                *METRICS,
-                "sets.NAME.loss",
-                "sets.NAME.bits_per_byte",
-                "sets.NAME.perplexity",
-                "sets.NAME.accuracy",
-            )
+            known = (*METRICS, *(f"sets.NAME.{what}" for what in ("loss", "bits_per_byte", "perplexity", "accuracy")))
             raise ValueError(f"metric: {self.metric!r:.60}; not one of the known{did_you_mean(self.metric, known)}")
         known = goal_of(self.metric)
         if known == "maximize" != self.goal:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from blueberry.errors import RecipeError, StoreError, StudyError, did_you_mean
 from blueberry.files import printable, read_toml
 from blueberry.identity import canonical_json
-from blueberry.recipe import Recipe, recipe_path
+from blueberry.recipe import LENGTHS, SCRIPT, Recipe, recipe_path
 from blueberry.records import Goal
 from blueberry.study.arms import (
     BASELINE,
@@ -25,13 +25,14 @@ from blueberry.study.arms import (
     refuse,
     refuse_equal_arms,
     refuse_never_met,
+    refuse_seed,
     same_setting,
     scalars,
     settings,
     shown,
 )
 from blueberry.study.designs import Design
-from blueberry.study.program import Program, check_program
+from blueberry.study.program import PLACES, RECIPE, Program
 from blueberry.study.sections import NAMED_METRIC, Method, Seeds, Strategy, StudyFile
 from blueberry.study.store import Store
 
@@ -113,7 +114,9 @@ class Study:
         fixed = scalars(file.set, f"{place} [set]")
         based = _load_base(file, path, store)
         base = based.recipe.with_(fixed, place=f"{place} [set]")
-        _refuse_late_seeds(file.seeds, base, place)
+        if base.seed + file.seeds.max + 2 * file.seeds.confirm > 2**31:  # twice: see [tune]
+            rule = f"seeds from {base.seed} would pass 2**31 - 1; lower the recipe's seed"
+            refuse(f'{place} [seeds] "max"', file.seeds.max, rule)
         proposed = file.strategy.method == "optuna"
         axes = _read_axes(file, "vary", base, fixed, place, has_points=not proposed or bool(file.tune))
         if axes:
@@ -121,9 +124,6 @@ class Study:
         else:
             arms, design = read_named(file.arms, file.combine.mode, base, place)
         refuse_never_met(axes, arms, f"{place} [vary]")
-        for arm in arms:
-            for name in arm.settings:
-                _refuse_seed(name, f"{place} [{'vary' if axes else f'arms.{arm.name}'}]")
         refuse_equal_arms(arms, place)
         study = cls(
             path=path,
@@ -151,7 +151,7 @@ class Study:
             study = _across(study, file, place)
         _refuse_too_much(study, place)
         num_seeds = study.seeds.search + study.seeds.confirm
-        check_program(study.trainer, base, fixed, study.trained_arms or arms, num_seeds, place)
+        _check_program(study.trainer, base, fixed, study.trained_arms or arms, num_seeds, place)
         return study
 
     def __hash__(self) -> int:
@@ -185,8 +185,7 @@ def _tuned(study: Study, file: StudyFile, place: str) -> Study:
         rule = "arms at their own best are compared on fresh seeds, since each best was chosen on the searching ones"
         refuse(f'{place} [seeds] "confirm"', 0, f"{rule}; give 5, or remove [tune]")
     proposed = study.method == "optuna"
-    axes = _read_axes(file, "tune", study.base, study.fixed, place, has_points=not proposed)
-    _refuse_shared(axes, study.varied, "vary" if study.axes else "arms", tune_place)
+    axes = _read_axes(file, "tune", study.base, study.fixed, place, study.varied, has_points=not proposed)
     parts = []
     for arm in study.arms:
         points = cross(axes, arm.recipe, tune_place, knowing=study.varied)
@@ -196,9 +195,6 @@ def _tuned(study: Study, file: StudyFile, place: str) -> Study:
                 f'{tune_place}: nothing to tune in arm "{arm.name}"; each arm is compared at its own best; '
                 "add an axis whose conditions it meets"
             )
-        for point in points:
-            for name in point.settings:
-                _refuse_seed(name, tune_place)
         refuse_equal_arms(points, place)
         refuse_unlike_texts(study.metric, points, place)
         plain = tuple(replace(axis, when=tuple(c for c in axis.when if c[0] not in study.varied)) for axis in own)
@@ -212,14 +208,11 @@ def _tuned(study: Study, file: StudyFile, place: str) -> Study:
 def _across(study: Study, file: StudyFile, place: str) -> Study:
     """Each condition becomes a part: the whole study over the base recipe under that condition."""
     across_place = f"{place} [across]"
-    axes = _read_axes(file, "across", study.base, study.fixed, place, has_points=True)
-    _refuse_shared(axes, study.varied, "vary" if study.axes else "arms", across_place)
+    axes = _read_axes(file, "across", study.base, study.fixed, place, study.varied)
     conditions = cross(axes, study.base, across_place)
     refuse_never_met(axes, conditions, across_place)
     parts = []
     for condition in conditions:
-        for name in condition.settings:
-            _refuse_seed(name, across_place)
         moved = tuple(
             replace(arm, recipe=condition.recipe.with_(arm.settings, place=across_place)) for arm in study.arms
         )
@@ -295,42 +288,27 @@ def _read_axes(
     base: Recipe,
     fixed: dict[str, Any],
     place: str,
+    varied: Iterable[str] = (),
     *,
-    has_points: bool,
+    has_points: bool = True,
 ) -> tuple[Axis, ...]:
-    """Raises: StudyError."""
+    """Of a section. A setting has one place: not [set], nor among those `varied` elsewhere. Raises: StudyError."""
     here = f"{place} [{name}]"
     table = settings(getattr(file, name), here)
     current = base.flat()
-    set_here = {same_setting(setting): setting for setting in fixed}
+    set_here, varied_elsewhere = ({same_setting(setting): setting for setting in one} for one in (fixed, varied))
     for axis in table:
-        _refuse_seed(axis, here)
+        refuse_seed(axis, here)
         twin = set_here.get(same_setting(axis))
         if twin is not None:
             rule = f"[{name}] varies it too" if twin == axis else f"[{name}] varies {axis}, which says the same"
             refuse(f'{place} [set] "{twin}"', fixed[twin], f"{rule}; a setting is one or the other; remove it here")
-    return tuple(read_axis(n, v, current.get(n), here, has_points=has_points) for n, v in table.items())
-
-
-def _refuse_seed(name: str, place: str) -> None:
-    if name == "seed":
-        refuse(f"{place} {quoted(name)}", name, "seeds are blocks, the same for every arm; use [seeds]")
-
-
-def _refuse_late_seeds(seeds: Seeds, base: Recipe, place: str) -> None:
-    if base.seed + seeds.max + 2 * seeds.confirm > 2**31:  # twice: see [tune]
-        refuse(
-            f'{place} [seeds] "max"', seeds.max, f"seeds from {base.seed} would pass 2**31 - 1; lower the recipe's seed"
-        )
-
-
-def _refuse_shared(axes: Iterable[Axis], varied: Iterable[str], where: str, place: str) -> None:
-    """A setting has one place. Raises: StudyError."""
-    others = {same_setting(name): name for name in varied}
+    axes = tuple(read_axis(n, v, current.get(n), here, has_points=has_points) for n, v in table.items())
     for axis in axes:
-        if same_setting(axis.setting) in others:
-            named = others[same_setting(axis.setting)]
-            refuse(f'{place} "{axis.setting}"', list(axis.values), f'[{where}] changes "{named}" too; remove one')
+        if twin := varied_elsewhere.get(same_setting(axis.setting)):
+            where = "vary" if file.vary else "arms"
+            refuse(f'{here} "{axis.setting}"', list(axis.values), f'[{where}] changes "{twin}" too; remove one')
+    return axes
 
 
 def _refuse_too_much(study: Study, place: str) -> None:
@@ -384,3 +362,63 @@ def refuse_unlike_texts(metric: str, arms: Sequence[Arm], place: str) -> None:
 def _measured(arm: Arm) -> dict[str, Any]:
     data = arm.recipe.data.model_dump(mode="json")
     return {name: value for name, value in data.items() if name not in _DECIDE_TRAINING_ALONE}
+
+
+def _check_program(
+    program: Program | None, base: Recipe, fixed: Iterable[str], arms: Sequence[Arm], num_seeds: int, place: str
+) -> None:
+    """A setting that is given and that no program reads is a dead knob; one that is read must have a value.
+
+    Raises: StudyError naming the first of them.
+    """
+    if program is None:
+        for name in (f"{SCRIPT}{name}" for arm in arms for name in arm.recipe.script):
+            raise StudyError(
+                f'{place} "{name}": given; the built-in trainer reads no settings under {SCRIPT[:-1]}; '
+                "add [trainer] with a command that reads it, or leave it out"
+            )
+        return
+    place = f"{place} [trainer]"
+    for arm in arms:
+        flat = {**dict.fromkeys(PLACES, ""), **arm.recipe.flat()}
+        for name in sorted(program.placeholders):
+            if flat.get(name) is None:
+                where = f'in arm "{arm.name}"; give it in [set] or [vary]' if name not in flat else _no_value(name)
+                raise StudyError(f'{place} "{{{name}}}": has no value {where}')
+    varied = dict.fromkeys(name for arm in arms for name in arm.settings)
+    own = (f"{SCRIPT}{name}" for name in base.script)
+    for name in dict.fromkeys([*varied, *fixed, *own]):
+        if not program.reads(name) and not (name in LENGTHS and program.is_told_its_length):
+            raise StudyError(
+                f'{place} "{name}": given, but the command is not told it; a setting must reach the program; '
+                f"put {{{name}}} or {{{RECIPE}}} into the command, or leave it out"
+            )
+    _refuse_one_command(program, arms, place)
+    if num_seeds > 1 and not program.reads("seed"):
+        raise StudyError(
+            f'{place} "seed": {num_seeds} seeds, but the command is not told which; runs of one arm would be the same '
+            "run; put {seed} into the command"
+        )
+
+
+def _refuse_one_command(program: Program, arms: Sequence[Arm], place: str) -> None:
+    """What differs between arms must still differ once it is words."""
+    told: dict[tuple[str, ...], Arm] = {}
+    for arm in arms:
+        values = {**dict.fromkeys(PLACES, ""), **arm.recipe.flat()}
+        try:
+            words = (*program.words(values), *program.variables(values).values())
+        except ValueError as broken:
+            given, _, rule = str(broken).partition(": ")
+            raise StudyError(f'{place} {quoted(given)}: in arm "{arm.name}" {rule}') from None
+        twin = told.setdefault(words, arm)
+        if twin is not arm and RECIPE not in program.placeholders:
+            raise StudyError(
+                f'{place} "command": arms "{twin.name}" and "{arm.name}"; the command is the same for both, so they '
+                "would be one run; tell the program in what they differ"
+            )
+
+
+def _no_value(name: str) -> str:
+    other = next((other for other in LENGTHS if name in LENGTHS and other != name), None)
+    return f"here; the length is given as {other}; write {{{other}}}" if other else "here; give it in [set]"

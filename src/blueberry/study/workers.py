@@ -387,8 +387,7 @@ class Crew:
         worker.process.join()
         code = worker.process.exitcode
         assert code is not None
-        how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.Signals(-code).name})"
-        said = tail(worker.log)
+        how, said = how_it_ended(code), tail(worker.log)
         self._workers.remove(worker)
         worker.connection.close()
         worker.process.close()
@@ -455,6 +454,11 @@ def _write_to(log: str) -> None:
         stream.reconfigure(line_buffering=True)
         os.dup2(file, stream.fileno())
     os.close(file)
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words."""
+    return f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.Signals(-code).name})"
 
 
 def tail(log: Path) -> str:
