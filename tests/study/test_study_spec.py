@@ -133,7 +133,7 @@ LR = "optimizer.muon.learning_rate"
         (SWEEP, {"question": None}, ' "question": left out;'),
         (SWEEP, {"question": "  "}, " \"question\": '  '; must be a text"),
         (SWEEP, {"base": None}, ' "base": left out;'),
-        (SWEEP, {"base": "none.toml"}, " \"base\": 'none.toml'; no such file; the path is relative to the study file"),
+        (SWEEP, {"base": "none.toml"}, "none.toml: no such file, and no recipe of that name; known: "),
         (
             SWEEP,
             {"base": "ledger:nano"},
