@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from blueberry.files import printable
+
 MEASURED = ("loss", "bits_per_byte", "accuracy", "perplexity")
 """What can be asked of `Metrics` by name."""
 Goal = Literal["minimize", "maximize"]
@@ -257,8 +259,10 @@ def arm_name(point: dict[str, Any], among: Sequence[str] = ()) -> str:
 
 
 def value_name(value: Any) -> str:
-    """A setting's value as a person writes it in TOML, without quotes."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """A setting's value as a person writes it in TOML, without quotes; what would act on a terminal is escaped."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return printable(str(value).replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def _short(setting: str, among: Sequence[str]) -> str:

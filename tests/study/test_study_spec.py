@@ -193,7 +193,7 @@ LR = "optimizer.muon.learning_rate"
         (
             SWEEP,
             {"vary": {"schedule.decay_fraction": [0.1, 0.2]}},
-            ' [vary] "schedule.decay_fraction": no such setting',
+            ' [vary] "schedule.decay_fraction": given beside kind',
         ),
         (SWEEP, {"vary": {"seed": [1, 2]}}, " [vary] \"seed\": 'seed'; seeds are blocks"),
         (
