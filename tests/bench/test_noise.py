@@ -79,8 +79,8 @@ def test_a_store_becomes_the_table_and_unfinished_studies_are_left_out(tmp_path)
     runs = plan(study, Synthetic.data_digest, {}).runs
     trainer = Synthetic()
     with Store.open(tmp_path) as store:
-        store.register(source, "pico-40", study.question, [run.fingerprint for run in runs])
-        store.register(tmp_path / "x.toml", "pico-80", "?", [runs[0].fingerprint, "0" * 16])
+        store.register(source, "pico-40", study.question, {run.fingerprint: "" for run in runs})
+        store.register(tmp_path / "x.toml", "pico-80", "?", {runs[0].fingerprint: "", "0" * 16: ""})
         for run in runs:
             store.commit(trainer.result(run.recipe))
     rows = read_store(tmp_path)
