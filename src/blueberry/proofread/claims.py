@@ -14,7 +14,7 @@ from blueberry.judge.audits.runs import CLOCK
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import LEAST_BLOCKS
 from blueberry.proofread.document import Document, Line, Result
-from blueberry.proofread.printed import Number, cell, quantity
+from blueberry.proofread.printed import SEED_COLUMN, Number, cell, quantity
 
 _METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "val_accuracy")
 LEAST_CHOICE = 4
@@ -36,7 +36,6 @@ _SEED_RANGE = re.compile(r"\bseeds:? (\d{1,6}) ?(?:-|to|\.\.+) ?(\d{1,6})\b", re
 _SEED_LIST = re.compile(r"\bseeds:?(?: of| \()? ?(\d{1,9}(?:(?:, and |, ?| and |/)\d{1,9}){1,40})", re.IGNORECASE)
 _VALUES = re.compile(r"(?:loss|bpb|acc\w*|ppl|perplexity)\w*\W{1,4}\[(\d+\.\d+(?:, ?\d+\.\d+){2,40})\]", re.IGNORECASE)
 _NAMED_SEED = re.compile(r"\bseed ?[=:]? ?(\d{1,9})\b", re.IGNORECASE)
-_SEED_COLUMN = re.compile(r"(?:seed|run|repeat|trial) ?#?\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def num_seeds(document: Document) -> int:
     counts = [row.numbers["seeds"].value for row in document.results if "seeds" in row.numbers]
     found += [int(min(counts))] if counts else []
     for table in document.tables:
-        found.append(sum(bool(_SEED_COLUMN.fullmatch(head)) for head in table.header))
+        found.append(sum(bool(SEED_COLUMN.fullmatch(head)) for head in table.header))
         for at, head in enumerate(table.header):
             kind = quantity(head)
             cells = [value.value for row in table.rows if (value := cell(row[at], None))] if kind else []

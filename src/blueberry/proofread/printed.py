@@ -20,6 +20,8 @@ _CELL = re.compile(
 _SCALES = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _SECONDS = {"h": 3600.0, "hr": 3600.0, "hour": 3600.0, "m": 60.0, "min": 60.0, "minute": 60.0, "s": 1.0, "sec": 1.0,
             "second": 1.0}  # fmt: skip
+SEED_COLUMN = re.compile(r"(?:seed|run|repeat|trial) ?#?\d+", re.IGNORECASE)
+"""The head of a column of one seed's numbers."""
 ABOUT = 0.1
 """Relative slack of a number that is printed with ~."""
 

@@ -7,7 +7,18 @@ from dataclasses import replace
 
 from blueberry.proofread.arithmetic import Statement, Way
 from blueberry.proofread.document import QUANTITY, Block, Document, Line, Result, is_statistic
-from blueberry.proofread.printed import NUMBER, Number, cell, in_unit, is_measured, number, numbers, quantity, words_of
+from blueberry.proofread.printed import (
+    NUMBER,
+    SEED_COLUMN,
+    Number,
+    cell,
+    in_unit,
+    is_measured,
+    number,
+    numbers,
+    quantity,
+    words_of,
+)
 from blueberry.tables.markdown import MarkdownTable
 
 LEAST_ROWS = 3
@@ -27,6 +38,7 @@ _OF_ALL = re.compile(
     r"(?:grand |overall )?(?:total|sum|altogether)(?: (?:time|tokens|updates|steps|runs|cost|of all))?:?", re.IGNORECASE
 )
 _REMARK = re.compile(r"(?: ?(?:±|\+/?-) ?[\d.]+ ?%?)?[ *]{0,4}(?P<word>[A-Za-z_]+)?")
+_AFTER_A_MEAN = ("nats", "and", "over", "with", "across", "on", "for", "at")
 _STATED_TOTAL = re.compile(
     r"total (?:number of )?(?:(?:training|train|optimizer) )?(?P<what>time|tokens|updates|steps|runs|flops)", re.I
 )
@@ -37,7 +49,6 @@ _ADDS_UP = re.compile(
 _DOES_NOT = re.compile(
     r"\b(?:per|each|every|rate|ratio|share|mean|average|avg|sd|std|min|max|best|size|to|at)\b|%|/", re.I
 )
-_SEED_COLUMN = re.compile(r"(?:seed|run|repeat|trial) ?#?\d+", re.IGNORECASE)
 _VALUE = rf"[~≈]?{NUMBER} ?%?"
 _ANY = rf"(?P<what>{QUANTITY}|(?:training |train )?time)"
 _VERBS = (
@@ -62,14 +73,8 @@ _THEN = re.compile(
 )
 """Directly after a change: how large it is."""
 _PAIR = rf" ?\((?:from )?(?P<a>{_VALUE})(?:{_ARROW}| to )(?P<b>{_VALUE})\)"
-_BY = re.compile(
-    rf"\b{_ANY}{_VERBS} (?P<said>{_VALUE})(?: {_CALLED}){{0,2}}{_PAIR}",
-    re.IGNORECASE,
-)
-_OF_WHAT = re.compile(
-    rf"(?P<said>{_VALUE}) (?:relative )?{_CALLED}(?: in| of)?(?: the)? {_ANY}{_PAIR}",
-    re.IGNORECASE,
-)
+_BY = re.compile(rf"\b{_ANY}{_VERBS} (?P<said>{_VALUE})(?: {_CALLED}){{0,2}}{_PAIR}", re.I)
+_OF_WHAT = re.compile(rf"(?P<said>{_VALUE}) (?:relative )?{_CALLED}(?: in| of)?(?: the)? {_ANY}{_PAIR}", re.I)
 _THAN = re.compile(
     rf"(?P<said>[~≈]?{NUMBER} ?%) (?:(?:better|lower|higher|worse|less|below|above)(?: {QUANTITY})? than|"
     rf"(?:improvement|reduction|gain|increase)(?: in {QUANTITY})? (?:over|from|compared (?:to|with)|against)) "
@@ -125,26 +130,22 @@ def _mean_rows(block: Block) -> Iterator[Statement]:
     """A row that is called the mean or the median of the others."""
     ends = block.ends
     for row in block.rows if block.is_table and len(ends) >= 2 else ():
-        op = next((op for op in ("mean", "median") if re.match(rf"\W*{op}\W*$", row.subject, re.IGNORECASE)), None)
-        if op is None and re.match(r"\W*(?:avg|average)\W*$", row.subject, re.IGNORECASE):
-            op = "mean"
-        for kind, stated in row.numbers.items() if op else ():
+        named = re.fullmatch(r"\W*(?:mean|average|avg|(?P<median>median))\W*", row.subject, re.IGNORECASE)
+        for kind, stated in row.numbers.items() if named else ():
             parts = tuple(one.numbers[kind] for one in ends if kind in one.numbers)
-            if op and len(parts) == len(ends) and kind != "seeds":
+            if named and len(parts) == len(ends) and kind != "seeds":
                 what = f"{row.subject.lower()} of {len(parts)} rows' {words_of(kind)}"
-                yield Statement(stated, (Way(op, parts),), what, row.line)
+                yield Statement(stated, (Way("median" if named["median"] else "mean", parts),), what, row.line)
 
 
 def _mean_column(table: MarkdownTable) -> Iterator[Statement]:
     """ "seed 0 | seed 1 | seed 2 | mean": the last against the others, row by row."""
-    seeds = [at for at, head in enumerate(table.header) if _SEED_COLUMN.fullmatch(head)]
+    seeds = [at for at, head in enumerate(table.header) if SEED_COLUMN.fullmatch(head)]
     means = [at for at, head in enumerate(table.header) if re.fullmatch(r"mean|average|avg\.?", head, re.IGNORECASE)]
     for offset, row in enumerate(table.rows if len(seeds) >= 2 and len(means) == 1 else (), 2):
         parts = tuple(value for at in seeds if (value := cell(row[at], None)))
-        stated = cell(row[means[0]], None)
-        if stated and len(parts) == len(seeds):
-            what = f"{row[0]}: mean of {len(parts)} seeds"
-            yield Statement(stated, (Way("mean", parts),), what, table.line + offset)
+        if (stated := cell(row[means[0]], None)) and len(parts) == len(seeds):
+            yield Statement(stated, (Way("mean", parts),), f"{row[0]}: mean of {len(parts)} seeds", table.line + offset)
 
 
 def _totals(table: MarkdownTable) -> Iterator[Statement]:
@@ -176,7 +177,13 @@ def _labelled(document: Document, line: Line) -> Iterator[Statement]:
     """ "Mean accuracy: 11.8% ± 5.2%", "Lowest loss: 3.781", "Total time: 4.1 minutes", against the tables."""
     label, mark, rest = re.split(r"([:=])", line.text, maxsplit=1) if re.search("[:=]", line.text) else ("", "", "")
     stated = numbers(rest[:80])
-    if not mark or len(label) > 60 or not stated or stated[0].is_bound or _has_words(rest[: stated[0].start]):
+    if (
+        not mark
+        or len(label) > 60
+        or not stated
+        or stated[0].is_bound
+        or re.search(r"[A-Za-z]{2,}", rest[: stated[0].start])
+    ):
         return
     if _IS_TOTAL.match(label) or _STATED_TOTAL.fullmatch(label.strip()):
         yield from _stated_total(document, line, label, rest, stated[0])
@@ -200,23 +207,14 @@ def _stated_of_column(document: Document, line: Line) -> Iterator[Statement]:
     stated = number(found["value"]) if found else None
     if found is None or stated is None:
         return
+    arm = found["arm"].strip().lower()
     for table in document.tables:
-        at = next(
-            (at for at, head in enumerate(table.header) if at and head.lower() == found["arm"].strip().lower()), 0
-        )
+        at = next((at for at, head in enumerate(table.header) if at and head.lower() == arm), 0)
         parts = tuple(value for row in table.rows if at and (value := cell(row[at], None)))
-        if (
-            stated
-            and quantity(table.header[0]) == "seed"
-            and len(parts) == len(table.rows) >= 2
-            and _is_near(stated, parts)
-        ):
+        is_whole = quantity(table.header[0]) == "seed" and len(parts) == len(table.rows) >= 2
+        if is_whole and _is_near(stated, parts):
             what = f"mean of the {len(parts)} rows of {table.header[at]}"
             yield Statement(stated, (Way("mean", parts),), what, line.number)
-
-
-def _has_words(text: str) -> bool:
-    return len(re.findall(r"[A-Za-z]{2,}", text)) > 0
 
 
 def _tables(document: Document, kind: str, line: Line) -> list[list[Result]]:
@@ -237,11 +235,7 @@ def _stated_mean(document: Document, line: Line, label: str, rest: str, stated: 
         n = int(count["n"]) if count else None
         remark = _REMARK.match(rest, stated[0].end)
         word = remark["word"] if remark and remark["word"] else ""
-        if (
-            word
-            and quantity(word) is None
-            and word.lower() not in ("nats", "and", "over", "with", "across", "on", "for", "at")
-        ):
+        if word and quantity(word) is None and word.lower() not in _AFTER_A_MEAN:
             return
         kinds = [kind or quantity(word)]
         for rows in seeds:
@@ -292,9 +286,8 @@ def _stated_total(document: Document, line: Line, label: str, rest: str, stated:
     head, parts = max(columns, key=lambda column: len(column[1]))
     one = in_unit(stated, kind, unit[1] if unit and kind == "train_seconds" else "")
     if kind == "train_seconds":
-        yield Statement(
-            one, (Way("time", parts),), f"the {len(parts)} times", line.number, f" {unit[1]}" if unit else ""
-        )
+        printed = f" {unit[1]}" if unit else ""
+        yield Statement(one, (Way("time", parts),), f"the {len(parts)} times", line.number, printed)
     elif one.value < Way("sum", parts).interval()[0]:  # more may hold other runs too
         ways = [way for _, some in columns for way in _sums(some)]
         yield Statement(one, tuple(ways), f"{head} of the {len(parts)} rows", line.number)
