@@ -1,8 +1,10 @@
 """Each sink, read back with the tool's own reader. Their libraries are extras: where one is missing, it is skipped."""
 
+import json
 import os
 import resource
 import signal
+import struct
 import time
 from contextlib import contextmanager
 
@@ -88,36 +90,54 @@ def test_mlflow_has_every_point(tmp_path):
     assert "val_loss" not in diverged.data.metrics
 
 
-@slow
-def test_wandb_has_every_run(tmp_path):
-    from blueberry.tables.reading import read_table
-
-    run = a_run()
-    assert log_all("wandb", tmp_path, [run, a_run(1)]) == []
-    table = read_table(tmp_path / "logs" / "wandb")
-    assert [row.values["name"] for row in table.rows] == ["learning_rate=0.03 seed 0", "learning_rate=0.03 seed 1"]
-    row = table.rows[0].values
-    assert (row["seed"], row["optimizer.muon.learning_rate"], row["group"], row["status"]) == (0, 0.03, "lr sweep", "completed")  # fmt: skip
-    assert row["val_loss"] == entries.totals(run.result)["val_loss"]
-    assert not list((tmp_path / "logs" / "wandb").glob(".partial-*"))
-
-
-@slow
-def test_wandb_has_every_point(tmp_path):
-    pytest.importorskip("wandb")
+def wandb_records(file):
+    """Each record of W&B's log, framed as LevelDB frames its own. Source: LevelDB's doc/log_format.md."""
     from wandb.proto import wandb_internal_pb2
 
-    from blueberry.tables.wandb_runs import _records
+    data, place, record = file.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        left = 32_768 - place % 32_768
+        if left < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        record = (b"" if kind in (1, 2) else record) + data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            yield wandb_internal_pb2.Record.FromString(record)
 
+
+@slow
+def test_wandb_has_every_run_and_point(tmp_path):
+    pytest.importorskip("wandb")
     run = a_run()
-    assert log_all("wandb", tmp_path, [run]) == []
-    (file,) = (tmp_path / "logs" / "wandb").rglob("*.wandb")
-    history = []
-    for record in map(wandb_internal_pb2.Record.FromString, _records(file)):
+    assert log_all("wandb", tmp_path, [run, a_run(1)]) == []
+    files = sorted((tmp_path / "logs" / "wandb").rglob("*.wandb"))
+    records = [{record.WhichOneof("record_type"): record for record in wandb_records(file)} for file in files]
+    assert sorted(one["run"].run.display_name for one in records) == [
+        "learning_rate=0.03 seed 0",
+        "learning_rate=0.03 seed 1",
+    ]
+    assert {one["run"].run.run_group for one in records} == {"lr sweep"}
+    assert [one["exit"].exit.exit_code for one in records] == [0, 0]
+    (file,) = [f for f, one in zip(files, records, strict=True) if one["run"].run.display_name.endswith("0")]
+    history, config, summary = [], {}, {}
+    for record in wandb_records(file):
+        items = {
+            "history": lambda record: record.history.item,
+            "run": lambda record: record.run.config.update,
+            "config": lambda record: record.config.update,
+            "summary": lambda record: record.summary.update,
+        }.get(record.WhichOneof("record_type"), lambda record: ())(record)
+        read = {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
         if record.WhichOneof("record_type") == "history":
-            history.append({".".join(i.nested_key) or i.key: float(i.value_json) for i in record.history.item})
-    logged = [{k: v for k, v in point.items() if not k.startswith("_")} for point in history]
-    assert logged == [{"update": update, **values} for update, values in points(run.result)]
+            history.append({name: value for name, value in read.items() if not name.startswith("_")})
+        else:
+            (summary if record.WhichOneof("record_type") == "summary" else config).update(read)
+    assert history == [{"update": update, **values} for update, values in points(run.result)]
+    assert (config["seed"], config["optimizer.muon.learning_rate"]) == (0, 0.03)
+    assert summary["val_loss"] == entries.totals(run.result)["val_loss"]
+    assert not list((tmp_path / "logs" / "wandb").glob(".partial-*"))
 
 
 def count(tool, folder):

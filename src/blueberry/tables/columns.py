@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
+from blueberry.tables.cells import value_of
 
 
 def _words(text: str) -> frozenset[str]:
@@ -307,6 +308,29 @@ def same_name(name: str) -> str:
         for other in others:
             name = re.sub(rf"(?<![a-z]){name_}(?![a-z])", other, folded(name))
     return name
+
+
+_NAMED = re.compile(r"([A-Za-z][A-Za-z_.]*)\s*[=:]\s*([^,/;\s]+)")
+_RUN_ON = re.compile(
+    r"(?<![A-Za-z0-9.])([A-Za-z]+(?:_[A-Za-z]+)*)_?(\d+(?:\.\d+)?(?:e-?\d+)?)(?![A-Za-z0-9.])", re.IGNORECASE
+)
+
+
+def settings_in(name: str) -> dict[str, Any]:
+    """The settings that a run's name has in it: "lr=0.01,bs=32", "lr0.01-bs32", "lr_3e-4_wd_0.1"."""
+    found = {key: value_of(value) for key, value in _NAMED.findall(name)}
+    return found or {_setting_at_end(key): value_of(value) for key, value in _RUN_ON.findall(name)}
+
+
+def _setting_at_end(key: str) -> str:
+    """ "sweep_lr" is lr, "weight_decay" itself."""
+    words = [word for word in key.split("_") if word]
+    return "_".join(words) if all(word.casefold() in SETTING for word in words) else words[-1]
+
+
+def root_of(name: str) -> str:
+    """A name as settings are compared: learning_rate is lr."""
+    return _root(name)
 
 
 def _root(name: str) -> str:

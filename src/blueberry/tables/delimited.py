@@ -7,6 +7,7 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.tables.cells import uses_decimal_comma, value_of
+from blueberry.tables.columns import is_name
 
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED_LINES = 20
@@ -26,6 +27,7 @@ def read_delimited(text: str, place: str) -> Iterator[tuple[int, dict[str, Any]]
     number, header = lines[0]
     names = [name.strip() for name in header]
     _refuse_bad_header(names, f"{place} line {number}")
+    texts = {name for name in names if is_name(name)}
     comma = delimiter != "," and uses_decimal_comma([cell for _, cells in lines[1:] for cell in cells])
     for number, cells in lines[1:]:
         if len(cells) != len(names):
@@ -34,7 +36,14 @@ def read_delimited(text: str, place: str) -> Iterator[tuple[int, dict[str, Any]]
                 "a line has one cell for each column, empty where nothing is known; mend it"
             )
         pairs = zip(names, cells, strict=True)
-        yield number, {n: value_of(cell, decimal_comma=comma) for n, cell in pairs if n not in ("", _PANDAS_INDEX)}
+        yield (
+            number,
+            {
+                n: (cell.strip() or None) if n in texts else value_of(cell, decimal_comma=comma)
+                for n, cell in pairs
+                if n not in ("", _PANDAS_INDEX)
+            },
+        )
 
 
 def sniff(text: str) -> str:
@@ -68,6 +77,9 @@ def _refuse_bad_header(names: list[str], place: str) -> None:
     twice = next((name for number, name in enumerate(names) if name and name in names[:number]), None)
     if twice is not None:
         raise TableError(f'{place} "{twice}": names two columns; each column has its own name; rename one')
+    if any(name.endswith("__MIN") for name in names) and any(name.endswith("__MAX") for name in names):
+        what = "a chart exported from W&B, with a column for each run and no run's settings"
+        raise TableError(f"{place}: {what}; a table has a row for each run; export the table of runs instead")
     values = [value_of(name) for name in names if name]
     if values and not any(isinstance(value, str) for value in values):
         raise TableError(f"{place}: only numbers; the first line must name the columns; add a line of names")

@@ -6,11 +6,13 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.tables.cells import value_of
-from blueberry.tables.columns import WRAPPERS, folded
+from blueberry.tables.columns import WRAPPERS, folded, is_name
 
 OWN_SCHEMA = "blueberry/results/"
 LISTS = ("runs", "rows", "records", "experiments", "trials", "results", "data")
 """Keys of an object that may hold the list of runs."""
+MOST_BITS, LONGEST_INTEGER = 64, 19
+"""Of a whole number that is read as one."""
 LAST_OF = {"train_losses": "last of train_losses", "training_losses": "last of train_losses"}
 """Curves whose last number is worth a column."""
 
@@ -56,9 +58,22 @@ def flat(run: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif isinstance(value, (list, tuple)):
             if dotted in LAST_OF and value and isinstance(value[-1], (int, float)):
                 values[LAST_OF[dotted]] = value[-1]
+        elif isinstance(value, str) and is_name(name):
+            values[dotted] = value.strip() or None
         else:
             values[dotted] = plain(value)
     return values
+
+
+def trainer_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The run of a `trainer_state.json`: the last of all that was logged, but for what its schedule was at."""
+    logged: dict[str, Any] = {}
+    for entry in state.get("log_history") or ():
+        if isinstance(entry, Mapping):
+            logged |= {name: value for name, value in entry.items() if name not in ("learning_rate", "grad_norm")}
+    own = {name: value for name, value in state.items() if name != "log_history"}
+    params = own.pop("trial_params", None)
+    return flat({**own, **logged, **(params if isinstance(params, Mapping) else {})})
 
 
 def plain(value: Any) -> Any:
@@ -66,14 +81,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, str):
         read = value_of(value)
         return read if isinstance(read, (int, float)) and not isinstance(read, bool) else value.strip() or None
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > MOST_BITS:
+        return f"an integer of {value.bit_length()} bits"
     if value is None or isinstance(value, (bool, int, float)):
         return value
     return plain(value.item()) if hasattr(value, "item") else str(value)
 
 
+def _integer(text: str) -> int | str:
+    """One that no count or setting is so long as is a name."""
+    return int(text) if len(text) <= LONGEST_INTEGER else text
+
+
 def _parsed(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_integer)
     except (json.JSONDecodeError, RecursionError) as error:
         what = f"{error.msg}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
         raise TableError(f"{place}: not valid JSON ({what}); mend it") from None
@@ -86,6 +108,9 @@ def _objects(document: Any, place: str) -> Iterator[tuple[str, Any]]:
     if not isinstance(document, dict) or not document:
         what = "empty" if not document else type(document).__name__
         raise TableError(f"{place}: {what}; a table is a list of runs, each an object; write it so")
+    if isinstance(document.get("log_history"), list):
+        yield "", trainer_state(document)
+        return
     listed = next((key for key in LISTS if isinstance(document.get(key), list)), None)
     if listed is not None:
         yield from _objects(document[listed], place)
@@ -117,16 +142,22 @@ def _columns(document: dict[str, list[Any]], place: str) -> Iterator[tuple[str, 
 
 def _own_runs(document: dict[str, Any], place: str) -> Iterator[Numbered]:
     """A report's results.json: settings and metrics without prefix, the rest of the recipe under its dotted names."""
-    for number, run in enumerate(document.get("runs", ()), 1):
+    runs = document.get("runs")
+    if not isinstance(runs, list):
+        raise TableError(f'{place} "runs": {type(runs).__name__}; must be a list of runs; write it anew')
+    for number, run in enumerate(runs, 1):
         if not isinstance(run, dict):
             raise TableError(f"{place} run {number}: {type(run).__name__}; each run must be an object; write it anew")
-        recipe, provenance = run.get("recipe") or {}, run.get("provenance") or {}
+        recipe, provenance, settings, metrics = (
+            part if isinstance(part := run.get(name), dict) else {}
+            for name in ("recipe", "provenance", "settings", "metrics")
+        )
         named = {name: run.get(name) for name in ("arm", "seed", "stage", "status", "train_seconds")}
         counts = {name: run.get(name) or None for name in ("updates", "tokens", "flops")}
         read = {
             **{name: value for name, value in recipe.items() if name != "seed"},
-            **(run.get("settings") or {}),
-            **(run.get("metrics") or {}),
+            **settings,
+            **metrics,
             **named,
             **counts,
             "eval_hash": provenance.get("evaluation_digest"),

@@ -98,6 +98,8 @@ def table_runs(
     if not vary:
         have = f"its columns are {', '.join(table.columns[:30])}"
         raise TableError(f"{table.path}: nothing varies; name the columns that tell arms apart; {have}")
+    if len(table.rows) == 1 and least_arms > 1:
+        raise TableError(f"{table.path}: one run: {_said(table.rows[0])}; two arms or more are compared; add runs")
     if any(row.values.get("stage") == "compare" for row in table.rows):
         rows = tuple(row for row in table.rows if row.values.get("stage") != "search")
         notes.append(
@@ -122,7 +124,7 @@ def table_runs(
     bare = len(columns) == 1 and all(is_name(found) and kind_of[found] == "label" for found in columns.values())
     names = _arm_names(rows, chosen, has_names="arm" in table.columns, bare=bare)
     if len(set(names)) < least_arms:
-        what = f"every row has {arm_name(chosen[0])}" if len(rows) > 1 else f"one run: {_said(rows[0])}"
+        what = f"every row has {arm_name(chosen[0])}"
         raise TableError(f"{table.path}: {what}; two arms or more are compared; vary another column")
     blocks = _seeds(rows, seeds, is_named=seed is not None)
     half = _half_digits(rows, kind_of)
@@ -449,4 +451,7 @@ def _arm_names(rows: Sequence[Row], chosen: Sequence[Mapping[str, Any]], *, has_
 
 
 def _said(row: Row) -> str:
-    return ", ".join(f"{name}={value}" for name, value in list(row.values.items())[:8] if value is not None)
+    """A run in a line: first what is known to mean something."""
+    known = {name: value for name, value in row.values.items() if value is not None}
+    names = sorted(known, key=lambda name: (name not in MEANINGS, name))
+    return ", ".join(f"{name}={known[name]}" for name in names[:8])
