@@ -45,7 +45,7 @@ def read_store(folder: Path) -> list[Row]:
     """Rows of the studies of which every run ended; an unfinished one is left out whole."""
     rows = []
     with Store.open(folder, create=False) as store:
-        registered = {study.name: study.fingerprints for study in store.studies()}
+        registered = {study.name: tuple(study.runs) for study in store.studies()}
         for name in STUDIES:
             wanted = registered.get(name, ())
             results = store.results(wanted)
