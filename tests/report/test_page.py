@@ -11,11 +11,11 @@ import pytest
 from altair.utils.schemapi import debug_mode
 
 from blueberry.judge.judgement import Audit, CurveFinding
+from blueberry.judge.words import MISSING
 from blueberry.report.figures import compute, pictures
 from blueberry.report.interactive import page_figures
 from blueberry.report.page import page
 from blueberry.report.templating import html, markdown
-from blueberry.report.wording import MISSING
 
 NUMBER = re.compile(r"[-+]?\d+\.\d+")
 

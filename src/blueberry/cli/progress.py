@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from blueberry.files import printable
+from blueberry.judge.words import duration
 from blueberry.records import Progress as RunProgress
 from blueberry.study.engine import Snapshot
 
@@ -55,7 +56,7 @@ def watching_a_run(*, quiet: bool, no_color: bool) -> Iterator[Callable[[RunProg
             assert seen.num_updates is not None, "the built-in trainer knows"
             left = pace.seconds_left(seen.update, seen.num_updates)
             losses = [loss for loss in seen.train_losses if loss is not None]
-            loss = f", loss {losses[0]:.3f}" if losses else ""
+            loss = f", loss {losses[0]:.4f}" if losses else ""
             text = f"update {seen.update} of {seen.num_updates}{loss}"
             if seen.note is not None:
                 show.note(seen.note)
@@ -83,15 +84,6 @@ class _Pace:
 def _rest(tokens_per_second: float, seconds_left: float | None) -> str:
     speed = f"{tokens_per_second:,.0f} tokens/s" if tokens_per_second else "starting"
     return speed if seconds_left is None else f"{speed}, {duration(seconds_left)} left"
-
-
-def duration(seconds: float) -> str:
-    """e.g. "8 s", "2:05 min", "3:10 h"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
 
 
 class _Display(Protocol):

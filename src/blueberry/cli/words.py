@@ -1,15 +1,13 @@
 """What commands say: records to text for a terminal."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from blueberry.api import Judged
 from blueberry.architecture import Cost
-from blueberry.cli.progress import duration
-from blueberry.judge import words as counted
 from blueberry.judge.forecast import Forecast
 from blueberry.judge.judgement import Audit, Judgement
+from blueberry.judge.words import count, decimals, duration, metric_value, number, quantity, setting_value
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.status import KeptRun, StudyStatus, Upkeep
@@ -20,16 +18,17 @@ MOST_NAMES = 12
 
 def dry_run(recipe: Recipe, spent: Cost, rates: Sequence[float], *, every_rate: bool = False) -> str:
     """The resolved recipe as TOML, and as comments what it costs and the rates it plans."""
-    counted = spent.parameters
+    sizes = spent.parameters
     return "\n".join(
         [
             recipe.to_toml(),
-            f"# parameters   {counted.total:,} in all, {counted.active:,} active for a token "
-            f"({counted.active / counted.total:.1%}); {counted.muon:,} under Muon, {counted.adamw:,} under AdamW",
+            f"# parameters   {sizes.total:,} in all, {sizes.active:,} active for a token "
+            f"({sizes.active / sizes.total:.1%}); {sizes.muon:,} under Muon, {sizes.adamw:,} under AdamW",
             f"# training     {spent.num_updates:,} updates of {recipe.update_tokens:,} tokens, "
             f"{spent.num_tokens:,} tokens in all",
-            f"# arithmetic   {quantity(spent.flops_per_token)}FLOP a token, {quantity(spent.num_flops)}FLOP in all",
-            f"# memory       about {quantity(spent.memory_bytes)}B",
+            f"# arithmetic   {quantity(spent.flops_per_token, 'FLOP')} a token, "
+            f"{quantity(spent.num_flops, 'FLOP')} in all",
+            f"# memory       about {quantity(spent.memory_bytes, 'B')}",
             f"# rate         {_rates(recipe, rates)}",
             *((f"# update {update:>6}  {rate:.6g}" for update, rate in enumerate(rates, 1)) if every_rate else ()),
         ]
@@ -39,7 +38,7 @@ def dry_run(recipe: Recipe, spent: Cost, rates: Sequence[float], *, every_rate: 
 def _rates(recipe: Recipe, rates: Sequence[float]) -> str:
     """Where the planned rate begins, is highest and ends."""
     telling = sorted({0, rates.index(max(rates)), len(rates) - 1})
-    said = ", ".join(f"{rates[update]:.3g} at update {update + 1:,}" for update in telling)
+    said = ", ".join(f"{setting_value(rates[update])} at update {update + 1:,}" for update in telling)
     return f"{said}, if the validation loss never stalls" if recipe.schedule.kind == "plateau" else said
 
 
@@ -50,11 +49,17 @@ def run(result: RunResult, folder: Path) -> str:
     final = result.final
     assert final is not None
     assert final.accuracy is not None, "the built-in trainer measures it"
-    bits = f"{final.bits_per_byte:.4f} bits per byte" if final.bits_per_byte is not None else "bits per byte unknown"
+    bits = (
+        metric_value(final.bits_per_byte, None, "val_bits_per_byte")
+        if final.bits_per_byte is not None
+        else "bits per byte unknown"
+    )
     perplexity = f", perplexity {final.perplexity:,.2f}" if final.perplexity is not None else ""
-    named = "".join(f"\n  {name}: {measured.loss:.4f} nats" for name, measured in result.sets.items())
+    named = "".join(
+        f"\n  {name}: {metric_value(measured.loss, None, 'val_loss')}" for name, measured in result.sets.items()
+    )
     return (
-        f"validation loss {final.loss:.4f} nats ({bits}{perplexity}, "
+        f"validation loss {metric_value(final.loss, None, 'val_loss')} ({bits}{perplexity}, "
         f"accuracy {final.accuracy:.1%}) after {result.num_updates:,} updates, {result.num_tokens:,} tokens, "
         f"{duration(result.train_seconds)}; one seed: no claim rests on it{named}\nsee {folder}"
     )
@@ -118,12 +123,12 @@ def _aliases(seen: Forecast) -> list[str]:
 
 
 def _seeds(seen: Forecast) -> str:
-    seeds = counted.count(seen.seeds_search, "seed")
+    seeds = count(seen.seeds_search, "seed")
     if seen.method == "race":
         seeds += f", up to {seen.seeds_max} for what is open"
     if not seen.seeds_confirm:
         return seeds
-    fresh = counted.count(seen.seeds_confirm, "fresh one")
+    fresh = count(seen.seeds_confirm, "fresh one")
     if seen.joined == "tune":
         return f"{seeds} for every point, then {fresh} for each arm's best, and as many for the winner"
     return f"{seeds}, then {fresh} for the best{' under each' if seen.joined else ''}"
@@ -139,7 +144,7 @@ def _changed(seen: Forecast) -> list[str]:
         return []
     change = seen.changed
     lines = [
-        f"changed    since it last ran: {counted.count(change.reused, 'result')} reused, {change.set_aside} set aside "
+        f"changed    since it last ran: {count(change.reused, 'result')} reused, {change.set_aside} set aside "
         "(they stay in the store)"
     ]
     return [*lines, f"           new arms: {_names(change.new_arms)}"] if change.new_arms else lines
@@ -155,7 +160,7 @@ def _builds(seen: Forecast) -> list[str]:
 
 
 def _from_another_build(num: int, of: int) -> str:
-    return f"{num} of {counted.count(of, 'result')} from another build of the trainer"
+    return f"{num} of {count(of, 'result')} from another build of the trainer"
 
 
 def _shared(seen: Forecast) -> list[str]:
@@ -165,7 +170,7 @@ def _shared(seen: Forecast) -> list[str]:
     saved = f", about {duration(seen.shared_seconds)}" if seen.shared_seconds is not None else ""
     return [
         f"shared     {seen.shared_runs} runs begin where another has been: {seen.shared_updates:,} updates, "
-        f"{quantity(seen.shared_flops)}FLOP{saved} need no training ({share:.0%} of what the runs are alone)"
+        f"{quantity(seen.shared_flops, 'FLOP')}{saved} need no training ({share:.0%} of what the runs are alone)"
     ]
 
 
@@ -177,14 +182,14 @@ def _length(seen: Forecast) -> str:
 def _amount(seen: Forecast) -> str:
     if seen.tokens is None or seen.flops is None:
         return "tokens and FLOP unknown: only the command knows, and its metrics lines may say"
-    return f"{quantity(seen.tokens)} tokens, {quantity(seen.flops)}FLOP"
+    return f"{quantity(seen.tokens, 'tokens')}, {quantity(seen.flops, 'FLOP')}"
 
 
 def _disk(seen: Forecast) -> str:
     if seen.disk_bytes is None:
         return "disk unknown"
-    weights = f", {quantity(seen.weights_bytes)}B of it weights" if seen.weights_bytes else ""
-    return f"about {quantity(seen.disk_bytes)}B on disk{weights}"
+    weights = f", {quantity(seen.weights_bytes, 'B')} of it weights" if seen.weights_bytes else ""
+    return f"about {quantity(seen.disk_bytes, 'B')} on disk{weights}"
 
 
 def _workers(seen: Forecast) -> str:
@@ -201,10 +206,11 @@ def _time(seen: Forecast) -> str:
 def _detects(seen: Forecast) -> str:
     if seen.detectable is None:
         return f"unknown until two arms have run on two seeds; min_effect is {seen.min_effect:g} ({seen.metric})"
+    places = decimals(seen.min_effect)
     whose = "runs" if seen.noise_source == "study" else "earlier runs of this recipe family, equally long"
     said = (
-        f"a difference of {seen.detectable:.2g} ({seen.metric}) or more, with power .8; min_effect is "
-        f"{seen.min_effect:g} (paired sd {seen.noise_sd:.2g}, from {seen.noise_n} {whose})"
+        f"a difference of {number(seen.detectable, places)} ({seen.metric}) or more, with power .8; min_effect is "
+        f"{seen.min_effect:g} (paired sd {number(seen.noise_sd, places + 1)}, from {seen.noise_n} {whose})"
     )
     suggested = seen.suggested_min_effect
     if suggested is None or suggested <= seen.min_effect:
@@ -279,21 +285,13 @@ def upkeep(found: Upkeep) -> str:
         spared = (
             f"; {found.spared} spared: they are being trained, or another study asks for them" if found.spared else ""
         )
-        lines.append(f"removed {found.pruned} of {found.pruned_runs} runs, {quantity(found.freed_bytes)}B{spared}")
-    disk = f"{quantity(weights)}B of weights, {quantity(checkpoints)}B of checkpoints"
-    return "\n".join([*lines, f"{counted.count(len(found.runs), 'run')}: {disk}"])
+        lines.append(f"removed {found.pruned} of {found.pruned_runs} runs, {quantity(found.freed_bytes, 'B')}{spared}")
+    disk = f"{quantity(weights, 'B')} of weights, {quantity(checkpoints, 'B')} of checkpoints"
+    return "\n".join([*lines, f"{count(len(found.runs), 'run')}: {disk}"])
 
 
 def _kept_run(run: KeptRun) -> str:
-    loss = f"{run.val_loss:.4f}" if run.val_loss is not None else "-"
-    disk = f"{quantity(run.weights_bytes + run.checkpoint_bytes)}B"
+    loss = number(run.val_loss, 4)
+    disk = f"{quantity(run.weights_bytes + run.checkpoint_bytes, 'B')}"
     whose = f"{', '.join(run.studies)}: {run.run}" if run.studies else ""
     return f"{run.fingerprint}  {run.status:<11}  {loss:>8}  {disk:>8}  {whose}".rstrip()
-
-
-def quantity(number: float) -> str:
-    """Three digits and an SI prefix, e.g. "1.23 G"."""
-    if number < 1000:
-        return f"{number:.3g} "
-    power = min(int(math.log10(number) // 3), 6)
-    return f"{number / 1000**power:.3g} {' kMGTPE'[power]}".replace("  ", " ")

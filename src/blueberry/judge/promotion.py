@@ -145,7 +145,11 @@ def _unbeaten(
     if verdict.winner == best:
         return []
     said = claim(verdict)
-    number = "" if said.difference is None else words.difference(said.difference, said.interval, judgement.metric)
+    number = (
+        ""
+        if said.difference is None
+        else words.difference(said.difference, said.interval, judgement.metric, judgement.min_effect)
+    )
     more = f"; about {words.count(verdict.more_seeds, 'more seed')} would settle it" if verdict.more_seeds else ""
     pairs = f"{number}, {words.count(verdict.n, 'paired seed')}".lstrip(", ")
     return [f"{best} is not shown to beat {baseline}: {pairs}: {verdict.verdict}{more}"]

@@ -34,7 +34,7 @@ def _production(judgement: Judgement) -> Purpose:
         )
     if not best.confirmed:
         return _not("production", "the best arm was not run on fresh seeds, and the seeds that chose it flatter it")
-    number = words.metric_value(best.mean, best.interval, judgement.metric)
+    number = words.metric_value(best.mean, best.interval, judgement.metric, judgement.min_effect)
     evidence = f"mean {judgement.metric} {number} on {words.count(best.n, 'fresh seed')}"
     others = len(judgement.unresolved) - 1
     if others:
@@ -51,7 +51,7 @@ def _conservative(judgement: Judgement) -> Purpose:
     if found.difference is None:
         said = f"no lower value was shown to be as good as this, the best; {said}"
     else:
-        number = words.difference(found.difference, found.interval, judgement.metric)
+        number = words.difference(found.difference, found.interval, judgement.metric, judgement.min_effect)
         pairs = words.count(found.n, "paired seed")
         said = f"{number} from the best on {pairs}, less than {judgement.min_effect:g}; {said}"
     return Purpose(purpose="conservative", arms=(found.arm,), settings=judgement.arm(found.arm).settings, evidence=said)
@@ -65,7 +65,7 @@ def _fast(judgement: Judgement) -> Purpose:
     last = "lowest" if judgement.goal == "maximize" else "highest"
     later = found.next_updates
     next_ = "no other value reaches it" if math.isinf(later) else f"the next needs {later:g}"
-    target = words.metric_value(found.target, None, judgement.metric)
+    target = words.metric_value(found.target, None, judgement.metric, judgement.min_effect)
     seeds = words.count(found.n, "seed")
     said = (
         f"first at {target}, the {last} mean of those that may be the best: after {found.updates:g} updates "

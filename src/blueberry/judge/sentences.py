@@ -129,7 +129,7 @@ def _leads(judgement: Judgement, best: Best) -> str:
     if not ahead:
         return f"{label} has the {words.extreme(judgement.goal)} {number}"
     lowest = min(ahead, key=lambda arm: _sign(judgement) * (arm.mean or 0.0))
-    own = words.metric_value(lowest.mean or 0.0, lowest.interval, judgement.metric)
+    own = words.metric_value(lowest.mean or 0.0, lowest.interval, judgement.metric, judgement.min_effect)
     return (
         f"{label} is ahead on the seeds that arms share, with {number}; {_label(judgement, lowest.arm)}, on other "
         f"seeds, has the {words.extreme(judgement.goal)} mean, {own} on {words.count(lowest.n, 'seed')}"
@@ -227,7 +227,7 @@ def _its_number(judgement: Judgement, best: Best) -> str:
     one = "seed" if judgement.is_seeded else "run"
     runs = words.count(best.n, f"fresh {one}") if best.confirmed else f"the {words.count(best.n, one)} that chose it"
     name = judgement.metric if best.n == 1 else f"mean {judgement.metric}"
-    return f"{name}, {words.metric_value(best.mean, best.interval, judgement.metric)} on {runs}"
+    return f"{name}, {words.metric_value(best.mean, best.interval, judgement.metric, judgement.min_effect)} on {runs}"
 
 
 def _where(judgement: Judgement) -> str:
@@ -260,7 +260,7 @@ def _against_baseline(judgement: Judgement, best: Best) -> Verdict | None:
 def _on_the_baseline(judgement: Judgement, against: Verdict) -> str:
     if against.difference is None:
         return f"{against.b} and the baseline have no seed in common"
-    number = words.difference(against.difference, against.interval, judgement.metric)
+    number = words.difference(against.difference, against.interval, judgement.metric, judgement.min_effect)
     within = f"{judgement.min_effect:g}{words.unit(judgement.metric)}"
     said = {
         "winner": f"{against.b} is better than the baseline",
@@ -309,13 +309,16 @@ def _noun(judgement: Judgement) -> str:
 
 def _effects(judgement: Judgement) -> list[str]:
     """What combinations add to the comparisons: which changes act, which act on each other, and the whole stack."""
-    metric, said = judgement.metric, []
+    metric, effect, said = judgement.metric, judgement.min_effect, []
     if judgement.blocks:
         return []
     for num_changes in (1, 2):
         tested = [effect for effect in judgement.effects if len(effect.changes) == num_changes]
         found = [effect for effect in tested if effect.is_significant]
-        each = [f"{effect_name(one)} {words.difference(one.difference or 0.0, one.interval, metric)}" for one in found]
+        each = [
+            f"{effect_name(one)} {words.difference(one.difference or 0.0, one.interval, metric, effect)}"
+            for one in found
+        ]
         noun = "main effect" if num_changes == 1 else "interaction"
         if each:
             said.append(f"Of {words.count(len(tested), noun)}, {words.listing(each, most=6)}.")
@@ -323,8 +326,8 @@ def _effects(judgement: Judgement) -> list[str]:
             said.append(f"None of {words.count(len(tested), noun)} is told from 0.")
     stack = judgement.stack
     if stack is not None:
-        together = words.difference(stack.difference, stack.interval, metric)
-        summed = words.difference(stack.sum_of_singles, stack.sum_interval, metric)
+        together = words.difference(stack.difference, stack.interval, metric, effect)
+        summed = words.difference(stack.sum_of_singles, stack.sum_interval, metric, effect)
         said.append(
             f"All changes together: {together}, measured on {words.count(stack.n, 'paired seed')}; "
             f"the single ones add up to {summed}."
@@ -365,7 +368,9 @@ def _known_across(judgement: Judgement) -> str:
 def _worse(part: Part, condition: Condition) -> str:
     if condition.difference is None or math.isinf(condition.difference):
         return f"fails at {condition.condition}"
-    number = words.difference(condition.difference, condition.interval, part.judgement.metric)
+    number = words.difference(
+        condition.difference, condition.interval, part.judgement.metric, part.judgement.min_effect
+    )
     return f"is worse than {_best_label(part.judgement)} at {condition.condition} ({number}, n = {condition.n})"
 
 
@@ -376,9 +381,11 @@ def _law(law: Law) -> str:
     held = law.held_out
     if held is None:
         return f"{said}; too few to check the law on one held out."
-    predicted = f"{held.predicted:.3g} [{held.interval[0]:.3g}, {held.interval[1]:.3g}]"
+    low, high, predicted, seen = map(words.setting_value, (*held.interval, held.predicted, held.measured))
     verb = "holds" if held.holds else "does not hold"
-    return f"{said}; at {held.condition}, held out, it predicts {predicted}, measured {held.measured:.3g}: it {verb}."
+    return (
+        f"{said}; at {held.condition}, held out, it predicts {predicted} [{low}, {high}], measured {seen}: it {verb}."
+    )
 
 
 def _unknown_across(judgement: Judgement) -> str:

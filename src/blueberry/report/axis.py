@@ -5,8 +5,7 @@ import sys
 from dataclasses import dataclass
 
 from blueberry.judge.judgement import ArmSummary, Judgement
-from blueberry.judge.words import is_rate
-from blueberry.report.wording import setting_name, short
+from blueberry.judge.words import is_rate, setting_name, setting_value
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def find_axis(judgement: Judgement) -> Axis | None:
 
 def series_of(judgement: Judgement, arm: ArmSummary) -> str:
     """The arm's other varied settings in words; "" in a study of one axis."""
-    return ", ".join(f"{setting_name(name)} = {short(arm.settings.get(name))}" for name in judgement.vary[1:])
+    return ", ".join(f"{setting_name(name)} = {setting_value(arm.settings.get(name))}" for name in judgement.vary[1:])
 
 
 MAX_HEIGHT_IN_VALLEYS = 4.0

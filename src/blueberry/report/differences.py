@@ -7,10 +7,10 @@ from typing import Any, Literal
 import altair as alt
 
 from blueberry.judge.judgement import Judgement, Verdict
+from blueberry.judge.words import count, difference_axis, number
 from blueberry.report.axis import picture_range
 from blueberry.report.theme import Palette
 from blueberry.report.vega import Width, chart, layered, tips
-from blueberry.report.wording import metric_name, metric_unit, number, plural
 
 BASELINE = "baseline"
 MAX_INTERVAL_IN_SPREADS = 1.0
@@ -49,8 +49,7 @@ class Differences:
 
     @property
     def label(self) -> str:
-        unit = metric_unit(self.metric)
-        return f"{metric_name(self.metric)} minus that of {self.reference}" + (f" ({unit})" if unit else "")
+        return difference_axis(self.metric, self.reference)
 
 
 def verdict_words(verdict: Verdict) -> str:
@@ -61,7 +60,7 @@ def verdict_words(verdict: Verdict) -> str:
         return "better" if verdict.winner == verdict.b else "worse"
     if verdict.more_seeds is None:
         return "inconclusive"
-    return f"inconclusive, {plural(verdict.more_seeds, 'more seed')}"
+    return f"inconclusive, {count(verdict.more_seeds, 'more seed')}"
 
 
 def find_reference(judgement: Judgement) -> str | None:
@@ -116,7 +115,7 @@ def differences_caption(shown: Differences) -> str:
     said.append("comparisons. The shaded band is the difference declared too small to matter.")
     beyond = sum(row.difference is not None and row.difference > shown.x_range[1] for row in shown.rows)
     if beyond:
-        said.append(f"{plural(beyond, 'arm')} further right than the picture: triangles, with their difference.")
+        said.append(f"{count(beyond, 'arm')} further right than the picture: triangles, with their difference.")
     if any(row.num_diverged for row in shown.rows):
         said.append("Crosses: arms with diverged runs.")
     cut = [row.interval for row in shown.rows if row.interval]
@@ -225,9 +224,7 @@ def _outside(shown: Differences, palette: Palette, places: int) -> list[alt.Char
         if row.difference is not None and row.difference > shown.x_range[1]
     ]
     diverged = [
-        {"arm": row.arm, "text": f"{plural(row.num_diverged, 'run')} diverged"}
-        for row in shown.rows
-        if row.num_diverged
+        {"arm": row.arm, "text": f"{count(row.num_diverged, 'run')} diverged"} for row in shown.rows if row.num_diverged
     ]
     triangle: dict[str, Any] = {"shape": "triangle-right", "color": palette.other}
     cross: dict[str, Any] = {"shape": "cross", "angle": 45, "color": palette.failed}

@@ -10,6 +10,7 @@ import altair as alt
 
 from blueberry.identity import digest
 from blueberry.judge.judgement import Judgement
+from blueberry.judge.words import decimals, metric_name, setting_name
 from blueberry.records import StudyRun
 from blueberry.report.axis import Axis, find_axis
 from blueberry.report.differences import Differences, differences, differences_caption, draw_differences
@@ -30,7 +31,6 @@ from blueberry.report.lr_curve import LrCurve, curve_caption, draw_lr_curve, lr_
 from blueberry.report.panels import draw_panel, panels
 from blueberry.report.theme import LIGHT
 from blueberry.report.vega import specification
-from blueberry.report.wording import decimals, metric_name, setting_name
 
 LONGEST_RATE, LONGEST_NAME = 30, 50
 """Characters of a rate, and of any other name, in the name of a file, which has at most 255 bytes."""
@@ -131,7 +131,7 @@ def _loss_picture(curve: LrCurve, judgement: Judgement) -> Picture:
 
 def _differences_picture(shown: Differences, judgement: Judgement) -> Picture:
     title = f"Difference to {shown.reference}, paired by seed"
-    drawn = draw_differences(shown, LIGHT, decimals(judgement))
+    drawn = draw_differences(shown, LIGHT, decimals(judgement.min_effect))
     spec = finished(drawn, title, judgement.question)
     return Picture("figures/main_branch_comparison.png", title, differences_caption(shown), spec)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from blueberry.judge.words import decimals, metric_name, setting_name
 from blueberry.report.differences import differences_caption, draw_differences
 from blueberry.report.figures import Computed
 from blueberry.report.learning_curves import (
@@ -16,7 +17,6 @@ from blueberry.report.learning_curves import (
 from blueberry.report.lr_curve import curve_caption, draw_lr_curve
 from blueberry.report.theme import PAGE
 from blueberry.report.vega import specification
-from blueberry.report.wording import decimals, metric_name, setting_name
 
 HEIGHT = 340
 """Pixels, of the smaller figures."""
@@ -91,7 +91,9 @@ def _main(computed: Computed) -> PageFigure | None:
         return PageFigure("main-figure", title, curve_caption(computed.curve), spec)
     if computed.differences is not None:
         title = f"Difference to {computed.differences.reference}, paired by seed"
-        spec = specification(draw_differences(computed.differences, PAGE, decimals(judgement), width="container"), PAGE)
+        spec = specification(
+            draw_differences(computed.differences, PAGE, decimals(judgement.min_effect), width="container"), PAGE
+        )
         return PageFigure("main-figure", title, differences_caption(computed.differences), spec)
     return None
 

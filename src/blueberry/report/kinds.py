@@ -8,19 +8,19 @@ import altair as alt
 
 from blueberry.judge.answers import Effect
 from blueberry.judge.judgement import Judgement, Optimum
+from blueberry.judge.words import (
+    count,
+    decimals,
+    metric_axis,
+    number,
+    setting_name,
+    setting_value,
+)
 from blueberry.records import StudyRun
 from blueberry.report.axis import Axis, find_axis, picture_range
 from blueberry.report.lr_curve import rate_axis
 from blueberry.report.theme import Palette
 from blueberry.report.vega import Width, chart, layered, tips
-from blueberry.report.wording import (
-    decimals,
-    metric_axis,
-    number,
-    plural,
-    setting_name,
-    short,
-)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def sweeps_caption(shown: Sweeps) -> str:
     said = "One line a part, over the seeds that search; large points: its own best"
     if shown.above_best:
         said += ", to which its losses are related, because conditions are not compared"
-    left = f" Not drawn, as above the picture or without a finite mean: {plural(shown.num_left_out, 'point')}."
+    left = f" Not drawn, as above the picture or without a finite mean: {count(shown.num_left_out, 'point')}."
     left = left if shown.num_left_out else ""
     return f"{said}. Bars: the interval of each mean.{left}"
 
@@ -240,7 +240,7 @@ def draw_sweeps(shown: Sweeps, palette: Palette, places: int, *, width: Width = 
                 "low": max(ends[0], low),
                 "high": min(ends[1], high),
                 "size": 130 if point.best else 32,
-                "value": short(point.x),
+                "value": setting_value(point.x),
                 "mean": number(point.y, places),
             }
         )
@@ -284,7 +284,7 @@ def draw_law(shown: LawCurve, palette: Palette, *, width: Width = WIDTH) -> alt.
         axis=alt.Axis(values=x_values, format="~s"),
     )
     y_scale = alt.Scale(type="log", domain=[min(ends) / 1.15, max(ends) * 1.15], nice=False)
-    y = alt.Y("y:Q", title=shown.y_label, scale=y_scale, axis=alt.Axis(format=".2~g", tickCount=6))
+    y = alt.Y("y:Q", title=shown.y_label, scale=y_scale, axis=alt.Axis(format=".4~g", tickCount=6))
     rows = [
         {
             "x": p.x,
@@ -292,7 +292,7 @@ def draw_law(shown: LawCurve, palette: Palette, *, width: Width = WIDTH) -> alt.
             "low": p.interval[0],
             "high": p.interval[1],
             "condition": p.condition,
-            "optimum": short(p.y),
+            "optimum": setting_value(p.y),
         }
         for p in shown.points
     ]
@@ -385,7 +385,7 @@ def draw_rates(lines: Sequence[RateLine], palette: Palette, *, width: Width = WI
     )
     drawn = chart(rows).mark_line(strokeWidth=2, strokeOpacity=0.85)
     x = alt.X("update:Q", title="updates", scale=alt.Scale(zero=False, nice=False))
-    y = alt.Y("rate:Q", title="learning rate", scale=alt.Scale(zero=True), axis=alt.Axis(format=".2~g"))
+    y = alt.Y("rate:Q", title="learning rate", scale=alt.Scale(zero=True), axis=alt.Axis(format=".4~g"))
     return layered([drawn.encode(x=x, y=y, color=colour)], width=width, height=HEIGHT - 60)
 
 
@@ -402,7 +402,7 @@ class KindFigure:
 
 def kind_figures(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[KindFigure, ...]:
     """Those that the judgement has something for. `runs` are labelled as `of_the_whole` does."""
-    places, found = decimals(judgement), []
+    places, found = decimals(judgement.min_effect), []
     searches = sweeps(judgement)
     if searches is not None:
         found.append(

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import altair as alt
 
 from blueberry.judge.judgement import Judgement, Status
+from blueberry.judge.words import count
 from blueberry.records import StudyRun
 from blueberry.report.axis import find_axis, picture_range
 from blueberry.report.theme import Palette
 from blueberry.report.vega import Width, chart, layered, tips
-from blueberry.report.wording import plural
 
 MAX_POINTS = 120
 """Points of one line; longer ones are averaged over blocks of equal length."""
@@ -142,7 +142,7 @@ def learning_caption(curves: LearningCurves) -> str:
     window = curves.late or curves.whole
     above = curves.num_above(window) if window else 0
     if above:
-        said.append(f"{plural(above, 'arm')} {'lies' if above == 1 else 'lie'} above the picture, at least in part.")
+        said.append(f"{count(above, 'arm')} {'lies' if above == 1 else 'lie'} above the picture, at least in part.")
     if any(any(arm.diverged) for arm in curves.arms):
         said.append("Crosses: where the first run of an arm diverged.")
     return " ".join(said)
@@ -207,7 +207,7 @@ def _whole(arms: Sequence[ArmCurves], num_updates: int) -> Window | None:
 
 
 def _late(arms: Sequence[ArmCurves], num_updates: int) -> Window | None:
-    """The second half of the longest run, scaled to the better half of the arms."""
+    """The second half of the longest run, quantity to the better half of the arms."""
     updates = (num_updates / 2, float(num_updates))
     plane = Window(updates, (-math.inf, math.inf))
     ended = sorted(

@@ -18,7 +18,7 @@ from blueberry.judge.ledger import (
     recipe_of,
     stages,
 )
-from blueberry.report.wording import MISSING, setting_name
+from blueberry.judge.words import MISSING, setting_name
 
 MOST_CHANGES = 4
 """That one line lists."""
@@ -86,16 +86,15 @@ def total_sentence(total: Total) -> str:
     measured = f"measured together {claim_text(total.measured, total.metric)}"
     if total.claimed is None:
         return f"not every stage claims a difference, so there is no sum; {measured}"
-    places = words.decimals(total.measured.interval)
-    return f"stages add up to {total.claimed:+.{places}f}{words.unit(total.metric)}; {measured}"
+    return f"stages add up to {words.difference(total.claimed, None, total.metric)}; {measured}"
 
 
-def claim_text(claim: Claim, metric: str) -> str:
-    """e.g. "-0.012 nats [-0.019, -0.005], 5 paired seeds (winner)"."""
+def claim_text(claim: Claim, metric: str, min_effect: float = words.MIN_EFFECT_NATS) -> str:
+    """e.g. "-0.0120 nats [-0.0190, -0.0050], 5 paired seeds (winner)"."""
     seeds = words.count(claim.n, "paired seed")
     if claim.difference is None:
         return f"one side diverged, {seeds} ({claim.verdict})"
-    return f"{words.difference(claim.difference, claim.interval, metric)}, {seeds} ({claim.verdict})"
+    return f"{words.difference(claim.difference, claim.interval, metric, min_effect)}, {seeds} ({claim.verdict})"
 
 
 def _page(name: str, entries: Sequence[Entry]) -> LinePage:
@@ -108,7 +107,7 @@ def _page(name: str, entries: Sequence[Entry]) -> LinePage:
     else:
         claimed = claimed_sum(kept)
         metric = kept[-1].support.metric if kept[-1].support else ""
-        sum_ = "" if claimed is None else f"stages add up to {claimed:+.4g}{words.unit(metric)}; "
+        sum_ = "" if claimed is None else f"stages add up to {words.difference(claimed, None, metric)}; "
         total = f"{sum_}not measured; blueberry ledger --remeasure {name} runs the newest against the original"
     settled = {change.setting: change for change in _since_the_start(entries)}
     return LinePage(
@@ -132,11 +131,17 @@ def _row(entry: Entry) -> EntryRow:
     claimed, validation, test, source = "", MISSING, MISSING, ""
     if support is not None:
         source = f"{support.study}, arm {support.arm}"
-        claimed = claim_text(support.claim, support.metric) if support.claim else "began the line: nothing to beat"
+        claimed = (
+            claim_text(support.claim, support.metric, support.min_effect)
+            if support.claim
+            else "began the line: nothing to beat"
+        )
         fresh = words.count(support.n, "fresh seed")
-        validation = f"{words.metric_value(support.mean, support.interval, support.metric)} on {fresh}"
+        validation = (
+            f"{words.metric_value(support.mean, support.interval, support.metric, support.min_effect)} on {fresh}"
+        )
         if support.test_mean is not None:
-            test = words.metric_value(support.test_mean, support.interval, support.metric).partition(" [")[0]
+            test = words.metric_value(support.test_mean, None, support.metric, support.min_effect)
     elif total is not None:
         claimed = total_sentence(total)
     return EntryRow(

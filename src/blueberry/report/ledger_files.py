@@ -10,13 +10,21 @@ import altair as alt
 from blueberry.errors import ReportError
 from blueberry.files import refused_as
 from blueberry.judge.ledger import Entry, Ledger
+from blueberry.judge.words import (
+    MIN_EFFECT_NATS,
+    count,
+    decimals,
+    difference_axis,
+    number,
+    setting_name,
+    setting_value,
+)
 from blueberry.report.documents import to_json
 from blueberry.report.figures import finished
 from blueberry.report.ledger import line_pages
 from blueberry.report.templating import ledger_markdown
 from blueberry.report.theme import LIGHT
 from blueberry.report.vega import chart, layered, png
-from blueberry.report.wording import metric_name, metric_unit, number, plural, setting_name, short
 
 
 def write_ledger(ledger: Ledger, folder: Path) -> Path:
@@ -111,7 +119,8 @@ def _said(entry: Entry) -> str:
         return "rolled back"
     first = entry.changes[:1]
     said = "".join(
-        f"{setting_name(one.setting)} {short(one.old)} \N{RIGHTWARDS ARROW} {short(one.new)}" for one in first
+        f"{setting_name(one.setting)} {setting_value(one.old)} \N{RIGHTWARDS ARROW} {setting_value(one.new)}"
+        for one in first
     )
     more = len(entry.changes) - 1
     return f"{said}, {more} more" if more > 0 else said
@@ -119,7 +128,7 @@ def _said(entry: Entry) -> str:
 
 STAGE_WIDTH, HEIGHT = 190, 300
 """Pixels."""
-PLACES = 3
+PLACES = decimals(MIN_EFFECT_NATS)
 
 
 def timeline_png(lines: Sequence[Timeline]) -> bytes:
@@ -136,8 +145,7 @@ def timeline_png(lines: Sequence[Timeline]) -> bytes:
 def _panel(line: Timeline) -> alt.LayerChart:
     palette = LIGHT
     order = [START, *(stage.label for stage in line.stages)]
-    unit = metric_unit(line.metric)
-    title = f"{metric_name(line.metric)} minus the original's{f' ({unit})' if unit else ''}"
+    title = difference_axis(line.metric, "the original")
     x = alt.X(
         "stage:N",
         title=None,
@@ -176,7 +184,7 @@ def _panel(line: Timeline) -> alt.LayerChart:
                 "y": one.difference,
                 "low": one.interval[0] if one.interval else None,
                 "high": one.interval[1] if one.interval else None,
-                "text": f"{_signed(one.difference)}, {plural(one.n, 'seed')}",
+                "text": f"{_signed(one.difference)}, {count(one.n, 'seed')}",
             }
             for one in line.measured
         ]

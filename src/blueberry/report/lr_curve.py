@@ -12,10 +12,10 @@ import altair as alt
 
 from blueberry.judge.judgement import ArmSummary, Bound, Judgement, Optimum, Status
 from blueberry.judge.sentences import withholds_differences
+from blueberry.judge.words import count, decimals, metric_axis, number, setting_value
 from blueberry.report.axis import Axis, find_axis, series_of, valley_range
 from blueberry.report.theme import Palette
 from blueberry.report.vega import Width, chart, layered, tips
-from blueberry.report.wording import decimals, metric_axis, number, plural, short
 
 Place = Literal["inside", "above", "diverged"]
 """In the picture; above its top, or without a finite value: both are marked in the strip over the picture."""
@@ -126,7 +126,7 @@ def lr_curve(judgement: Judgement) -> LrCurve:
         axis=axis,
         metric=judgement.metric,
         metric_label=metric_axis(judgement.metric),
-        decimals=decimals(judgement),
+        decimals=decimals(judgement.min_effect),
         seeds=seeds,
         means=tuple(_mean_point(judgement, arm, axis) for arm in arms),
         tops=tuple(mark for arm in arms for mark in _top_marks([p for p in seeds if p.arm == arm.arm])),
@@ -245,14 +245,12 @@ def curve_caption(curve: LrCurve) -> str:
         said.append("The orange diamond is the chosen arm on fresh seeds.")
     above, diverged = curve.count("above"), curve.count("diverged")
     if above:
-        said.append(
-            f"{above} of {plural(len(curve.seeds), 'run')} ended above the picture: triangles, with their mean."
-        )
+        said.append(f"{above} of {count(len(curve.seeds), 'run')} ended above the picture: triangles, with their mean.")
     if diverged:
-        said.append(f"{diverged} of {plural(len(curve.seeds), 'run')} diverged: crosses.")
+        said.append(f"{diverged} of {count(len(curve.seeds), 'run')} diverged: crosses.")
     missing = sum(point.n == 0 for point in curve.means)
     if missing:
-        said.append(f"{plural(missing, 'arm')} without a run that ended: not drawn.")
+        said.append(f"{count(missing, 'arm')} without a run that ended: not drawn.")
     return " ".join(said)
 
 
@@ -283,7 +281,7 @@ def rate_axis(axis: Axis, x_range: tuple[float, float], title: str | None = None
         "x:Q",
         title=axis.label if title is None else title,
         scale=alt.Scale(type="log" if axis.log else "linear", domain=list(x_range), nice=False, zero=False),
-        axis=alt.Axis(values=list(axis.values), format=".3~g", labelOverlap="parity", labelSeparation=6),
+        axis=alt.Axis(values=list(axis.values), format=".4~g", labelOverlap="parity", labelSeparation=6),
     )
 
 
@@ -428,7 +426,9 @@ def _optimum_layers(frame: _Frame) -> list[alt.Chart]:
     if isinstance(optimum, Optimum):
         low, high = optimum.interval
         at, shift = optimum.estimate, 0
-        text = f"optimum {at:.3g}, {optimum.level:.0%} interval {low:.3g} to {high:.3g}"
+        text = (
+            f"optimum {setting_value(at)}, {optimum.level:.0%} interval {setting_value(low)} to {setting_value(high)}"
+        )
         ends = {"x": max(low, frame.curve.x_range[0]), "x2": min(high, frame.curve.x_range[1])}
         bar = chart([ends]).mark_rule(color=palette.accent, strokeWidth=5, strokeOpacity=0.45)
         shape, colour = "diamond", palette.accent
@@ -436,7 +436,7 @@ def _optimum_layers(frame: _Frame) -> list[alt.Chart]:
         above = alt.value(frame.height - 26)
     else:
         at = axis.values[0 if optimum.side == "below" else -1]
-        text = f"optimum {optimum.side} {short(optimum.bound)}, not found: the range ends here"
+        text = f"optimum {optimum.side} {setting_value(optimum.bound)}, not found: the range ends here"
         shape, colour = ("triangle-left" if optimum.side == "below" else "triangle-right"), palette.fresh
         under, above, shift = [], level, 12
     fraction = axis.fraction(at)

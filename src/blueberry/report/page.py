@@ -7,25 +7,25 @@ from dataclasses import dataclass
 
 from blueberry.judge import words
 from blueberry.judge.judgement import ArmSummary, Audit, Best, Judgement, Purpose, RunCost
-from blueberry.records import RunResult, StudyRun
-from blueberry.report.differences import BASELINE, verdict_words
-from blueberry.report.kinds import of_the_whole
-from blueberry.report.learning_curves import by_seed
-from blueberry.report.tables import Table, tables
-from blueberry.report.wording import (
+from blueberry.judge.words import (
     MISSING,
+    count,
     decimals,
     duration,
     interval,
     metric_name,
     metric_unit,
     number,
-    plural,
-    scaled,
+    quantity,
     sentence,
+    setting_value,
     settings_text,
-    short,
 )
+from blueberry.records import RunResult, StudyRun
+from blueberry.report.differences import BASELINE, verdict_words
+from blueberry.report.kinds import of_the_whole
+from blueberry.report.learning_curves import by_seed
+from blueberry.report.tables import Table, tables
 from blueberry.stats.decide import POWER
 
 MOST_ARMS = 12
@@ -159,9 +159,9 @@ def _callout(audit: Audit, names: Collection[str]) -> Audit:
 
 
 def _measured(judgement: Judgement) -> str:
-    unit = metric_unit(judgement.metric)
+    name, unit = metric_name(judgement.metric), metric_unit(judgement.metric)
     per = " per token" if unit == "nats" else ""
-    said = f"{metric_name(judgement.metric)}{f', in {unit}{per}' if unit else ''}, at the end of training"
+    said = f"{name}{f', in {unit}{per}' if unit not in name else ''}, at the end of training"
     seeds = "the seeds that search"
     if judgement.conditions:
         seeds = "fresh seeds where a condition's own best has any, else those that chose it"
@@ -191,7 +191,7 @@ def _against_baseline(judgement: Judgement) -> tuple[Comparison, ...]:
 
 
 def _row(judgement: Judgement, arm: ArmSummary, best: str | None) -> ArmRow:
-    places = decimals(judgement)
+    places = decimals(judgement.min_effect)
     one_axis = len(judgement.vary) == 1
     words = {"best": "best", "unresolved": "not told apart", "worse": "worse", "diverged": "diverged"}[arm.status]
     if judgement.conditions:
@@ -217,7 +217,7 @@ def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
     verdict = judgement.verdict(reference, arm)
     if verdict is None:
         return Comparison(arm, MISSING, MISSING, MISSING, "not compared")
-    places = decimals(judgement)
+    places = decimals(judgement.min_effect)
     return Comparison(
         arm=arm,
         difference=number(verdict.difference, places, sign=True),
@@ -250,14 +250,14 @@ def _patterns(judgement: Judgement) -> str | None:
 
 
 def _robustness(judgement: Judgement) -> tuple[Fact, ...]:
-    found, places = judgement.robustness, decimals(judgement)
+    found, places = judgement.robustness, decimals(judgement.min_effect)
     if found is None:
         return ()
     facts = []
     if found.band is not None and found.band_factor is not None and found.band_is_bounded is not None:
         more = "" if all(found.band_is_bounded) else "at least "
         value = f"{more}a factor of {found.band_factor:.2g}"
-        band = f"{short(found.band[0])} to {short(found.band[1])}"
+        band = f"{setting_value(found.band[0])} to {setting_value(found.band[1])}"
         facts.append(Fact(f"Within {judgement.min_effect:g} of the best", value, f"of the means, interpolated: {band}"))
     if found.excess is not None:
         value = f"{number(found.excess, places, sign=True)} {interval(found.excess_interval, places, sign=True)}"
@@ -265,11 +265,11 @@ def _robustness(judgement: Judgement) -> tuple[Fact, ...]:
             Fact("A value up to tenfold off costs, on average", value, "drawn evenly in logarithm, either side")
         )
     if (stable := found.stable_to) is not None:
-        remark = f"0 of {plural(stable.n, 'run')} failed there: at most {stable.bound:.0%} do"
-        facts.append(Fact("No run failed up to", short(stable.value), remark))
+        remark = f"0 of {count(stable.n, 'run')} failed there: at most {stable.bound:.0%} do"
+        facts.append(Fact("No run failed up to", setting_value(stable.value), remark))
     if (failing := found.unstable_from) is not None:
-        remark = f"{failing.failures} of {plural(failing.n, 'run')}: at least {failing.bound:.1%} do"
-        facts.append(Fact("Runs failed from", short(failing.value), remark))
+        remark = f"{failing.failures} of {count(failing.n, 'run')}: at least {failing.bound:.1%} do"
+        facts.append(Fact("Runs failed from", setting_value(failing.value), remark))
     return tuple(facts)
 
 
@@ -277,8 +277,8 @@ def _cost(judgement: Judgement) -> tuple[Fact, ...]:
     cost = judgement.cost
     return (
         Fact("Runs", str(cost.runs)),
-        Fact("Training tokens", scaled(float(cost.tokens)) if cost.tokens else "not recorded"),
-        Fact("Floating point operations", scaled(cost.flops, "FLOP") if cost.flops else "not recorded"),
+        Fact("Training tokens", quantity(float(cost.tokens)) if cost.tokens else "not recorded"),
+        Fact("Floating point operations", quantity(cost.flops, "FLOP") if cost.flops else "not recorded"),
         Fact("Training time, added up", duration(cost.seconds) if cost.seconds else "not recorded"),
         *_saving(cost),
     )
@@ -288,7 +288,7 @@ def _saving(cost: RunCost) -> tuple[Fact, ...]:
     if not cost.shared_flops or cost.flops is None:
         return ()
     share = cost.shared_flops / (cost.flops + cost.shared_flops)
-    spared = f"{scaled(cost.shared_flops, 'FLOP')} and {duration(cost.shared_seconds)}"
+    spared = f"{quantity(cost.shared_flops, 'FLOP')} and {duration(cost.shared_seconds)}"
     remark = "runs that differ only in schedule or length began where another had been; no number depends on it"
     return (Fact("Shared, not trained twice", f"{spared}, {share:.0%} of what the runs cost alone", remark),)
 
@@ -314,17 +314,17 @@ def _provenance(runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
         if len(counts) == 1:
             facts.append(Fact(label, next(iter(counts))))
         else:
-            said = ", ".join(f"{value} ({plural(count, 'run')})" for value, count in sorted(counts.items()))
+            said = ", ".join(f"{value} ({count(count, 'run')})" for value, count in sorted(counts.items()))
             facts.append(Fact(label, said, "differs between runs"))
     unknown = len(runs) - len(recorded)
-    return (*facts, Fact("Not recorded", plural(unknown, "run"))) if unknown else tuple(facts)
+    return (*facts, Fact("Not recorded", count(unknown, "run"))) if unknown else tuple(facts)
 
 
 def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
     """Of conditions one each: they are judged by their own noise."""
     if judgement.conditions:
         return tuple(_noise_there(part.name, part.judgement) for part in judgement.parts)
-    noise, unit, places = judgement.noise, _unit(judgement), decimals(judgement) + 1
+    noise, unit, places = judgement.noise, words.unit(judgement.metric), decimals(judgement.min_effect) + 1
     facts = [
         Fact("One run around its arm's mean (sd)", MISSING if noise.sd is None else number(noise.sd, places) + unit),
         Fact(
@@ -332,7 +332,7 @@ def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
             MISSING if noise.rho is None else f"{noise.rho:.2f}",
             "1: seeds move all arms alike; 0: not at all",
         ),
-        Fact("Measured on", "no arm on two seeds" if noise.sd is None else plural(noise.n, "run")),
+        Fact("Measured on", "no arm on two seeds" if noise.sd is None else count(noise.n, "run")),
     ]
     if noise.paired_sd is not None:
         facts.insert(2, Fact("Difference of two arms on one seed (sd)", number(noise.paired_sd, places) + unit))
@@ -346,26 +346,21 @@ def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
             f"{than} than the {judgement.min_effect:g}{unit} said to matter"
         )
     value = MISSING if least is None else number(least, places - 1) + unit
-    return (*facts, Fact(f"Smallest difference that {plural(seeds, 'seed')} can show", value, remark))
+    return (*facts, Fact(f"Smallest difference that {count(seeds, 'seed')} can show", value, remark))
 
 
 def _noise_there(name: str, judgement: Judgement) -> Fact:
-    noise, unit, places = judgement.noise, _unit(judgement), decimals(judgement) + 1
+    noise, unit, places = judgement.noise, words.unit(judgement.metric), decimals(judgement.min_effect) + 1
     label = f"{name}: one run around its arm's mean (sd)"
     if noise.sd is None:
         return Fact(label, MISSING, "no arm on two seeds")
-    said = [f"from {plural(noise.n, 'run')}"]
+    said = [f"from {count(noise.n, 'run')}"]
     if noise.paired_sd is not None:
         said.append(f"difference of two arms on one seed {number(noise.paired_sd, places)}")
     if (found := judgement.detectable) is not None:
         least = number(found.difference, places - 1)
-        said.append(f"the smallest that {plural(found.seeds, 'seed')} can show is {least}")
+        said.append(f"the smallest that {count(found.seeds, 'seed')} can show is {least}")
     return Fact(label, number(noise.sd, places) + unit, "; ".join(said))
-
-
-def _unit(judgement: Judgement) -> str:
-    unit = metric_unit(judgement.metric)
-    return f" {unit}" if unit else ""
 
 
 def is_confirmed(judgement: Judgement) -> bool:
@@ -376,7 +371,7 @@ def is_confirmed(judgement: Judgement) -> bool:
 
 def confirmation_facts(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
     """The best arm on the seeds that chose it, on fresh ones and on the test set; of conditions each one's own best."""
-    best, places = judgement.best, decimals(judgement)
+    best, places = judgement.best, decimals(judgement.min_effect)
     if judgement.conditions:
         bests = [(part.name, part.judgement.best) for part in judgement.parts]
         return tuple(_confirmed_there(name, best, places) for name, best in bests if best is not None)
@@ -391,7 +386,7 @@ def confirmation_facts(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[
     ]
     if best.confirmed:
         fresh = f"{number(best.mean, places)} {interval(best.interval, places)}"
-        facts += [Fact("On fresh seeds", fresh, plural(best.n, "run")), *_each(judgement, best, runs)]
+        facts += [Fact("On fresh seeds", fresh, count(best.n, "run")), *_each(judgement, best, runs)]
     else:
         facts.append(Fact("On fresh seeds", "not measured", "the number above is unconfirmed"))
     if best.test_mean is not None:
@@ -411,7 +406,7 @@ def _ended(result: RunResult, judgement: Judgement) -> str:
     if result.status != "completed":
         return "diverged" if result.status == "diverged" else "crashed"
     value = result.metric(judgement.metric)
-    return "not measured" if value is None else number(value, decimals(judgement))
+    return "not measured" if value is None else number(value, decimals(judgement.min_effect))
 
 
 def _confirmed_there(name: str, best: Best, places: int) -> Fact:
@@ -420,7 +415,7 @@ def _confirmed_there(name: str, best: Best, places: int) -> Fact:
         f"{number(best.search_mean, places)} on the seeds that chose it",
     )
     value = f"{number(best.mean, places)} {interval(best.interval, places)}" if best.confirmed else "not measured"
-    said = [plural(best.n, "run"), chose] if best.confirmed else [chose]
+    said = [count(best.n, "run"), chose] if best.confirmed else [chose]
     if best.test_mean is not None:
         said.append(f"on the test set, the same runs: {number(best.test_mean, places)}")
     return Fact(label, value, "; ".join(said))
@@ -428,8 +423,7 @@ def _confirmed_there(name: str, best: Best, places: int) -> Fact:
 
 def how_judged(judgement: Judgement) -> tuple[str, ...]:
     """Short paragraphs."""
-    unit = metric_unit(judgement.metric)
-    effect = f"{judgement.min_effect:g}{f' {unit}' if unit else ''}"
+    effect = f"{judgement.min_effect:g}{words.unit(judgement.metric)}"
     where = "under each condition" if judgement.conditions else "in the study"
     compared = judgement.parts[0].judgement if judgement.conditions else judgement
     narrow = 100 * (1 - 2 * judgement.alpha / max(len(compared.looks), 1))
@@ -478,7 +472,7 @@ def _endings(judgement: Judgement) -> str:
 def _ending(judgement: Judgement) -> str:
     if judgement.ended is None:
         return "not yet"
-    seeds = plural(judgement.looks[judgement.looks_taken - 1], "seed")
+    seeds = count(judgement.looks[judgement.looks_taken - 1], "seed")
     if judgement.ended == "maximum":
         return f"at the maximum of {seeds}, with something left open"
     return f"every question settled after {seeds}"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from blueberry.judge.judgement import Bound, Judgement, Optimum
+from blueberry.judge.words import decimals, interval, metric_name, number, setting_name, setting_value, settings_text
 from blueberry.report.kinds import effect_rows
-from blueberry.report.wording import decimals, interval, metric_name, number, setting_name, settings_text, short
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ def tables(judgement: Judgement) -> tuple[Table, ...]:
 
 
 def _parts_table(judgement: Judgement) -> Table:
-    places = decimals(judgement)
+    places = decimals(judgement.min_effect)
     rows = []
     for part in judgement.parts:
         best = part.judgement.best
         covers = "; ".join(
-            f"{setting_name(one.setting)} {short(one.low)} to {short(one.high)}"
+            f"{setting_name(one.setting)} {setting_value(one.low)} to {setting_value(one.high)}"
             + (f", {one.decades:.2f} decades" if one.decades is not None else "")
             for one in part.covers
         )
@@ -56,12 +56,14 @@ def _parts_table(judgement: Judgement) -> Table:
 def _optimum(judgement: Judgement) -> str:
     found = judgement.optimum
     if isinstance(found, Optimum):
-        return f"{short(found.estimate)} [{short(found.interval[0])}, {short(found.interval[1])}]"
-    return f"{found.side} {short(found.bound)}" if isinstance(found, Bound) else "not located"
+        return (
+            f"{setting_value(found.estimate)} [{setting_value(found.interval[0])}, {setting_value(found.interval[1])}]"
+        )
+    return f"{found.side} {setting_value(found.bound)}" if isinstance(found, Bound) else "not located"
 
 
 def _conditions_table(judgement: Judgement) -> Table:
-    places = decimals(judgement)
+    places = decimals(judgement.min_effect)
     words = {
         "best": "is the best",
         "tie": "equals the best",
@@ -91,11 +93,11 @@ def _laws_table(judgement: Judgement) -> Table:
     for law in judgement.laws:
         held = law.held_out
         name = metric_name(law.of) if law.of == judgement.metric else f"best {setting_name(law.of)}"
-        power = f"{law.exponent:.3g} [{law.interval[0]:.3g}, {law.interval[1]:.3g}]"
+        power = f"{law.exponent:.2f} {interval(law.interval, 2)}"
         checked = ("none: too few conditions", "", "", "")
         if held is not None:
-            predicted = f"{held.predicted:.4g} [{held.interval[0]:.4g}, {held.interval[1]:.4g}]"
-            checked = (held.condition, predicted, f"{held.measured:.4g}", "yes" if held.holds else "no")
+            predicted = f"{setting_value(held.predicted)} [{', '.join(map(setting_value, held.interval))}]"
+            checked = (held.condition, predicted, setting_value(held.measured), "yes" if held.holds else "no")
         rows.append((setting_name(law.by), name, power, str(law.n), *checked))
     header = ("Over", "Law of", "Power", "Conditions", "Held out", "Predicted", "Measured", "In the interval")
     said = "Fitted to each condition's own best: y = factor · x ^ power. Held out: the last condition, predicted by a "
@@ -122,7 +124,7 @@ def _gains_table(judgement: Judgement) -> Table:
 
 
 def _effects_table(judgement: Judgement) -> Table:
-    places = decimals(judgement)
+    places = decimals(judgement.min_effect)
     rows = tuple(
         (
             row.name,
