@@ -182,7 +182,7 @@ def remedy(rates, reach=None):
     )
     judged = weigh(Evidence("q", "val_loss", 0.01, 0.05, ("lr",), table, reach=reach or {}))
     (found,) = [audit for audit in judged.audits if audit.audit == "edge"]
-    assert f"{rates[-1]:.3g}, is the largest tried" in found.message
+    assert f"{rates[-1]:.4g}, is the largest tried" in found.message
     return found.remedy
 
 
@@ -195,5 +195,5 @@ def test_values_proposed_from_a_range_are_no_grid():
     """Six of [0.003, 0.3] by chance: the last two lie a factor of 5.6 apart, and the range goes on."""
     proposed = [0.0039, 0.0041, 0.0376, 0.0390, 0.0409, 0.2279]
     said = remedy(proposed, {"lr": (0.003, 0.3)})
-    assert said == "propose more values, up to 0.3; if the end stays the best, extend lr up to 1.89"
-    assert remedy([*proposed[:-1], 0.3], {"lr": (0.003, 0.3)}) == "extend lr up to 1.89"
+    assert said == "propose more values, up to 0.3; if the end stays the best, extend lr up to 1.893"
+    assert remedy([*proposed[:-1], 0.3], {"lr": (0.003, 0.3)}) == "extend lr up to 1.893"
