@@ -314,7 +314,7 @@ def _provenance(runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
         if len(counts) == 1:
             facts.append(Fact(label, next(iter(counts))))
         else:
-            said = ", ".join(f"{value} ({count(count, 'run')})" for value, count in sorted(counts.items()))
+            said = ", ".join(f"{value} ({count(num, 'run')})" for value, num in sorted(counts.items()))
             facts.append(Fact(label, said, "differs between runs"))
     unknown = len(runs) - len(recorded)
     return (*facts, Fact("Not recorded", count(unknown, "run"))) if unknown else tuple(facts)
