@@ -48,6 +48,7 @@ def test_a_tuned_winner_is_promoted_at_the_rate_it_ran_with(decided):
 
 
 def test_a_proposed_winner_is_promoted_as_it_was_proposed(decided):
+    pytest.importorskip("optuna")
     found, ran = decided(PROPOSED, Synthetic(optimum=0.05, curvature_nats=0.6, noise_nats=0.001))
     assert isinstance(found, Promotion), found
     assert {change.setting: change.new for change in found.entry.changes} == {RATE: ran[0][RATE]}

@@ -26,6 +26,8 @@ LARGEST_LOSS = 1e12
 """Beyond it, as at infinity, a run has diverged: no loss or perplexity that means something is larger."""
 LARGEST_COUNT = 2**53
 """Up to it floats count every whole number."""
+LONGEST_INTEGER = 19
+"""Digits of a whole number that is read as one."""
 MOST_BYTES, MOST_LINES, LONGEST_LINE = 2**27, 10**6, 2**20
 """Of a file of metrics."""
 READ_AT_ONCE = 2**23
@@ -158,7 +160,7 @@ class ProgramResults:
                 self._add(values, place)
             return
         try:
-            document = json.loads(data)
+            document = json.loads(data, parse_int=_integer)
         except (ValueError, RecursionError):  # perhaps an object a line
             for number, text in enumerate(data.split(b"\n"), 1):
                 if text.strip():
@@ -192,7 +194,7 @@ class ProgramResults:
 
     def _add_json(self, text: bytes, place: str) -> None:
         try:
-            line = json.loads(text)
+            line = json.loads(text, parse_int=_integer)
         except (ValueError, RecursionError):
             line = None
         if not isinstance(line, dict):
@@ -224,7 +226,7 @@ class ProgramResults:
             own = _own_name(name)
             if own != name and own in values:
                 own = name
-            line[own] = _as_float(value)
+            line[own] = float(value)
             if name == self._metric:
                 line[name] = line[own]
         told = "update" in line
@@ -356,11 +358,9 @@ def _metrics(line: Line, which: str) -> Metrics | None:
     return Metrics(loss=loss, bits_per_byte=bits, accuracy=accuracy, num_tokens=_count(line.get(f"{which}_tokens")))
 
 
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return math.inf if value > 0 else -math.inf
+def _integer(digits: str) -> float:
+    """A number, however many digits it has: beyond what a count can be it need not be exact."""
+    return int(digits) if len(digits) <= LONGEST_INTEGER else float(digits)
 
 
 def _finite(value: float | None) -> float | None:
