@@ -358,21 +358,29 @@ def gather_study(study: Study, results: Mapping[str, RunResult], planned: Plan, 
         "at_one_rate": _at_one_rate(study),
     }
     found = (one for one in objections(study) if one.audit not in ("seeds", "curse"))  # the runs say those again
-    asked = Asked(
-        question=study.question,
-        metric=study.metric,
-        min_effect=study.min_effect,
-        alpha=study.alpha,
-        vary=study.varied,
-        goal=study.goal,
-        source="study" if own else "program",
-        place=str(study.path),
+    asked = _asked(
+        study,
         arms={} if study.parts else {arm.name: arm for arm in study.arms},
         recipes=recipes if own else {},
         audits=(*found, *(_leaks(study, texts) if own and len(planned.ended) else ())),
         more=more,
     )
     return gather(study_runs(study, planned, results), asked, texts)
+
+
+def _asked(study: Study, **more: Any) -> Asked:
+    """What a study file asks; `more` is what is known of its runs."""
+    return Asked(
+        question=study.question,
+        metric=study.metric,
+        min_effect=study.min_effect,
+        alpha=study.alpha,
+        vary=study.varied,
+        goal=study.goal,
+        source="study" if study.trainer is None else "program",
+        place=str(study.path),
+        **more,
+    )
 
 
 def arm_runs(
@@ -384,18 +392,7 @@ def arm_runs(
     chooses: Collection[Stage] = ("search",),
 ) -> ArmRuns:
     """One arm's evidence from its runs. `chooses` are the stages whose seeds compare it with others."""
-    asked = Asked(
-        question=study.question,
-        metric=study.metric,
-        min_effect=study.min_effect,
-        alpha=study.alpha,
-        vary=study.varied,
-        goal=study.goal,
-        source="study" if study.trainer is None else "program",
-        place=str(study.path),
-        arms={arm.name: arm},
-        chooses=chooses,
-    )
+    asked = _asked(study, arms={arm.name: arm}, chooses=chooses)
     known = (
         StudyRun(arm.name, run.seed, run.stage, results[run.fingerprint], arm.settings)
         for run in runs

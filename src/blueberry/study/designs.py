@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 Mode = Literal["none", "pairs", "full", "fraction"]
-MODES: tuple[Mode, ...] = ("none", "pairs", "full", "fraction")
 MAX_FULL = 12
 """Changes of a full factorial: 4,096 arms."""
 MAX_PAIRS = 140
