@@ -6,7 +6,7 @@ Losses are nats per token. What was not measured is None, never 0.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,6 +34,11 @@ def goal_of(metric: str) -> Goal | None:
     if any(map(_WORDS_OF_LESS.fullmatch, words)):
         return "minimize"
     return "maximize" if any(map(_WORDS_OF_MORE.fullmatch, words)) else None
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether it is an int or a float, of any size; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class Record(BaseModel):

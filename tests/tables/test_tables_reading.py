@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from blueberry.errors import TableError
@@ -132,6 +133,8 @@ def test_rows_in_memory():
 
     assert [row.values for row in table_of(Frame()).rows] == ROWS
     assert table_of([{"a": Scalar(), 5: "x"}]).rows[0].values == {"a": 3.25, "5": "x"}
+    (row,) = table_of([{"float": np.float64(3.25), "int": np.int64(3), "bool": np.bool_(True)}]).rows
+    assert [type(value) for value in row.values.values()] == [float, int, bool]
     for bad in (3, "text", {"a": 1}, [1], []):
         with pytest.raises(TableError):
             table_of(bad)

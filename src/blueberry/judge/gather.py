@@ -20,7 +20,7 @@ from blueberry.judge.evidence import ArmRuns, Evidence, RunFacts
 from blueberry.judge.judgement import Audit, CurveFinding, RunCost
 from blueberry.recipe import Recipe
 from blueberry.records import Provenance, RunResult, Stage, StudyRun
-from blueberry.study.arms import is_number
+from blueberry.study.arms import is_usable_number
 from blueberry.study.plan import Plan, Run, as_planned, looks_of, study_runs
 from blueberry.study.spec import Arm, Study
 from blueberry.tables.columns import kind_by_name, understood
@@ -460,5 +460,5 @@ def _reach(study: Study) -> dict[str, tuple[float, float]]:
     """The ends of each numeric range that proposals are made from."""
     if study.method != "optuna":
         return {}
-    numeric = [axis for axis in study.axes if all(is_number(value) for value in axis.values)]
+    numeric = [axis for axis in study.axes if all(is_usable_number(value) for value in axis.values)]
     return {axis.setting: (float(min(axis.values)), float(max(axis.values))) for axis in numeric}

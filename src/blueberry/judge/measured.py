@@ -22,6 +22,7 @@ from blueberry.judge.judgement import (
     Status,
 )
 from blueberry.judge.race import Race, follow, leader
+from blueberry.records import is_number
 from blueberry.stats.decide import smallest_difference
 from blueberry.stats.noise import LEAST_ARMS, NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, locate_optimum
@@ -235,7 +236,7 @@ def _scale(
 
 def _numbers(values: Sequence[Any]) -> list[float] | None:
     """None unless every one is a finite number."""
-    if any(isinstance(v, bool) or not isinstance(v, (int, float)) or not abs(v) <= sys.float_info.max for v in values):
+    if not all(is_number(v) and abs(v) <= sys.float_info.max for v in values):
         return None
     return [float(v) for v in values]
 

@@ -36,7 +36,7 @@ from blueberry.judge.weigh import numbers, weigh
 from blueberry.recipe import LENGTHS
 from blueberry.records import RunResult
 from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, effective_speedup, fit_power_law
-from blueberry.study.arms import is_number
+from blueberry.study.arms import is_usable_number
 from blueberry.study.plan import Plan, Referee
 from blueberry.study.spec import Arm, Study
 
@@ -102,7 +102,7 @@ def _covers(part: Study) -> tuple[Covered, ...]:
     """How far each numeric axis reaches: what a search has looked at, and what not."""
     found = []
     for axis in part.axes:
-        if not all(is_number(value) for value in axis.values):
+        if not all(is_usable_number(value) for value in axis.values):
             continue
         low, high = float(min(axis.values)), float(max(axis.values))
         decades = math.log10(high / low) if low > 0 else None
@@ -218,7 +218,7 @@ def _ascending(parts: Sequence[Part], across: Sequence[str]) -> list[Part]:
 
 def _size(part: Part, across: Sequence[str]) -> float | None:
     value = part.settings.get(across[0]) if len(across) == 1 else None
-    return float(value) if isinstance(value, (int, float)) and is_number(value) else None
+    return float(value) if is_usable_number(value) else None
 
 
 def _condition(first: Judgement, part: Part) -> Condition:

@@ -16,6 +16,7 @@ from blueberry.judge.judgement import (
     Verdict,
 )
 from blueberry.judge.purposes import purposes
+from blueberry.records import is_number
 from blueberry.stats.scaling import LEAST_POINTS
 
 
@@ -443,4 +444,4 @@ def best_value(judgement: Judgement) -> float | None:
     if judgement.best is None or len(judgement.vary) != 1:
         return None
     value = judgement.best.settings.get(judgement.vary[0])
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return float(value) if is_number(value) else None

@@ -4,6 +4,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from blueberry.records import is_number
+
 MISSING = "\N{EN DASH}"
 """Stands for a number that does not exist."""
 MIN_EFFECT_NATS = 0.005
@@ -20,7 +22,7 @@ def setting_value(value: Any) -> str:
     """A setting's value: the shortest number that equals it to four significant digits, so 0.0630957 is "0.0631" and
     0.1258925 is "0.1259". Whole numbers and what is no number are written out; 1000 and more has six digits.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not is_number(value):
         return str(value)
     if isinstance(value, int) or not abs(value) >= 1000:
         return str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -13,6 +13,7 @@ from blueberry.judge.measured import measure
 from blueberry.proofread.claims import PHRASES, WORDS, audit_claims
 from blueberry.proofread.document import LARGEST, MOST_LINES, MOST_ROWS, Document, Result, is_statistic
 from blueberry.proofread.statements import statements
+from blueberry.records import is_number
 from blueberry.tables.columns import folded
 from blueberry.tables.rows import Row, Table
 from blueberry.tables.runs import PREFERRED, table_runs
@@ -200,4 +201,4 @@ def _rates_apart(first: Document, second: Document) -> list[Audit]:
 
 def _loss(row: Row) -> float | None:
     value = row.values.get("val_loss")
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return float(value) if is_number(value) else None

@@ -4,12 +4,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeGuard
 
 from blueberry.errors import RecipeError, StudyError, did_you_mean
 from blueberry.identity import canonical_json
 from blueberry.recipe import EITHER_OR, LENGTHS, Recipe, is_script_setting, setting_names
-from blueberry.records import arm_name
+from blueberry.records import arm_name, is_number
 from blueberry.study.designs import Design, Effect, Mode, combine
 
 BASELINE = "baseline"
@@ -78,9 +78,9 @@ def quoted(name: str) -> str:
     return f'"{shown(name)[1:-1]}"'
 
 
-def is_number(value: Any) -> bool:
+def is_usable_number(value: Any) -> TypeGuard[float]:
     """Whether it is a number that can be reckoned with."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not is_number(value):
         return False
     return abs(value) <= LARGEST_INTEGER if isinstance(value, int) else value == 0 or SMALLEST <= abs(value) <= LARGEST
 
@@ -112,7 +112,7 @@ def settings(table: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 def scalar(value: Any, place: str) -> Any:
     """Raises: StudyError unless it is a text, a number or true/false."""
-    if not isinstance(value, (str, bool)) and not is_number(value):
+    if not isinstance(value, (str, bool)) and not is_usable_number(value):
         if isinstance(value, float) and math.isfinite(value):
             refuse(place, value, f"a number is 0 or from {SMALLEST:g} to {LARGEST:g} in size; change it")
         refuse(place, value, "must be a text, a number or true/false; write one value")
@@ -169,7 +169,7 @@ def read_axis(setting: str, given: Any, current: Any, place: str, *, has_points:
         if not isinstance(values, list) or len(values) > MAX_POINTS:
             refuse(place, values, f"the values are a list of at most {MAX_POINTS}; mend it")
         # So that 1 and 1.0 are one value and have one name, as they are in the recipe.
-        values = [float(v) if isinstance(current, float) and is_number(v) else scalar(v, place) for v in values]
+        values = [float(v) if isinstance(current, float) and is_usable_number(v) else scalar(v, place) for v in values]
         axis = Axis(setting, tuple(values), "list", when)
     else:
         scale: Literal["log", "linear"] = "log" if forms == ["log"] else "linear"
@@ -201,7 +201,7 @@ def _conditions(given: Any, setting: str, place: str) -> tuple[tuple[str, tuple[
 def _spaced(table: dict[str, Any], scale: str, current: Any, place: str, *, has_points: bool) -> tuple[Any, ...]:
     """The points from one end to the other; without points the ends alone."""
     ends = table[scale]
-    if not isinstance(ends, list) or len(ends) != 2 or not all(is_number(end) for end in ends):
+    if not isinstance(ends, list) or len(ends) != 2 or not all(is_usable_number(end) for end in ends):
         size = f", 0 or {SMALLEST:g} to {LARGEST:g} in size" if isinstance(ends, list) and len(ends) == 2 else ""
         refuse(place, ends, f"must be two numbers{size}; write {scale} = [first, last]")
     first, last = ends

@@ -26,6 +26,7 @@ from pydantic import Field, field_validator, model_validator
 from blueberry.errors import StudyError, did_you_mean
 from blueberry.identity import canonical_json, digest
 from blueberry.recipe import LENGTHS, SCRIPT, is_script_setting, setting_names
+from blueberry.records import is_number
 from blueberry.settings import Section, setting
 
 OUT, RECIPE, PYTHON, HERE = "out", "recipe", "python", "here"
@@ -193,7 +194,7 @@ class _Expression:
             return values[self.text]
         numbers = {f"v{place}": values[name] for place, name in enumerate(self._variables)}
         for name, number in zip(self._variables, numbers.values(), strict=True):
-            if isinstance(number, bool) or not isinstance(number, (int, float)):
+            if not is_number(number):
                 raise ValueError(f"{self._shown}: {name} is {number!r:.60}, no number; leave the arithmetic out")
         try:
             result = _evaluated(self._tree, numbers)

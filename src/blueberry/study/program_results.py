@@ -15,7 +15,7 @@ from typing import Any
 
 from blueberry.errors import TableError, TrainerError, did_you_mean
 from blueberry.recipe import Recipe
-from blueberry.records import Curve, Evaluation, Failure, Metrics, RunResult
+from blueberry.records import Curve, Evaluation, Failure, Metrics, RunResult, is_number
 from blueberry.study.arms import shown
 from blueberry.study.program import line_pattern
 from blueberry.study.workers import Crash
@@ -221,7 +221,7 @@ class ProgramResults:
         """Its numbers, under our names where they have others. Raises: Crash."""
         line: Line = {}
         for name, value in flat(values).items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if not is_number(value):
                 continue
             own = _own_name(name)
             if own != name and own in values:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
-from blueberry.tables.cells import value_of
+from blueberry.records import is_number
+from blueberry.tables.rows import value_of
 
 
 def _words(text: str) -> frozenset[str]:
@@ -117,13 +118,6 @@ RESULT = _words(
     """
 )
 """Last words of what came out of a run, its size included."""
-HIGHER_IS_BETTER = _words(
-    """
-    accuracy acc f1 bleu rouge auc reward return score precision recall r2 mfu throughput exact_match win_rate
-    success_rate pass_rate likelihood
-    """
-)
-"""Words at the end of a metric's name that say that more of it is better."""
 LOSSES = _words(
     """
     loss nll bpb bpc ppl perplexity byte ce
@@ -156,6 +150,8 @@ WRAPPERS = frozenset(
 )  # fmt: skip
 """Tables within a run's object that only group: `results.val_loss` is val_loss."""
 
+LONGEST_NAME = 1_000
+"""Characters of a column's name; what is longer is refused."""
 _SPLITS = {"val": "val", "valid": "val", "validation": "val", "eval": "val", "evaluation": "val",
            "train": "train", "training": "train", "test": "test"}  # fmt: skip
 _UNITS = {"minutes": 60.0, "hours": 3600.0, "min": 60.0, "mins": 60.0, "h": 3600.0, "hrs": 3600.0}
@@ -170,7 +166,7 @@ _ROOT_OF = {other: names[0] for names in SAME_SETTING for other in names}
 
 def folded(name: str) -> str:
     """A column's name as names are compared: "Val Loss (nats)" -> "val_loss"; dots stay."""
-    name = re.sub(r"\([^)]*\)|\[[^]]*\]", " ", name.strip().strip("*`_ "))
+    name = re.sub(r"\([^)]*\)|\[[^]]*\]", " ", name[:LONGEST_NAME].strip().strip("*`_ "))
     name = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
     return re.sub(r"[\s\-/]+", "_", name.strip()).strip("_").casefold()
 
@@ -220,7 +216,7 @@ def _kind_by_values(values: Sequence[Any]) -> Kind:
     distinct = {str(value) for value in known}
     if all(isinstance(value, str) for value in known):
         return "label" if len(distinct) == len(known) > 2 else "setting"
-    numbers = [value for value in known if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    numbers = [value for value in known if is_number(value)]
     if len(numbers) < len(known):
         return "setting"
     whole = all(float(value).is_integer() for value in numbers)
@@ -269,10 +265,10 @@ def find_column(name: str, columns: Iterable[str], place: str, renamed: Mapping[
         lambda column: folded(column) == wanted,
         lambda column: any(folded(given) == wanted and by_file[given] == column for given in by_file),
         lambda column: _KNOWN.get(wanted) == column,
-        lambda column: _root(column) == _root(name),
+        lambda column: root_of(column) == root_of(name),
         lambda column: folded(column).endswith(f".{wanted}"),
         lambda column: wanted.endswith(f".{folded(column)}"),
-        lambda column: _root(_last(column)) == _root(_last(name)),
+        lambda column: root_of(_last(column)) == root_of(_last(name)),
     ):
         found = [column for column in columns if fits(column)]
         if len(found) > 1:
@@ -282,12 +278,11 @@ def find_column(name: str, columns: Iterable[str], place: str, renamed: Mapping[
     raise TableError(f'{place} "{name}": no such column{did_you_mean(name, columns)}')
 
 
-def is_higher_better(metric: str) -> bool:
-    """Whether more of a metric is better, by its name."""
-    last = folded(metric.rpartition(".")[2].rpartition("/")[2])
-    if last.endswith(("neg_likelihood", "neg_log_likelihood", "negative_log_likelihood")):
-        return False
-    return any(last == word or last.endswith(f"_{word}") for word in HIGHER_IS_BETTER)
+def refuse_twice(names: Sequence[str], place: str) -> None:
+    """Raises: TableError if two columns have one name; several may have none."""
+    twice = next((name for number, name in enumerate(names) if name and name in names[:number]), None)
+    if twice is not None:
+        raise TableError(f'{place} "{twice}": names two columns; each column has its own name; rename one')
 
 
 def is_loss(metric: str) -> bool:
@@ -330,10 +325,6 @@ def _setting_at_end(key: str) -> str:
 
 def root_of(name: str) -> str:
     """A name as settings are compared: learning_rate is lr."""
-    return _root(name)
-
-
-def _root(name: str) -> str:
     return _ROOT_OF.get(folded(name), folded(name))
 
 
@@ -361,7 +352,7 @@ def renamed_values(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dic
     made: dict[str, Any] = {}
     for column, value in values.items():
         name = renamed.get(column, column)
-        if name == "train_seconds" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if name == "train_seconds" and is_number(value):
             value = value * seconds_in(column)
         made[name] = value
     return made

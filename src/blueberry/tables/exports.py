@@ -9,11 +9,9 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.files import refused_as
-from blueberry.tables.cells import value_of
 from blueberry.tables.json_rows import flat, trainer_state
+from blueberry.tables.rows import Placed, value_of
 
-Found = tuple[str, dict[str, Any]]
-"""Where a run stands in its folder, and its values by column."""
 EVENTS = "*tfevents*"
 STARTED, ENDED = "_hparams_/session_start_info", "_hparams_/session_end_info"
 ENDINGS = {1: "completed", 2: "crashed", 3: "unfinished"}
@@ -22,7 +20,7 @@ KEPT = "_runtime"
 """Of W&B's columns that begin with an underscore, the one that a table has a use for."""
 
 
-def read_export(path: Path) -> list[Found]:
+def read_export(path: Path) -> list[Placed]:
     """Every run of a folder, by whichever of these tools wrote it; or of one of their files.
 
     Raises: TableError if none did, or a library that reads its files is not installed.
@@ -44,7 +42,7 @@ def read_export(path: Path) -> list[Found]:
     )
 
 
-def _wandb(root: Path) -> Iterator[Found]:
+def _wandb(root: Path) -> Iterator[Placed]:
     """`wandb-summary.json` of each run, and `config.yaml` beside it."""
     for file in sorted(root.rglob("wandb-summary.json")):
         folder = file.parent
@@ -55,7 +53,7 @@ def _wandb(root: Path) -> Iterator[Found]:
         yield _place(folder, root), {"name": (folder.parent if folder.name == "files" else folder).name, **kept}
 
 
-def _trainer(root: Path) -> Iterator[Found]:
+def _trainer(root: Path) -> Iterator[Placed]:
     """Of the Trainer of transformers: the last state of each run, and its results."""
     runs: dict[Path, dict[str, Any]] = {}
     for file in (*root.rglob("trainer_state.json"), *root.rglob("all_results.json")):
@@ -69,7 +67,7 @@ def _trainer(root: Path) -> Iterator[Found]:
         yield _place(folder, root), {"name": _place(folder, root), **values}
 
 
-def _lightning(root: Path) -> Iterator[Found]:
+def _lightning(root: Path) -> Iterator[Placed]:
     """`metrics.csv` of each version, of each column the last value, and `hparams.yaml` beside it."""
     for file in sorted(root.rglob("metrics.csv")):
         last: dict[str, Any] = {}
@@ -137,7 +135,7 @@ def _plain_yaml(text: str, path: Path) -> dict[str, Any]:
     return root
 
 
-def _tensorboard(path: Path) -> Iterator[Found]:
+def _tensorboard(path: Path) -> Iterator[Placed]:
     """Each folder with event files: its recorded hparams, and the last value of each scalar tag."""
     root = path.parent if path.is_file() else path
     folders = [root] if path.is_file() else sorted({file.parent for file in path.rglob(EVENTS)})

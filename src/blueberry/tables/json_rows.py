@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from blueberry.errors import TableError
-from blueberry.tables.cells import value_of
+from blueberry.records import is_number
 from blueberry.tables.columns import WRAPPERS, folded, is_name
+from blueberry.tables.rows import Placed, value_of
 
 OWN_SCHEMA = "blueberry/results/"
 LISTS = ("runs", "rows", "records", "experiments", "trials", "results", "data")
@@ -16,11 +17,8 @@ MOST_BITS, LONGEST_INTEGER = 64, 19
 LAST_OF = {"train_losses": "last of train_losses", "training_losses": "last of train_losses"}
 """Curves whose last number is worth a column."""
 
-Numbered = tuple[str, dict[str, Any]]
-"""Where a run stands in its file, and its values by column."""
 
-
-def read_json(text: str, place: str) -> Iterator[Numbered]:
+def read_json(text: str, place: str) -> Iterator[Placed]:
     """Every run of a JSON document: a list of objects, {"runs": [...]}, {name: {...}, ...}, columns of equal length,
     or a single run's object.
 
@@ -37,7 +35,7 @@ def read_json(text: str, place: str) -> Iterator[Numbered]:
         yield where, flat(run)
 
 
-def read_json_lines(text: str, place: str) -> Iterator[Numbered]:
+def read_json_lines(text: str, place: str) -> Iterator[Placed]:
     """One object a line. Raises: TableError naming the first line that is none."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -80,10 +78,12 @@ def plain(value: Any) -> Any:
     """A number, text, true/false or None. Numbers in quotes are numbers; other libraries' numbers are Python's."""
     if isinstance(value, str):
         read = value_of(value)
-        return read if isinstance(read, (int, float)) and not isinstance(read, bool) else value.strip() or None
+        return read if is_number(read) else value.strip() or None
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > MOST_BITS:
         return f"an integer of {value.bit_length()} bits"
-    if value is None or isinstance(value, (bool, int, float)):
+    if isinstance(value, float):
+        return float(value)  # numpy's is one too, but is written otherwise
+    if value is None or isinstance(value, (bool, int)):
         return value
     return plain(value.item()) if hasattr(value, "item") else str(value)
 
@@ -140,7 +140,7 @@ def _columns(document: dict[str, list[Any]], place: str) -> Iterator[tuple[str, 
         yield f"run {number}", dict(zip(document, values, strict=True))
 
 
-def _own_runs(document: dict[str, Any], place: str) -> Iterator[Numbered]:
+def _own_runs(document: dict[str, Any], place: str) -> Iterator[Placed]:
     """A report's results.json: settings and metrics without prefix, the rest of the recipe under its dotted names."""
     runs = document.get("runs")
     if not isinstance(runs, list):

@@ -1,8 +1,24 @@
-"""What a table of runs is once it is read: frozen records, whatever file it came from."""
+"""What a table of runs is once it is read: cells with values, rows, frozen records, whatever file it came from."""
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+MISSING = frozenset(("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "na", "n/a", "null", "none", "?", "missing"))
+_INFINITE = {"inf": math.inf, "+inf": math.inf, "infinity": math.inf, "\N{INFINITY}": math.inf, "-inf": -math.inf}
+_TRUTH = {"true": True, "false": False}
+_INTEGER = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_LARGEST_DIGITS = 18
+"""Of a whole number that is read as one; a longer one is a name."""
+
+
+Placed = tuple[str, dict[str, Any]]
+"""A run as its reader found it: where it stands, e.g. "line 4", and its values by column."""
 
 
 @dataclass(frozen=True)
@@ -32,3 +48,44 @@ class Table:
     def columns(self) -> tuple[str, ...]:
         """Of all rows, each once, in the order in which they appear."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row.values))
+
+
+def value_of(text: str, *, decimal_comma: bool = False) -> Any:
+    """A number where the cell is one, true/false, None where it says nothing, else its text.
+
+    "12%" is 0.12; "1,234" is 1234, and 1.234 with `decimal_comma`; "nan" and "inf" are what they say.
+    """
+    text = text.strip().replace("\N{MINUS SIGN}", "-")
+    folded = text.casefold()
+    if folded in MISSING:
+        return None
+    if folded == "nan":
+        return math.nan
+    if folded in _INFINITE:
+        return _INFINITE[folded]
+    if folded in _TRUTH:
+        return _TRUTH[folded]
+    if decimal_comma and _DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
+    elif _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
+    if _INTEGER.fullmatch(text):
+        return int(text) if len(text) <= _LARGEST_DIGITS and not _has_leading_zero(text) else text
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if text.endswith("%") and _NUMBER.fullmatch(text[:-1].rstrip()):
+        return float(text[:-1]) / 100
+    return text
+
+
+def uses_decimal_comma(cells: list[str]) -> bool:
+    """Whether a file whose columns are not parted by commas writes 0,065 for 0.065: some do, and none has a point."""
+    numbers = [cell.strip() for cell in cells]
+    return any(_DECIMAL_COMMA.fullmatch(cell) for cell in numbers) and not any(
+        "." in cell and _NUMBER.fullmatch(cell) for cell in numbers
+    )
+
+
+def _has_leading_zero(text: str) -> bool:
+    digits = text.lstrip("+-")
+    return len(digits) > 1 and digits[0] == "0"

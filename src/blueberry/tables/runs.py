@@ -1,20 +1,30 @@
 """From the rows of a table to runs: which arm and seed a row is, how it ended, and what is known of it."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Any, Literal, TypeGuard
 
 from blueberry.errors import TableError
 from blueberry.identity import digest
-from blueberry.records import Failure, Metrics, Provenance, RunResult, Stage, StudyRun, arm_name
+from blueberry.records import (
+    Failure,
+    Goal,
+    Metrics,
+    Provenance,
+    RunResult,
+    Stage,
+    StudyRun,
+    arm_name,
+    goal_of,
+    is_number,
+)
 from blueberry.tables.columns import (
     MEANINGS,
     Kind,
     find_column,
     folded,
-    is_higher_better,
     is_loss,
     is_name,
     kind_by_name,
@@ -24,7 +34,6 @@ from blueberry.tables.columns import (
 from blueberry.tables.rows import Row, Table
 
 Ending = Literal["completed", "diverged", "crashed", "unfinished"]
-Goal = Literal["minimize", "maximize"]
 
 ENDINGS: dict[str, Ending] = {
     **dict.fromkeys(
@@ -198,7 +207,7 @@ def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: l
             notes.append(f"{table.name}: no validation loss in nats; judged by {column}, the one loss there is")
     else:
         column = find_column(metric, table.columns, f"{table.path} metric", table.renamed)
-    if goal is None and is_higher_better(column):
+    if goal is None and goal_of(column) == "maximize":
         raise TableError(
             f'{table.path} metric "{metric or column}": higher is better in it, by its name; nothing is turned '
             'round in silence; say --goal maximize (goal = "maximize"), or give a loss'
@@ -236,7 +245,7 @@ def _seed(row: Row) -> int:
     given = row.values.get("seed")
     if given is None:
         raise TableError(f'{row.place} "seed": empty; other rows have one; give each run its seed, or drop the column')
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not float(given).is_integer():
+    if not is_number(given) or not float(given).is_integer():
         raise TableError(f'{row.place} "seed": {given!r}; a seed is a whole number; mend it')
     return int(given)
 
@@ -287,7 +296,7 @@ _RATES = (["lr"], ["rate"])
 
 def _are_steps(values: Sequence[Any]) -> bool:
     """Whether these are where one run, or each of several, was measured: several numbers, each equally often."""
-    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+    if not all(map(is_number, values)):
         return False
     counts = {value: values.count(value) for value in values}
     return len(counts) > 1 and len(set(counts.values())) == 1
@@ -303,7 +312,7 @@ def _merged(in_order: Sequence[Row]) -> Row:
 def _measured(row: Row, metric: str) -> Ending:
     """How the run ended. One that says it completed, without a number, has crashed."""
     given = row.values.get(metric)
-    if given is not None and (isinstance(given, bool) or not isinstance(given, (int, float))):
+    if given is not None and not is_number(given):
         shown = f"{given!r:.80}"
         raise TableError(f'{row.place} "{metric}": {shown}; the metric is a number, or empty if there is none; mend')
     if given is not None and math.isfinite(given) and abs(given) > LARGEST:
@@ -396,9 +405,9 @@ def _metrics(numbers: Mapping[str, float], which: str) -> Metrics | None:
     )
 
 
-def is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> TypeGuard[float]:
     """Whether it is a number that can be counted with; true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return is_number(value) and math.isfinite(value)
 
 
 def _number(row: Row, column: str) -> float | None:
@@ -406,7 +415,7 @@ def _number(row: Row, column: str) -> float | None:
     value = row.values.get(column)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not is_number(value):
         shown = f"{value!r:.80}"
         raise TableError(f'{row.place} "{column}": {shown}; must be a number, or empty if it is not known; mend it')
     return float(value) if math.isfinite(value) else None
@@ -416,19 +425,17 @@ def _half_digits(rows: Sequence[Row], kind_of: Mapping[str, Kind]) -> dict[str, 
     """By column of results, half a unit of the finest digit in it, where its numbers were rounded."""
     found = {}
     for name, kind in kind_of.items():
-        numbers = [row.values.get(name) for row in rows if kind == "result" and is_finite(row.values.get(name))]
-        places = max((_decimals(number) for number in numbers), default=MOST_PRINTED + 1)
+        values = [row.values.get(name) for row in rows if kind == "result"]
+        places = max((_decimals(value) for value in values if is_finite(value)), default=MOST_PRINTED + 1)
         if places <= MOST_PRINTED:
             found[name] = 0.5 * 10.0**-places
     return found
 
 
-def _decimals(number: Any) -> int:
+def _decimals(number: float) -> int:
     """As many as the shortest text of the number has."""
-    whole = re.fullmatch(r"-?\d+\.(\d*?)0*(?:e([+-]?\d+))?|-?\d+(?:e([+-]?\d+))?", repr(number))
-    if whole is None:
-        return 0
-    return max(len(whole[1] or "") - int(whole[2] or whole[3] or 0), 0)
+    exponent = Decimal(repr(number)).normalize().as_tuple().exponent
+    return max(-int(exponent), 0)
 
 
 def _setting(value: Any, *, is_label: bool) -> Any:

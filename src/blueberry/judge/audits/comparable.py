@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any, TypeGuard
+from typing import Any
 
 from blueberry.judge import words
 from blueberry.judge.audits import Span, block, unequal, warn
 from blueberry.judge.evidence import ArmRuns, RunFacts
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured
+from blueberry.records import is_number
 from blueberry.tables.columns import kind_by_name, same_name, words_in
 
 DRIFT_NATS = 0.13
@@ -204,7 +205,7 @@ def _is_copy(arms: Sequence[ArmRuns], name: str) -> bool:
             return True
         if all(isinstance(copy, str) and str(given) in copy for given, copy in pairs):
             return True
-        numbers = [(float(given), float(copy)) for given, copy in pairs if _is_number(given) and _is_number(copy)]
+        numbers = [(float(given), float(copy)) for given, copy in pairs if is_number(given) and is_number(copy)]
         if len(numbers) == len(pairs) and _is_same_or_logarithm(numbers):
             return True
     return False
@@ -216,7 +217,3 @@ def _is_same_or_logarithm(pairs: Sequence[tuple[float, float]]) -> bool:
     if all(x > 0 for x, _ in pairs):
         forms += [[(log(x), y) for x, y in pairs] for log in (math.log, math.log2, math.log10)]
     return any(all(abs(x - y) <= 0.01 * max(abs(x), abs(y)) for x, y in form) for form in forms)
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

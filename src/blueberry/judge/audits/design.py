@@ -23,7 +23,7 @@ from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import LEAST_BLOCKS
 from blueberry.recipe import LENGTHS, Recipe
 from blueberry.schedules import horizon_updates, multiplier, num_warmup, sketch
-from blueberry.study.arms import is_number
+from blueberry.study.arms import is_usable_number
 from blueberry.study.spec import Arm, Study
 
 LEAST_AXIS_VALUES = 3
@@ -64,7 +64,7 @@ def edge(study: Study) -> list[Audit]:
     """A range of rates with gaps in which the best could hide."""
     found = []
     for setting in study.varied:
-        values = sorted({arm.settings[setting] for arm in study.arms if is_number(arm.settings.get(setting))})
+        values = sorted({arm.settings[setting] for arm in study.arms if is_usable_number(arm.settings.get(setting))})
         if not words.is_rate(setting) or len(values) < LEAST_AXIS_VALUES or values[0] <= 0:
             continue
         gap, low, high = max((high / low, low, high) for low, high in itertools.pairwise(values))

@@ -9,6 +9,7 @@ from blueberry.judge import words
 from blueberry.judge.audits import block, warn
 from blueberry.judge.audits.design import LEAST_WARMUP_UPDATES, REACHED
 from blueberry.judge.judgement import Audit
+from blueberry.records import is_number
 
 _RATES = re.compile(r"(^|_)(lr|learning_rate)s?(_history|_schedule|_curve|s)$|^learning_rates$", re.IGNORECASE)
 _LOOKS = re.compile(r"^(eval_metrics|evaluations|val_losses|eval_losses|evals)$", re.IGNORECASE)
@@ -49,7 +50,7 @@ def _floors(runs: Sequence[History], place: str) -> list[Audit]:
     """Schedules that do not come down, and first updates without a rate."""
     up = []
     for run in runs:
-        floor = next((v for name, v in run.settings.items() if _FLOOR.search(name) and _is_number(v)), None)
+        floor = next((v for name, v in run.settings.items() if _FLOOR.search(name) and is_number(v)), None)
         if floor is not None and len(run.rates) > 1 and run.rates[-1] > (floor + REACHED) * max(run.rates):
             up.append((run.name, run.rates[-1] / max(run.rates), floor))
     found = []
@@ -70,7 +71,7 @@ def _floors(runs: Sequence[History], place: str) -> list[Audit]:
 def _warmups(runs: Sequence[History], place: str) -> list[Audit]:
     short = []
     for run in runs:
-        asked = next((v for name, v in run.settings.items() if _WARMUP.search(name) and _is_number(v)), None)
+        asked = next((v for name, v in run.settings.items() if _WARMUP.search(name) and is_number(v)), None)
         if asked and len(run.rates) > 1:
             updates = run.rates.index(max(run.rates)) + 1
             if updates < LEAST_WARMUP_UPDATES:
@@ -119,7 +120,7 @@ def _history(name: str, run: Mapping[str, Any]) -> History:
     return History(
         name=name,
         settings={key: value for key, value in _leaves(run) if not isinstance(value, list)},
-        rates=tuple(float(one) for one in numbers if _is_number(one)),
+        rates=tuple(float(one) for one in numbers if is_number(one)),
         num_looks=None if looks is None else len(looks),
     )
 
@@ -142,7 +143,3 @@ def _are_runs(values: Sequence[Any]) -> bool:
 
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
