@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import blueberry
-from blueberry.sinks.log import HOMES
+from blueberry.sinks.tools import SINKS
 from blueberry.tables.columns import MEANINGS, OTHER_NAMES, SAME_SETTING
 from blueberry.tables.runs import ENDINGS
 
@@ -39,7 +39,7 @@ def test_names_of_one_setting_are_told():
 
 
 def test_every_sink_is_told():
-    assert set(re.findall(r"`[^`]*--log (\w+)`", PAGE)) == set(HOMES)
+    assert set(re.findall(r"`[^`]*--log (\w+)`", PAGE)) == set(SINKS)
 
 
 def test_the_examples_run(tmp_path, monkeypatch):

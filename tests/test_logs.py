@@ -39,9 +39,6 @@ class Kept:
             raise OSError("No space left on device")
         self.runs.append(run)
 
-    def close(self):
-        pass
-
 
 class StopsAfter:
     """The synthetic trainer, interrupted by Ctrl-C."""

@@ -24,7 +24,7 @@ class Fake:
     """Raises at one point, or never."""
 
     def __init__(self, raises=""):
-        self.raises, self.written, self.closed, self.thread = raises, [], False, None
+        self.raises, self.written, self.thread = raises, [], None
 
     def open(self, folder, study):
         if self.raises == "open":
@@ -41,11 +41,6 @@ class Fake:
             raise ValueError("no more")
         self.written.append(entries.key(run))
 
-    def close(self):
-        if self.raises == "close":
-            raise RuntimeError("at the end")
-        self.closed = True
-
 
 def feed_of(fake, tmp_path, said):
     return Feed("fake", fake.open, tmp_path, "study", said.append)
@@ -58,7 +53,6 @@ def test_a_run_is_written_once_by_another_thread(tmp_path):
         feed.tell(run)
     feed.close(time.monotonic() + 10)
     assert fake.written == [entries.key(a_run(0)), entries.key(a_run(1))]
-    assert fake.closed
     assert fake.thread is not threading.current_thread()
     assert said == []
 
@@ -66,7 +60,7 @@ def test_a_run_is_written_once_by_another_thread(tmp_path):
 @pytest.mark.parametrize(
     ("raises", "written", "reason"),
     [("open", 0, "Read-only file system"), ("result", 0, "ValueError: no room"), ("exit", 0, "SystemExit: 3"),
-     ("second", 1, "no more"), ("close", 2, "at the end")],
+     ("second", 1, "no more")],
 )  # fmt: skip
 def test_a_sink_that_raises_says_so_once_and_is_left_out(tmp_path, raises, written, reason):
     fake, said = Fake(raises), []
@@ -146,9 +140,11 @@ def test_the_study_goes_on_when_it_raises(tmp_path, monkeypatch):
 def test_a_sink_that_is_not_there_is_a_mistake_at_once(monkeypatch):
     with pytest.raises(SinkError, match='--log "wanbd": no such place to log to; did you mean "wandb"'):
         find_sink("wanbd")
-    monkeypatch.setitem(log.HOMES, "gone", ("no_such_library", "x"))
-    with pytest.raises(SinkError, match=r'no_such_library is not installed; pip install "blueberry-lm\[gone\]"'):
-        find_sink("gone")
+    monkeypatch.setitem(log.SINKS, "no_such_library", Fake)
+    with pytest.raises(
+        SinkError, match=r'no_such_library is not installed; pip install "blueberry-lm\[no_such_library\]"'
+    ):
+        find_sink("no_such_library")
 
 
 def test_points_are_the_runs_own_curves():

@@ -11,14 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
 
 from blueberry.errors import SinkError, did_you_mean
 from blueberry.records import StudyRun
 from blueberry.sinks import entries
+from blueberry.sinks.tools import SINKS, Sink
 
 CLOSE_SECONDS = 60.0
 """That the end of a study waits for its sinks."""
@@ -30,29 +29,6 @@ MOST_WAITING = 2_000
 """Runs that a sink may be behind; of more, the later ones are left for the next time."""
 
 _REMEDY = "the same command writes what is missing"
-
-HOMES = {
-    "wandb": ("wandb", "blueberry.sinks.wandb_sink"),
-    "tensorboard": ("tensorboard", "blueberry.sinks.tensorboard_sink"),
-    "mlflow": ("mlflow", "blueberry.sinks.mlflow_sink"),
-}
-"""Sink -> the library it needs and the module whose `open_sink` makes it. A new one is an entry here."""
-
-
-class Sink(Protocol):
-    """Whatever it raises is said once and ends the logging, not the runs."""
-
-    def result(self, run: StudyRun) -> None:
-        """Write a run that has ended, unless it is there already."""
-        ...
-
-    def close(self) -> None:
-        """Nothing more comes."""
-        ...
-
-
-OpenSink = Callable[[Path, str], Sink]
-"""From the folder it may write to and the study's name."""
 
 
 def on_standard_error(line: str) -> None:
@@ -68,8 +44,8 @@ def logging_to(
     Each sink has its own folder, `STORE/logs/SINK`. `warn` is given a line by each sink that fails, once.
     Raises: SinkError for a sink that does not exist, or whose library is not installed.
     """
-    openers = {name: find_sink(name) for name in dict.fromkeys(names)}
-    feeds = [Feed(name, opener, store / "logs" / name, study, warn) for name, opener in openers.items()]
+    sinks = {name: find_sink(name) for name in dict.fromkeys(names)}
+    feeds = [Feed(name, sink, store / "logs" / name, study, warn) for name, sink in sinks.items()]
 
     def tell(run: StudyRun) -> None:
         for feed in feeds:
@@ -85,21 +61,20 @@ def logging_to(
             feed.close(deadline)
 
 
-def find_sink(name: str) -> OpenSink:
-    """What opens a sink; its library is loaded only when it is opened."""
-    if name not in HOMES:
-        raise SinkError(f'--log "{name}": no such place to log to{did_you_mean(name, HOMES)}')
-    library, home = HOMES[name]
-    if find_spec(library) is None:
-        raise SinkError(f'--log "{name}": {library} is not installed; pip install "blueberry-lm[{name}]"')
-    return lambda folder, study: import_module(home).open_sink(folder, study)
+def find_sink(name: str) -> type[Sink]:
+    """Its library is loaded only when it is made. Raises: SinkError."""
+    if name not in SINKS:
+        raise SinkError(f'--log "{name}": no such place to log to{did_you_mean(name, SINKS)}')
+    if find_spec(name) is None:
+        raise SinkError(f'--log "{name}": {name} is not installed; pip install "blueberry-lm[{name}]"')
+    return SINKS[name]
 
 
 class Feed:
     """One sink and the thread that it works in."""
 
-    def __init__(self, name: str, opener: OpenSink, folder: Path, study: str, warn: Callable[[str], None]) -> None:
-        self._name, self._opener, self._folder, self._study, self._warn = name, opener, folder, study, warn
+    def __init__(self, name: str, sink: type[Sink], folder: Path, study: str, warn: Callable[[str], None]) -> None:
+        self._name, self._sink, self._folder, self._study, self._warn = name, sink, folder, study, warn
         self._waiting: queue.Queue[StudyRun | None] = queue.Queue(MOST_WAITING)
         self._told: set[str] = set()
         self._num_left = 0
@@ -135,10 +110,9 @@ class Feed:
 
     def _work(self) -> None:
         try:
-            sink = self._opener(self._folder, self._study)
+            sink = self._sink(self._folder, self._study)
             while (run := self._waiting.get()) is not None:
                 sink.result(run)
-            sink.close()
         except BaseException as error:  # whatever a library raises, runs go on
             self._failed = True
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
