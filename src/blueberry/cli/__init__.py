@@ -1,6 +1,5 @@
 """Words in, words out. Every command loads what it needs when it runs, so that help is quick and torch stays out."""
 
-import enum
 import errno
 import json as jsonlib
 import os
@@ -13,14 +12,6 @@ import typer
 
 from blueberry.errors import ReportError
 from blueberry.files import printable
-
-
-class Goal(enum.StrEnum):
-    """What is better of a metric."""
-
-    minimize = "minimize"
-    maximize = "maximize"
-
 
 app = typer.Typer(
     name="blueberry",
@@ -45,7 +36,10 @@ MetricOption = Annotated[
     str | None,
     typer.Option(help="The column that judges.", show_default="val_loss, or the one loss that the table has"),
 ]
-GoalOption = Annotated[Goal | None, typer.Option(help="Whether less or more of it is better.", show_default="minimize")]
+GoalOption = Annotated[
+    Literal["minimize", "maximize"] | None,
+    typer.Option(help="Whether less or more of it is better.", show_default="minimize"),
+]
 SeedOption = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="The column that says which runs share a seed.", show_default="seed"),
@@ -53,8 +47,6 @@ SeedOption = Annotated[
 StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
 
 KINDS = "sweep, compare, ablation, schedule, search, horizon, scaling or data."
-
-
 MOST_WORKERS = 4096
 WorkersOption = Annotated[
     int | None,
@@ -282,16 +274,8 @@ def analyse(
     from blueberry import analysis
     from blueberry.cli import words
 
-    columns = [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
-    judged = analysis.examine(
-        table,
-        vary=columns,
-        metric=metric,
-        goal=None if goal is None else goal.value,
-        seed=seed,
-        min_effect=min_effect,
-        alpha=alpha,
-    )
+    given = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
+    judged = analysis.examine(table, vary=_columns(vary), **given)
     for note in judged.notes if not quiet else ():
         say(note)
     page = judged.report(out or _report_folder(judged.found.table.name))
@@ -322,15 +306,7 @@ def doctor(
     from blueberry import analysis
     from blueberry.cli import words
 
-    columns = [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
-    found = analysis.checkup(
-        paths,
-        vary=columns,
-        metric=metric,
-        goal=None if goal is None else goal.value,
-        seed=seed,
-        store=store,
-    )
+    found = analysis.checkup(paths, vary=_columns(vary), metric=metric, goal=goal, seed=seed, store=store)
     for note in found.notes if not quiet else ():
         say(note)
     _answer(json, found.to_dict(), words.findings(found.audits))
@@ -397,12 +373,13 @@ def promote(
 ) -> int:
     """Make a study's winner the baseline, if its verdict supports that; else say why not."""
     from blueberry import promotions
-    from blueberry.cli import ledger_words
+    from blueberry.cli import words
+    from blueberry.judge.promotion import Refusal
     from blueberry.study.spec import Study
 
     decided = promotions.promote(Study.load(study, store), store=store, to=to)
-    _answer(json, ledger_words.decided_dict(decided), ledger_words.decided(decided))
-    return ledger_words.exit_code(decided)
+    _answer(json, words.decided_dict(decided), words.decided(decided))
+    return int(isinstance(decided, Refusal))
 
 
 @app.command()
@@ -426,8 +403,10 @@ def ledger(
 ) -> int:
     """Show the lines of baselines with their evidence; measure a line's total; roll a line back."""
     from blueberry import promotions
-    from blueberry.cli import ledger_words
+    from blueberry.cli import words
     from blueberry.cli.progress import watching_a_study
+    from blueberry.judge.promotion import Refusal
+    from blueberry.report.ledger import entry_line, terminal
 
     if remeasure is not None and rollback is not None:
         raise typer.BadParameter("--remeasure is given beside --rollback; they are two commands; give one of them")
@@ -438,20 +417,24 @@ def ledger(
     document, text, code = None, None, 0
     if rollback is not None:
         entry = promotions.rollback(rollback, store=store)
-        document, text = {"entry": entry.model_dump(mode="json")}, ledger_words.rolled_back(entry)
+        document, text = {"entry": entry.model_dump(mode="json")}, entry_line(entry)
     elif remeasure is not None:
         with watching_a_study(f"remeasure {remeasure}", quiet=quiet, no_color=no_color) as on_event:
             made = promotions.remeasure(
                 remeasure, store=store, workers=workers, num_seeds=seeds, every_stage=stages, on_event=on_event
             )
-        document, text = ledger_words.remeasured_dict(made), ledger_words.remeasured(made)
-        code = ledger_words.exit_code(made.entry)
+        document, text = words.remeasured_dict(made), words.remeasured(made)
+        code = int(isinstance(made.entry, Refusal))
     view = promotions.ledger(store=store)
     page = None if out is None else promotions.write_ledger(view, out)
     if document is None or text is None:
-        document, text = view.to_dict(), ledger_words.view(view)
+        document, text = view.to_dict(), terminal(view)
     _answer(json, document, text if page is None else f"{text}\nsee {page}")
     return code
+
+
+def _columns(vary: list[str] | None) -> list[str]:
+    return [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
 
 
 def _report_folder(name: str) -> Path:

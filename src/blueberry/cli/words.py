@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from blueberry.api import Judged
 from blueberry.architecture import Cost
 from blueberry.judge.forecast import Forecast
 from blueberry.judge.judgement import Audit, Judgement
+from blueberry.judge.ledger import Entry
+from blueberry.judge.promotion import Promotion, Refusal
 from blueberry.judge.words import count, decimals, duration, metric_value, number, quantity, setting_value
+from blueberry.promotions import Remeasured
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
+from blueberry.report.ledger import entry_line, total_sentence
 from blueberry.study.status import KeptRun, StudyStatus, Upkeep
 
 MOST_NAMES = 12
@@ -295,3 +300,40 @@ def _kept_run(run: KeptRun) -> str:
     disk = f"{quantity(run.weights_bytes + run.checkpoint_bytes, 'B')}"
     whose = f"{', '.join(run.studies)}: {run.run}" if run.studies else ""
     return f"{run.fingerprint}  {run.status:<11}  {loss:>8}  {disk:>8}  {whose}".rstrip()
+
+
+def decided(found: Promotion | Refusal) -> str:
+    """A line for the entry, or one for each reason against it."""
+    if isinstance(found, Refusal):
+        return _refused(found)
+    return entry_line(found.entry) if found.is_new else f"the baseline already: {entry_line(found.entry)}"
+
+
+def decided_dict(found: Promotion | Refusal) -> dict[str, Any]:
+    made = found if isinstance(found, Refusal) else found.entry
+    return _entry_dict("promoted", made, is_new=not isinstance(found, Refusal) and found.is_new)
+
+
+def remeasured(found: Remeasured) -> str:
+    if isinstance(found.entry, Refusal):
+        return _refused(found.entry)
+    assert found.entry.total is not None
+    known = "" if found.is_new else "measured before: "
+    return f"{known}{found.entry.line} #{found.entry.number}: {total_sentence(found.entry.total)}"
+
+
+def remeasured_dict(found: Remeasured) -> dict[str, Any]:
+    is_new = found.is_new and not isinstance(found.entry, Refusal)
+    trained = found.judged.num_trained if found.judged is not None else 0
+    return {**_entry_dict("measured", found.entry, is_new=is_new), "trained": trained}
+
+
+def _entry_dict(done: str, found: Entry | Refusal, *, is_new: bool) -> dict[str, Any]:
+    is_done = not isinstance(found, Refusal)
+    reasons = [] if is_done else list(found.reasons)
+    entry = found.model_dump(mode="json") if is_done else None
+    return {done: is_done, "is_new": is_new, "reasons": reasons, "entry": entry}
+
+
+def _refused(found: Refusal) -> str:
+    return "\n".join(f"refused: {reason}" for reason in found.reasons)
