@@ -8,7 +8,7 @@ from typing import Any
 
 from blueberry.errors import ReportError
 from blueberry.files import refused_as
-from blueberry.judge.audits import blocking_first
+from blueberry.judge.audits import blocking_first, placed
 from blueberry.judge.audits.histories import audit_histories, histories
 from blueberry.judge.audits.runs import audit
 from blueberry.judge.gather import gather_table
@@ -128,7 +128,7 @@ def checkup(
     wanted = [*vary, *(name for name in (metric, seed) if name is not None)]
     tables = {path: _table(path, wanted, names) for path in paths if path not in studies and path not in reports}
     for path in studies:
-        found += _at(names[path], _of_study(path, store))
+        found += placed(_of_study(path, store), names[path])
     in_reports, how = proofread(documents, list(tables.values()))
     found += in_reports
     notes += how
@@ -139,7 +139,7 @@ def checkup(
             notes.append(f"{table.path}: arms differ in {', '.join(chosen)}; --vary says otherwise")
         runs = table_runs(table, chosen, metric, goal=goal, seed=seed)
         notes += [*table.notes, *runs.notes]
-        found += _at(names[path], audit(measure(gather_table(runs))))
+        found += placed(audit(measure(gather_table(runs))), names[path])
         found += audit_histories(histories(_raw(path)), names[path])
     return Checkup(blocking_first(found), tuple(notes))
 
@@ -171,14 +171,6 @@ def _table(path: Path, wanted: Sequence[str], names: Mapping[Path, str]) -> Tabl
 def _renamed(place: str, path: Path, names: Mapping[Path, str]) -> str:
     """Of a run in a file; one in a folder has a name of its own."""
     return names[path] + place.removeprefix(path.name) if place.startswith(path.name) else place
-
-
-def _at(place: str, findings: Sequence[Audit]) -> list[Audit]:
-    """Findings whose messages begin with where they were found."""
-    return [
-        one if one.message.startswith(place) else one.model_copy(update={"message": f"{place}: {one.message}"})
-        for one in findings
-    ]
 
 
 def _raw(path: Path) -> Any:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blueberry.judge.audits import block, blocking_first, warn
+from blueberry.judge.audits import block, blocking_first, placed, warn
 from blueberry.judge.audits.comparable import DRIFT_NATS
 from blueberry.judge.audits.runs import AUDITS, CLOCK
 from blueberry.judge.gather import gather_table
@@ -104,11 +104,7 @@ def _judged(
     table = Table(document.name, document.name, tuple(rows))
     measured = measure(gather_table(table_runs(table, [vary], metric, least_arms=1)))
     found = [audit for name in looks for audit in AUDITS[name](measured)]
-    place = document.place(results[0].line)
-    return [
-        one if one.message.startswith(document.name) else one.model_copy(update={"message": f"{place}: {one.message}"})
-        for one in found
-    ]
+    return placed(found, document.name, document.place(results[0].line))
 
 
 def audit_across(documents: Sequence[Document], tables: Sequence[Table]) -> list[Audit]:

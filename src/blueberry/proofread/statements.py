@@ -5,12 +5,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from blueberry.proofread.arithmetic import Statement, Way
 from blueberry.proofread.document import QUANTITY, Block, Document, Line, Result, is_statistic
 from blueberry.proofread.printed import (
     NUMBER,
     SEED_COLUMN,
     Number,
+    Statement,
+    Way,
     cell,
     in_unit,
     is_measured,

@@ -28,6 +28,14 @@ def blocking_first(found: Iterable[Audit]) -> tuple[Audit, ...]:
     return tuple(sorted(dict.fromkeys(found), key=lambda finding: finding.severity != "block"))
 
 
+def placed(found: Iterable[Audit], name: str, place: str = "") -> list[Audit]:
+    """With where they were found before their messages, but for those that begin with the file's name already."""
+    return [
+        one if one.message.startswith(name) else one.model_copy(update={"message": f"{place or name}: {one.message}"})
+        for one in found
+    ]
+
+
 def unequal(amounts: Iterable[tuple[str, Span]]) -> Span | None:
     """The least and the most of a budget, where arms that differ in something else do not share one.
 
