@@ -21,7 +21,7 @@ FLOORS = {
     "curves": 0,
     "text": 1, "stats": 1, "tables": 1, "sinks": 1,
     "lm": 2, "study": 2,
-    "judge": 3,
+    "judge": 3, "bench": 3,
     "proofread": 4,
     "report": 4,
     "analysis": 5, "api": 5, "promotions": 5, "cli": 5, "__main__": 5, "__init__": 5,
@@ -36,7 +36,7 @@ STRANGERS = [
     ("text", "stats"),
 ]
 THIRD_PARTY = {
-    "torch": {"lm"},
+    "torch": {"lm", "bench"},
     "safetensors": {"lm"},
     "altair": {"report"},
     "vl_convert": {"report"},

@@ -165,6 +165,22 @@ def sample(
 
 
 @app.command()
+def bench(
+    sizes: Annotated[list[str] | None, typer.Argument(help="pico, nano, small.", show_default="pico nano")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Turns of every side.")] = 5,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+) -> int:
+    """This machine's speed of training, against a plain trainer's and its products' peak."""
+    from blueberry.bench.table import measured
+
+    folder = Path(store or ".blueberry") / "data"
+    _answer(json, *measured(sizes, folder, rounds=rounds, tell=None if quiet else say))
+    return 0
+
+
+@app.command()
 def new(
     kind: Annotated[str, typer.Argument(help=KINDS, show_default=False)],
     base: Annotated[str, typer.Option(help="The recipe that its arms start from.")] = "moe-nano",

@@ -43,6 +43,13 @@ def compute_weights(weights: Weights, precision: Precision) -> Weights:
     return {name: w if name.startswith(ALWAYS_FP32) else w.to(torch.bfloat16) for name, w in weights.items()}
 
 
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bf16; without, they are emulated, many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def faster_precision(recipe: Recipe, device: torch.device, *, folder: Path, machine: str) -> Precision:
     """The faster precision for a recipe's shapes, measured the first time and read from `folder` ever after.
 

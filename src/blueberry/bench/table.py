@@ -1,0 +1,78 @@
+"""What was measured, as the tables of docs/speed.md and of a terminal."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blueberry.architecture import usable_cores
+from blueberry.bench.measure import DEFAULT_SIZES, SIZES, Speed, measure, spread
+from blueberry.bench.parts import where_an_update_goes
+from blueberry.errors import RecipeError
+from blueberry.lm.precision import processor
+
+
+def machine() -> str:
+    """What measured, in a line."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{processor()}, {usable_cores()} cores, {capability}, torch {torch.__version__}"
+
+
+def measured(
+    sizes: Sequence[str] | None, folder: Path, *, rounds: int, tell: Callable[[str], object] | None
+) -> tuple[dict[str, Any], str]:
+    """Measure models of these sizes, with text kept in `folder`: a document for --json, and the tables.
+
+    Raises: RecipeError if there is no such size.
+    """
+    for size in sizes or ():
+        if size not in SIZES:
+            raise RecipeError(f"size: {size!r}; there are {', '.join(SIZES)}; give some of these")
+    speeds: list[Speed] = []
+    shares: dict[str, dict[str, float]] = {}
+    for size in sizes or DEFAULT_SIZES:
+        if tell is not None:
+            tell(f"measuring {size}")
+        speeds += measure(size, folder, rounds=rounds)
+        shares[size] = where_an_update_goes(size, folder, num_updates=3)
+    document = {"machine": machine(), "speeds": [speed.to_dict() for speed in speeds], "shares": shares}
+    return document, tables(speeds, shares)
+
+
+def tables(speeds: Sequence[Speed], shares: Mapping[str, Mapping[str, float]]) -> str:
+    """Two Markdown tables: speeds and their ratios, and where an update goes."""
+    head = [
+        "size", "precision", "plain, tokens/s", "one run, tokens/s", "ratio", "packed", "ratio of packed",
+        "share of peak",
+    ]  # fmt: skip
+    rows = [
+        [
+            speed.size,
+            speed.precision,
+            _tokens(speed, speed.plain.processor),
+            _tokens(speed, speed.single.processor),
+            _spread(speed.ratios()),
+            f"{speed.workers} workers" if speed.packed else "-",
+            _spread(speed.packed_ratios()) if speed.packed else "-",
+            f"{speed.share_of_peak():.0%}",
+        ]
+        for speed in speeds
+    ]
+    parts = list(next(iter(shares.values()), {}))
+    goes = [["part of an update", *shares], *([part, *(f"{shares[s][part]:.0%}" for s in shares)] for part in parts)]
+    return "\n".join([machine() + ".", "", *_markdown([head, *rows]), "", *(_markdown(goes) if parts else ())])
+
+
+def _tokens(speed: Speed, seconds: Sequence[float]) -> str:
+    return f"{speed.update_tokens / statistics.median(seconds):,.0f}"
+
+
+def _spread(ratios: list[float]) -> str:
+    middle, least, greatest = spread(ratios)
+    return f"{middle:.2f} [{least:.2f}, {greatest:.2f}]"
+
+
+def _markdown(rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]]
