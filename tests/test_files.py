@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import tomllib
+from uuid import uuid4
 
 import pytest
 
@@ -42,13 +43,15 @@ def test_a_partial_folder_goes_unless_it_was_given_a_name(tmp_path):
     assert os.listdir(tmp_path / "new") == ["whole"]
 
 
-def test_only_partial_names_that_are_old_are_swept(tmp_path):
-    for name in (".partial-old", ".partial-new", "old"):
+def test_only_what_a_writer_of_ours_left_long_ago_is_swept(tmp_path):
+    mine, new = f".partial-{uuid4().hex}", f".partial-{uuid4().hex}"
+    others = [".partial-mine", ".partial-backup-of-2024", f"{mine}.bak", mine[:-1], mine.upper(), "old"]
+    for name in (mine, new, *others):
         (tmp_path / name).write_bytes(b"")
-    for name in (".partial-old", "old"):
+    for name in (mine, *others):
         os.utime(tmp_path / name, (0, (tmp_path / name).stat().st_mtime - ABANDONED_SECONDS - 60))
     sweep(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".partial-new", "old"]
+    assert sorted(os.listdir(tmp_path)) == sorted([new, *others])
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "no/such/file", "\udcff"])

@@ -19,6 +19,7 @@ PARTIAL = ".partial-"
 """How the name of a file or folder begins that is still being written."""
 ABANDONED_SECONDS = 24 * 3600.0
 """What has been partial for longer was left by a process that was killed."""
+_OURS = re.compile(rf"{re.escape(PARTIAL)}[0-9a-f]{{32}}")
 
 
 @contextmanager
@@ -111,6 +112,8 @@ def partial_folder(parent: Path) -> Iterator[Path]:
 def sweep(folder: Path) -> None:
     """Remove what writers that were killed left partial in a folder."""
     for path in folder.glob(f"{PARTIAL}*"):
+        if not _OURS.fullmatch(path.name):
+            continue  # another's, whatever it is
         with suppress(OSError):
             if time.time() - path.stat().st_mtime <= ABANDONED_SECONDS:
                 continue
