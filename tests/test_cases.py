@@ -1,10 +1,12 @@
 """Small tables with one right answer each, after what people bring: what is claimed, what is withheld, and why."""
 
+import json
 import random
 
 import pytest
 
 import blueberry
+from blueberry.analysis import checkup
 from blueberry.errors import TableError
 from blueberry.tables.reading import table_of
 from blueberry.tables.runs import differing_settings, table_runs
@@ -218,7 +220,49 @@ def test_settings_tell_arms_apart_where_nobody_says_what_does():
         dropout=0.1,
         **{"train/step_loss": lambda row: row["val_loss"] + 0.1, "global_step": lambda row: 100 + row["seed"]},
     )
-    assert differing_settings(table_of(rows)) == ("lr", "batch_size")
+    assert differing_settings(table_of(rows)) == ("lr",), "the batch goes with the rate"
+
+
+def crossed(*columns):
+    return [dict(zip(columns[0], row, strict=True)) for row in columns[1:]]
+
+
+DRAWN = [(0.00317, 0.0893, 64), (0.0412, 0.0116, 32), (0.000912, 0.153, 64), (0.0144, 0.0712, 32), (0.00635, 0.205, 32)]
+
+
+@pytest.mark.parametrize(
+    ("table", "vary"),
+    [
+        ((("lr", "batch_size"), (0.1, 32), (0.2, 64), (0.4, 64)), ("lr",)),
+        ((("width", "lr"), (128, 0.1), (256, 0.2), (512, 0.4)), ("width",)),
+        ((("optimizer", "lr", "wd"), ("muon", 0.1, 0.0), ("muon", 0.2, 0.0), ("adamw", 0.4, 0.1)), ("lr",)),
+        ((("lr", "bs"), (0.1, 32), (0.1, 64), (0.2, 32), (0.2, 64)), ("lr", "bs")),
+        ((("lr", "bs", "clip"), (0.1, 32, 1), (0.1, 64, 1), (0.2, 32, 1), (0.2, 64, 2)), ("lr", "bs")),
+        ((("lr", "bs", "clip"), (0.1, 32, 1), (0.1, 64, 2), (0.2, 32, 2), (0.2, 64, 1)), ("lr", "bs", "clip")),
+        ((("a", "dropout", "clip"), (1, 0.0, 1), (2, 0.0, 1), (1, 0.1, 1), (1, 0.0, 2)), ("a", "dropout", "clip")),
+        ((("n_layer", "n_embd", "n_head"), (2, 128, 2), (4, 256, 4), (6, 384, 6)), ("n_layer", "n_embd", "n_head")),
+        ((("arm", "width", "lr"), ("small", 128, 0.1), ("large", 256, 0.2)), ("arm",)),
+        ((("lr", "dropout", "batch_size"), *DRAWN), ("lr", "dropout", "batch_size")),
+    ],
+)
+def test_what_goes_with_another_setting_is_not_what_varies(table, vary):
+    """It is, in a grid, a fraction of one, changes one at a time, sizes, named arms and draws."""
+    rows = [
+        {**row, "seed": seed, "val_loss": 3.0 + place / 10 + seed / 100}
+        for place, row in enumerate(crossed(*table))
+        for seed in range(3)
+    ]
+    assert differing_settings(table_of(rows)) == vary
+
+
+def test_the_doctor_finds_without_vary_what_blocks_the_analysis(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    for more in ({"batch_size": at_best(32, 64)}, {"optimizer": at_best("muon", "adamw")}, {"width": at_best(64, 32)}):
+        path.write_text("".join(json.dumps(row) + "\n" for row in sweep(**more)))
+        found = checkup([path])
+        assert [one.audit for one in found.audits if one.severity == "block"] == ["confounded"]
+        assert blocks(judged(path, vary="lr")) == {"confounded"}
+    assert "arms differ in lr; --vary says otherwise" in found.notes[0]
 
 
 @pytest.mark.parametrize("seeded", [False, True])

@@ -87,7 +87,7 @@ def refusal(blueberry):
 def test_a_study_from_plan_to_report(here, blueberry):
     planned = json.loads(blueberry("plan", "lr.toml", "--json").stdout)
     assert (planned["runs_done"], planned["runs_todo"], planned["seconds"]) == (0, 11, None)
-    assert not (here / ".blueberry").exists()
+    assert [path.name for path in (here / ".blueberry").iterdir()] == ["data"], "the text it will train on, no store"
 
     done = run(here, "run", "lr.toml", "--json", "--workers", "2")
     answer = json.loads(done.stdout)

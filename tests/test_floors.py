@@ -140,12 +140,12 @@ except SystemExit as end:
 """
 
 
-def test_planning_never_loads_torch():
+def test_planning_never_loads_torch(tmp_path):
     assert "torch" not in _modules_after(
         "run --help",
         "train recipes/moe-nano.toml --dry-run",
-        "plan studies/demo-lr-sweep.toml --store no-store-here",
-        "doctor studies/demo-lr-sweep.toml --store no-store-here",
+        f"plan studies/demo-lr-sweep.toml --store {tmp_path}",
+        f"doctor studies/demo-lr-sweep.toml --store {tmp_path}",
     )
 
 

@@ -114,8 +114,8 @@ def checkup(
 ) -> Checkup:
     """Audit studies (.toml), reports (.md) and tables of runs (anything else that `analyse` reads).
 
-    A report is read as a table of runs too when `vary` is given. Without it, all columns in which a table's runs
-    differ and that are settings tell its arms apart. `metric`, `goal` and `seed` as for `analyse`. A study's runs are
+    A report is read as a table of runs too when `vary` is given. Without it, arms are told apart by as few of a
+    table's settings as do (see `differing_settings`). `metric`, `goal` and `seed` as for `analyse`. A study's runs are
     looked up in `store`.
     Raises: StudyError, TableError or ReportError, one line.
     """

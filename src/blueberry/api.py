@@ -32,7 +32,7 @@ from blueberry.study.plan import DataDigest, Plan, Run, as_planned, change, plan
 from blueberry.study.spec import Study, default_store
 from blueberry.study.status import num_of_other_builds
 from blueberry.study.store import BasedOn, DamagedResults, Results, Store
-from blueberry.text import data_digest, load, overlap, require_a_batch
+from blueberry.text import data_digest, load, overlap, require_fit
 
 if TYPE_CHECKING:
     from blueberry.lm.sampling import Sample
@@ -285,9 +285,15 @@ def _trained_recipes(study: Study) -> list[Recipe]:
 
 
 def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
-    """What a study would run and could detect, given the results in a store, which need not exist yet."""
+    """What a study would run and could detect, given the results in a store, which need not exist yet.
+
+    Prepares its text as a run would, so that what a run refuses before it trains is refused here.
+    Raises: DataError if that text is missing, or does not fit an arm that trains on it.
+    """
     placed = placement(_trained_recipes(study), workers)
     own = study.trainer is None
+    if own:
+        _require_texts(study, store / "data")
     asked = partial(
         forecast,
         study,
@@ -316,12 +322,11 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
 def _require_texts(study: Study, folder: Path) -> None:
     """Prepare every text of a study, once and here: workers would wait for each other.
 
-    Raises: DataError if one is missing, or too short for an update of an arm that trains on it.
+    Raises: DataError if one is missing, or does not fit an arm that trains on it.
     """
     text_of = _once_a_text(lambda data: load(data, folder))
     for recipe in _trained_recipes(study):
-        shape = {"context_tokens": recipe.model.context_tokens}
-        require_a_batch(text_of(recipe).train, batch_sequences=recipe.train.batch_sequences, **shape)
+        require_fit(text_of(recipe), recipe)
 
 
 def _data_digest(trainer: engine.Trainer | None, folder: Path) -> DataDigest:

@@ -32,6 +32,14 @@ LogOption = Annotated[
     list[str] | None,
     typer.Option("--log", help="Also write each run for wandb, tensorboard or mlflow; repeatable.", show_default=False),
 ]
+VaryOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN[,COLUMN]",
+        help="Columns that tell a table's arms apart.",
+        show_default=False,
+    ),
+]
 MetricOption = Annotated[
     str | None,
     typer.Option(help="The column that judges.", show_default="val_loss, or the one loss that the table has"),
@@ -273,10 +281,7 @@ def analyse(
             help="Runs trained elsewhere: CSV, JSON, JSON Lines, Markdown, or a folder.", show_default=False
         ),
     ],
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN[,COLUMN]", help="Columns that tell arms apart.", show_default=False),
-    ] = None,
+    vary: VaryOption = None,
     metric: MetricOption = None,
     goal: GoalOption = None,
     seed: SeedOption = None,
@@ -307,10 +312,7 @@ def doctor(
             metavar="STUDY|TABLE|REPORT.md ...", help="One, or several to check against each other.", show_default=False
         ),
     ],
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN[,COLUMN]", help="Columns that tell a table's arms apart.", show_default=False),
-    ] = None,
+    vary: VaryOption = None,
     metric: MetricOption = None,
     goal: GoalOption = None,
     seed: SeedOption = None,

@@ -13,7 +13,8 @@ import numpy as np
 
 from blueberry.errors import DataError
 from blueberry.identity import digest
-from blueberry.text.dataset import Mixture, Split
+from blueberry.recipe import Recipe
+from blueberry.text.dataset import Dataset, Mixture, Split
 
 CYCLE = 1000
 """Windows over which a mixture keeps its proportions: a share is a whole number of them."""
@@ -114,6 +115,22 @@ def require_a_batch(split: Split | Mixture, *, batch_sequences: int, context_tok
         raise DataError(
             f"train.batch_sequences: {batch_sequences}; the training split holds {num_windows} windows of "
             f"{context_tokens} tokens, fewer than one update takes; lower train.batch_sequences or give more text"
+        )
+
+
+def require_fit(dataset: Dataset, recipe: Recipe) -> None:
+    """Raises: DataError for whatever training of this recipe on this text would be refused for before it begins."""
+    context_tokens = recipe.model.context_tokens
+    require_a_batch(dataset.train, batch_sequences=recipe.train.batch_sequences, context_tokens=context_tokens)
+    for split in (dataset.train, dataset.validation, dataset.test, *dataset.sets.values()):
+        for part in (split,) if isinstance(split, Split) else split.parts:
+            count_windows(part, context_tokens=context_tokens)
+        if isinstance(split, Mixture):
+            _counts_a_cycle(split.shares, split.names)
+    if recipe.model.document_mask and dataset.tokenizer.separator is None:
+        raise DataError(
+            'recipe "model.document_mask": true; no token ends a document in this text; '
+            "give data.end_token, or set data.mark_documents = true"
         )
 
 
