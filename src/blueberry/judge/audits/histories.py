@@ -174,7 +174,7 @@ def _history(name: str, run: Mapping[str, Any]) -> History:
 def _step_and_rate(one: Any) -> tuple[Any, float] | None:
     """Of a rate alone, of (step, ..., rate), or of {"step": ..., "lr": ...}; None where there is no rate."""
     step, rate = None, one
-    if isinstance(one, (list, tuple)) and one:
+    if isinstance(one, list) and one:
         step, rate = one[0] if len(one) > 1 else None, one[-1]
     elif isinstance(one, Mapping):
         step = next((value for key, value in one.items() if _STEPS.search(key)), None)
