@@ -18,9 +18,10 @@ from blueberry.judge.weigh import weigh
 from blueberry.proofread import Document
 from blueberry.proofread import examine as proofread
 from blueberry.records import Goal
+from blueberry.tables.columns import differing_settings
 from blueberry.tables.reading import MARKDOWN, read_table, table_of
 from blueberry.tables.rows import Table
-from blueberry.tables.runs import TableRuns, differing_settings, table_runs
+from blueberry.tables.runs import TableRuns, table_runs
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
+
+from blueberry.records import is_number
 
 MISSING = frozenset(("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "na", "n/a", "null", "none", "?", "missing"))
 _INFINITE = {"inf": math.inf, "+inf": math.inf, "infinity": math.inf, "\N{INFINITY}": math.inf, "-inf": -math.inf}
@@ -89,3 +91,8 @@ def uses_decimal_comma(cells: list[str]) -> bool:
 def _has_leading_zero(text: str) -> bool:
     digits = text.lstrip("+-")
     return len(digits) > 1 and digits[0] == "0"
+
+
+def is_finite(value: Any) -> TypeGuard[float]:
+    """Whether it is a number that can be counted with; true and false are none."""
+    return is_number(value) and math.isfinite(value)

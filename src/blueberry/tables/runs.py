@@ -1,12 +1,10 @@
 """From the rows of a table to runs: which arm and seed a row is, how it ended, and what is known of it."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import pairwise
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 from blueberry.errors import TableError
 from blueberry.identity import digest
@@ -33,7 +31,7 @@ from blueberry.tables.columns import (
     kinds,
     words_in,
 )
-from blueberry.tables.rows import Row, Table
+from blueberry.tables.rows import Row, Table, is_finite
 
 Ending = Literal["completed", "diverged", "crashed", "unfinished"]
 
@@ -58,29 +56,6 @@ LARGEST = 1e12
 """Of a metric: beyond any perplexity, and far from where squares overflow."""
 MOST_PRINTED = 6
 """Decimals of a number that was rounded to be read; one with more was not."""
-LEAST_DRAWN = 5
-"""Numbers of which it can be seen whether they were drawn."""
-SIZES = frozenset(
-    (
-        "layer",
-        "layers",
-        "depth",
-        "width",
-        "dim",
-        "dims",
-        "d",
-        "embd",
-        "embed",
-        "hidden",
-        "heads",
-        "head",
-        "ff",
-        "ffn",
-        "model",
-        "n",
-    )
-)
-"""Words of how large a model is: such settings grow together."""
 PREFERRED = ("val_loss", "val_bits_per_byte", "val_perplexity")
 """Metrics that a table is judged by where nobody names one, the first that it has."""
 OWN = frozenset(("val_loss", "val_bits_per_byte", "val_accuracy", "test_loss", "test_bits_per_byte", "test_accuracy",
@@ -200,72 +175,6 @@ def table_runs(
         states_success=any(run.result.status == "completed" for run in runs) and "status" in table.columns,
         notes=tuple(notes),
     )
-
-
-def differing_settings(table: Table) -> tuple[str, ...]:
-    """The columns that tell a table's arms apart: of the settings in which rows differ as few as do; where there is
-    none, what names the runs.
-
-    A setting that goes with the others, so that it tells nothing more apart, is not what varies, unless the table
-    names its arms, or its settings were drawn (of a random search), planned as a fraction, or are sizes of one model.
-    Raises: TableError if there is neither.
-    """
-    values = {name: [row.values.get(name) for row in table.rows] for name in table.columns}
-    differing = {name: some for name, some in values.items() if len({str(value) for value in some}) > 1}
-    kind_of = kinds(values)
-    settings = [name for name in differing if kind_of[name] == "setting"]
-    named = [name for name in ("arm", *differing) if name in differing and kind_of[name] == "label"]
-    if not settings and not named:
-        raise TableError(f"{table.path}: its rows differ in no setting; the doctor compares arms; name one with --vary")
-    if not settings:
-        return (named[0],)
-    chosen = list(zip(*([_comparable(value) for value in differing[name]] for name in settings), strict=True))
-    arms = list(dict.fromkeys(chosen))
-    columns = dict(zip(settings, zip(*arms, strict=True), strict=True))
-    kept = _fewest(columns)
-    together = all(SIZES & set(words_in(name)) for name in settings) or any(map(_is_drawn, columns.values()))
-    if len(kept) == len(settings) or together:
-        return tuple(settings)
-    names = [str(name) for name in differing["arm"]] if "arm" in named else []
-    named_so = len(set(names)) == len(arms) == len(set(zip(names, chosen, strict=False)))
-    return ("arm",) if named_so else tuple(kept)
-
-
-def _comparable(value: Any) -> Any:
-    return value if is_finite(value) else str(value)
-
-
-def _fewest(columns: Mapping[str, Sequence[Any]]) -> list[str]:
-    """As few of the columns of settings, one value an arm, as tell all arms apart."""
-    kept = list(columns)
-    for name in sorted(kept, key=lambda name: (len(set(columns[name])), -kept.index(name))):
-        rest = [columns[other] for other in kept if other != name]
-        if len(set(zip(*rest, strict=True))) == len(columns[name]) and not _is_balanced(columns[name], rest):
-            kept.remove(name)
-    return kept
-
-
-def _is_balanced(one: Sequence[Any], rest: Sequence[Sequence[Any]]) -> bool:
-    """Whether its values stand with those of every other column equally often, as a fraction of all is planned."""
-    for other in rest:
-        counts = Counter(zip(one, other, strict=True))
-        if len(counts) < len(set(one)) * len(set(other)) or len(set(counts.values())) > 1:
-            return False
-    return bool(rest)
-
-
-def _is_drawn(column: Sequence[Any]) -> bool:
-    """Whether numbers were drawn, not chosen: each arm has its own, of many digits, and no even steps lie between."""
-    numbers = sorted(float(value) for value in column if is_finite(value) and not float(value).is_integer())
-    if len(numbers) < max(LEAST_DRAWN, 0.8 * len(column)) or len(set(column)) < len(column):
-        return False
-    if (
-        sum(len(f"{value:.12g}".partition("e")[0].strip("-0.").replace(".", "").lstrip("0")) > 2 for value in numbers)
-        <= len(numbers) / 2
-    ):
-        return False
-    steps = [[b - a for a, b in pairwise(numbers)], [b / a for a, b in pairwise(numbers)] if numbers[0] > 0 else [1, 2]]
-    return all(max(some) > 1.1 * min(some) for some in steps)
 
 
 def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: list[str]) -> str:
@@ -478,11 +387,6 @@ def _metrics(numbers: Mapping[str, float], which: str) -> Metrics | None:
         accuracy=numbers.get(f"{which}_accuracy"),
         num_tokens=None,
     )
-
-
-def is_finite(value: Any) -> TypeGuard[float]:
-    """Whether it is a number that can be counted with; true and false are none."""
-    return is_number(value) and math.isfinite(value)
 
 
 def _number(row: Row, column: str) -> float | None:
