@@ -12,8 +12,8 @@ import pytest
 
 from blueberry.judge import answers, gather, judgement, race
 from blueberry.judge.evidence import BASELINE
+from blueberry.judge.forecast import LEAST_MIN_EFFECT
 from blueberry.judge.judgement import CurveFinding, Judgement, Purpose, Verdict
-from blueberry.judge.noise_registry import LEAST_MIN_EFFECT
 from blueberry.stats.decide import MOST_SEEDS, POWER
 from blueberry.stats.paired import t_quantile
 from blueberry.stats.robustness import upper_bound

@@ -295,7 +295,7 @@ def analyse(
     from blueberry import analysis
     from blueberry.cli import words
 
-    given = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
+    given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
     judged = analysis.examine(table, vary=_columns(vary), **given)
     for note in judged.notes if not quiet else ():
         say(note)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
-from typing import Literal
+from typing import Any, Literal
 
 from blueberry.curves import effective_experts, has_collapsed
 from blueberry.judge import words
@@ -43,17 +43,10 @@ def _pattern(arm: str, runs: Mapping[int, RunResult], alpha: float) -> CurveFind
                 f"the training loss of {words.count(len(rises), 'run')} rose again, by up to {worst.rise:.2f} nats "
                 f"between updates {worst.low_update} and {worst.update}"
             )
-        return _finding(
-            arm,
-            "pattern",
-            f"unstable: {' and '.join(said)}; {words.count(len(runs), 'run')} in all",
-            runs,
-            seen=(*diverged, *rises),
-            severity="warn",
-            pattern="unstable",
-            value=max((one.rise for one in rises.values()), default=None),
-            unit="nats",
-        )
+        message = f"unstable: {' and '.join(said)}; {words.count(len(runs), 'run')} in all"
+        highest = max((one.rise for one in rises.values()), default=None)
+        seen = (*diverged, *rises)
+        return _finding(arm, "pattern", message, runs, seen=seen, pattern="unstable", value=highest, unit="nats")
     falls = {seed: found for seed, run in runs.items() if (found := fall(run.curve.train_loss)) is not None}
     if not falls:
         return None
@@ -66,9 +59,8 @@ def _pattern(arm: str, runs: Mapping[int, RunResult], alpha: float) -> CurveFind
     ends = "" if interval is None else f" [{interval[0]:.0%}, {interval[1]:.0%}]"
     said = f"{fmean(fractions):.0%}{ends} of the way to the final training loss after {when} of the run"
     message = f"{pattern}: {said}, {words.count(len(falls), 'run')}"
-    return _finding(
-        arm, "pattern", message, falls, pattern=pattern, value=fmean(fractions), interval=interval, unit="fraction"
-    )
+    shown: dict[str, Any] = {"value": fmean(fractions), "interval": interval, "unit": "fraction"}
+    return _finding(arm, "pattern", message, falls, severity="note", pattern=pattern, **shown)
 
 
 def _spikes(arm: str, runs: Mapping[int, RunResult], alpha: float) -> CurveFinding | None:
@@ -97,17 +89,8 @@ def _spikes(arm: str, runs: Mapping[int, RunResult], alpha: float) -> CurveFindi
     first = min(spike.update for found in (*losses.values(), *norms.values()) for spike in found)
     heights = [spike.height for found in losses.values() for spike in found]
     message = f"{'; '.join(said)}; {_of(seen, runs)}"
-    return _finding(
-        arm,
-        "spikes",
-        message,
-        runs,
-        seen=seen,
-        severity="warn",
-        update=first,
-        value=max(heights, default=None),
-        unit="nats",
-    )
+    highest = max(heights, default=None)
+    return _finding(arm, "spikes", message, runs, seen=seen, update=first, value=highest, unit="nats")
 
 
 def _overfitting(arm: str, runs: Mapping[int, RunResult], alpha: float) -> CurveFinding | None:
@@ -134,17 +117,8 @@ def _overfitting(arm: str, runs: Mapping[int, RunResult], alpha: float) -> Curve
                 f"{words.difference(fell, training, 'val_loss')}; lowest at update {median(lowest):.0f}, "
                 f"{words.count(len(pairs), 'run')}"
             )
-            return _finding(
-                arm,
-                "overfitting",
-                message,
-                ended,
-                severity="warn",
-                update=int(median(lowest)),
-                value=mean,
-                interval=validation,
-                unit="nats",
-            )
+            shown: dict[str, Any] = {"value": mean, "interval": validation, "unit": "nats"}
+            return _finding(arm, "overfitting", message, ended, update=int(median(lowest)), **shown)
     return None
 
 
@@ -183,17 +157,8 @@ def _collapse(arm: str, runs: Mapping[int, RunResult], alpha: float) -> CurveFin
         f"at the end layer {layer} uses {used:.1f} of its {num_experts} experts ({dead} dead), "
         f"collapsed since update {since}; {_of(tuple(seen), runs)}"
     )
-    return _finding(
-        arm,
-        "collapse",
-        message,
-        runs,
-        seen=tuple(seen),
-        severity="warn",
-        update=since,
-        value=used,
-        unit="effective experts",
-    )
+    shown: dict[str, Any] = {"value": used, "unit": "effective experts"}
+    return _finding(arm, "collapse", message, runs, seen=tuple(seen), update=since, **shown)
 
 
 def _collapsed_layers(look: Evaluation, num_experts: int) -> list[tuple[float, int, int]]:
@@ -232,44 +197,26 @@ def _divergence(arm: str, runs: Mapping[int, RunResult], alpha: float) -> CurveF
         at = [rate[onset - 1] for rate, onset in zip(rates, onsets.values(), strict=True) if len(rate) >= onset]
         rate = f", where the rate was {words.setting_value(median(at))}" if at else ""
         said += f"; it left its level for good at update {_range(list(onsets.values()))}{rate}"
-    return _finding(
-        arm,
-        "divergence",
-        f"{said}; {_of(tuple(diverged), runs)}",
-        runs,
-        seen=tuple(diverged),
-        severity="warn",
-        update=min(onsets.values()) if onsets else min(ends, default=None),
-    )
+    first = min(onsets.values()) if onsets else min(ends, default=None)
+    message = f"{said}; {_of(tuple(diverged), runs)}"
+    return _finding(arm, "divergence", message, runs, seen=tuple(diverged), update=first)
 
 
 def _finding(
     arm: str,
-    kind: Literal["pattern", "spikes", "overfitting", "collapse", "divergence"],
+    finding: Literal["pattern", "spikes", "overfitting", "collapse", "divergence"],
     message: str,
     runs: Mapping[int, object],
     *,
-    seen: tuple[int, ...] | None = None,
-    severity: Literal["note", "warn"] = "note",
-    pattern: Pattern | None = None,
-    update: int | None = None,
-    value: float | None = None,
-    interval: tuple[float, float] | None = None,
-    unit: str | None = None,
+    severity: Literal["note", "warn"] = "warn",
+    seen: Sequence[int] | None = None,
+    **more: Any,
 ) -> CurveFinding:
-    return CurveFinding(
-        arm=arm,
-        finding=kind,
-        severity=severity,
-        message=message,
-        pattern=pattern,
-        seeds=tuple(runs) if seen is None else seen,
-        n=len(runs),
-        update=update,
-        value=value,
-        interval=interval,
-        unit=unit if value is not None else None,
-    )
+    """Of all these runs, or of those that show it; a value that is not known has no unit."""
+    seeds = tuple(runs if seen is None else seen)
+    if more.get("value") is None:
+        more.pop("unit", None)
+    return CurveFinding(arm=arm, finding=finding, severity=severity, message=message, seeds=seeds, n=len(runs), **more)
 
 
 def _of(seen: Sequence[int], runs: Mapping[int, object]) -> str:

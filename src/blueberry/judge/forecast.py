@@ -1,16 +1,21 @@
-"""What a study will cost and what it could detect, said before it runs."""
+"""What a study will cost and what it could detect, said before it runs; and how noisy runs of its kind have been, from
+everything that a store has."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from blueberry.architecture import cost, flops_per_token, parameters
+from blueberry.identity import canonical_json
 from blueberry.judge.gather import gather_study
 from blueberry.judge.judgement import Noise
 from blueberry.judge.measured import measure, noise_of, smallest_shown
-from blueberry.judge.noise_registry import FamilyNoise, family_of, noise_by_horizon, suggested_min_effect
+from blueberry.recipe import Recipe
 from blueberry.records import RunResult
+from blueberry.stats.noise import measure_noise
 from blueberry.study.database import EndedRun
 from blueberry.study.plan import Change, Plan, as_planned, looks_of
 from blueberry.study.sharing import forks
@@ -20,6 +25,8 @@ MOST_UPDATES_SHARED = 2_000_000
 """Of all arms together, up to which a forecast waits to know what they share."""
 RESULT_BYTES_PER_UPDATE = 70
 """Of a stored result, mostly its curve: three numbers an update as text."""
+LEAST_MIN_EFFECT = 0.005
+"""Nats: the smallest difference that is suggested as mattering, however small the noise."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,21 @@ class Forecast:
         return plain
 
 
+@dataclass(frozen=True)
+class FamilyNoise:
+    """Noise of one recipe family at one length, in the metric. See `stats.noise.NoiseEstimate`."""
+
+    num_updates: int
+    sd: float
+    """Of one run around its arm's mean."""
+    rho: float | None
+    """Correlation of two arms' results on one seed."""
+    paired_sd: float | None
+    """Of a difference of two arms on one seed; None until two arms share two seeds."""
+    n: int
+    """Runs that entered."""
+
+
 def forecast(
     study: Study,
     planned: Plan,
@@ -137,7 +159,11 @@ def forecast(
     at_once = min(workers * lanes, num_runs)
     state_bytes = 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw)
     own = study.trainer is None  # what a command does with its time and disk, only it knows
-    ended = [] if own else [result.train_seconds for result in results.values() if result.status != "failed"]
+    if own:
+        each = flops / num_runs / flops_per_second if flops_per_second is not None and num_runs else None
+    else:  # as the mean of the study's runs so far
+        ended = [result.train_seconds for result in results.values() if result.status != "failed"]
+        each = math.fsum(ended) / len(ended) if ended else None
     return Forecast(
         study=study.name,
         question=study.question,
@@ -159,9 +185,7 @@ def forecast(
         else None,
         workers=workers,
         lanes=lanes,
-        seconds=_seconds(flops, num_runs, workers, flops_per_second)
-        if own
-        else _seconds_like(ended, num_runs, workers),
+        seconds=_seconds(num_runs, workers, each),
         weights_bytes=weights_bytes if own else None,
         disk_bytes=RESULT_BYTES_PER_UPDATE * (left.num_updates + sum(num * one.num_updates for one, num in to_come))
         + weights_bytes
@@ -249,18 +273,62 @@ def _comparison(study: Study) -> tuple[int, int]:
     return num_seeds, len(study.parts[0].arms if study.parts else study.arms)
 
 
-def _seconds_like(ended: Sequence[float], num_runs: int, workers: int) -> float | None:
-    """As long as the mean of the study's runs so far; None before the first."""
+def _seconds(num_runs: int, workers: int, each: float | None) -> float | None:
+    """Of so many runs that take `each`, None where that is not known. The last round may leave workers idle: whole
+    rounds are counted."""
     if num_runs == 0:
         return 0.0
-    return math.ceil(num_runs / workers) * math.fsum(ended) / len(ended) if ended else None
+    return None if each is None else math.ceil(num_runs / workers) * each
 
 
-def _seconds(flops: float, num_runs: int, workers: int, flops_per_second: float | None) -> float | None:
-    """The last round may leave workers idle: whole rounds are counted."""
-    if num_runs == 0:
-        return 0.0
-    if flops_per_second is None:
-        return None
-    rounds = math.ceil(num_runs / workers)
-    return rounds * (flops / num_runs) / flops_per_second
+def family_of(recipe: Recipe) -> dict[str, Any]:
+    """What runs must share for the noise of one to tell that of another: dotted setting to value.
+
+    Everything that decides a run's numbers (`Recipe.identity`) except the seed, the length, the schedule, and
+    what may differ between lanes: rates, decay, momentum, clipping. So: model, text, tokenizer, batch,
+    precision, kind of optimizer, tokens it is evaluated on. Noise is never taken from another family.
+    """
+    kept = recipe.identity(per_lane=False)
+    return {name: value for name, value in kept.items() if name not in ("train.updates", "evaluate.every_updates")}
+
+
+def noise_by_horizon(
+    runs: Iterable[EndedRun], family: Mapping[str, Any], metric: str, data_digest: str | None = None
+) -> tuple[FamilyNoise, ...]:
+    """The noise of a family at each length that it was run for, ascending; only lengths with a repeated arm.
+
+    `metric` is one of the validation set. Arms are recipes that differ in anything but the seed, from whatever
+    study; they are pooled as within a study. Runs on other data than `data_digest` do not count.
+    """
+    tables: dict[int, dict[str, dict[int, float]]] = {}
+    for run in runs:
+        own_data = data_digest is None or run.data_digest is None or run.data_digest == data_digest
+        value = math.inf if run.status == "diverged" else run.metric(metric)
+        if not own_data or value is None or run.recipe is None or not _belongs(run.recipe, family):
+            continue
+        arm = canonical_json({name: said for name, said in run.recipe.items() if name != "seed"})
+        tables.setdefault(_num_updates(run.recipe), {}).setdefault(arm, {})[run.recipe["seed"]] = value
+    found = []
+    for num_updates, arms in sorted(tables.items()):
+        seeds = sorted({seed for values in arms.values() for seed in values})
+        values_KN = np.array([[values.get(seed, math.nan) for seed in seeds] for values in arms.values()])
+        noise = measure_noise(values_KN)
+        if noise.sd is not None:
+            found.append(FamilyNoise(num_updates, noise.sd, noise.rho, noise.paired_sd, noise.n))
+    return tuple(found)
+
+
+def suggested_min_effect(sd: float) -> float:
+    """max(0.005 nats, half the noise of one run), to two digits. Only ever suggested: a study states its own."""
+    return float(f"{max(LEAST_MIN_EFFECT, sd / 2):.2g}")
+
+
+def _belongs(recipe: Mapping[str, Any], family: Mapping[str, Any]) -> bool:
+    return "seed" in recipe and all(name in recipe and recipe[name] == value for name, value in family.items())
+
+
+def _num_updates(recipe: Mapping[str, Any]) -> int:
+    if recipe.get("train.updates") is not None:
+        return int(recipe["train.updates"])
+    tokens = recipe["train.batch_sequences"] * recipe["model.context_tokens"]
+    return -(-int(recipe["train.tokens"]) // tokens)

@@ -6,15 +6,15 @@ Runs come one after the other, an arm's together, so that no more than an arm's 
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from blueberry.architecture import parameters
 from blueberry.errors import StudyError, TableError
 from blueberry.judge import words
 from blueberry.judge.audits import block
 from blueberry.judge.audits.design import objections
-from blueberry.judge.audits.execution import departure, departures, known_too_well
+from blueberry.judge.audits.execution import Done, departures, known_too_well
 from blueberry.judge.curves import read_curves
 from blueberry.judge.evidence import ArmRuns, Evidence, RunFacts
 from blueberry.judge.judgement import Audit, CurveFinding, RunCost
@@ -60,32 +60,24 @@ def no_texts(recipe: Recipe) -> Text:
 class Asked:
     """What is asked of runs, as known before one of them is looked at."""
 
-    question: str
-    metric: str
-    min_effect: float
-    alpha: float
-    vary: tuple[str, ...]
-    goal: Literal["minimize", "maximize"]
-    source: Literal["study", "program", "table"]
+    evidence: Evidence
+    """All but what the runs say."""
     place: str
     """What errors name: the study's or the table's file."""
     arms: Mapping[str, Arm | None]
     """By name, in their order; what is asked for, where a study says."""
     chooses: Collection[Stage] = ("search",)
     """The stages whose seeds compare an arm with others."""
-    states_success: bool = False
-    names_arms: bool = False
     recipes: Mapping[tuple[str, str], Recipe] = field(default_factory=dict)
     """By part and arm, what our own runs were to be."""
-    audits: tuple[Audit, ...] = ()
-    """Found in the design."""
-    more: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of the evidence."""
 
     @property
-    def diverged(self) -> float:
-        """The metric of a run that diverged: the worst there is."""
-        return -math.inf if self.goal == "maximize" else math.inf
+    def metric(self) -> str:
+        return self.evidence.metric
+
+    @property
+    def source(self) -> str:
+        return self.evidence.source
 
 
 @dataclass(slots=True)
@@ -110,40 +102,32 @@ def gather(runs: Iterable[StudyRun], asked: Asked, texts: Texts = no_texts) -> E
     """
     arms: dict[str, _Arm] = {name: _Arm() for name in asked.arms}
     findings: dict[str, tuple[CurveFinding, ...]] = {}
-    done: list[_Done] = []
+    done: list[Done] = []
     unseeded = itertools.count()
     for (part, name), group in itertools.groupby(runs, key=lambda run: (run.part, run.arm)):
         known: dict[int, RunResult] = {}
         own = arms.get(name) if not part else None
         for run in group:
-            done.append(_done(run, asked))
+            done.append(Done.of(run, asked.recipes.get((run.part, run.arm))))
             if own is not None:
                 key = next(unseeded) if run.seed is None else run.seed
                 _take(own, run, key, asked)
                 known |= {key: run.result} if asked.source != "table" else {}  # a table has no curves
-        findings[name] = (*findings.get(name, ()), *read_curves(name, known, alpha=asked.alpha))
+        findings[name] = (*findings.get(name, ()), *read_curves(name, known, alpha=asked.evidence.alpha))
     facts = [one for arm in arms.values() for one in arm.facts]
     vocabularies = [one.vocabulary for one in facts if one.vocabulary]
     passes = _passes(done, asked, texts)
-    return Evidence(
-        question=asked.question,
-        metric=asked.metric,
-        min_effect=asked.min_effect,
-        alpha=asked.alpha,
-        vary=asked.vary,
+    return replace(
+        asked.evidence,
         arms=tuple(_arm_runs(name, arm, asked) for name, arm in arms.items()),
-        goal=asked.goal,
-        source=asked.source,
         is_seeded=not facts or any(one.seed is not None for one in facts),
-        names_arms=asked.names_arms,
         repeated_seeds=tuple(name for name, arm in arms.items() if _repeats(arm.facts)),
-        states_success=asked.states_success,
         guessing_loss=math.log(max(vocabularies)) if vocabularies and asked.metric in LOSSES else None,
+        entropy=_entropy(asked, done, texts),
         passes=passes,
         cost=_cost(done),
         findings=tuple(one for name in asked.arms for one in findings.get(name, ())),
-        audits=(*asked.audits, *departures(done), *known_too_well(done, passes or 0.0)),
-        **{"entropy": _entropy(asked, done, texts), **asked.more},
+        audits=(*asked.evidence.audits, *departures(done), *known_too_well(done, passes or 0.0)),
     )
 
 
@@ -202,7 +186,7 @@ def _value(run: StudyRun, asked: Asked) -> float | None:
     if run.result.status == "failed":
         return None
     if run.result.status == "diverged":
-        return asked.diverged
+        return -math.inf if asked.evidence.goal == "maximize" else math.inf
     value = run.result.metric(asked.metric)
     if value is None:
         have = "a completed run must have the metric that judges it"
@@ -257,72 +241,32 @@ def _evaluations(metric: str, result: RunResult) -> tuple[tuple[int, float], ...
     return tuple((update, value) for update, value in values if value is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """Of a run, what all runs together are judged by: its numbers and what its curves say of how it was made."""
-
-    part: str
-    arm: str
-    tokens: int | None
-    flops: float | None
-    seconds: float
-    shared: float
-    """Of the updates, those taken over from another run, as a share."""
-    shared_seconds: float
-    train_loss: float | None
-    val_loss: float | None
-    bits_per_byte: float | None
-    wrong_rate: str | None
-    """The first rate that was not the planned one, in words."""
-    skipped_updates: int
-    """Of a completed run, those that it has not made."""
-
-
-def _done(run: StudyRun, asked: Asked) -> _Done:
-    result, recipe = run.result, asked.recipes.get((run.part, run.arm))
-    wrong_rate, skipped = (None, 0) if recipe is None else departure(recipe, result)
-    return _Done(
-        part=run.part,
-        arm=run.arm,
-        tokens=result.num_tokens,
-        flops=result.num_flops,
-        seconds=result.train_seconds,
-        shared=result.shared_updates / result.num_updates if result.shared_updates and result.num_updates else 0.0,
-        shared_seconds=result.shared_seconds,
-        train_loss=result.metric("train_loss"),
-        val_loss=result.metric("val_loss"),
-        bits_per_byte=None if result.final is None else result.final.bits_per_byte,
-        wrong_rate=wrong_rate,
-        skipped_updates=skipped,
-    )
-
-
-def _cost(done: Sequence[_Done]) -> RunCost:
-    counted = [(one.tokens, round(one.tokens * one.shared)) for one in done if one.tokens is not None]
-    spent = [(one.flops, one.flops * one.shared) for one in done if one.flops is not None]
+def _cost(done: Sequence[Done]) -> RunCost:
+    counted = [(one.num_tokens, round(one.num_tokens * one.shared)) for one in done if one.num_tokens is not None]
+    spent = [(one.num_flops, one.num_flops * one.shared) for one in done if one.num_flops is not None]
     return RunCost(
         runs=len(done),
         tokens=sum(num - saved for num, saved in counted) if len(counted) == len(done) else None,
         flops=sum((num - saved for num, saved in spent), 0.0) if len(spent) == len(done) else None,
-        seconds=sum((one.seconds - one.shared_seconds for one in done), 0.0),
+        seconds=sum((one.train_seconds - one.shared_seconds for one in done), 0.0),
         shared_tokens=sum(saved for _, saved in counted),
         shared_flops=sum((saved for _, saved in spent), 0.0),
         shared_seconds=sum((one.shared_seconds for one in done), 0.0),
     )
 
 
-def _passes(done: Sequence[_Done], asked: Asked, texts: Texts) -> float | None:
+def _passes(done: Sequence[Done], asked: Asked, texts: Texts) -> float | None:
     """How often the longest run saw its text."""
     longest: dict[tuple[str, str], int] = {}
     for one in done:
-        longest[one.part, one.arm] = max(one.tokens or 0, longest.get((one.part, one.arm), 0))
+        longest[one.part, one.arm] = max(one.num_tokens or 0, longest.get((one.part, one.arm), 0))
     known = [
         (tokens, texts(asked.recipes[key]).train_tokens) for key, tokens in longest.items() if key in asked.recipes
     ]
     return max((tokens / unique for tokens, unique in known if unique is not None), default=None)
 
 
-def _entropy(asked: Asked, done: Sequence[_Done], texts: Texts) -> float | None:
+def _entropy(asked: Asked, done: Sequence[Done], texts: Texts) -> float | None:
     """The entropy in the metric's unit; nats per token from the bytes a token stands for, as the results show it."""
     recipe = next(iter(asked.recipes.values()), None)
     bits_per_byte = None if recipe is None else texts(recipe).entropy_bits_per_byte
@@ -347,39 +291,35 @@ def gather_study(study: Study, results: Mapping[str, RunResult], planned: Plan, 
     own = study.trainer is None
     recipes = {("", arm.name): arm.recipe for arm in study.arms} if not study.parts else {}
     recipes |= {(part.name, arm.name): arm.recipe for part in study.parts for arm in part.arms}
-    more = {
-        "looks": max(len(looks), 1),
-        "look_seeds": looks,
-        "reach": _reach(study),
-        "scale": axis.scale if axis is not None and axis.scale != "list" else None,
-        "num_unfinished": len(planned.runs)
+    found = [one for one in objections(study) if one.audit not in ("seeds", "curse")]  # the runs say those again
+    evidence = replace(
+        _question(study),
+        looks=max(len(looks), 1),
+        look_seeds=looks,
+        reach=_reach(study),
+        scale=axis.scale if axis is not None and axis.scale != "list" else None,
+        num_unfinished=len(planned.runs)
         - sum(run.fingerprint in results for run in planned.runs)
         + planned.num_undecided,
-        "at_one_rate": _at_one_rate(study),
-    }
-    found = (one for one in objections(study) if one.audit not in ("seeds", "curse"))  # the runs say those again
-    asked = _asked(
-        study,
-        arms={} if study.parts else {arm.name: arm for arm in study.arms},
-        recipes=recipes if own else {},
+        at_one_rate=_at_one_rate(study),
         audits=(*found, *(_leaks(study, texts) if own and len(planned.ended) else ())),
-        more=more,
     )
+    arms = {} if study.parts else {arm.name: arm for arm in study.arms}
+    asked = Asked(evidence, str(study.path), arms, recipes=recipes if own else {})
     return gather(study_runs(study, planned, results), asked, texts)
 
 
-def _asked(study: Study, **more: Any) -> Asked:
-    """What a study file asks; `more` is what is known of its runs."""
-    return Asked(
+def _question(study: Study) -> Evidence:
+    """What a study file asks."""
+    return Evidence(
         question=study.question,
         metric=study.metric,
         min_effect=study.min_effect,
         alpha=study.alpha,
         vary=study.varied,
+        arms=(),
         goal=study.goal,
         source="study" if study.trainer is None else "program",
-        place=str(study.path),
-        **more,
     )
 
 
@@ -392,7 +332,7 @@ def arm_runs(
     chooses: Collection[Stage] = ("search",),
 ) -> ArmRuns:
     """One arm's evidence from its runs. `chooses` are the stages whose seeds compare it with others."""
-    asked = _asked(study, arms={arm.name: arm}, chooses=chooses)
+    asked = Asked(_question(study), str(study.path), {arm.name: arm}, chooses)
     known = (
         StudyRun(arm.name, run.seed, run.stage, results[run.fingerprint], arm.settings)
         for run in runs
@@ -412,21 +352,20 @@ def gather_table(found: TableRuns, *, min_effect: float = 0.005, alpha: float = 
         raise TableError(f"alpha: {alpha!r}; must be a number above 0 and below 0.5; change it")
     what = " and ".join(name.rpartition(".")[2].replace("_", " ") for name in found.vary)
     most = "least" if found.goal == "minimize" else "most"
-    asked = Asked(
+    evidence = Evidence(
         question=f"Which {what} has the {most} {found.metric} in {found.table.name}?",
         metric=found.metric,
         min_effect=min_effect,
         alpha=alpha,
         vary=found.vary,
+        arms=(),
         goal=found.goal,
         source="table",
-        place=found.table.path,
-        arms=dict.fromkeys(found.arms),
-        chooses=("search", "compare"),
-        states_success=found.states_success,
         names_arms=found.names_arms,
-        more={"num_unfinished": found.num_unfinished},
+        num_unfinished=found.num_unfinished,
+        states_success=found.states_success,
     )
+    asked = Asked(evidence, found.table.path, dict.fromkeys(found.arms), chooses=("search", "compare"))
     return gather(sorted(found.runs, key=lambda run: found.arms.index(run.arm)), asked)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from blueberry.judge.evidence import Evidence
 from blueberry.judge.gather import Asked, Text, gather
 from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe
@@ -25,9 +26,7 @@ def curve(**changes):
 def names(ran, train_tokens=None):
     """What the runs of one arm show of how they were carried out."""
     recipe, result = ran
-    asked = Asked(
-        "q", "val_loss", 0.01, 0.05, (), "minimize", "study", "", arms={"a": None}, recipes={("", "a"): recipe}
-    )
+    asked = Asked(Evidence("q", "val_loss", 0.01, 0.05, (), ()), "", {"a": None}, recipes={("", "a"): recipe})
     text = Text(train_tokens=train_tokens)
     found = gather([StudyRun("a", 0, "search", result)], asked, lambda recipe: text).audits
     return [(finding.audit, finding.severity) for finding in found]

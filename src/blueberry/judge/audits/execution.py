@@ -1,13 +1,13 @@
 """Audits of how our own runs were carried out: was what ran what was declared?"""
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from blueberry.judge import words
 from blueberry.judge.audits import block
 from blueberry.judge.judgement import Audit
 from blueberry.recipe import Recipe
-from blueberry.records import RunResult
+from blueberry.records import RunResult, StudyRun
 from blueberry.schedules import multipliers
 from blueberry.settings import peak_rates
 
@@ -18,23 +18,44 @@ BELOW_TRAINING = 0.05
 """Dropout raises the training loss, and it is measured before the update: a few hundredths are no leak."""
 
 
-class Done(Protocol):
-    """What is looked at in a run."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Of a run, what all runs together are judged by: its numbers and what its curves say of how it was made."""
 
-    @property
-    def arm(self) -> str: ...
+    part: str
+    arm: str
+    num_tokens: int | None
+    num_flops: float | None
+    train_seconds: float
+    shared: float
+    """Of the updates, those taken over from another run, as a share."""
+    shared_seconds: float
+    train_loss: float | None
+    val_loss: float | None
+    bits_per_byte: float | None
+    wrong_rate: str | None
+    """The first rate that was not the planned one, in words."""
+    skipped_updates: int
+    """Of a completed run, those that it has not made."""
 
-    @property
-    def train_loss(self) -> float | None: ...
-
-    @property
-    def val_loss(self) -> float | None: ...
-
-    @property
-    def wrong_rate(self) -> str | None: ...
-
-    @property
-    def skipped_updates(self) -> int: ...
+    @classmethod
+    def of(cls, run: StudyRun, recipe: Recipe | None) -> "Done":
+        """`recipe`: what it was to be, where that is known."""
+        result = run.result
+        shared = result.shared_updates / result.num_updates if result.shared_updates and result.num_updates else 0.0
+        return cls(
+            run.part,
+            run.arm,
+            result.num_tokens,
+            result.num_flops,
+            result.train_seconds,
+            shared,
+            result.shared_seconds,
+            result.metric("train_loss"),
+            result.metric("val_loss"),
+            None if result.final is None else result.final.bits_per_byte,
+            *((None, 0) if recipe is None else departure(recipe, result)),
+        )
 
 
 def departure(recipe: Recipe, result: RunResult) -> tuple[str | None, int]:

@@ -4,8 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blueberry.judge.forecast import forecast
-from blueberry.judge.noise_registry import family_of, noise_by_horizon, suggested_min_effect
+from blueberry.judge.forecast import family_of, forecast, noise_by_horizon, suggested_min_effect
 from blueberry.recipe import Recipe
 from blueberry.stats.noise import measure_noise
 from blueberry.study.database import EndedRun
