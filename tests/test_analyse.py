@@ -1,6 +1,8 @@
 """blueberry analyse, as a person meets it."""
 
 import json
+import random
+import re
 import sys
 
 import pytest
@@ -112,3 +114,36 @@ def test_a_table_in_which_no_run_ended_gets_its_report_too(run, tmp_path):
     assert code == 1
     assert "No arm has a finite val_loss" in out
     assert (tmp_path / "reports" / "crashed" / "report.md").exists()
+
+
+def test_a_table_of_which_more_is_better_end_to_end(run, tmp_path):
+    rates, draw = [0.005, 0.01, 0.02, 0.04, 0.08], random.Random(3)
+    rows = ["lr,seed,accuracy"] + [
+        f"{rate},{seed},{0.62 - 0.03 * (place - 2) ** 2 + seed / 500 + draw.gauss(0, 0.001):.4f}"
+        for place, rate in enumerate(rates)
+        for seed in range(5)
+    ]
+    (tmp_path / "acc.csv").write_text("\n".join(rows))
+    code, out, _ = run("acc.csv", "--vary", "lr", "--metric", "accuracy", "--goal", "maximize", "--json", "--out", "r")
+    said = json.loads(out)
+    assert (code, said["goal"], said["metric"], said["best"]["settings"]) == (
+        0,
+        "maximize",
+        "val_accuracy",
+        {"lr": 0.02},
+    )
+    assert all(one["difference"] < 0 for one in said["verdicts"]), "each other arm has less of it than the best"
+    assert 0.016 < said["optimum"]["estimate"] < 0.025
+    assert "0.02 is better than every other rate tried" in said["known"]
+    (avoid,) = [one for one in said["purposes"] if one["purpose"] == "avoid"]
+    assert avoid["arms"] == ["lr=0.005", "lr=0.01", "lr=0.04", "lr=0.08"]
+    report = (tmp_path / "r" / "report.md").read_text()
+    assert "![Validation accuracy against learning rate](figures/combined_lr_analysis.png)" in report
+    assert "higher is better" in report
+    assert "Avoid | lr=0.005" in report
+    assert not re.search(
+        r"\bloss\b|\bleast\b", report.partition("## How it was judged")[0].replace("loss_vs_lr", ""), re.I
+    )
+    page = (tmp_path / "r" / "index.html").read_text()
+    assert "Validation accuracy against lr" in page
+    assert "Loss against" not in page

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -92,3 +93,21 @@ def test_named_arms():
     assert (said["production"].arms, said["production"].settings) == (("baseline",), {})
     assert said["avoid"].arms == ("worse",)
     assert set(said) == {"production", "avoid"}  # nothing is low or fast where no number varies
+
+
+@pytest.mark.parametrize("goal", ["minimize", "maximize"])
+def test_what_was_shown_to_be_worse_is_to_be_avoided(goal):
+    """By min_effect or more, whichever way is better; of what is only not told apart nothing is said."""
+    sign = -1 if goal == "maximize" else 1
+    means = {"a": 0.50, "b": 0.35, "c": 0.20, "d": 0.201, "e": 0.225}
+    arms = tuple(
+        ArmRuns(name, {RATE: 0.01 * 2**k}, {s: sign * (mean + s / 100 + k * s / 10**4) for s in range(5)})
+        for k, (name, mean) in enumerate(means.items())
+    )
+    asked = Evidence("q", "score", 0.01, 0.05, (RATE,), arms, scale="log", goal=goal)
+    said = {purpose.purpose: purpose for purpose in weigh(asked).purposes}["avoid"]
+    assert said.arms == ("a", "b", "e")
+    assert said.evidence == "worse than the best by 0.01 or more: a, b and e"
+    assert said.settings is None
+    crashed = (*arms[:-1], replace(arms[-1], crashed=(9,)))
+    assert weigh(replace(asked, arms=crashed, num_unfinished=1)).purposes[-1].arms == (), "it is withheld"

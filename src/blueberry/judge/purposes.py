@@ -76,23 +76,42 @@ def _fast(judgement: Judgement) -> Purpose:
 
 
 def _avoid(judgement: Judgement) -> Purpose:
-    if not judgement.failures:
-        beaten = [v.b for v in judgement.verdicts if v.a == BASELINE and v.winner == BASELINE]
-        if beaten:
-            said = f"worse than the baseline: {words.listing(beaten)}"
-            return Purpose(purpose="avoid", arms=tuple(beaten), evidence=said)
-        return _not("avoid", "no run diverged or ended above the loss of guessing")
-    arms, first = tuple(one.arm for one in judgement.failures), judgement.failures[0]
-    said = f"{first.failures} of {words.count(first.n, 'run')} of {first.arm} failed (at least {first.bound:.0%} would)"
-    axis = judgement.sweep
-    if axis is None:
-        if len(arms) > 1:
-            said += f"; also {words.listing(arms[1:])}"
-        return Purpose(purpose="avoid", arms=arms, evidence=said)
-    settings = {axis.setting: float(judgement.arm(first.arm).settings[axis.setting])}
-    return Purpose(
-        purpose="avoid", arms=arms, settings=settings, evidence=f"{said}; it is the lowest value at which one did"
-    )
+    """What failed; and what was shown to be worse than the baseline, or than the best by min_effect or more."""
+    said, settings = [], None
+    failed, worse = tuple(one.arm for one in judgement.failures), _clearly_worse(judgement)
+    if failed:
+        first, axis = judgement.failures[0], judgement.sweep
+        runs = words.count(first.n, "run")
+        said.append(f"{first.failures} of {runs} of {first.arm} failed (at least {first.bound:.0%} would)")
+        if axis is not None:
+            settings = {axis.setting: float(judgement.arm(first.arm).settings[axis.setting])}
+            said[0] += "; it is the lowest value at which one did"
+        elif failed[1:]:
+            said[0] += f"; also {words.listing(failed[1:])}"
+    worse = {than: [arm for arm in arms if arm not in failed] for than, arms in worse.items()}
+    said += [f"worse than {than}: {words.listing(arms)}" for than, arms in worse.items() if arms]
+    if not said:
+        return _not("avoid", "no run failed, and no arm was shown to be worse by what matters")
+    arms = dict.fromkeys([*failed, *(arm for arms in worse.values() for arm in arms)])
+    return Purpose(purpose="avoid", arms=tuple(arms), settings=settings, evidence="; ".join(said))
+
+
+def _clearly_worse(judgement: Judgement) -> dict[str, list[str]]:
+    """By what they are worse than. Empty where an audit blocks that arms are told apart."""
+    if any(audit.audit != "edge" for audit in judgement.blocks):
+        return {}
+    beaten = [v.b for v in judgement.verdicts if v.a == BASELINE and v.winner == BASELINE]
+    if beaten or judgement.best is None:
+        return {"the baseline": beaten}
+    far = [
+        verdict.b
+        for verdict in judgement.verdicts
+        if verdict.a == verdict.winner == judgement.best.arm
+        and verdict.b != BASELINE
+        and verdict.interval is not None
+        and min(map(abs, verdict.interval)) >= judgement.min_effect
+    ]
+    return {f"the best by {judgement.min_effect:g} or more": far}
 
 
 def _not(purpose: str, because: str) -> Purpose:

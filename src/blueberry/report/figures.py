@@ -31,6 +31,7 @@ from blueberry.report.lr_curve import LrCurve, curve_caption, draw_lr_curve, lr_
 from blueberry.report.panels import draw_panel, panels
 from blueberry.report.theme import LIGHT
 from blueberry.report.vega import specification
+from blueberry.tables.columns import is_loss
 
 LONGEST_RATE, LONGEST_NAME = 30, 50
 """Characters of a rate, and of any other name, in the name of a file, which has at most 255 bytes."""
@@ -161,12 +162,13 @@ def _training_picture(computed: Computed, window: Window) -> Picture:
 def _rate_pictures(computed: Computed, curve: LrCurve) -> Iterator[Picture]:
     """Under the names that learning-rate sweeps have always had."""
     judgement, curves = computed.judgement, computed.learning
-    title = "Loss against learning rate"
+    what = "Loss" if is_loss(judgement.metric) else metric_name(judgement.metric).capitalize()
+    title = f"{what} against learning rate"
     main = _headed(draw_lr_curve(curve, LIGHT, width=520, height=360), "At the end of training")
     window = curves.late or curves.whole
     if window is not None and curves.any_validation:
         drawn = draw_learning_curves(curves, "validation", window, LIGHT, width=400, height=360)
-        title = "Loss against learning rate, and on the way there"
+        title += ", and on the way there" if what == "Loss" else "; and the loss on the way there"
         both: Any = alt.hconcat(main, _headed(drawn, "Against updates"), spacing=30)
     else:
         both = main
@@ -174,7 +176,7 @@ def _rate_pictures(computed: Computed, curve: LrCurve) -> Iterator[Picture]:
     path = "figures/combined_lr_analysis.png"
     yield Picture(path, title, said, finished(both, title, judgement.question))
 
-    small = [_headed(draw_lr_curve(curve, LIGHT, width=430, height=300), "Loss")]
+    small = [_headed(draw_lr_curve(curve, LIGHT, width=430, height=300), what)]
     small += [draw_panel(panel, LIGHT, width=430, height=300) for panel in panels(judgement, computed.runs)]
     drawn = alt.vconcat(*(alt.hconcat(*small[i : i + 2], spacing=40) for i in range(0, len(small), 2)), spacing=30)
     title = "What was measured at each learning rate"

@@ -176,7 +176,8 @@ def law_curve(judgement: Judgement) -> LawCurve | None:
 
 
 def effect_rows(judgement: Judgement) -> tuple[EffectRow, ...]:
-    """Main effects, then interactions, each from what lowers the metric most."""
+    """Main effects, then interactions, each from what betters the metric most."""
+    sign = -1 if judgement.goal == "maximize" else 1
     rows = [
         EffectRow(
             _effect_name(effect), effect.difference, effect.interval, effect.is_significant, len(effect.changes) > 1
@@ -184,7 +185,7 @@ def effect_rows(judgement: Judgement) -> tuple[EffectRow, ...]:
         for effect in judgement.effects
         if effect.difference is not None and effect.interval is not None
     ]
-    return tuple(sorted(rows, key=lambda row: (row.is_interaction, row.difference)))
+    return tuple(sorted(rows, key=lambda row: (row.is_interaction, sign * row.difference)))
 
 
 def rate_lines(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[RateLine, ...]:

@@ -61,9 +61,11 @@ def panels(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Panel, ...]:
         points = _points(judgement, axis, searching, measure)
         return Panel(title, y_label, axis, points, True, None, log_y, False) if points else None
 
-    first = of_runs("Accuracy", "validation accuracy (fraction of tokens)", _accuracy, False) or of_runs(
-        "Perplexity", "validation perplexity", lambda run: run.result.metric("val_perplexity"), True
-    )
+    first = None  # what judges has a picture of its own
+    if judgement.metric != "val_accuracy":
+        first = of_runs("Accuracy", "validation accuracy (fraction of tokens)", _accuracy, False)
+    if first is None and judgement.metric != "val_perplexity":
+        first = of_runs("Perplexity", "validation perplexity", lambda run: run.result.metric("val_perplexity"), True)
     second = of_runs(
         "Gradient norm at the end", "norm before clipping, median of the last tenth", _late_gradient_norm, True
     ) or of_runs("Training time", "seconds for a run, as its share of its group", _seconds, False)

@@ -139,7 +139,8 @@ def _effects_table(judgement: Judgement) -> Table:
     said = (
         "A main effect is what a change does, averaged over the others where they vary; an interaction is what two do "
     )
-    said += "together beyond the sum of what each does. Below zero lowers the metric."
+    said += "together beyond the sum of what each does. "
+    said += "Above zero raises the metric." if judgement.goal == "maximize" else "Below zero lowers the metric."
     if stack is not None:
         said += (
             f" All changes together: {number(stack.difference, places, sign=True)} "
