@@ -1,6 +1,7 @@
 """What programs are told, which of their files decide the numbers, and every form in which they report."""
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from blueberry import api
 from blueberry.errors import StudyError, TrainerError
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
@@ -16,6 +18,7 @@ from blueberry.study.program import line_pattern
 from blueberry.study.program_results import ProgramResults
 from blueberry.study.spec import Study
 from blueberry.study.workers import Crash
+from tests.golden.tables import log
 
 
 def make(folder: Path, command: list[str], trainer: dict[str, Any] | None = None, **changes: Any) -> Study:
@@ -352,3 +355,98 @@ def test_a_file_that_never_ends_is_one_line(tmp_path: Path, what: str, monkeypat
     study = make(tmp_path, [sys.executable, "t.py", "{script.rate}"], {"time_limit_seconds": 30})
     with pytest.raises(TrainerError, match=r"(not a regular file|is read no further)"):
         train(study, tmp_path)
+
+
+# --- Folders of other tools --------------------------------------------------------------------------------------
+
+
+def wandb_run(folder: Path, loss: float = 3.2) -> None:
+    write(
+        folder,
+        {
+            "wandb-summary.json": json.dumps({"val/loss": loss, "_step": 90, "_runtime": 12.5, "global_step": 100}),
+            "config.yaml": "lr:\n  value: 0.1\nbatch_size:\n  value: 32\n",
+        },
+    )
+
+
+def test_the_folder_of_a_run_that_wandb_kept_is_its_result(tmp_path: Path) -> None:
+    wandb_run(tmp_path / "wandb" / "offline-run-1" / "files")
+    result = read(tmp_path / "wandb")
+    assert (result.status, result.metric("val_loss"), result.num_updates) == ("completed", 3.2, 100)
+    assert result.extra["batch_size"] == 32
+    assert read(tmp_path / "wandb", "val/loss").metric("val/loss") == 3.2
+
+
+def test_the_folder_of_event_files_is_a_result(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    log(tmp_path / "logs" / "run", 3.25)
+    result = read(tmp_path / "logs")
+    assert (result.status, result.metric("val_loss")) == ("completed", 3.25)
+    log(tmp_path / "nan" / "run", math.nan)
+    assert read(tmp_path / "nan").status == "diverged"
+
+
+def test_the_folder_that_lightning_wrote_is_a_result(tmp_path: Path) -> None:
+    text = "epoch,step,train_loss,val_loss\n0,10,3.9,\n0,20,,3.50\n1,30,3.4,\n1,40,,3.1\n"
+    write(tmp_path, {"logs/version_0/metrics.csv": text, "logs/version_0/hparams.yaml": "lr: 0.1\n"})
+    result = read(tmp_path / "logs")
+    assert (result.metric("val_loss"), result.num_updates, result.extra["lr"]) == (3.1, 40, 0.1)
+
+
+def test_a_folder_of_no_run_or_of_several_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainerError, match=r'^\[trainer\] "result": [^\n]+a folder without runs'):
+        read(tmp_path / "empty")
+    for name in ("a", "b"):
+        wandb_run(tmp_path / "two" / name)
+    with pytest.raises(TrainerError, match=r'"result": two; 2 runs are in it; a run has a folder of its own'):
+        read(tmp_path / "two")
+    wandb_run(tmp_path / "one")
+    with pytest.raises(TrainerError, match=r'one has no number "val_acc", the metric of the study'):
+        read(tmp_path / "one", "val_acc")
+
+
+WRITES_A_FOLDER = """
+import json, os, sys
+rate, seed = float(sys.argv[1]), int(sys.argv[2])
+os.makedirs("wandb/run/files")
+json.dump({"val_loss": 3 + rate, "global_step": 5}, open("wandb/run/files/wandb-summary.json", "w"))
+"""
+
+
+def test_a_program_may_leave_a_folder(tmp_path: Path) -> None:
+    write(tmp_path, {"train.py": WRITES_A_FOLDER})
+    command = [sys.executable, "train.py", "{script.rate}", "{seed}"]
+    result = train(make(tmp_path, command, {"result": "wandb"}), tmp_path)
+    assert (result.status, result.metric("val_loss"), result.num_updates) == ("completed", 3.01, 5)
+
+
+# --- What it reports of its settings -----------------------------------------------------------------------------
+
+
+REPORTS_A_SETTING = """
+import json, sys
+rate, seed = float(sys.argv[1]), int(sys.argv[2])
+loss = 3 + abs(rate - 0.02) * 10 + seed / 1000 + (hash((rate, seed)) % 7) / 1e4
+print(json.dumps({"update": 9, "val_loss": loss, SETTING}), file=open("metrics.jsonl", "w"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "blocking"),
+    [
+        ('"batch_size": 32 if rate == 0.02 else 64', ["confounded"]),
+        ('"config": {"weight_decay": 0.1 * (rate > 0.01)}', ["confounded"]),
+        ('"width": {0.01: 64, 0.02: 128, 0.04: 256}[rate]', ["confounded"]),
+        ('"batch_size": 64, "min_lr": rate / 10, "grad_norm": rate + seed', []),
+        ('"dropout": seed / 10', []),
+    ],
+)
+def test_a_setting_that_differs_between_arms_blocks(tmp_path: Path, setting: str, blocking: list[str]) -> None:
+    write(tmp_path, {"train.py": REPORTS_A_SETTING.replace("SETTING", setting)})
+    command = [sys.executable, "-S", "train.py", "{script.rate}", "{seed}"]
+    changes = {"vary": {"script.rate": [0.01, 0.02, 0.04]}, "seeds": {"search": 3, "confirm": 0}}
+    judged = api.conduct(make(tmp_path, command, **changes), store=tmp_path / "store", workers=2).judgement
+    assert [one.audit for one in judged.blocks] == blocking
+    assert (judged.recommendation.settings is None) == bool(blocking)

@@ -172,15 +172,18 @@ class ProgramResults:
     def _read_folder(self) -> None:
         """The last values of the one run that TensorBoard or W&B kept there."""
         try:
-            rows = read_table(self.path).rows
+            table = read_table(self.path)
         except TableError as broken:
             raise TrainerError(f'[trainer] "result": {broken}') from None
-        if len(rows) != 1:
+        if len(table.rows) != 1:
             raise TrainerError(
-                f'[trainer] "result": {self.path.name}; {len(rows)} runs are in it; a run has a folder of its own; '
+                f'[trainer] "result": {self.path.name}; {len(table.rows)} runs are in it; a run has a folder of its own; '
                 "tell the program {out}"
             )
-        self._add(rows[0].values, "")
+        values = dict(table.rows[0].values)
+        if (meaning := table.renamed.get(self._metric)) is not None:  # the study has the program's name for it
+            values[self._metric] = values.get(meaning)
+        self._add(values, "")
 
     def _rows(self, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         reader = csv.DictReader(text.splitlines(), delimiter="\t" if self.path.suffix.lower() == ".tsv" else ",")
