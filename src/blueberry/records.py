@@ -193,8 +193,9 @@ class RunResult(Record):
     """Trained on; None where nobody counted."""
     num_flops: float | None = None
     """None where nobody counted."""
-    train_seconds: float = 0.0
-    """Training time, data and optimizer included, evaluations excluded; a lane's share of its group.
+    train_seconds: float | None = None
+    """Training time, data and optimizer included, evaluations excluded; a lane's share of its group. None where nobody
+    measured it.
 
     As if the run had trained all of its updates itself: what it took over counts as it took whoever trained it.
     """

@@ -141,6 +141,17 @@ def test_facts_reach_the_audits():
     assert (evidence.cost.runs, evidence.cost.tokens, evidence.cost.flops, evidence.cost.seconds) == (2, 300, 3e9, 4.0)
 
 
+@pytest.mark.parametrize(
+    ("times", "seconds"), [([1.5, 2.5], 4.0), ([0.0, 2.0], 2.0), ([None, 2.5], None), ([None, None], None)]
+)
+def test_a_time_that_nobody_measured_is_none(times, seconds):
+    runs = rows(lr=[0.1, 0.2], val_loss=[3.0, 3.1], train_seconds=times)
+    found = table_runs(runs, ["lr"])
+    assert [run.result.train_seconds for run in found.runs] == times
+    assert [run.result.metric("train_seconds") for run in found.runs] == times
+    assert gather_table(found).cost.seconds == seconds
+
+
 def test_confirming_runs_choose_nothing():
     stages = ["search", "search", "confirm", "confirm"]
     table = rows(lr=[0.1, 0.2, 0.1, 0.1], seed=[0, 0, 7, 8], stage=stages, val_loss=[3.0, 3.1, 3.2, 3.4])

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.parts import REFEREE, judge
+from blueberry.stats.scaling import fit_power_law
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
@@ -126,6 +128,20 @@ def test_an_answer_that_holds_everywhere_is_recommended(judged):
     found = judged(HORIZONS, Synthetic(optimum=0.05, noise_nats=0.0005))
     assert {condition.holds for condition in found.conditions} <= {"best", "tie"}
     assert found.recommendation.settings == {RATE: 0.05}
+
+
+def test_a_law_of_losses_weighs_each_by_the_standard_error_of_its_mean(judged):
+    """Of one noise, pooled; not an interval taken apart again."""
+    found = judged(HORIZONS, Synthetic(optimum=0.05, noise_nats=0.02))
+    bests = [part.judgement.best for part in found.parts]
+    x_M = np.array([float(part.settings["train.updates"]) for part in found.parts])
+    y_M, sd_M, n_M = (np.array([getattr(best, name) for best in bests]) for name in ("mean", "sd", "n"))
+    pooled = math.sqrt((n_M - 1) @ np.square(sd_M) / (n_M - 1).sum())
+    expected = fit_power_law(x_M, y_M, pooled / np.sqrt(n_M), df=float((n_M - 1).sum()), level=0.95)
+    law = found.laws[-1]
+    assert law.of == "val_loss"
+    assert expected is not None
+    assert (law.exponent, *law.interval) == pytest.approx((expected.exponent, *expected.exponent_interval))
 
 
 def test_conditions_are_in_the_order_of_their_size(judged):

@@ -208,7 +208,7 @@ class Planted:
                 runs=len(self.runs),
                 tokens=sum(r.result.num_tokens for r in self.runs),
                 flops=sum(r.result.num_flops for r in self.runs),
-                seconds=sum(r.result.train_seconds for r in self.runs),
+                seconds=sum(r.result.train_seconds or 0.0 for r in self.runs),
             ),
             known=f"Of {len(arms)} arms, {len(unresolved)} cannot be told apart from the best, {least}."
             if any_best

@@ -66,7 +66,7 @@ def run(result: RunResult, folder: Path) -> str:
     return (
         f"validation loss {metric_value(final.loss, None, 'val_loss')} ({bits}{perplexity}, "
         f"accuracy {final.accuracy:.1%}) after {result.num_updates:,} updates, {result.num_tokens:,} tokens, "
-        f"{duration(result.train_seconds)}; one seed: no claim rests on it{named}\nsee {folder}"
+        f"{duration(result.train_seconds or 0.0)}; one seed: no claim rests on it{named}\nsee {folder}"
     )
 
 

@@ -162,7 +162,8 @@ def forecast(
     if own:
         each = flops / num_runs / flops_per_second if flops_per_second is not None and num_runs else None
     else:  # as the mean of the study's runs so far
-        ended = [result.train_seconds for result in results.values() if result.status != "failed"]
+        timed = [one.train_seconds for one in results.values() if one.status != "failed"]
+        ended = [seconds for seconds in timed if seconds is not None]
         each = math.fsum(ended) / len(ended) if ended else None
     return Forecast(
         study=study.name,

@@ -168,7 +168,7 @@ def _facts(run: StudyRun, asked: Asked) -> RunFacts:
         study=run.study if asked.source == "table" else None,
         lengths={name: float(value) for name, value in lengths.items() if value},
         settings=settings,
-        train_seconds=result.train_seconds or None,
+        train_seconds=result.train_seconds,
         train_loss=result.metric("train_loss"),
         val_loss=result.metric("val_loss"),
         val_bits_per_byte=result.metric("val_bits_per_byte"),
@@ -244,11 +244,12 @@ def _evaluations(metric: str, result: RunResult) -> tuple[tuple[int, float], ...
 def _cost(done: Sequence[Done]) -> RunCost:
     counted = [(one.num_tokens, round(one.num_tokens * one.shared)) for one in done if one.num_tokens is not None]
     spent = [(one.num_flops, one.num_flops * one.shared) for one in done if one.num_flops is not None]
+    timed = [one.train_seconds - one.shared_seconds for one in done if one.train_seconds is not None]
     return RunCost(
         runs=len(done),
         tokens=sum(num - saved for num, saved in counted) if len(counted) == len(done) else None,
         flops=sum((num - saved for num, saved in spent), 0.0) if len(spent) == len(done) else None,
-        seconds=sum((one.train_seconds - one.shared_seconds for one in done), 0.0),
+        seconds=sum(timed, 0.0) if len(timed) == len(done) else None,
         shared_tokens=sum(saved for _, saved in counted),
         shared_flops=sum((saved for _, saved in spent), 0.0),
         shared_seconds=sum((one.shared_seconds for one in done), 0.0),

@@ -222,7 +222,8 @@ class RunCost(Finding):
     tokens: int | None
     """None where a trainer that is not ours counted none."""
     flops: float | None
-    seconds: float
+    seconds: float | None
+    """None where a run that ended does not say how long it trained."""
     shared_tokens: int = 0
     """Of the tokens that runs stand for, those that they did not train on themselves."""
     shared_flops: float = 0.0

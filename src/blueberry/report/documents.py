@@ -60,7 +60,7 @@ def final_results(judgement: Judgement, runs: Sequence[StudyRun], axis: Axis) ->
                 "final_accuracy": result.metric("val_accuracy"),
                 "final_perplexity": result.metric("val_perplexity"),
                 "final_train_loss": result.metric("train_loss"),
-                "training_time": result.train_seconds or None,
+                "training_time": result.train_seconds,
                 "updates": result.num_updates or None,
                 "tokens": result.num_tokens or None,
             }
@@ -115,7 +115,7 @@ def _statistics(arm: str, rate: Any, runs: Sequence[StudyRun]) -> dict[str, Any]
         "loss": over(of("val_loss")),
         "accuracy": over(of("val_accuracy")),
         "perplexity": over(of("val_perplexity")),
-        "training_time": over([result.train_seconds for result in own if result.train_seconds]),
+        "training_time": over([one.train_seconds for one in own if one.train_seconds is not None]),
     }
 
 
@@ -134,7 +134,7 @@ def _run(run: StudyRun, settings: dict[str, Any]) -> dict[str, Any]:
         "updates": result.num_updates or None,
         "tokens": result.num_tokens or None,
         "flops": result.num_flops or None,
-        "train_seconds": result.train_seconds or None,
+        "train_seconds": result.train_seconds,
         "curves": {
             "train_loss": list(result.curve.train_loss),
             "gradient_norm": list(result.curve.gradient_norm),

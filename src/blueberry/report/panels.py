@@ -90,7 +90,7 @@ def _accuracy(run: StudyRun) -> float | None:
 
 
 def _seconds(run: StudyRun) -> float | None:
-    return run.result.train_seconds if run.result.train_seconds > 0 else None
+    return run.result.train_seconds
 
 
 def _late_gradient_norm(run: StudyRun) -> float | None:

@@ -177,8 +177,8 @@ class ProgramResults:
             raise TrainerError(f'[trainer] "result": {broken}') from None
         if len(table.rows) != 1:
             raise TrainerError(
-                f'[trainer] "result": {self.path.name}; {len(table.rows)} runs are in it; a run has a folder of its own; '
-                "tell the program {out}"
+                f'[trainer] "result": {self.path.name}; {len(table.rows)} runs are in it; a run has a folder '
+                "of its own; tell the program {out}"
             )
         values = dict(table.rows[0].values)
         if (meaning := table.renamed.get(self._metric)) is not None:  # the study has the program's name for it

@@ -363,7 +363,7 @@ def _result(row: Row, ending: Ending, recipe: dict[str, Any], kind_of: Mapping[s
         num_updates=None if "updates" not in numbers else round(numbers["updates"]),
         num_tokens=None if "tokens" not in numbers else round(numbers["tokens"]),
         num_flops=numbers.get("flops"),
-        train_seconds=numbers.get("train_seconds", 0.0),
+        train_seconds=numbers.get("train_seconds"),
         provenance=None
         if row.values.get("eval_hash") is None
         else Provenance(evaluation_digest=str(row.values["eval_hash"])),

@@ -26,7 +26,8 @@ class Done:
     arm: str
     num_tokens: int | None
     num_flops: float | None
-    train_seconds: float
+    train_seconds: float | None
+    """None where it ended and nobody said."""
     shared: float
     """Of the updates, those taken over from another run, as a share."""
     shared_seconds: float
@@ -48,7 +49,7 @@ class Done:
             run.arm,
             result.num_tokens,
             result.num_flops,
-            result.train_seconds,
+            0.0 if result.train_seconds is None and result.status == "failed" else result.train_seconds,
             shared,
             result.shared_seconds,
             result.metric("train_loss"),
