@@ -15,6 +15,10 @@ from blueberry.recipe import Recipe
 from blueberry.schedules import PlateauSchedule, multipliers
 
 DIGEST_CHARACTERS = 16
+NUMERICS = "2"
+"""Of the built-in trainer. Whoever changes the numbers that a recipe gives changes it: the digest of a text has it, so
+that runs before and after have different names and no store mixes them. 2: norms are not decayed, a hash is two draws.
+"""
 _HOLE = "\0seed\0"
 """Where a seed goes. No name or path has a zero byte."""
 

@@ -165,7 +165,7 @@ class Recipe(Section):
             if not marks.get("memory_only")
             and not marks.get("local")
             and (per_lane or not marks.get("per_lane"))
-            and not (marks.get("later") and value is None)
+            and not (marks.get("later") and not value)
         }
         del kept["train.tokens"]
         if not per_lane:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from blueberry.lm.draws import Draws
+from blueberry.lm.draws import Draws, _mix, _words
 
 CPU = torch.device("cpu")
 
@@ -40,3 +40,31 @@ def test_normal_draws_are_standard_normal():
     assert (x**4).mean().item() == pytest.approx(3, abs=0.1)
     assert (x.abs() > 1.96).double().mean().item() == pytest.approx(0.05, abs=0.003)
     assert torch.corrcoef(torch.stack((x[:-1], x[1:])))[0, 1].abs() < 0.01
+
+
+@pytest.mark.parametrize(("rows", "elements"), [(3, 1), (3, 7), (5, 40_001), (1, 200_000)])
+def test_numpy_and_torch_give_the_same_bits(rows, elements):
+    """The CPU's way, block by block, and the way of other devices."""
+    draws = Draws((5,), 3, range(rows), CPU)
+    keys = draws._keys_SR[2]
+    counter = torch.arange(elements, dtype=torch.int32)
+    words = _mix(_mix(counter) ^ keys[:, None])
+    assert torch.equal(_words(keys, elements, CPU), words)
+    halves = words.view(torch.int16)[:, :elements]
+    keep = draws.keep_NBK(2, elements, 0.25)[0]
+    assert torch.equal(keep != 0, halves >= 2**14 - 2**15)
+
+
+def test_the_two_halves_of_a_hash_are_independent():
+    first, second = Draws((5,), 3, range(1), CPU).keep_NBK(2, 200_000, 0.5)[0, 0].view(-1, 2).unbind(1)
+    assert (first == second).float().mean().item() == pytest.approx(0.5, abs=0.006)
+
+
+def test_rows_keep_their_draws_in_any_order_and_company():
+    together = Draws((5, 9), 3, range(4), CPU)
+    in_turn = together.keep_AH(1, torch.arange(2 * 4 * 6), 11, 0.3)
+    assert (in_turn[:40] == in_turn[1:41]).float().mean().item() < 0.8
+    order = torch.randperm(2 * 4 * 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(together.keep_AH(1, order, 11, 0.3), in_turn[order])
+    alone = Draws((9,), 3, range(1, 3), CPU).keep_AH(1, torch.arange(12), 11, 0.3)
+    assert torch.equal(alone, in_turn[24 + 6 : 24 + 18])

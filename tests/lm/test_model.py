@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from blueberry.architecture import is_matrix, parameters, weight_shapes
-from blueberry.lm.attention import rotary_tables, rotate
-from blueberry.lm.draws import Draws
+from blueberry.lm.attention import attend, rotary_tables, rotate, same_document
+from blueberry.lm.draws import ATTENTION, Chance, Draws
 from blueberry.lm.loss import head_loss, head_scores
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.weights import initialize
@@ -134,20 +134,19 @@ def test_head_loss_and_gradients_equal_cross_entropy(monkeypatch, chunk):
 def test_dropout_acts_at_each_of_its_places(tiny, monkeypatch, kind):
     """After the embedding, in attention, inside the feed-forward, on both residual branches, before the head."""
     drawn = []
-    keep = Draws.keep_NBK
 
-    def recorded(draws, site, num_elements, drop):
-        drawn.append(site)
-        return (
-            torch.zeros_like(keep(draws, site, num_elements, drop))
-            if site == zeroed
-            else keep(draws, site, num_elements, drop)
-        )
+    def recording(keep):
+        def recorded(draws, site, *given):
+            drawn.append(site)
+            return keep(draws, site, *given) * (site != zeroed)
+
+        return recorded
 
     recipe = tiny.with_({"model.feed_forward.kind": kind, "model.dropout": 0.1})
     weights, tokens = initialize(recipe, (0,), CPU), _tokens(recipe)
     model = LanguageModel.build(recipe, CPU)
-    monkeypatch.setattr(Draws, "keep_NBK", recorded)
+    for name in ("keep_NBK", "keep_AH"):
+        monkeypatch.setattr(Draws, name, recording(getattr(Draws, name)))
     zeroed = None
     plain = model.hidden(weights, tokens, draws=Draws((0,), 0, range(3), CPU)).x_NSD
     sites = {0, 1} | {8 * layer + site for layer in (1, 2) for site in (2, 3, 5, 6)}
@@ -155,3 +154,27 @@ def test_dropout_acts_at_each_of_its_places(tiny, monkeypatch, kind):
     for zeroed in sites:  # what is drawn is used: a mask of zeros there changes the outcome
         changed = model.hidden(weights, tokens, draws=Draws((0,), 0, range(3), CPU)).x_NSD
         assert not torch.equal(changed, plain), zeroed
+
+
+@pytest.mark.parametrize("piece", [1, 1 << 20])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_with_dropout_and_its_gradients_are_those_that_autograd_finds(monkeypatch, piece, masked):
+    monkeypatch.setattr("blueberry.lm.attention.PIECE_ELEMENTS", piece)
+    stream = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(2, 3, 7, 4, generator=stream, dtype=torch.float64).requires_grad_() for _ in range(2))
+    v = torch.randn(2, 3, 7, 5, generator=stream, dtype=torch.float64).requires_grad_()
+    visible = torch.ones(2, 1, 7, 7, dtype=torch.bool).tril()
+    if masked:
+        visible = same_document(torch.tensor([[5, 0, 7, 7, 0, 0, 3], [1, 2, 3, 4, 5, 6, 7]]), 0)
+    draws = Draws((0,), 0, range(2), CPU)
+    made = attend(q, k, v, visible if masked else None, Chance(draws, 0.4))
+    score = (q @ k.mT / 2).masked_fill(~visible, float("-inf")).softmax(-1)
+    expected = (score * draws.keep_NBK(ATTENTION, 3 * 7 * 7, 0.4).view(2, 3, 7, 7)) @ v
+    torch.testing.assert_close(made, expected, rtol=1e-6, atol=1e-7)
+    weight = torch.randn(made.shape, generator=stream, dtype=torch.float64)
+    for mine, theirs in zip(
+        torch.autograd.grad((made * weight).sum(), (q, k, v)),
+        torch.autograd.grad((expected * weight).sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)

@@ -5,7 +5,7 @@ import torch
 
 from blueberry.errors import RecipeError
 from blueberry.lm.optimizers import Optimizer, clip, even_rows, gradient_norm, group_of
-from blueberry.lm.orthogonalize import POLAR_EXPRESS, orthogonalize
+from blueberry.lm.orthogonalize import POLAR_EXPRESS, iterations, orthogonalize, orthogonalize_all
 from blueberry.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -27,6 +27,35 @@ def test_orthogonalize_is_near_the_svd_polar_factor(shape):
     middle = u.mT @ made @ vh.mT
     off_diagonal = middle - torch.diag_embed(torch.diagonal(middle, dim1=-2, dim2=-1))
     assert off_diagonal.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("coefficients", ["quintic", "polar-express"])
+def test_the_gram_chain_is_the_usual_iteration(coefficients):
+    """Also of small singular values, for matrices of one shorter side together, long and square, in any company."""
+    stacks = [_matrices(1, 3, 8, 32), _matrices(2, 40, 8), _matrices(5, 8, 9), _matrices(1, 2, 3, 16, 64)]
+    stacks[0][0, 0] = stacks[0][0, 0, :1] * torch.linspace(1, 2, 8)[:, None] + 1e-4 * stacks[0][0, 1]
+    together = orthogonalize_all(stacks, coefficients=coefficients)
+    for given, made in zip(stacks, together, strict=True):
+        x = given.double() / given.double().norm(dim=(-2, -1), keepdim=True)
+        for a, b, c in iterations(coefficients, 5):
+            gram = x @ x.mT
+            x = a * x + (b * gram + c * gram @ gram) @ x
+        torch.testing.assert_close(made.double(), x, rtol=0, atol=1e-4)
+        assert torch.equal(made, orthogonalize_all([given], coefficients=coefficients)[0])
+
+
+@pytest.mark.parametrize("kind", ["muon-adamw", "adamw"])
+@pytest.mark.parametrize("decay_norms", [False, True])
+def test_gains_and_biases_are_decayed_only_when_that_is_asked_for(kind, decay_norms):
+    """With gradients of 0, decay is all that moves a weight."""
+    recipe = Recipe().with_({"optimizer.kind": kind, "optimizer.adamw.decay_norms": decay_norms})
+    names = ("norm.final", "norm.attention", "bias.attention_out", "embedding", "head")
+    weights = {name: torch.ones(1, 4, 3) for name in names}
+    Optimizer([recipe], weights, CPU).step(
+        weights, {name: torch.zeros_like(w) for name, w in weights.items()}, update=0, multiplier_N=torch.ones(1)
+    )
+    moved = {name for name, w in weights.items() if not torch.equal(w, torch.ones(1, 4, 3))}
+    assert moved == (set(names) if decay_norms else {"embedding", "head"})
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 8, 20), (3, 20, 8)])
@@ -148,7 +177,8 @@ def test_adamw_equals_torch_lane_by_lane():
 
 
 def test_adamw_alone_trains_every_weight_at_its_own_rate():
-    recipe = Recipe().with_({"optimizer.kind": "adamw", "optimizer.adamw.learning_rate": 0.02})
+    decayed = {"optimizer.adamw.decay_norms": True}
+    recipe = Recipe().with_({"optimizer.kind": "adamw", "optimizer.adamw.learning_rate": 0.02, **decayed})
     shapes = {"embedding": (1, 9, 4), "expert.in": (1, 2, 3, 5, 4), "router": (1, 2, 3, 4), "norm.final": (1, 4)}
     ours = {name: _matrices(*shape) for name, shape in shapes.items()}
     parameters = {name: torch.nn.Parameter(w.clone()) for name, w in ours.items()}

@@ -1,16 +1,12 @@
-import json
-import multiprocessing
-
 import pytest
 import torch
 
-from blueberry.errors import StoreError
 from blueberry.lm import precision
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.evaluation import token_scores
 from blueberry.lm.lanes import train
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.precision import compute_weights, faster_precision, measure
+from blueberry.lm.precision import compute_weights, resolved
 from blueberry.lm.trainer import Trainer
 from blueberry.lm.training import Group
 from blueberry.records import Progress
@@ -56,7 +52,7 @@ def test_bf16_computes_in_bf16_from_weights_kept_in_fp32(half, dataset):
     group = Group([half], dataset, CPU)
     cast = compute_weights(group.weights, "bf16")
     assert {name for name, w in cast.items() if w.dtype == torch.float32} == {
-        "router", "norm.attention", "norm.feed_forward", "norm.final",
+        "router", "norm.attention", "norm.feed_forward", "norm.final", "embedding",
     }  # fmt: skip
     hidden = LanguageModel.build(half, CPU).hidden(cast, group._batch()[..., :-1])
     assert hidden.x_NSD.dtype == torch.bfloat16
@@ -80,7 +76,7 @@ def test_evaluation_is_in_the_precision_of_training(half, tiny, dataset):
     both = [Group([recipe], dataset, CPU) for recipe in (half, tiny)]
     tokens = both[0].dataset.validation.tokens[: 4 * 33].reshape(4, 33).astype("int64")
     scores_16, scores = (token_scores(g.model, g.evaluation_weights(), tokens).loss_NWT for g in both)
-    assert not (scores_16 == scores).any()
+    assert (scores_16 == scores).mean() < 0.02
     assert scores_16 == pytest.approx(scores, rel=0.02)
 
 
@@ -149,91 +145,28 @@ def test_checkpointed_activations_are_computed_again(tiny, dataset, monkeypatch)
     assert len(called) == tiny.model.num_layers
 
 
-# auto
+@pytest.mark.parametrize(
+    ("device", "width", "native", "expected"),
+    [
+        ("cpu", 191, True, "fp32"),
+        ("cpu", 192, True, "bf16"),
+        ("cpu", 192, False, "fp32"),
+        ("cuda", 32, True, "bf16"),
+        ("cuda", 32, False, "fp32"),
+    ],
+)
+def test_auto_is_a_rule_by_device_and_width(tiny, monkeypatch, device, width, native, expected):
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: native)
+    auto = tiny.with_({"train.precision": "auto", "model.width": 2 * width, "model.num_heads": 1})
+    auto = auto.with_({"model.width": width, "model.attention.kind": "latent"})
+    assert resolved(auto, torch.device(device)) == expected
+    for asked in ("fp32", "bf16"):
+        assert resolved(auto.with_({"train.precision": asked}), torch.device(device)) == asked
 
 
-@pytest.fixture
-def counted(monkeypatch):
-    """Measurements made; bf16 wins every one."""
-    made = []
-
-    def measured(recipe, device):
-        made.append(recipe)
-        return {"fp32": 2.0, "bf16": 1.0}
-
-    monkeypatch.setattr(precision, "measure", measured)
-    return made
-
-
-def test_measuring_takes_both_and_gives_seconds(tiny, monkeypatch):
-    seconds = measure(tiny, CPU)
-    assert set(seconds) == {"fp32", "bf16"}
-    assert 0 < min(seconds.values()) <= max(seconds.values()) < 1
-    monkeypatch.setattr(precision, "CLEARLY_SLOWER", float("inf"))  # take the longer look
-    seconds = measure(tiny, CPU)
-    assert 0 < min(seconds.values()) <= max(seconds.values()) < 5
-
-
-def test_the_faster_one_is_chosen_measured_once_and_kept(tiny, tmp_path, counted):
-    auto = tiny.with_({"train.precision": "auto"})
-
-    def choose(recipe, machine="m"):
-        return faster_precision(recipe, CPU, folder=tmp_path / "precision", machine=machine)
-
-    assert [choose(auto) for _ in range(3)] == ["bf16"] * 3
-    assert len(counted) == 1
-    (kept,) = (tmp_path / "precision").iterdir()
-    assert json.loads(kept.read_text())["seconds"] == {"fp32": 2.0, "bf16": 1.0}
-    alike = {"seed": 9, "model.feed_forward.router_noise": 0.0, "train.micro_batch_sequences": 2, "model.dropout": 0.1}
-    choose(auto.with_({**alike, "train.checkpoint_activations": True}))
-    assert len(counted) == 1  # nothing that could make lanes of one group, or a resumed run, compute differently
-    choose(auto, machine="another")
-    choose(auto.with_({"model.width": 64}))
-    choose(auto.with_({"train.batch_sequences": 8}))
-    assert len(counted) == 4
-    kept.write_text("{")
-    choose(auto)
-    assert len(counted) == 5
-
-
-def _choose_in_another_process(recipe, folder, start, said):
-    start.wait()
-    said.put(faster_precision(recipe, CPU, folder=folder, machine="m"))
-
-
-def test_workers_that_ask_at_once_agree_on_one_measurement(tiny, tmp_path, monkeypatch):
-    """Each process would measure something else."""
-    fork = multiprocessing.get_context("fork")
-    order, start, said = fork.Value("i", 0), fork.Event(), fork.Queue()
-
-    def measured(recipe, device):
-        with order.get_lock():
-            order.value += 1
-            mine = order.value
-        return {"fp32": 1.0, "bf16": 2.0} if mine % 2 else {"fp32": 2.0, "bf16": 1.0}
-
-    monkeypatch.setattr(precision, "measure", measured)
-    workers = [
-        fork.Process(target=_choose_in_another_process, args=(tiny, tmp_path / "precision", start, said))
-        for _ in range(4)
-    ]
-    for worker in workers:
-        worker.start()
-    start.set()
-    chosen = [said.get(timeout=30) for _ in workers]
-    for worker in workers:
-        worker.join()
-    assert chosen == ["fp32"] * 4
-    assert order.value == 1
-
-
-def test_a_store_that_cannot_keep_the_choice_says_so(tiny, tmp_path, counted):
-    (tmp_path / "precision").write_text("a file")
-    with pytest.raises(StoreError, match=r"set train\.precision to fp32 or bf16"):
-        faster_precision(tiny, CPU, folder=tmp_path / "precision", machine="m")
-
-
-def test_auto_trains_like_what_it_chose_and_is_a_run_of_its_own(tiny, half, tmp_path, counted):
+def test_auto_trains_like_what_it_chose_and_is_a_run_of_its_own(tiny, half, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: True)
+    monkeypatch.setattr(precision, "LEAST_WIDTH", tiny.model.width)
     half = half.with_({"train.updates": 4})
     auto = half.with_({"train.precision": "auto"})
     results = {}
@@ -248,20 +181,33 @@ def test_auto_trains_like_what_it_chose_and_is_a_run_of_its_own(tiny, half, tmp_
     assert (chosen.final, chosen.curve) == (asked.final, asked.curve)
 
 
-def test_another_precision_s_checkpoint_is_not_continued(tiny, tmp_path, counted, monkeypatch):
-    """The kept choice may be lost; the run then begins anew rather than mix two."""
+def test_another_precision_s_checkpoint_is_not_continued(tiny, tmp_path, monkeypatch):
+    """On another processor auto may mean another; the run then begins anew rather than mix two."""
     auto = tiny.with_({"train.precision": "auto", "train.updates": 2})
     builds = []
     monkeypatch.setattr(
         "blueberry.lm.checkpoint.Checkpoints",
         lambda folder, build: (builds.append(build), Checkpoints(folder, build))[1],
     )
-    for seconds in ({"fp32": 1.0, "bf16": 2.0}, {"fp32": 2.0, "bf16": 1.0}):
-        monkeypatch.setattr(precision, "measure", lambda recipe, device, seconds=seconds: seconds)
+    monkeypatch.setattr(precision, "LEAST_WIDTH", 0)
+    for native in (True, False):
+        monkeypatch.setattr(precision, "multiplies_bf16", lambda device, native=native: native)
         next(iter(Trainer(tmp_path, device="cpu")([auto])))
-        for path in (tmp_path / "precision").iterdir():
-            path.unlink()
     assert builds[0] != builds[1]
+
+
+def test_a_token_that_occurs_often_loses_no_gradient_in_bf16(half, dataset):
+    """Sums over tokens are fp32: of the embedding's rows and of the head's too."""
+    made = {}
+    for asked in ("fp32", "bf16"):
+        recipe = half.with_({"train.precision": asked, "train.batch_sequences": 64, "model.tied_head": False})
+        group = Group([recipe], dataset, CPU)
+        tokens = group._batch()
+        tokens[...] = 7  # 2,048 times one token: a sum in bf16 stands still at 256 of its terms
+        made[asked] = group._gradients(tokens)[1]
+    for name in ("embedding", "head"):
+        exact, rounded = made["fp32"][name][0, 7], made["bf16"][name][0, 7]
+        assert ((rounded - exact).norm() / exact.norm()).item() < 0.05, name
 
 
 def test_a_group_is_told_what_auto_means(tiny, dataset):

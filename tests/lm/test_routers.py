@@ -8,7 +8,7 @@ import torch
 
 from blueberry.architecture import parameters
 from blueberry.lm.evaluation import routing
-from blueberry.lm.routers import rebalanced
+from blueberry.lm.feed_forward import rebalanced
 from blueberry.lm.training import Group
 from tests.lm.conftest import CPU
 from tests.lm.variants import BASE, each_variant, train_numbers, variant

@@ -154,6 +154,23 @@ def test_resumed_equals_undisturbed_bitwise(tiny, train_group, checkpoints, monk
     assert [numbers(result) for result in resumed] == [numbers(result) for result in undisturbed]
 
 
+def test_saving_takes_a_small_share_of_the_time(tiny, train_group, checkpoints, monkeypatch):
+    """After a save that took a second the next comes no sooner than fifty later."""
+    clock, saved = [0.0], []
+    step, save = Group.step, Checkpoints.save
+    monkeypatch.setattr("blueberry.lm.training.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(Group, "step", lambda group: (clock.__setitem__(0, clock[0] + 15.0), step(group)))
+
+    def slow(checkpoints, fingerprint, checkpoint):
+        saved.append(checkpoint.update)
+        clock[0] += 1.0
+        save(checkpoints, fingerprint, checkpoint)
+
+    monkeypatch.setattr(Checkpoints, "save", slow)
+    train_group(tiny, checkpoints=checkpoints)
+    assert saved == [1, 5, 9]
+
+
 @pytest.fixture(scope="module")
 def half_way(tiny, dataset, tmp_path_factory) -> tuple[Path, dict]:
     """The checkpoints of a run that was killed before update 8, and the numbers of one that was not. Read only."""
@@ -250,7 +267,7 @@ def test_updates_without_evaluation_measure_no_movement(tiny, dataset, monkeypat
     group = Group([tiny], dataset, CPU)
     group.step()
     assert group.movement is None
-    monkeypatch.setattr("blueberry.lm.movement.group_norms", None)
+    monkeypatch.setattr("blueberry.lm.optimizers.group_norms", None)
     group.step()
 
 
@@ -315,6 +332,7 @@ OTHERS = {
     "adamw.beta2": 0.5,
     "adamw.epsilon": 1e-2,
     "adamw.weight_decay": 1.0,
+    "adamw.decay_norms": True,
     "rates.matrices": 0.5,
     "rates.router": 0.5,
     "rates.embedding": 0.5,

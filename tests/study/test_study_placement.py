@@ -87,6 +87,7 @@ class Seeing:
         for recipe in recipes:
             result = Synthetic().result(recipe)
             (Path(self.folder) / result.fingerprint).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+            assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"  # workers share the machine: none spins while it waits
             yield result
 
 

@@ -40,7 +40,7 @@ _PLACES: tuple[tuple[Any, str, str], ...] = (
     (feed_forward, "Assignment", "routing"),
     (feed_forward, "dispatch", "routing"),
     (feed_forward, "combine", "routing"),
-    (optimizers, "orthogonalize", "orthogonalizing"),
+    (optimizers, "orthogonalize_all", "orthogonalizing"),
     (optimizers.Optimizer, "step", "optimizer"),
     (group, "clip", "optimizer"),
     (group, "gradient_norm", "optimizer"),

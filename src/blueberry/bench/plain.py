@@ -38,7 +38,7 @@ class PlainTrainer:
         muon, adamw = optimizer.muon, optimizer.adamw
         rate = muon.learning_rate
         self.muon = _Muon(matrices, rate, muon.momentum, muon.num_iterations)
-        gains_decay = adamw.weight_decay
+        gains_decay = adamw.weight_decay if adamw.decay_norms else 0.0
         self.adamw = torch.optim.AdamW(
             [{"params": tables}, {"params": gains, "weight_decay": gains_decay}],
             lr=rate * adamw.learning_rate_ratio,

@@ -4,19 +4,22 @@ Shapes: N lanes, B sequences of a micro-batch, T tokens of a sequence, S = B * T
 K key/value heads, J = Q + 2 K, C features of a head's query and key, U of its value.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
 
 from blueberry.architecture import GroupedQueryAttention, LatentAttention, Model
-from blueberry.lm import chance as places
-from blueberry.lm.chance import Chance
+from blueberry.lm.draws import ATTENTION, Chance
 from blueberry.lm.layers import at_least_fp32, linear, norm
 from blueberry.lm.weights import Weights
+
+PIECE_ELEMENTS = 1 << 17
+"""Weights of attention computed at once on a CPU: half a megabyte in fp32."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,62 @@ def attend(q_RQTC: Tensor, k_RQTC: Tensor, v_RQTU: Tensor, visible_R1TT: Tensor 
     if chance.draws is None or chance.dropout == 0:
         is_causal = visible_R1TT is None
         return F.scaled_dot_product_attention(q_RQTC, k_RQTC, v_RQTU, attn_mask=visible_R1TT, is_causal=is_causal)
-    score_RQTT = q_RQTC @ k_RQTC.transpose(-1, -2) / math.sqrt(q_RQTC.shape[-1])
-    if visible_R1TT is None:
-        num_positions = q_RQTC.shape[2]
-        hidden = torch.ones(num_positions, num_positions, dtype=torch.bool, device=q_RQTC.device).triu(1)
-    else:
-        hidden = ~visible_R1TT
-    share_RQTT = at_least_fp32(score_RQTT).masked_fill(hidden, float("-inf")).softmax(-1)
-    return chance.drop(places.ATTENTION, share_RQTT).to(v_RQTU.dtype) @ v_RQTU
+    num_rows, num_heads, num_positions, _ = q_RQTC.shape
+    size = (num_rows, num_heads, num_positions, num_positions)
+    keep_RQTT = chance.keep(ATTENTION, q_RQTC.new_empty(()).expand(size))
+    assert keep_RQTT is not None
+    visible_PTT = None if visible_R1TT is None else visible_R1TT.expand(size).flatten(0, 1)
+    y_PTU = _Dropped.apply(q_RQTC.flatten(0, 1), k_RQTC.flatten(0, 1), v_RQTU.flatten(0, 1), visible_PTT, keep_RQTT)
+    return y_PTU.view(num_rows, num_heads, num_positions, -1)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Dropped(Function):
+    """Attention with dropout of its weights, some heads after another so that their weights stay in the cache.
+
+    Shapes: P = R * Q heads of all rows.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q_PTC: Tensor, k_PTC: Tensor, v_PTU: Tensor, visible_PTT: Tensor | None, keep_RQTT: Tensor
+    ) -> Tensor:
+        keep_PTT = keep_RQTT.flatten(0, 1)
+        scale, num_positions = q_PTC.shape[-1] ** -0.5, q_PTC.shape[1]
+        exact = torch.promote_types(q_PTC.dtype, torch.float32)
+        bias_TT = keep_PTT.new_full((num_positions, num_positions), float("-inf"), dtype=exact).triu_(1)
+        share_PTT, y_PTU = torch.empty_like(keep_PTT, dtype=exact), torch.empty_like(v_PTU)
+        for p in _pieces(keep_PTT):
+            score = at_least_fp32(q_PTC[p] @ k_PTC[p].transpose(1, 2))
+            score = torch.add(bias_TT, score, alpha=scale, out=score)
+            if visible_PTT is not None:
+                score.masked_fill_(~visible_PTT[p], float("-inf"))
+            torch.softmax(score, -1, out=share_PTT[p])
+            torch.bmm((share_PTT[p] * keep_PTT[p]).to(v_PTU.dtype), v_PTU[p], out=y_PTU[p])
+        ctx.scale = scale
+        ctx.save_for_backward(q_PTC, k_PTC, v_PTU, share_PTT, keep_PTT, y_PTU)
+        return y_PTU
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q_PTC, k_PTC, v_PTU, share_PTT, keep_PTT, y_PTU = ctx.saved_tensors
+        grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q_PTC, k_PTC, v_PTU))
+        # The softmax's own sum over a row, of weight times gradient, is that of output times gradient.
+        sum_PT1 = (at_least_fp32(grads[0]) * y_PTU).sum(-1, keepdim=True)
+        for p in _pieces(keep_PTT):
+            dropped = (share_PTT[p] * keep_PTT[p]).to(v_PTU.dtype)
+            torch.bmm(dropped.transpose(1, 2), grads[0][p], out=grad_v[p])
+            grad = at_least_fp32(grads[0][p] @ v_PTU[p].transpose(1, 2)).mul_(keep_PTT[p])
+            grad = grad.sub_(sum_PT1[p]).mul_(share_PTT[p]).mul_(ctx.scale).to(q_PTC.dtype)
+            torch.bmm(grad, k_PTC[p], out=grad_q[p])
+            torch.bmm(grad.transpose(1, 2), q_PTC[p], out=grad_k[p])
+        return grad_q, grad_k, grad_v, None, None
+
+
+def _pieces(like_PTT: Tensor) -> list[slice]:
+    """On a CPU few heads at once; elsewhere all of them."""
+    num_heads, size = like_PTT.shape[0], like_PTT[0].numel()
+    step = max(1, PIECE_ELEMENTS // size) if like_PTT.device.type == "cpu" else num_heads
+    return [slice(start, start + step) for start in range(0, num_heads, step)]
 
 
 def _fused(model: Model, w: Weights, x_NSD: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,18 +2,30 @@
 
 A counter-based hash instead of a generator with a state. So a draw does not depend on which lanes or
 micro-batches are computed together, on the device, or on what was drawn before; resuming needs no saved state.
+One hash of 32 bits is two of dropout's decisions. On a CPU numpy computes it, because its unsigned shifts need no
+masks and blocks stay in the cache; elsewhere torch does. Both give the same bits.
 
-Shapes: N lanes, B sequences, K elements of one sequence.
+Shapes: N lanes, B sequences, K elements of one sequence, R rows and W words of a table of hashes.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+EMBEDDING, HEAD = 0, 1
+ATTENTION, ATTENTION_BRANCH, ROUTER, HIDDEN, FEED_FORWARD_BRANCH, SHARED_HIDDEN = 2, 3, 4, 5, 6, 7
+"""Places in a layer; a site is such a place in one of the layers."""
+SITES_A_LAYER = 8
+
 _GOLDEN = 0x9E3779B97F4A7C15
+_FACTORS = (0x7FEB352D, 0x846CA68B)
+_BLOCK_WORDS = 1 << 15
+"""Hashed at once on a CPU: with their masks they fit a core's second cache."""
 
 
 @dataclass(frozen=True)
@@ -26,34 +38,132 @@ class Draws:
     sequences: range
     """Which of the update's sequences this micro-batch holds."""
     device: torch.device
+    num_sites: int = 64
 
     def keep_NBK(self, site: int, num_elements: int, drop: float) -> Tensor:
         """Dropout masks: 0 with probability `drop`, else 1 / (1 - drop). Shape (N, B, num_elements), fp32."""
-        threshold = round(drop * 2**24)
-        return (self._bits_NBK(site, num_elements) >= threshold).float().mul_(1.0 / (1.0 - drop))
+        keep_RK = _keep(self._keys_SR[site], num_elements, drop, self.device)
+        return keep_RK.view(len(self.seeds), -1, num_elements)
+
+    def keep_AH(self, site: int, order_A: Tensor, num_features: int, drop: float) -> Tensor:
+        """The same for rows of features that are some order of the micro-batch's: (A, num_features), fp32.
+
+        A row's draws belong to its number before it was put in order, so that no order moves them.
+        """
+        num_rows = order_A.numel() // self._keys_SR.shape[1]
+        keys_A = _words(self._keys_SR[site], num_rows, self.device).view(-1)[order_A]
+        return _keep(keys_A, num_features, drop, self.device)
 
     def normal_NBK(self, site: int, num_elements: int) -> Tensor:
         """Standard normal numbers (Box & Muller 1958). Shape (N, B, num_elements), fp32."""
-        bits_NBK = self._bits_NBK(site, 2 * num_elements)
-        uniform_NBK = (bits_NBK.float() + 0.5) * 2.0**-24
-        radius_NBK = (-2.0 * uniform_NBK[..., :num_elements].log()).sqrt_()
-        return radius_NBK * (2.0 * math.pi * uniform_NBK[..., num_elements:]).cos()
+        words_RW = _words(self._keys_SR[site], 2 * num_elements, self.device) & 0xFFFFFF
+        uniform_RW = (words_RW.float() + 0.5) * 2.0**-24
+        radius_RK = (-2.0 * uniform_RW[:, :num_elements].log()).sqrt_()
+        normal_RK = radius_RK * (2.0 * math.pi * uniform_RW[:, num_elements:]).cos()
+        return normal_RK.view(len(self.seeds), -1, num_elements)
 
-    def _bits_NBK(self, site: int, num_elements: int) -> Tensor:
-        """24 random bits an element, as int32."""
-        counter_K = _mix(torch.arange(num_elements, dtype=torch.int32, device=self.device))
-        keys_NB = torch.from_numpy(self._keys_NB(site)).to(self.device)
-        return _mix(counter_K ^ keys_NB[..., None]) & 0xFFFFFF
-
-    def _keys_NB(self, site: int) -> np.ndarray:
-        """A well mixed 32-bit key for each lane and sequence, int32."""
+    @cached_property
+    def _keys_SR(self) -> Tensor:
+        """A well mixed 32-bit key for each site and each sequence of each lane, int32 (S, N * B)."""
         with np.errstate(over="ignore"):
-            key_N1 = np.array(self.seeds, dtype=np.uint64)[:, None]
-            sequence_1B = np.arange(self.sequences.start, self.sequences.stop, dtype=np.uint64)[None]
-            key_NB = _splitmix(
-                _splitmix(_splitmix(_splitmix(key_N1) ^ np.uint64(self.update)) ^ np.uint64(site)) ^ sequence_1B
-            )
-        return (key_NB >> np.uint64(32)).astype(np.uint32).view(np.int32)
+            seed_N = np.array(self.seeds, dtype=np.uint64)
+            site_S11 = np.arange(self.num_sites, dtype=np.uint64)[:, None, None]
+            sequence_B = np.arange(self.sequences.start, self.sequences.stop, dtype=np.uint64)
+            update_N1 = _splitmix(_splitmix(seed_N) ^ np.uint64(self.update))[:, None]
+            key_SNB = _splitmix(_splitmix(update_N1 ^ site_S11) ^ sequence_B)
+        keys = (key_SNB >> np.uint64(32)).astype(np.uint32).view(np.int32)
+        return torch.from_numpy(keys.reshape(self.num_sites, -1)).to(self.device)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The draws of the whole model, or of one layer. Without draws nothing is left to chance: evaluation."""
+
+    draws: Draws | None
+    dropout: float
+    first_site: int = 0
+
+    def of_layer(self, index: int) -> "Chance":
+        return replace(self, first_site=SITES_A_LAYER * (index + 1))
+
+    def keep(self, place: int, like: Tensor) -> Tensor | None:
+        """A dropout mask for a tensor of N * B equal shares; None where nothing is dropped."""
+        if self.draws is None or self.dropout == 0:
+            return None
+        return self.draws.keep_NBK(self.first_site + place, self._share(like), self.dropout).view_as(like)
+
+    def keep_rows(self, place: int, order_A: Tensor, num_features: int) -> Tensor | None:
+        """A dropout mask (A, features) for rows that are in an order of their own; None where nothing is dropped."""
+        if self.draws is None or self.dropout == 0:
+            return None
+        return self.draws.keep_AH(self.first_site + place, order_A, num_features, self.dropout)
+
+    def normal(self, place: int, like: Tensor) -> Tensor | None:
+        """Standard normal numbers for a tensor of N * B equal shares; None in evaluation."""
+        if self.draws is None:
+            return None
+        return self.draws.normal_NBK(self.first_site + place, self._share(like)).view_as(like)
+
+    def drop(self, place: int, x: Tensor) -> Tensor:
+        keep = self.keep(place, x)
+        return x if keep is None else (x * keep).to(x.dtype)
+
+    def _share(self, like: Tensor) -> int:
+        assert self.draws is not None
+        return like.numel() // (len(self.draws.seeds) * len(self.draws.sequences))
+
+
+def _keep(keys_R: Tensor, num_elements: int, drop: float, device: torch.device) -> Tensor:
+    """Masks (R, num_elements): an element's 16 bits decide."""
+    num_words = (num_elements + 1) // 2
+    least = min(round(drop * 2**16), 2**16 - 1) - 2**15  # of the bits as a signed number
+    keep_RK = torch.empty(len(keys_R), num_elements, device=device)
+    if device.type != "cpu":
+        halves = _words(keys_R, num_words, device).view(torch.int16)[:, :num_elements]
+        return torch.ge(halves, least, out=keep_RK).mul_(1.0 / (1.0 - drop))
+    for rows, columns, words in _blocks(keys_R, num_words):
+        elements = slice(2 * columns.start, min(2 * columns.stop, num_elements))
+        halves = torch.from_numpy(words.view(np.int16)[:, : elements.stop - elements.start])
+        torch.ge(halves, least, out=keep_RK[rows, elements]).mul_(1.0 / (1.0 - drop))
+    return keep_RK
+
+
+def _words(keys_R: Tensor, num_words: int, device: torch.device) -> Tensor:
+    """A hash of each key with each of the first numbers: int32 (R, num_words)."""
+    if device.type != "cpu":
+        counter_W = torch.arange(num_words, dtype=torch.int32, device=device)
+        return _mix(_mix(counter_W) ^ keys_R[:, None])
+    words_RW = np.empty((len(keys_R), num_words), dtype=np.uint32)
+    for rows, columns, words in _blocks(keys_R, num_words):
+        words_RW[rows, columns] = words
+    return torch.from_numpy(words_RW.view(np.int32))
+
+
+def _blocks(keys_R: Tensor, num_words: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """The hashes of keys on the CPU, block by block: rows, columns, and words that the next block overwrites."""
+    keys = keys_R.numpy().view(np.uint32)
+    counter_W = _counter(num_words)
+    num_columns = min(num_words, _BLOCK_WORDS)
+    num_rows = max(1, _BLOCK_WORDS // max(num_columns, 1))
+    hashes, scratch = (np.empty(num_rows * num_columns, dtype=np.uint32) for _ in range(2))
+    for top in range(0, len(keys), num_rows):
+        rows = slice(top, min(top + num_rows, len(keys)))
+        for left in range(0, num_words, num_columns):
+            columns = slice(left, min(left + num_columns, num_words))
+            shape = (rows.stop - rows.start, columns.stop - columns.start)
+            size = shape[0] * shape[1]
+            block, other = hashes[:size].reshape(shape), scratch[:size].reshape(shape)
+            np.bitwise_xor(counter_W[columns], keys[rows, None], out=block)
+            _mix_in_place(block, other)
+            yield rows, columns, block
+
+
+@lru_cache(maxsize=32)
+def _counter(num_words: int) -> np.ndarray:
+    """The first numbers, mixed: uint32 (W,)."""
+    counter_W = np.arange(num_words, dtype=np.uint32)
+    _mix_in_place(counter_W, np.empty_like(counter_W))
+    return counter_W
 
 
 def _splitmix(x: np.ndarray) -> np.ndarray:
@@ -64,13 +174,18 @@ def _splitmix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _mix(x: Tensor) -> Tensor:
-    """Scramble int32 values one to one, wrapping. Source: C. Wellons' hash prospector, "lowbias32".
+def _mix_in_place(x: np.ndarray, scratch: np.ndarray) -> None:
+    """Scramble uint32 values one to one. Source: C. Wellons' hash prospector, "lowbias32"."""
+    for shift, factor in zip((16, 15), _FACTORS, strict=True):
+        np.right_shift(x, np.uint32(shift), out=scratch)
+        np.bitwise_xor(x, scratch, out=x)
+        np.multiply(x, np.uint32(factor), out=x)
+    np.right_shift(x, np.uint32(16), out=scratch)
+    np.bitwise_xor(x, scratch, out=x)
 
-    Right shifts of int32 are arithmetic, so the bits they drag in are masked away.
-    """
-    x = x ^ ((x >> 16) & 0xFFFF)
-    x = x * 0x7FEB352D
-    x = x ^ ((x >> 15) & 0x1FFFF)
-    x = x * (0x846CA68B - 2**32)
+
+def _mix(x: Tensor) -> Tensor:
+    """The same of int32 values, wrapping, out of place. Right shifts are arithmetic: the bits they drag in go."""
+    x = (x ^ ((x >> 16) & 0xFFFF)) * _FACTORS[0]
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * (_FACTORS[1] - 2**32)
     return x ^ ((x >> 16) & 0xFFFF)

@@ -41,17 +41,18 @@ def token_scores(model: LanguageModel, weights: Weights, windows_WT1: NDArray[np
     num_windows, num_positions = windows_WT1.shape[0], windows_WT1.shape[1] - 1
     at_once = max(1, WINDOW_TOKENS_AT_ONCE // num_positions)
     losses, rights, loads = [], [], []
+    tokens_WT1 = torch.from_numpy(windows_WT1).to(model.device)
     for start in range(0, num_windows, at_once):
-        tokens = torch.from_numpy(windows_WT1[start : start + at_once]).to(model.device)
+        tokens = tokens_WT1[start : start + at_once]
         tokens_NBT1 = tokens.expand(num_lanes, *tokens.shape)
         hidden = model.hidden(weights, tokens_NBT1[..., :-1])
         loss_NS, right_NS = head_scores(hidden.x_NSD, head_weight(weights), tokens_NBT1[..., 1:].flatten(1))
-        losses.append(loss_NS.view(num_lanes, -1, num_positions).double().cpu())
-        rights.append(right_NS.view(num_lanes, -1, num_positions).cpu())
+        losses.append(loss_NS.view(num_lanes, -1, num_positions))
+        rights.append(right_NS.view(num_lanes, -1, num_positions))
         if hidden.load_NLE is not None:
-            loads.append(hidden.load_NLE.double().cpu())
-    load_NLE = torch.stack(loads).sum(0).numpy() if loads else None
-    return TokenScores(torch.cat(losses, 1).numpy(), torch.cat(rights, 1).numpy(), load_NLE)
+            loads.append(hidden.load_NLE.double())
+    load_NLE = torch.stack(loads).sum(0).cpu().numpy() if loads else None
+    return TokenScores(torch.cat(losses, 1).double().cpu().numpy(), torch.cat(rights, 1).cpu().numpy(), load_NLE)
 
 
 @dataclass(frozen=True)

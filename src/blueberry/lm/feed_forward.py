@@ -1,21 +1,243 @@
 """The feed-forward half of a block: one for all tokens, or experts that share them out.
 
-Shapes: N lanes, S tokens of a micro-batch, D width, H hidden, E experts, M shared experts, K chosen a token,
-A assignments of a token to an expert.
+Experts: a router chooses some for each token; the choices are sorted by (lane, expert), each expert computes its
+tokens, and the results are gathered back. Every permutation is a gather forward and a gather backward: no
+scatter-add, so the order of summation is fixed.
+
+Shapes: N lanes, S tokens of a micro-batch, D width, H hidden, L layers, E experts, K chosen a token, M shared experts;
+G = N * E groups, P = N * S tokens in all, A = P * K assignments of a token to an expert.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from blueberry.architecture import ROUTER_BIAS, Experts, MixtureOfExperts, Mlp, Model
-from blueberry.lm import chance as places
-from blueberry.lm.chance import Chance
-from blueberry.lm.experts import Assignment, combine, dispatch, grouped_linear
-from blueberry.lm.layers import ACTIVATIONS, linear
-from blueberry.lm.routers import ROUTERS, balance_loss, z_loss
+from blueberry.lm.draws import HIDDEN, ROUTER, SHARED_HIDDEN, Chance
+from blueberry.lm.layers import ACTIVATION_GRADIENTS, ACTIVATIONS, linear
 from blueberry.lm.weights import Weights
+
+Router = Callable[[Tensor, Tensor | None, int], tuple[Tensor, Tensor]]
+"""(logits (N, S, E), selection bias (N, E) or None, K) to indices (N, S, K) and their weights (N, S, K)."""
+
+
+def largest(scores_NSE: Tensor, num_chosen: int) -> Tensor:
+    """Indices (N, S, K) of the K largest scores of each token, best first.
+
+    By repeated maxima: several times faster than topk at the few experts of a layer.
+    """
+    left_NSE, indices = scores_NSE.detach(), []
+    for _ in range(num_chosen):
+        index_NS1 = left_NSE.argmax(-1, keepdim=True)
+        left_NSE = left_NSE.scatter(-1, index_NS1, float("-inf"))
+        indices.append(index_NS1)
+    return torch.cat(indices, -1)
+
+
+def softmax_after(logits_NSE: Tensor, bias_NE: Tensor | None, num_chosen: int) -> tuple[Tensor, Tensor]:
+    """A softmax over the chosen: weights add up to 1. Source: Shazeer et al. 2017."""
+    index_NSK = largest(logits_NSE, num_chosen)
+    return index_NSK, logits_NSE.gather(-1, index_NSK).softmax(-1)
+
+
+def softmax_before(logits_NSE: Tensor, bias_NE: Tensor | None, num_chosen: int) -> tuple[Tensor, Tensor]:
+    """The chosen of a softmax over all: weights add up to less than 1. Source: Fedus et al. 2021."""
+    index_NSK = largest(logits_NSE, num_chosen)
+    return index_NSK, logits_NSE.softmax(-1).gather(-1, index_NSK)
+
+
+def sigmoid_bias(logits_NSE: Tensor, bias_NE: Tensor | None, num_chosen: int) -> tuple[Tensor, Tensor]:
+    """Chosen by sigmoid plus bias, weighted by the sigmoids over their sum. Source: DeepSeek-V3 (2024), eq. 16."""
+    assert bias_NE is not None
+    score_NSE = logits_NSE.sigmoid()
+    index_NSK = largest(score_NSE + bias_NE[:, None], num_chosen)
+    chosen_NSK = score_NSE.gather(-1, index_NSK)
+    return index_NSK, chosen_NSK / (chosen_NSK.sum(-1, keepdim=True) + 1e-20)
+
+
+ROUTERS: dict[str, Router] = {
+    "softmax-after": softmax_after,
+    "softmax-before": softmax_before,
+    "sigmoid-bias": sigmoid_bias,
+}
+
+
+def balance_loss(logits_NSE: Tensor, fraction_NE: Tensor) -> Tensor:
+    """E * sum_e fraction of assignments_e * mean probability_e, (N,): 1 when even. Source: Fedus et al. 2021."""
+    return logits_NSE.shape[-1] * (fraction_NE * logits_NSE.softmax(-1).mean(1)).sum(-1)
+
+
+def z_loss(logits_NSE: Tensor) -> Tensor:
+    """The mean over tokens of the squared logsumexp of a token's logits, (N,). Source: Zoph et al. 2022."""
+    return logits_NSE.logsumexp(-1).square().mean(1)
+
+
+@torch.no_grad()
+def rebalanced(bias_NLE: Tensor, load_NLE: Tensor, rate_N: Tensor) -> Tensor:
+    """The selection bias after an update in which each expert received `load_NLE` assignments.
+
+    Up by the rate where an expert got less than the mean, down where it got more. Source: Wang et al. 2024.
+    """
+    lack_NLE = load_NLE.mean(-1, keepdim=True) - load_NLE
+    return bias_NLE + rate_N[:, None, None] * lack_NLE.sign()
+
+
+class Assignment:
+    """Who goes where: the order that brings the assignments of one (lane, expert) together."""
+
+    def __init__(self, indices_NSK: Tensor, num_experts: int) -> None:
+        num_lanes, _num_tokens, self.num_chosen = indices_NSK.shape
+        lanes_N11 = torch.arange(num_lanes, device=indices_NSK.device)[:, None, None]
+        group_A = (indices_NSK + lanes_N11 * num_experts).flatten()
+        self.order_A = group_A.argsort(stable=True)
+        """Sorted place -> assignment."""
+        self.place_A = torch.empty_like(self.order_A)
+        """Assignment -> sorted place."""
+        self.place_A[self.order_A] = torch.arange(group_A.numel(), device=group_A.device)
+        self.token_A = self.order_A // self.num_chosen
+        """Sorted place -> token, over all lanes."""
+        self.count_G = torch.bincount(group_A, minlength=num_lanes * num_experts)
+
+    def load_NE(self, num_lanes: int) -> Tensor:
+        """Assignments that each expert of each lane received, fp32."""
+        return self.count_G.view(num_lanes, -1).float()
+
+
+class _Dispatch(Function):
+    """Token rows (P, D) to sorted assignment rows (A, D)."""
+
+    @staticmethod
+    def forward(ctx: Any, x_PD: Tensor, assignment: Assignment) -> Tensor:
+        ctx.assignment = assignment
+        return x_PD.index_select(0, assignment.token_A)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        assignment: Assignment = ctx.assignment
+        gathered_AD = grads[0].index_select(0, assignment.place_A)
+        return gathered_AD.view(-1, assignment.num_chosen, gathered_AD.shape[-1]).sum(1), None
+
+
+class _Combine(Function):
+    """Sorted assignment rows (A, D) and weights (P, K) to token rows (P, D): the weighted sum over K."""
+
+    @staticmethod
+    def forward(ctx: Any, y_AD: Tensor, weight_PK: Tensor, assignment: Assignment) -> Tensor:
+        y_PKD = y_AD.index_select(0, assignment.place_A).view(*weight_PK.shape, -1)
+        ctx.assignment = assignment
+        ctx.save_for_backward(y_PKD, weight_PK)
+        return (weight_PK[:, None, :] @ y_PKD).squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        y_PKD, weight_PK = ctx.saved_tensors
+        assignment: Assignment = ctx.assignment
+        grad_PD = grads[0]
+        weight_A1 = weight_PK.flatten().index_select(0, assignment.order_A)[:, None]
+        grad_y_AD = grad_PD.index_select(0, assignment.token_A) * weight_A1
+        grad_weight_PK = (y_PKD @ grad_PD[:, :, None]).squeeze(-1)
+        return grad_y_AD, grad_weight_PK, None
+
+
+class _GroupedBranch(Function):
+    """Rows (A, D) of consecutive groups through each group's matrices in and out, and what lies between them.
+
+    Group by group, so that what lies between stays in the cache; what the backward pass needs of it is computed again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_AD: Tensor,
+        in_GHD: Tensor,
+        gate_GHD: Tensor | None,
+        out_GDH: Tensor,
+        keep_AH: Tensor | None,
+        counts: list[int],
+        activation: str,
+    ) -> Tensor:
+        ctx.counts, ctx.activation = counts, activation
+        num_rows, hidden = x_AD.shape[0], in_GHD.shape[1]
+        up_AH, y_AD = x_AD.new_empty(num_rows, hidden), torch.empty_like(x_AD)
+        gate_AH = None if gate_GHD is None else torch.empty_like(up_AH)
+        for g, rows in _groups(counts):
+            x, up = x_AD[rows], torch.mm(x_AD[rows], in_GHD[g].T, out=up_AH[rows])
+            gate = None
+            if gate_GHD is not None and gate_AH is not None:
+                gate = torch.mm(x, gate_GHD[g].T, out=gate_AH[rows])
+            h = _between(up, gate, None if keep_AH is None else keep_AH[rows], activation)
+            torch.mm(h, out_GDH[g].T, out=y_AD[rows])
+        ctx.save_for_backward(x_AD, in_GHD, gate_GHD, out_GDH, keep_AH, up_AH, gate_AH)
+        return y_AD
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x_AD, in_GHD, gate_GHD, out_GDH, keep_AH, up_AH, gate_AH = ctx.saved_tensors
+        grad_y_AD, slope = grads[0].contiguous(), ACTIVATION_GRADIENTS[ctx.activation]
+        grad_x_AD, grad_in, grad_out = torch.empty_like(x_AD), torch.empty_like(in_GHD), torch.empty_like(out_GDH)
+        grad_gate = None if gate_GHD is None else torch.empty_like(gate_GHD)
+        for g, rows in _groups(ctx.counts):
+            x, up, grad_y = x_AD[rows], up_AH[rows], grad_y_AD[rows]
+            gate, keep = (None if whole is None else whole[rows] for whole in (gate_AH, keep_AH))
+            torch.mm(grad_y.T, _between(up, gate, keep, ctx.activation), out=grad_out[g])
+            grad_h = grad_y @ out_GDH[g]
+            if keep is not None:
+                grad_h.mul_(keep)
+            if gate is None or gate_GHD is None or grad_gate is None:
+                grad_up = slope(grad_h, up)
+                torch.mm(grad_up, in_GHD[g], out=grad_x_AD[rows])
+            else:
+                grad_up = grad_h * ACTIVATIONS[ctx.activation](gate)
+                grad_of_gate = slope(grad_h.mul_(up), gate)
+                torch.mm(grad_of_gate.T, x, out=grad_gate[g])
+                torch.mm(grad_up, in_GHD[g], out=grad_x_AD[rows])
+                grad_x_AD[rows].addmm_(grad_of_gate, gate_GHD[g])
+            torch.mm(grad_up.T, x, out=grad_in[g])
+        return grad_x_AD, grad_in, grad_gate, grad_out, None, None, None
+
+
+def _between(up: Tensor, gate: Tensor | None, keep: Tensor | None, activation: str) -> Tensor:
+    """What the matrix out is multiplied with."""
+    h = ACTIVATIONS[activation](up) if gate is None else ACTIVATIONS[activation](gate).mul_(up)
+    return h if keep is None else h.mul_(keep)
+
+
+def _groups(counts: list[int]) -> list[tuple[int, slice]]:
+    """Each group's number and its rows."""
+    ends = list(accumulate(counts))
+    return [(g, slice(end - count, end)) for g, (count, end) in enumerate(zip(counts, ends, strict=True))]
+
+
+def dispatch(x_PD: Tensor, assignment: Assignment) -> Tensor:
+    """(P, D) -> (A, D): each token's row, once for each expert it goes to, sorted by (lane, expert)."""
+    return _Dispatch.apply(x_PD, assignment)  # pyright: ignore[reportReturnType]
+
+
+def combine(y_AD: Tensor, weight_PK: Tensor, assignment: Assignment) -> Tensor:
+    """(A, D), (P, K) -> (P, D): the weighted sum of each token's K expert outputs, in their precision."""
+    return _Combine.apply(y_AD, weight_PK.to(y_AD.dtype), assignment)  # pyright: ignore[reportReturnType]
+
+
+def grouped_branch(
+    x_AD: Tensor,
+    in_GHD: Tensor,
+    gate_GHD: Tensor | None,
+    out_GDH: Tensor,
+    keep_AH: Tensor | None,
+    assignment: Assignment,
+    activation: str,
+) -> Tensor:
+    """(A, D) -> (A, D): each sorted row through its group's expert, gated where there is a matrix for that.
+
+    `keep_AH` is what its hidden features are multiplied with, dropout's mask; None: nothing.
+    """
+    counts = assignment.count_G.tolist()
+    given = (x_AD.to(in_GHD.dtype), in_GHD, gate_GHD, out_GDH, keep_AH, counts, activation)
+    return _GroupedBranch.apply(*given)  # pyright: ignore[reportReturnType]
 
 
 class Routed(NamedTuple):
@@ -32,12 +254,12 @@ class Routed(NamedTuple):
 def mlp(model: Model, w: Weights, x_NSD: Tensor, chance: Chance) -> Tensor:
     assert isinstance(model.feed_forward, Mlp)
     h_NSH = ACTIVATIONS[model.feed_forward.activation](linear(x_NSD, w["mlp.in"]))
-    return linear(chance.drop(places.HIDDEN, h_NSH), w["mlp.out"])
+    return linear(chance.drop(HIDDEN, h_NSH), w["mlp.out"])
 
 
 def swiglu(model: Model, w: Weights, x_NSD: Tensor, chance: Chance) -> Tensor:
     h_NSH = ACTIVATIONS["silu"](linear(x_NSD, w["mlp.gate"])) * linear(x_NSD, w["mlp.in"])
-    return linear(chance.drop(places.HIDDEN, h_NSH), w["mlp.out"])
+    return linear(chance.drop(HIDDEN, h_NSH), w["mlp.out"])
 
 
 DENSE: dict[str, Callable[[Model, Weights, Tensor, Chance], Tensor]] = {"mlp": mlp, "swiglu": swiglu}
@@ -61,7 +283,7 @@ def experts(
     assert isinstance(kind, Experts)
     num_lanes, num_tokens, _ = x_NSD.shape
     logits_NSE = linear(x_NSD, w["router"])
-    if noise_N is not None and (normal_NSE := chance.normal(places.ROUTER, logits_NSE)) is not None:
+    if noise_N is not None and (normal_NSE := chance.normal(ROUTER, logits_NSE)) is not None:
         logits_NSE = logits_NSE + noise_N[:, None, None] * normal_NSE
     router = kind.router if isinstance(kind, MixtureOfExperts) else "sigmoid-bias"
     index_NSK, weight_NSK = ROUTERS[router](logits_NSE, w.get(ROUTER_BIAS), kind.top_k)
@@ -82,16 +304,11 @@ def experts(
 def _chosen(
     kind: Experts, w: Weights, x_PD: Tensor, weight_PK: Tensor, assignment: Assignment, chance: Chance
 ) -> Tensor:
-    x_AD = dispatch(x_PD, assignment)
-    h_AH = grouped_linear(x_AD, w["expert.in"].flatten(0, 1), assignment)
-    if kind.gated:
-        h_AH = ACTIVATIONS[kind.activation](grouped_linear(x_AD, w["expert.gate"].flatten(0, 1), assignment)) * h_AH
-    else:
-        h_AH = ACTIVATIONS[kind.activation](h_AH)
-    keep_AH = chance.keep(places.HIDDEN, h_AH)
-    if keep_AH is not None:  # drawn by token and choice, so that the sorting does not move it
-        h_AH = (h_AH * keep_AH.index_select(0, assignment.order_A)).to(h_AH.dtype)
-    return combine(grouped_linear(h_AH, w["expert.out"].flatten(0, 1), assignment), weight_PK, assignment)
+    keep_AH = chance.keep_rows(HIDDEN, assignment.order_A, kind.hidden)
+    gate_GHD = w["expert.gate"].flatten(0, 1) if kind.gated else None
+    matrices = w["expert.in"].flatten(0, 1), gate_GHD, w["expert.out"].flatten(0, 1)
+    y_AD = grouped_branch(dispatch(x_PD, assignment), *matrices, keep_AH, assignment, kind.activation)
+    return combine(y_AD, weight_PK, assignment)
 
 
 def _shared(kind: Experts, w: Weights, x_NSD: Tensor, chance: Chance) -> Tensor:
@@ -102,4 +319,4 @@ def _shared(kind: Experts, w: Weights, x_NSD: Tensor, chance: Chance) -> Tensor:
     else:
         h_NSH = ACTIVATIONS[kind.activation](h_NSH)
     out_NDH = w["shared.out"].transpose(1, 2).flatten(2)
-    return linear(chance.drop(places.SHARED_HIDDEN, h_NSH), out_NDH)
+    return linear(chance.drop(SHARED_HIDDEN, h_NSH), out_NDH)

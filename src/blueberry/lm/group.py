@@ -12,15 +12,14 @@ from torch import Tensor
 
 from blueberry.architecture import ROUTER_BIAS
 from blueberry.lm.checkpoint import Checkpoint
-from blueberry.lm.draws import Draws
+from blueberry.lm.draws import SITES_A_LAYER, Draws
 from blueberry.lm.evaluation import Look, looks
+from blueberry.lm.feed_forward import rebalanced
 from blueberry.lm.loss import head_loss
 from blueberry.lm.memory import free, is_out_of_memory, smaller_micro_batch
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.movement import Movement, Standing
-from blueberry.lm.optimizers import Optimizer, clip, gradient_norm
+from blueberry.lm.optimizers import Movement, Optimizer, Standing, clip, gradient_norm
 from blueberry.lm.precision import Precision, compute_weights
-from blueberry.lm.routers import rebalanced
 from blueberry.lm.weights import Weights, head_weight, initial_state, initialize
 from blueberry.recipe import Recipe
 from blueberry.records import Metrics
@@ -92,9 +91,9 @@ class Group:
         self.unread: list[Tensor] = []
         """Losses and norms (2, N) of updates whose numbers still lie on the device."""
         self.noise_N = self._lanes("model.feed_forward.router_noise")
-        self.balance_N = self._lanes("model.feed_forward.balance_weight")
-        z_N = self._lanes("model.feed_forward.z_weight")
-        self.z_N = z_N if z_N is not None and z_N.any() else None  # a backward pass for nothing is not free
+        # A backward pass for nothing is not free, nor is a forward pass that counts where tokens go.
+        self.balance_N = _unless_all_0(self._lanes("model.feed_forward.balance_weight"))
+        self.z_N = _unless_all_0(self._lanes("model.feed_forward.z_weight"))
         self.bias_rate_N = self._lanes("model.feed_forward.bias_rate")
         self.load_NLE: Tensor | None = None
         """Assignments of the last update's tokens, which a bias-balanced router learns from."""
@@ -278,13 +277,18 @@ class Group:
         return total_NLE / total_NLE.sum(-1, keepdim=True)
 
     def _draws(self, part: range) -> Draws:
-        return Draws(self.seeds, self.update, part, self.device)
+        num_sites = SITES_A_LAYER * (self.recipe.model.num_layers + 1)
+        return Draws(self.seeds, self.update, part, self.device, num_sites)
 
     def _lanes(self, name: str) -> Tensor | None:
         """A setting of every lane, (N,); None where the recipe's kind has no such setting."""
         if name not in self.recipe.flat():
             return None
         return torch.tensor([recipe.get(name) for recipe in self.recipes], dtype=torch.float32, device=self.device)
+
+
+def _unless_all_0(values_N: Tensor | None) -> Tensor | None:
+    return values_N if values_N is not None and values_N.any() else None
 
 
 def _finite(number: float) -> float | None:

@@ -12,6 +12,12 @@ ACTIVATIONS = {
     "gelu": F.gelu,
     "relu-squared": lambda x: F.relu(x).square(),
 }
+ACTIVATION_GRADIENTS = {
+    "silu": torch.ops.aten.silu_backward,
+    "gelu": torch.ops.aten.gelu_backward,
+    "relu-squared": lambda grad, x: F.relu(x).mul_(2).mul_(grad),
+}
+"""From the gradient of the output and the input to that of the input."""
 
 
 def linear(x_NSI: Tensor, w_NOI: Tensor, bias_NO: Tensor | None = None) -> Tensor:

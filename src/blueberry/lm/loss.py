@@ -11,6 +11,8 @@ from torch.autograd import Function
 
 CHUNK_ELEMENTS = 1 << 19
 """Logits held at once: 2 MB in fp32, about what a core's cache holds."""
+LEAST_ROWS = {"cpu": 256, "cuda": 2048}
+"""But no fewer tokens at once than that: with few rows a product is bound by reading the head anew."""
 
 
 class _HeadLoss(Function):
@@ -18,27 +20,28 @@ class _HeadLoss(Function):
 
     @staticmethod
     def forward(ctx: Any, x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor) -> Tensor:
-        num_lanes, num_tokens, _ = x_NSD.shape
+        num_lanes = x_NSD.shape[0]
         exact = torch.promote_types(x_NSD.dtype, torch.float32)
         grad_x_NSD, grad_w_NVD = torch.empty_like(x_NSD), torch.zeros_like(w_NVD, dtype=exact)
         loss_N = x_NSD.new_zeros(num_lanes, dtype=exact)
         for lane in range(num_lanes):
-            w_VD = w_NVD[lane]
-            for rows in _chunks(num_tokens, w_VD.shape[0]):
+            w_VD = w_NVD[lane].to(x_NSD.dtype)
+            for rows in _chunks(x_NSD, w_VD.shape[0]):
                 x_CD, target_C1 = x_NSD[lane, rows], target_NS[lane, rows, None]
                 logits_CV = (x_CD @ w_VD.T).to(exact)
                 peak_C1, right_C1 = logits_CV.amax(-1, keepdim=True), logits_CV.gather(-1, target_C1)
                 grad_CV = logits_CV.sub_(peak_C1).exp_()
                 total_C1 = grad_CV.sum(-1, keepdim=True)
                 loss_N[lane] += (total_C1.log() + peak_C1 - right_C1).sum()
-                grad_CV.div_(total_C1)
-                grad_CV.scatter_add_(-1, target_C1, grad_CV.new_full((), -1.0).expand_as(target_C1))
+                # The gradient of a row times its total: the factor is taken to the narrow sides of the products.
+                grad_CV.scatter_(-1, target_C1, (right_C1 - peak_C1).exp_().sub_(total_C1))
                 grad_CV = grad_CV.to(x_CD.dtype)
-                torch.mm(grad_CV, w_VD, out=grad_x_NSD[lane, rows])
+                grad_x_NSD[lane, rows] = (grad_CV @ w_VD).div_(total_C1)
+                share_CD = (x_CD / total_C1).to(x_CD.dtype)
                 if x_CD.dtype == exact:
-                    grad_w_NVD[lane].addmm_(grad_CV.T, x_CD)
+                    grad_w_NVD[lane].addmm_(grad_CV.T, share_CD)
                 else:  # summed over the chunks in fp32
-                    grad_w_NVD[lane].add_(grad_CV.T @ x_CD)
+                    grad_w_NVD[lane].add_(grad_CV.T @ share_CD)
         ctx.save_for_backward(grad_x_NSD, grad_w_NVD)
         return loss_N
 
@@ -63,14 +66,15 @@ def head_scores(x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor) -> tuple[Tensor
     loss_NS = torch.empty_like(target_NS, dtype=exact)
     right_NS = torch.empty_like(target_NS, dtype=torch.bool)
     for lane in range(x_NSD.shape[0]):
-        for rows in _chunks(x_NSD.shape[1], w_NVD.shape[1]):
-            logits_CV = (x_NSD[lane, rows] @ w_NVD[lane].T).to(exact)
+        w_VD = w_NVD[lane].to(x_NSD.dtype)
+        for rows in _chunks(x_NSD, w_VD.shape[0]):
+            logits_CV = (x_NSD[lane, rows] @ w_VD.T).to(exact)
             target_C = target_NS[lane, rows]
             loss_NS[lane, rows] = logits_CV.logsumexp(-1) - logits_CV.gather(-1, target_C[:, None]).squeeze(-1)
             right_NS[lane, rows] = logits_CV.argmax(-1) == target_C
     return loss_NS, right_NS
 
 
-def _chunks(num_tokens: int, vocabulary: int) -> list[slice]:
-    size = max(1, CHUNK_ELEMENTS // vocabulary)
+def _chunks(x_NSD: Tensor, vocabulary: int) -> list[slice]:
+    num_tokens, size = x_NSD.shape[1], max(LEAST_ROWS.get(x_NSD.device.type, 1), CHUNK_ELEMENTS // vocabulary)
     return [slice(start, min(start + size, num_tokens)) for start in range(0, num_tokens, size)]

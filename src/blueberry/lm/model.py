@@ -16,10 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from blueberry.architecture import UNLAYERED
 from blueberry.errors import DataError
-from blueberry.lm import chance as places
 from blueberry.lm.attention import Positions, attention, rotary_tables, same_document
-from blueberry.lm.chance import Chance
-from blueberry.lm.draws import Draws
+from blueberry.lm.draws import ATTENTION_BRANCH, EMBEDDING, FEED_FORWARD_BRANCH, HEAD, Chance, Draws
 from blueberry.lm.feed_forward import DENSE, Routed, experts
 from blueberry.lm.layers import embed, norm
 from blueberry.lm.weights import Weights
@@ -79,7 +77,8 @@ class LanguageModel:
         chance = Chance(draws, model.dropout)
         positions = self._positions(tokens_NBT)
         x_NSD = embed(weights["embedding"], tokens_NBT.flatten(1)) * math.sqrt(model.width)
-        x_NSD = chance.drop(places.EMBEDDING, x_NSD)
+        x_NSD = x_NSD.to(weights["attention.out"].dtype)
+        x_NSD = chance.drop(EMBEDDING, x_NSD)
         layers = {name: w.unbind(1) for name, w in weights.items() if name not in UNLAYERED}
         routed: list[Routed] = []
         for index in range(model.num_layers):
@@ -94,7 +93,7 @@ class LanguageModel:
             x_NSD, of_router = outcome
             if of_router is not None:
                 routed.append(of_router)
-        x_NSD = chance.drop(places.HEAD, norm(x_NSD, weights["norm.final"]))
+        x_NSD = chance.drop(HEAD, norm(x_NSD, weights["norm.final"]))
         return Hidden(
             x_NSD,
             _sum([of_router.balance_N for of_router in routed]),
@@ -114,13 +113,13 @@ class LanguageModel:
         """One layer: attention and feed-forward, each normed before and added to the residual stream."""
         model, routed = self.recipe.model, None
         y_NSD = attention(model, w, norm(x_NSD, w["norm.attention"]), positions, chance)
-        x_NSD = x_NSD + chance.drop(places.ATTENTION_BRANCH, y_NSD)
+        x_NSD = x_NSD + chance.drop(ATTENTION_BRANCH, y_NSD)
         h_NSD = norm(x_NSD, w["norm.feed_forward"])
         if model.feed_forward.kind in DENSE:
             y_NSD = DENSE[model.feed_forward.kind](model, w, h_NSD, chance)
         else:
             y_NSD, routed = experts(model, w, h_NSD, chance, noise_N, fraction_NE)
-        return x_NSD + chance.drop(places.FEED_FORWARD_BRANCH, y_NSD), routed
+        return x_NSD + chance.drop(FEED_FORWARD_BRANCH, y_NSD), routed
 
     def _positions(self, tokens_NBT: Tensor) -> Positions:
         num_positions = tokens_NBT.shape[-1]

@@ -1,18 +1,22 @@
 """Muon and AdamW over lanes: each lane has its own rates, and no number passes from lane to lane.
 
+How far an update moves each group of weights is told here too; only updates that are evaluated pay for it.
+
 Shapes: N lanes; a weight of one lane is (..., R, C) for Muon and anything for AdamW.
 """
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from blueberry.architecture import is_matrix
-from blueberry.lm.orthogonalize import orthogonalize
+from blueberry.lm.orthogonalize import orthogonalize_all
 from blueberry.lm.weights import Weights
 from blueberry.recipe import Recipe
+from blueberry.records import GroupStatistics
 from blueberry.settings import (
     MUON_GROUPS,
     WEIGHT_GROUPS,
@@ -77,6 +81,7 @@ class Optimizer:
         self.muon = None if isinstance(settings, AdamWOptimizer) else settings.muon
         """None where AdamW trains every weight."""
         self.epsilon = settings.adamw.epsilon
+        self.decays_norms = settings.adamw.decay_norms
         self.rates = Rates(recipes, device)
         self.state: Weights = {}
         """Moments by name: momentum.W (and rows.W) for Muon, mean.W and square.W for AdamW."""
@@ -93,37 +98,44 @@ class Optimizer:
     def step(self, weights: Weights, grads: Weights, *, update: int, multiplier_N: Tensor) -> None:
         """One update, counted from 0, at `multiplier_N` times the peak rates."""
         rates_N = self.rates.used(multiplier_N)
+        corrections = self.rates.bias_corrections(update)
         for name, weight in weights.items():
-            group = group_of(name)
-            rate_N = rates_N[group]
-            if self.muon is None or group not in MUON_GROUPS:
-                self._adamw(name, weight, grads[name], update, rate_N)
-            else:
-                self._muon(self.muon, name, weight, grads[name], rate_N)
+            if self.muon is None or group_of(name) not in MUON_GROUPS:
+                self._adamw(name, weight, grads[name], corrections, rates_N[group_of(name)])
+        if self.muon is not None:
+            self._muon(self.muon, weights, grads, rates_N)
 
-    def _muon(self, muon: Muon, name: str, weight: Tensor, grad: Tensor, rate_N: Tensor) -> None:
-        momentum = self.state[f"momentum.{name}"]
-        beta = along(self.rates.momentum_N, weight)
-        momentum.lerp_(grad, 1 - beta)
-        direction = grad.lerp(momentum, beta) if muon.nesterov else momentum
-        step = orthogonalize(direction, num_iterations=muon.num_iterations, coefficients=muon.coefficients)
-        if muon.row_beta is not None:
-            step = even_rows(step, self.state[f"rows.{name}"], muon.row_beta)
-        if self.rates.muon_decays:
-            weight.mul_(along(1 - rate_N * self.rates.muon_decay_N, weight))
-        rows, columns = weight.shape[-2:]
-        weight.sub_(step.mul_(along(rate_N * update_scale(muon.update_scale, rows, columns), weight)))
+    def _muon(self, muon: Muon, weights: Weights, grads: Weights, rates_N: dict[WeightGroup, Tensor]) -> None:
+        """All matrices of all lanes and layers at once."""
+        names = [name for name in weights if group_of(name) in MUON_GROUPS]
+        directions = []
+        for name in names:
+            momentum, beta = self.state[f"momentum.{name}"], along(self.rates.momentum_N, weights[name])
+            momentum.lerp_(grads[name], 1 - beta)
+            directions.append(grads[name].lerp(momentum, beta) if muon.nesterov else momentum)
+        steps = orthogonalize_all(directions, num_iterations=muon.num_iterations, coefficients=muon.coefficients)
+        for name, step in zip(names, steps, strict=True):
+            weight, rate_N = weights[name], rates_N[group_of(name)]
+            if muon.row_beta is not None:
+                step = even_rows(step, self.state[f"rows.{name}"], muon.row_beta)
+            if self.rates.muon_decays:
+                weight.mul_(along(1 - rate_N * self.rates.muon_decay_N, weight))
+            rows, columns = weight.shape[-2:]
+            scale_N = -rate_N * update_scale(muon.update_scale, rows, columns)
+            weight.addcmul_(step, along(scale_N, weight))
 
-    def _adamw(self, name: str, weight: Tensor, grad: Tensor, update: int, rate_N: Tensor) -> None:
-        rates = self.rates
+    def _adamw(
+        self, name: str, weight: Tensor, grad: Tensor, corrections: tuple[Tensor, Tensor], rate_N: Tensor
+    ) -> None:
+        rates, correction1_N, correction2_N = self.rates, *corrections
         mean, square = self.state[f"mean.{name}"], self.state[f"square.{name}"]
-        beta1, beta2 = along(rates.beta1_N, weight), along(rates.beta2_N, weight)
-        mean.lerp_(grad, 1 - beta1)
-        square.lerp_(grad.square(), 1 - beta2)
-        correction1_N, correction2_N = rates.bias_corrections(update)
+        beta2 = along(rates.beta2_N, weight)
+        mean.lerp_(grad, 1 - along(rates.beta1_N, weight))
+        square.mul_(beta2).addcmul_(grad, grad * (1 - beta2))
         root = (square / along(correction2_N, weight)).sqrt_().add_(self.epsilon)
-        weight.mul_(along(1 - rate_N * rates.decay_N, weight))
-        weight.sub_(mean / root * along(rate_N / correction1_N, weight))
+        if self.decays_norms or group_of(name) != "norms":
+            weight.mul_(along(1 - rate_N * rates.decay_N, weight))
+        weight.sub_((mean / root).mul_(along(rate_N / correction1_N, weight)))
 
 
 def update_scale(name: str, rows: int, columns: int) -> float:
@@ -160,11 +172,63 @@ def clip(grads: Weights, norm_N: Tensor, limit_N: Tensor, alive_N: Tensor) -> No
     """Scale each lane's gradients down to its limit (0: never), and a dead lane's to exactly 0, in place."""
     scale_N = (limit_N / (norm_N + 1e-6)).clamp(max=1.0)
     scale_N = torch.where(limit_N > 0, scale_N, torch.ones_like(scale_N))
+    # Nothing times 0 makes a number of what is none; on a CPU, where that is slow and asking is not, it is asked first.
+    has_dead = alive_N.is_cuda or not bool(alive_N.all())
     for grad in grads.values():
         grad.mul_(along(scale_N, grad))
-        grad.masked_fill_(~along(alive_N, grad), 0.0)
+        if has_dead:
+            grad.masked_fill_(~along(alive_N, grad), 0.0)
 
 
 def along(values_N: Tensor, like: Tensor) -> Tensor:
     """Shape (N,) so that it multiplies a tensor whose first axis is the lane."""
     return values_N.view(-1, *(1,) * (like.ndim - 1))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The weights before an update, and its gradients before clipping."""
+
+    weights: Weights
+    gradient_norms: dict[WeightGroup, Tensor]
+
+    @classmethod
+    def of(cls, weights: Weights, grads: Weights) -> "Standing":
+        """Copies the weights: they are about to change in place."""
+        return cls({name: w.clone() for name, w in weights.items()}, group_norms(grads))
+
+    def moved_to(self, weights: Weights, rates: dict[WeightGroup, Tensor]) -> "Movement":
+        """What the update did, at `rates` (N,). Uses the copies up."""
+        norms = group_norms(self.weights)
+        changes = group_norms({name: w.sub_(weights[name]) for name, w in self.weights.items()})
+        columns = [
+            torch.stack((rates[group], self.gradient_norms[group], changes[group] / norms[group])) for group in norms
+        ]
+        return Movement(tuple(norms), torch.stack(columns))
+
+
+@dataclass(frozen=True)
+class Movement:
+    groups: tuple[WeightGroup, ...]
+    numbers_G3N: Tensor
+    """Rate, gradient norm and share of the weights changed; G groups."""
+
+    def statistics(self) -> list[tuple[GroupStatistics, ...]]:
+        """One record a group, for each lane."""
+        lanes = self.numbers_G3N.permute(2, 0, 1).tolist()
+        return [tuple(map(_record, self.groups, lane)) for lane in lanes]
+
+
+def _record(group: WeightGroup, numbers: list[float]) -> GroupStatistics:
+    rate, gradient, share = (number if abs(number) < float("inf") else None for number in numbers)
+    assert rate is not None
+    return GroupStatistics(group=group, learning_rate=rate, gradient_norm=gradient, update_fraction=share)
+
+
+@torch.no_grad()
+def group_norms(tensors: Weights) -> dict[WeightGroup, Tensor]:
+    """The norm over each group of a lane's tensors: (N,) each, for the groups there are."""
+    by_group: dict[WeightGroup, Weights] = {}
+    for name, tensor in tensors.items():
+        by_group.setdefault(group_of(name), {})[name] = tensor
+    return {group: gradient_norm(members) for group, members in by_group.items()}

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import blueberry
 from blueberry.architecture import num_threads, usable_cores
@@ -18,11 +18,6 @@ from blueberry.identity import digest, fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
 from blueberry.text import load
-
-if TYPE_CHECKING:
-    import torch
-
-    from blueberry.lm.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,7 @@ class Trainer:
 
         from blueberry.lm.checkpoint import Checkpoints
         from blueberry.lm.lanes import train
+        from blueberry.lm.precision import resolved
 
         name = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(name)
@@ -66,7 +62,7 @@ class Trainer:
             data_digest=dataset.digest,
             evaluation_digest="",
         )
-        precision = self._precision(recipes[0], device, provenance)
+        precision = resolved(recipes[0], device)
         build = digest(provenance.model_dump_json(exclude={"lanes"}), precision)
         checkpoints = Checkpoints(self.store / "checkpoints", build)
         names = [fingerprint(recipe, dataset.digest) for recipe in recipes]
@@ -80,17 +76,6 @@ class Trainer:
             checkpoints=checkpoints,
             weights_folder=self.store / "weights",
         )
-
-    def _precision(self, recipe: Recipe, device: "torch.device", provenance: Provenance) -> "Precision":
-        """What the recipe asks for; for "auto" the faster one on this machine, once and for all of this store."""
-        from blueberry.lm.precision import faster_precision, processor
-
-        asked = recipe.train.precision
-        if asked != "auto":
-            return asked
-        machine = f"{provenance.device}, {processor()}, {provenance.threads} threads, torch {provenance.torch}"
-        build = f"{machine}, build {provenance.code_digest}"
-        return faster_precision(recipe, device, folder=self.store / "precision", machine=build)
 
 
 def has_weights(path: Path) -> bool:

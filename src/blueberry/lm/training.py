@@ -21,6 +21,9 @@ from blueberry.text import Dataset, evaluation_set, require_a_batch
 
 PROGRESS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 10.0
+"""At least so long from one checkpoint to the next; 0: one after every update."""
+CHECKPOINT_SHARE = 0.02
+"""Of the time, at most, that goes into saving: the last save says how long one takes."""
 UPDATES_BETWEEN_READS = 16
 """On a device that computes ahead of the host, losses are fetched this seldom."""
 
@@ -65,7 +68,7 @@ def train(
     group.notes.clear()  # said before the interruption
     yielded: set[int] = set()
     last_progress = last_checkpoint = mark = time.monotonic()
-    measured_from = group.update
+    measured_from, wait = group.update, CHECKPOINT_SECONDS
     while group.update < recipe.num_updates and len(yielded) < len(recipes):
         started = time.monotonic()
         group.step()
@@ -91,9 +94,10 @@ def train(
             last_progress = now
         if group.update in wanted:
             _share(group, shared)
-        if checkpoints is not None and now - last_checkpoint >= CHECKPOINT_SECONDS and not ends:
+        if checkpoints is not None and now - last_checkpoint >= wait and not ends:
             _save(group, fingerprints, checkpoints, leave_out=yielded)
             last_checkpoint = time.monotonic()
+            wait = max(CHECKPOINT_SECONDS, (last_checkpoint - now) / CHECKPOINT_SHARE) if CHECKPOINT_SECONDS else 0.0
     endings = group.finish(validation, test) if len(yielded) < len(recipes) else []
     _note(group, [ending and ending.final for ending in endings], group.look_at_sets(sets) if endings else [])
     _warn(group, fingerprints, watches)

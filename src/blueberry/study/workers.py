@@ -415,6 +415,7 @@ def serve(connection: Connection, pickled: bytes, log: str, device: str | None =
     """A worker's life: load the trainer, then train group after group until the driver hangs up."""
     if device is not None:  # before anything looks for GPUs
         os.environ["CUDA_VISIBLE_DEVICES"] = device
+    os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", **os.environ})  # else threads starve others
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the driver decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_die_with_parent, daemon=True).start()

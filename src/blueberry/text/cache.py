@@ -37,8 +37,28 @@ def entry(cache_dir: Path, name: str, build: Callable[[Path], None]) -> Path:
     return folder
 
 
+_verified: set[tuple[Path, tuple[tuple[str, int, int, int], ...]]] = set()
+"""Entries that this process has read in whole, with the size, time and number of each of their files."""
+
+
 def is_whole(folder: Path) -> bool:
-    """Whether a folder's files agree with its manifest, and the manifest with itself."""
+    """Whether a folder's files agree with its manifest, and the manifest with itself.
+
+    Read in whole once a process, and again when a file is another.
+    """
+    try:
+        stats = sorted((path.name, path.stat()) for path in folder.iterdir())
+        as_it_is = (folder, tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats))
+    except OSError:
+        return False
+    if as_it_is in _verified:
+        return True
+    if found := _agrees(folder):
+        _verified.add(as_it_is)
+    return found
+
+
+def _agrees(folder: Path) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         files = manifest["files"]

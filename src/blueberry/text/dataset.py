@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from blueberry.errors import DataError
-from blueberry.identity import canonical_json, digest
+from blueberry.identity import NUMERICS, canonical_json, digest
 from blueberry.settings import Data
 from blueberry.text import cache
 from blueberry.text.corpus import CORPORA
@@ -108,6 +108,7 @@ def data_digest(data: Data, cache_dir: Path | None = None) -> str:
     Raises: DataError if a corpus or the tokenizer is missing.
     """
     specification: dict[str, object] = {
+        "numerics": NUMERICS,
         "tokenizer": data.tokenizer,
         "tokenizer_file": tokenizer_digest(data, cache_dir),
         "tokenizer_repository": data.tokenizer_repository,

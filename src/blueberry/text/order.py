@@ -209,7 +209,7 @@ def _lot(num_windows: int, start: float, stop: float) -> np.ndarray:
     return np.sort(shuffled[round(start * num_windows) : round(stop * num_windows)]).astype(np.int64)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)  # a stream for each seed of a group and each corpus of a mixture
 def _permutation(stream: str, num_windows: int) -> np.ndarray:
     """The order of one pass: sorted by random keys, so that it is the same under every version of numpy."""
     shake = hashlib.shake_256(f"blueberry/{stream}".encode())
