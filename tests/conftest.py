@@ -29,3 +29,9 @@ def _run_in_an_empty_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with TemporaryDirectory() as folder:
         monkeypatch.chdir(folder)
         yield
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for studies that are planned and never run: their text is prepared in it once, for all tests."""
+    return tmp_path_factory.mktemp("prepared")

@@ -61,9 +61,9 @@ def test_every_kind_has_an_example_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: tomllib.loads(text)["question"][:30])
-def test_every_example_plans(example: str, tmp_path: Path) -> None:
+def test_every_example_plans(example: str, prepared: Path) -> None:
     study = Study.parse(tomllib.loads(example), REPOSITORY / "example.toml")
-    assert api.foresee(study, tmp_path).runs_todo > 0
+    assert api.foresee(study, prepared).runs_todo > 0
 
 
 def test_every_setting_that_the_text_names_exists() -> None:

@@ -84,10 +84,10 @@ def test_the_package_lists_what_it_has():
     assert all(getattr(blueberry, name) is not None for name in dir(blueberry))
 
 
-def test_a_newcomer_in_an_empty_folder(tmp_path):
+def test_a_newcomer_in_an_empty_folder(tmp_path, prepared):
     assert cli("--version", cwd=tmp_path).stdout == f"blueberry {blueberry.__version__}\n"
     assert cli("new", "sweep", cwd=tmp_path).returncode == 0
-    assert "44 to do" in cli("plan", "sweep.toml", cwd=tmp_path).stdout
+    assert "44 to do" in cli("plan", "sweep.toml", "--store", str(prepared), cwd=tmp_path).stdout
     assert (
         cli("new", "sweep", cwd=tmp_path).stderr
         == "sweep.toml: exists already; nothing is overwritten; choose another name with -o\n"
@@ -101,7 +101,10 @@ def test_a_newcomer_in_an_empty_folder(tmp_path):
      (["sample", "a", "--seed", "9" * 20], "", 2), (["train", "/dev/zero"], "", 2)],
 )  # fmt: skip
 def test_no_output_name_or_number_ends_in_a_traceback(words, shell, code, tmp_path):
-    (tmp_path / "s.toml").write_text('question = "?"\nbase = "moe-nano"\n[vary]\n"train.clip_norm" = [1, 2]\n')
+    (tmp_path / "s.toml").write_text(
+        'question = "?"\nbase = "moe-nano"\n[set]\n"data.corpus" = "synthetic"\n"data.tokenizer" = "byte"\n'
+        '[vary]\n"train.clip_norm" = [1, 2]\n'
+    )
     done = cli(*words, cwd=tmp_path, shell=shell)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == (code != 0)

@@ -140,12 +140,12 @@ except SystemExit as end:
 """
 
 
-def test_planning_never_loads_torch(tmp_path):
+def test_planning_never_loads_torch(prepared):
     assert "torch" not in _modules_after(
         "run --help",
         "train recipes/moe-nano.toml --dry-run",
-        f"plan studies/demo-lr-sweep.toml --store {tmp_path}",
-        f"doctor studies/demo-lr-sweep.toml --store {tmp_path}",
+        f"plan studies/demo-lr-sweep.toml --store {prepared}",
+        f"doctor studies/demo-lr-sweep.toml --store {prepared}",
     )
 
 

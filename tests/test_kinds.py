@@ -124,11 +124,11 @@ def test_every_kind_on_the_real_trainer(kind: str, tmp_path: Path) -> None:
     assert again.num_trained == 0
 
 
-def test_a_trial_of_every_kind_plans_at_once(tmp_path: Path) -> None:
+def test_a_trial_of_every_kind_plans_at_once(tmp_path: Path, prepared: Path) -> None:
     for kind in TEMPLATES:
         seen = api.foresee(
             Study.load(write_study_file(kind, RECIPES / "moe-nano.toml", tmp_path / f"{kind}.toml")),
-            tmp_path / "no-store",
+            prepared,
         )
         assert seen.runs_done == 0
         assert seen.runs_todo > 0

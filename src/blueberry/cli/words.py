@@ -72,13 +72,16 @@ def run(result: RunResult, folder: Path) -> str:
 
 def forecast(seen: Forecast) -> str:
     """The plan of a study for a reader."""
+    at_most = f" ({seen.runs_at_most} of them only if needed)" if seen.runs_at_most else ""
+    # what a program that is not ours does with its updates, only it knows
+    length = f"of at most {seen.updates:,} updates each" if seen.updates is not None else "of unknown length"
     lines = [
-        f"{seen.question}",
+        seen.question,
         "",
         *_arms(seen),
         *_aliases(seen),
         f"seeds      {_seeds(seen)}",
-        f"runs       {seen.runs_done} done, {seen.runs_todo} to do{_at_most(seen)}, {_length(seen)}",
+        f"runs       {seen.runs_done} done, {seen.runs_todo} to do{at_most}, {length}",
         f"to do      {_amount(seen)}",
         *_shared(seen),
         f"here       {_workers(seen)}: {_time(seen)}; {_disk(seen)}",
@@ -87,10 +90,6 @@ def forecast(seen: Forecast) -> str:
         *_builds(seen),
     ]
     return "\n".join(lines)
-
-
-def _so_far(seen: Forecast) -> str:
-    return " proposed so far" if seen.method == "optuna" and not seen.parts else ""
 
 
 def _names(names: Sequence[str]) -> str:
@@ -103,7 +102,8 @@ def _names(names: Sequence[str]) -> str:
 def _arms(seen: Forecast) -> list[str]:
     """What is compared, and with [tune] or [across] of what each part is made."""
     whole = [name for name, _ in seen.arms]
-    line = f"arms       {len(whole)}{_so_far(seen)}: {_names(whole)}"
+    so_far = " proposed so far" if seen.method == "optuna" and not seen.parts else ""
+    line = f"arms       {len(whole)}{so_far}: {_names(whole)}"
     if not seen.parts:
         return [line]
     kinds = {arms for _, arms in seen.parts}
@@ -137,10 +137,6 @@ def _seeds(seen: Forecast) -> str:
     if seen.joined == "tune":
         return f"{seeds} for every point, then {fresh} for each arm's best, and as many for the winner"
     return f"{seeds}, then {fresh} for the best{' under each' if seen.joined else ''}"
-
-
-def _at_most(seen: Forecast) -> str:
-    return f" ({seen.runs_at_most} of them only if needed)" if seen.runs_at_most else ""
 
 
 def _changed(seen: Forecast) -> list[str]:
@@ -177,11 +173,6 @@ def _shared(seen: Forecast) -> list[str]:
         f"shared     {seen.shared_runs} runs begin where another has been: {seen.shared_updates:,} updates, "
         f"{quantity(seen.shared_flops, 'FLOP')}{saved} need no training ({share:.0%} of what the runs are alone)"
     ]
-
-
-def _length(seen: Forecast) -> str:
-    """What a program that is not ours does with its updates, only it knows."""
-    return f"of at most {seen.updates:,} updates each" if seen.updates is not None else "of unknown length"
 
 
 def _amount(seen: Forecast) -> str:

@@ -305,7 +305,9 @@ def noise_by_horizon(
     for run in runs:
         own_data = data_digest is None or run.data_digest is None or run.data_digest == data_digest
         value = math.inf if run.status == "diverged" else run.metric(metric)
-        if not own_data or value is None or run.recipe is None or not _belongs(run.recipe, family):
+        if not own_data or value is None or run.recipe is None or "seed" not in run.recipe:
+            continue
+        if any(name not in run.recipe or run.recipe[name] != said for name, said in family.items()):
             continue
         arm = canonical_json({name: said for name, said in run.recipe.items() if name != "seed"})
         tables.setdefault(_num_updates(run.recipe), {}).setdefault(arm, {})[run.recipe["seed"]] = value
@@ -322,10 +324,6 @@ def noise_by_horizon(
 def suggested_min_effect(sd: float) -> float:
     """max(0.005 nats, half the noise of one run), to two digits. Only ever suggested: a study states its own."""
     return float(f"{max(LEAST_MIN_EFFECT, sd / 2):.2g}")
-
-
-def _belongs(recipe: Mapping[str, Any], family: Mapping[str, Any]) -> bool:
-    return "seed" in recipe and all(name in recipe and recipe[name] == value for name, value in family.items())
 
 
 def _num_updates(recipe: Mapping[str, Any]) -> int:

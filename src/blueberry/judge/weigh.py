@@ -7,7 +7,7 @@ from blueberry.judge.audits.runs import audit
 from blueberry.judge.axis import find_axis_answer, find_failures, find_ranges, find_robustness
 from blueberry.judge.effects import find_effects, find_stack
 from blueberry.judge.evidence import Evidence
-from blueberry.judge.judgement import CurveFinding, Judgement
+from blueberry.judge.judgement import Judgement
 from blueberry.judge.measured import axis_of, best_of, detectable, measure, noise_of, summarise
 from blueberry.judge.sentences import tell
 from blueberry.judge.verdicts import compare
@@ -53,7 +53,7 @@ def numbers(evidence: Evidence) -> Judgement:
         effects=find_effects(measured),
         robustness=find_robustness(measured),
         stack=find_stack(measured),
-        findings=_in_order(evidence),
+        findings=tuple(one for arm in evidence.arms for one in evidence.findings if one.arm == arm.name),
     )
     return judgement if evidence.goal == "minimize" else turned(judgement)
 
@@ -91,8 +91,3 @@ def _turn(record: R, *fields: str) -> R:
         elif value is not None:
             update[name] = 0.0 - value
     return record.model_copy(update=update)
-
-
-def _in_order(evidence: Evidence) -> tuple[CurveFinding, ...]:
-    """By arm, in the order of the arms."""
-    return tuple(one for arm in evidence.arms for one in evidence.findings if one.arm == arm.name)

@@ -11,13 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from blueberry.errors import StoreError, TrainerError
 from blueberry.identity import fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
-from blueberry.study.arms import Arm
 from blueberry.study.program import HERE, OUT, PYTHON, RECIPE, Program, digest_of, working_folder
 from blueberry.study.program_results import ProgramResults
 from blueberry.study.spec import Study
@@ -170,17 +168,14 @@ def command_trainer(study: Study, store: Path) -> CommandTrainer | None:
     program, beside = study.trainer, study.path.parent.absolute()
     if program is None:
         return None
+    places = {OUT: OUT, RECIPE: RECIPE, PYTHON: PYTHON, HERE: beside}
     told = dict.fromkeys(
-        word for arm in study.trained_arms or study.arms for word in program.words(_values(arm, beside))
+        word for arm in study.trained_arms or study.arms for word in program.words({**arm.recipe.flat(), **places})
     )
     told |= dict.fromkeys(value for axis in study.axes for value in axis.values if isinstance(value, str))
     words = tuple(told)
     digest = digest_of(program, beside, words)
     return CommandTrainer(program, study.metric, beside, store.absolute() / "commands", words, digest)
-
-
-def _values(arm: Arm, beside: Path) -> dict[str, Any]:
-    return {**arm.recipe.flat(), OUT: OUT, RECIPE: RECIPE, PYTHON: PYTHON, HERE: beside}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -31,10 +31,6 @@ class Design:
     changes: tuple[str, ...]
     arms: tuple[Effect, ...]
     """The first holds none: it is the unchanged baseline."""
-    generators: tuple[tuple[str, Effect], ...] = ()
-    """Of a fraction: an arm holds the change if it holds an odd number of those beside it."""
-    resolution: int | None = None
-    """Of a fraction: the least number of changes whose effects together cannot be told from the mean."""
     aliases: tuple[tuple[Effect, ...], ...] = ()
     """Of a fraction: effects of one or two changes that it cannot tell apart, a group of two or more each. Only
     the sum of a group's effects is estimated."""
@@ -74,33 +70,13 @@ def _fraction(names: tuple[str, ...]) -> Design:
         products = [tuple(basic)]  # one generator: the longer its word, the better
     words = products[: len(names) - num_basic]
     columns = [1 << place for place in basic] + [sum(1 << place for place in word) for word in words]
-    arms = []
-    for row in range(2**num_basic):
-        held = tuple(n for n, column in zip(names, columns, strict=True) if (row & column).bit_count() % 2)
-        arms.append(held)
+    arms = [
+        tuple(n for n, column in zip(names, columns, strict=True) if (row & column).bit_count() % 2)
+        for row in range(2**num_basic)
+    ]
     order = {name: place for place, name in enumerate(names)}
     arms.sort(key=lambda held: (len(held), [order[name] for name in held]))
-    generators = tuple(
-        (names[num_basic + number], tuple(names[place] for place in word)) for number, word in enumerate(words)
-    )
-    resolution = min(len(word) for word in _words(names, columns))
-    return Design("fraction", names, tuple(arms), generators, resolution, _aliases(names, columns))
-
-
-def _words(names: tuple[str, ...], columns: list[int]) -> list[Effect]:
-    """The defining relation: every set of changes of which each arm holds an even number."""
-    # A word picks any of the generated changes; the basic ones it needs with them follow.
-    num_basic = sum(column.bit_count() == 1 for column in columns)
-    found = []
-    for picked in range(1, 2 ** (len(names) - num_basic)):
-        chosen = [place for place in range(num_basic, len(names)) if picked >> (place - num_basic) & 1]
-        rest = 0
-        for place in chosen:
-            rest ^= columns[place]
-        found.append(tuple(names[place] for place in range(num_basic) if rest >> place & 1) + tuple(
-            names[place] for place in chosen
-        ))  # fmt: skip
-    return found
+    return Design("fraction", names, tuple(arms), _aliases(names, columns))
 
 
 def _aliases(names: tuple[str, ...], columns: list[int]) -> tuple[tuple[Effect, ...], ...]:

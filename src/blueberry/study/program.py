@@ -121,9 +121,14 @@ class Program(Section):
 
 def filled(word: str, values: Mapping[str, Any]) -> str:
     """A word with its placeholders replaced; {{ and }} are braces. Raises: ValueError, "{expression}: rule; remedy"."""
-    return PLACEHOLDER.sub(
-        lambda match: match[0][0] if match[1] is None else _written(_expression(match[1]).value(values)), word
-    )
+
+    def replaced(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0][0]
+        value = _expression(match[1]).value(values)
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return PLACEHOLDER.sub(replaced, word)
 
 
 def _placeholders(word: str) -> list[str]:
@@ -223,10 +228,6 @@ def _evaluated(node: ast.expr, numbers: Mapping[str, Any]) -> Any:
         case ast.Call(func=ast.Name(id=name), args=args):
             return _FUNCTIONS[name](*(_evaluated(argument, numbers) for argument in args))
     raise AssertionError(node)
-
-
-def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @lru_cache(maxsize=1)

@@ -77,7 +77,6 @@ class Claim:
     """A run that somebody said to be training."""
 
     fingerprint: str
-    owner: Owner
     expires: float
     """Seconds since 1970."""
     alive: bool
@@ -96,8 +95,6 @@ class Registration:
     question: str
     runs: Mapping[str, str]
     """All its runs decided so far: fingerprint to arm and seed in words."""
-    registered_at: float
-    """Seconds since 1970."""
     build: str | None
     """Digest of the built-in trainer as it was then; None: another trainer, or one nobody asked."""
 
@@ -109,8 +106,6 @@ class LedgerRow:
     number: int
     """Counts up over all lines."""
     line: str
-    appended_at: float
-    """Seconds since 1970."""
     body: str
     """JSON."""
 
@@ -306,7 +301,7 @@ class Store:
     def claims(self) -> tuple[Claim, ...]:
         """Every claim, the abandoned ones too (`alive` is False), in order of fingerprint."""
         query = (  # bytes that rot may change what a column holds: none of this is worth more than a wrong number
-            "SELECT CAST(fingerprint AS TEXT), CAST(owner AS TEXT), CAST(host AS TEXT), pid, expires,"
+            "SELECT CAST(fingerprint AS TEXT), CAST(host AS TEXT), pid, expires,"
             " CAST(progress_update AS INTEGER), CAST(num_updates AS INTEGER), CAST(tokens_per_second AS REAL)"
             " FROM claims ORDER BY fingerprint"
         )
@@ -314,8 +309,8 @@ class Store:
             rows = self._sql.execute(query).fetchall()
         now = self._clock()
         return tuple(
-            Claim(name, Owner(owner, host, pid), expires, not is_abandoned(host, pid, expires, now), *progress)
-            for name, owner, host, pid, expires, *progress in rows
+            Claim(name, expires, not is_abandoned(host, pid, expires, now), *progress)
+            for name, host, pid, expires, *progress in rows
         )
 
     # Studies
@@ -330,16 +325,15 @@ class Store:
         """Every study registered here, the oldest registration first."""
         rows = self._rows("studies", "SELECT * FROM studies ORDER BY registered_at, path")
         return tuple(
-            Registration(path, name, question, json.loads(runs), at, build)
-            for path, name, question, runs, at, build in rows
+            Registration(path, name, question, json.loads(runs), build) for path, name, question, runs, _, build in rows
         )
 
     # The ledger: appended to, never changed
 
     def ledger(self, line: str | None = None) -> tuple[LedgerRow, ...]:
         """Every entry, or those of one line; the oldest first."""
-        rows = [LedgerRow(*row) for row in self._rows("ledger", "SELECT * FROM ledger ORDER BY number")]
-        return tuple(row for row in rows if line in (None, row.line))
+        rows = self._rows("ledger", "SELECT * FROM ledger ORDER BY number")
+        return tuple(LedgerRow(number, of, body) for number, of, _, body in rows if line in (None, of))
 
     def append_to_ledger(self, line: str, body: str, *, after: int | None) -> int | None:
         """Append an entry and return its number; None, and nothing is written, unless `after` is the line's newest.

@@ -63,7 +63,8 @@ def departure(recipe: Recipe, result: RunResult) -> tuple[str | None, int]:
     """Where a run left its recipe: the first rate that was not the planned one, in words, and the updates that a
     completed run has not made. A result without a count of updates is of a trainer that does not say."""
     used, planned = result.curve.learning_rate, planned_rates(recipe, result)
-    place = next((at for at, rates in enumerate(zip(used, planned, strict=False)) if _differ(*rates)), None)
+    pairs = enumerate(zip(used, planned, strict=False))
+    place = next((at for at, (was, right) in pairs if abs(was - right) > RATE_TOLERANCE * abs(right)), None)
     rate = None if place is None else f"{used[place]:.4g} for {planned[place]:.4g} at update {place + 1}"
     if result.status != "completed":
         return rate, 0
@@ -76,10 +77,6 @@ def planned_rates(recipe: Recipe, result: RunResult) -> list[float]:
     seen = [(one.update, one.validation.loss) for one in result.evaluations]
     peak = peak_rates(recipe.optimizer)["matrices"]
     return [peak * height for height in multipliers(recipe.schedule, recipe.num_updates, seen)]
-
-
-def _differ(used: float, planned: float) -> bool:
-    return abs(used - planned) > RATE_TOLERANCE * abs(planned)
 
 
 def departures(done: Sequence[Done]) -> list[Audit]:
