@@ -1,6 +1,8 @@
 """Studies made of parts, with a planted truth: it is found and said, and what is not there is not."""
 
 import math
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,18 +39,21 @@ confirm = 3
 """
 
 
-@pytest.fixture
-def judged(tmp_path):
-    def judged(text: str, trainer: Synthetic) -> Judgement:
-        (tmp_path / "base.toml").write_text("[train]\nupdates = 200\n")
-        (tmp_path / "study.toml").write_text(HEAD + text)
-        study = Study.load(tmp_path / "study.toml")
-        results = {}
-        while (planned := plan(study, trainer.data_digest, results, REFEREE)).todo:
-            results |= {run.fingerprint: trainer.result(run.recipe) for run in planned.todo}
-        return judge(study, results, planned)
+@cache
+def _judged(text: str, trainer: Synthetic) -> Judgement:
+    """Once for all tests that ask for it: it is frozen."""
+    Path("base.toml").write_text("[train]\nupdates = 200\n")
+    Path("study.toml").write_text(HEAD + text)
+    study = Study.load("study.toml")
+    results = {}
+    while (planned := plan(study, trainer.data_digest, results, REFEREE)).todo:
+        results |= {run.fingerprint: trainer.result(run.recipe) for run in planned.todo}
+    return judge(study, results, planned)
 
-    return judged
+
+@pytest.fixture
+def judged():
+    return _judged
 
 
 def test_each_arm_is_compared_at_its_own_best_on_seeds_that_did_not_choose_it(judged):
