@@ -35,7 +35,7 @@ from blueberry.study.store import BasedOn, DamagedResults, Results, Store
 from blueberry.text import data_digest, load, overlap, require_fit
 
 if TYPE_CHECKING:
-    from blueberry.lm.sampling import Sample
+    from blueberry.lm.trained import Sample
 
 T = TypeVar("T")
 
@@ -81,8 +81,7 @@ def sample(
 
     Raises: StoreError if the store has no weights of it.
     """
-    from blueberry.lm.sampling import sample
-    from blueberry.lm.trained import find_weights, load_weights
+    from blueberry.lm.trained import find_weights, load_weights, sample
 
     path = find_weights(Path(store or default_store()) / "weights", _fingerprint_of(run))
     return sample(load_weights(path), prompt, num_tokens=num_tokens, temperature=temperature, seed=seed)

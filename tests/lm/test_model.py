@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from blueberry.architecture import is_matrix, parameters, weight_shapes
 from blueberry.lm.attention import attend, rotary_tables, rotate, same_document
 from blueberry.lm.draws import ATTENTION, Chance, Draws
-from blueberry.lm.loss import head_loss, head_scores
+from blueberry.lm.layers import head_loss, head_scores
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.weights import initialize
 from blueberry.recipe import Recipe
@@ -109,7 +109,7 @@ def test_fresh_model_is_nearly_uniform(tiny):
 
 @pytest.mark.parametrize("chunk", [1 << 19, 1000])
 def test_head_loss_and_gradients_equal_cross_entropy(monkeypatch, chunk):
-    monkeypatch.setattr("blueberry.lm.loss.CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr("blueberry.lm.layers.CHUNK_ELEMENTS", chunk)
     stream = torch.Generator().manual_seed(0)
     x = torch.randn(2, 37, 8, generator=stream, dtype=torch.float64).requires_grad_()
     w = torch.randn(2, 99, 8, generator=stream, dtype=torch.float64).requires_grad_()

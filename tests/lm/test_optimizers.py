@@ -4,8 +4,17 @@ import pytest
 import torch
 
 from blueberry.errors import RecipeError
-from blueberry.lm.optimizers import Optimizer, clip, even_rows, gradient_norm, group_of
-from blueberry.lm.orthogonalize import POLAR_EXPRESS, iterations, orthogonalize, orthogonalize_all
+from blueberry.lm.optimizers import (
+    POLAR_EXPRESS,
+    Optimizer,
+    clip,
+    even_rows,
+    gradient_norm,
+    group_of,
+    iterations,
+    orthogonalize,
+    orthogonalize_all,
+)
 from blueberry.recipe import Recipe
 
 CPU = torch.device("cpu")

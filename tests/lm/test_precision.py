@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from blueberry.lm import precision
+from blueberry.lm import weights as precision
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.evaluation import token_scores
 from blueberry.lm.lanes import train
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.precision import compute_weights, resolved
 from blueberry.lm.trainer import Trainer
 from blueberry.lm.training import Group
+from blueberry.lm.weights import compute_weights, resolved
 from blueberry.records import Progress
 from tests.lm.conftest import CPU, numbers, provenance
 

@@ -5,8 +5,7 @@ import torch
 
 from blueberry.errors import DataError, StoreError
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.sampling import sample
-from blueberry.lm.trained import Trained, find_weights, load_weights, save_weights
+from blueberry.lm.trained import Trained, find_weights, load_weights, sample, save_weights
 from blueberry.lm.training import Group, train
 from blueberry.lm.weights import initialize
 from blueberry.text import Tokenizer
@@ -64,7 +63,7 @@ def test_the_prompt_and_its_temperature_matter(trained):
 
 def test_a_document_s_end_ends_the_text(trained, monkeypatch):
     tokens = iter([97, 98, 0, 99])
-    monkeypatch.setattr("blueberry.lm.sampling._choose", lambda *_: next(tokens))
+    monkeypatch.setattr("blueberry.lm.trained._choose", lambda *_: next(tokens))
     made = draw(trained)
     assert (made.continuation, made.num_tokens, made.ended) == ("ab", 2, True)
 

@@ -9,7 +9,7 @@ import torch
 from blueberry.architecture import Model, flops_per_token, is_matrix, parameters, state_shapes, weight_shapes
 from blueberry.lm.checkpoint import Checkpoint
 from blueberry.lm.draws import Draws
-from blueberry.lm.loss import head_loss
+from blueberry.lm.layers import head_loss
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.training import Group
 from blueberry.lm.weights import head_weight, initialize

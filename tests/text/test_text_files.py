@@ -11,7 +11,7 @@ import pytest
 from blueberry.errors import DataError
 from blueberry.settings import Data, Files
 from blueberry.text import data_digest, evaluation_set, files, load
-from blueberry.text.file_rows import rows
+from blueberry.text.files import rows
 
 
 def words(number: int) -> str:
@@ -215,7 +215,7 @@ def test_documents_may_be_joined_without_marks(folder):
 def test_pieces_across_chunks_are_whole(tmp_path, monkeypatch):
     pieces = [f"pièce {number} " * (number % 5) for number in range(50)]
     (tmp_path / "a.txt").write_text("--é--".join(pieces))
-    monkeypatch.setattr("blueberry.text.file_rows._CHUNK_BYTES", 7)
+    monkeypatch.setattr("blueberry.text.files._CHUNK_BYTES", 7)
     found = rows(tmp_path / "a.txt", Files(paths=("a",), delimiter="--é--"), "data.files")
     assert [text for _, text in found] == pieces
 

@@ -10,8 +10,7 @@ from blueberry.errors import DataError
 from blueberry.settings import Data
 from blueberry.text import data_digest, evaluation_set, load, read_tokenizer, write_tokenizer
 from blueberry.text.corpus import CORPORA
-from blueberry.text.tokenizer import token_type
-from blueberry.text.tokenizer_file import TokenizerFile
+from blueberry.text.tokenizer import TokenizerFile, token_type
 
 TEXTS = [document.content.decode() for document in CORPORA["synthetic"].documents()[:60]]
 

@@ -6,9 +6,7 @@ import tokenizers
 from blueberry.errors import DataError
 from blueberry.text import Tokenizer
 from blueberry.text.corpus import CORPORA
-from blueberry.text.tokenizer import train_tokenizer
-from blueberry.text.tokenizer_file import TokenizerFile
-from blueberry.text.tokenizer_json import tokenizer_json
+from blueberry.text.tokenizer import TokenizerFile, tokenizer_json, train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from blueberry.architecture import usable_cores
 from blueberry.bench.measure import DEFAULT_SIZES, SIZES, Speed, measure, spread
 from blueberry.bench.parts import where_an_update_goes
 from blueberry.errors import RecipeError
-from blueberry.lm.precision import processor
+from blueberry.lm.weights import processor
 
 
 def machine() -> str:

@@ -3,12 +3,16 @@
 A checkpoint is `DIR/FINGERPRINT/update-000150.DIGEST.safetensors`: tensors of one lane, and what was recorded so
 far as JSON in the header. The digest in the name is that of the file's bytes, so a torn or altered file is
 recognised and the one before it is used. The two newest are kept.
+
+States that several runs pass through are checkpoints too. What a study wants of them are folders by name (see
+`blueberry.identity`); whoever finds its own course among the names leaves the state there, or begins there instead
+of training to there again.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -16,7 +20,8 @@ from torch import Tensor
 
 from blueberry.errors import StoreError
 from blueberry.files import refused_as, sweep, write_whole
-from blueberry.identity import digest
+from blueberry.identity import SHARED_FOLDER, course, digest, state_name, trunk_key, update_of
+from blueberry.recipe import Recipe
 
 NUM_KEPT = 2
 
@@ -81,3 +86,49 @@ class Checkpoints:
 
 def _update_of(path: Path) -> int:
     return int(path.name.removeprefix("update-").partition(".")[0])
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The wanted states that one run passes through."""
+
+    states: dict[int, Checkpoints]
+    """By updates done there, each in a folder of its own."""
+    build: str
+    fingerprint: str
+    """Of the run."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, fingerprint: str, data_digest: str, checkpoints: Checkpoints) -> Self:
+        """Those that are wanted now, below the folder of all checkpoints."""
+        folder = checkpoints.folder / SHARED_FOLDER
+        wanted = {path.name for path in folder.glob("*")}
+        updates = {update for name in wanted if (update := update_of(name)) and update < recipe.num_updates}
+        if not updates:
+            return cls({}, checkpoints.build, fingerprint)
+        trunk, own = trunk_key(recipe, data_digest), course(recipe)
+        names = {update: state_name(trunk, recipe.seed, own, update) for update in sorted(updates)}
+        mine = {update: name for update, name in names.items() if name in wanted}
+        states = {update: Checkpoints(folder / name, checkpoints.build) for update, name in mine.items()}
+        return cls(states, checkpoints.build, fingerprint)
+
+    def updates(self) -> list[int]:
+        """Where a state of this build lies; not yet verified."""
+        return [update for update, state in self.states.items() if update in state.updates(self.build)]
+
+    def load(self, update: int) -> Checkpoint | None:
+        """The state after `update` updates as this run has it there; None if damaged or not there.
+
+        One that the run has left itself, before it was interrupted, is nothing taken over.
+        """
+        found = self.states[update].load(self.build, update) if update in self.states else None
+        if found is not None and found.recorded.pop("left_by") != self.fingerprint:
+            found.recorded.update(shared_updates=update, shared_seconds=found.recorded["seconds"])
+        return found
+
+    def leave(self, checkpoint: Checkpoint) -> None:
+        """Write a state, if it is still wanted and no sound one lies there. Raises: StoreError if the disk refuses."""
+        state = self.states.get(checkpoint.update)
+        if state is not None and state.folder.is_dir() and state.load(self.build, checkpoint.update) is None:
+            recorded = {**checkpoint.recorded, "left_by": self.fingerprint}
+            state.save(self.build, replace(checkpoint, recorded=recorded))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blueberry.architecture import Experts
 from blueberry.curves import DEAD_SHARE
-from blueberry.lm.loss import head_scores
+from blueberry.lm.layers import head_scores
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.weights import Weights, head_weight
 from blueberry.records import DocumentLoss, Metrics, Routing

@@ -4,10 +4,15 @@ DIR/model.safetensors   the weights, fp32, by our names
 DIR/config.json         the recipe, what computed it, and which form of transformers stands beside it, or why none
 DIR/tokenizer.json      for the `tokenizers` library
 DIR/transformers/       config.json, model.safetensors, tokenizer.json: for AutoModelForCausalLM
+
+Only architectures of transformers whose logits are equal, up to fp32's rounding, are here; nothing that is merely
+similar. Common to all: our embedding is multiplied by sqrt(width) and is also the head, so both are written apart.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +24,143 @@ from torch import Tensor
 from blueberry.errors import ReportError, StoreError
 from blueberry.files import refused_as, write_whole
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.transformers_form import TransformersForm, transformers_form
 from blueberry.recipe import Recipe
-from blueberry.text import AnyTokenizer
-from blueberry.text.tokenizer_json import tokenizer_json
+from blueberry.text import SEPARATOR, AnyTokenizer
+from blueberry.text.tokenizer import tokenizer_json
+
+ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "relu-squared": "relu2"}
+"""Our names to theirs."""
+
+NEUTRAL = {
+    "model.attention.query_key_norm": False,
+    "model.document_mask": False,
+    "model.feed_forward.num_shared_experts": 0,
+    "model.feed_forward.router": "softmax-after",
+}
+"""Settings that none of the architectures below has, at the value that makes no difference."""
+
+
+@dataclass(frozen=True)
+class TransformersForm:
+    architecture: str
+    """The class that AutoModelForCausalLM makes."""
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+def transformers_form(weights: Mapping[str, Tensor], recipe: Recipe) -> TransformersForm | str:
+    """One lane's weights in the form of transformers, or in one line why there is none that agrees."""
+    settings = recipe.flat()
+    attention, feed_forward = settings["model.attention.kind"], settings["model.feed_forward.kind"]
+    if attention not in ("multi-head", "grouped-query"):
+        return f"no form of transformers: none of its architectures has our {attention} attention"
+    for name, neutral in NEUTRAL.items():
+        if settings.get(name, neutral) != neutral:
+            return f"no form of transformers: none of the architectures we know has {name} = {settings[name]}"
+    if feed_forward == "moe" and "expert.gate" not in weights:
+        return "no form of transformers: its mixtures with rotary positions all have gated experts, these have none"
+    if feed_forward not in FORMS:
+        return f"no form of transformers: none of the architectures we know has our {feed_forward} feed-forward"
+    architecture, model_type, layer, more = FORMS[feed_forward]
+    made = {
+        "model.embed_tokens.weight": weights["embedding"] * math.sqrt(recipe.model.width),
+        "model.norm.weight": weights["norm.final"],
+        "lm_head.weight": weights.get("head", weights["embedding"]).clone(),
+    }
+    for index in range(recipe.model.num_layers):
+        of_layer = {name: w[index] for name, w in weights.items() if name not in ("embedding", "head", "norm.final")}
+        named = {**_attention(of_layer, settings), **layer(of_layer)}
+        made |= {f"model.layers.{index}.{name}": w.contiguous() for name, w in named.items()}
+    config = {
+        "architectures": [architecture],
+        "model_type": model_type,
+        "vocab_size": recipe.data.vocabulary_tokens,
+        "hidden_size": recipe.model.width,
+        "intermediate_size": settings["model.feed_forward.hidden"],
+        "num_hidden_layers": recipe.model.num_layers,
+        "num_attention_heads": recipe.model.num_heads,
+        "num_key_value_heads": _kv_heads(settings),
+        "head_dim": recipe.model.width // recipe.model.num_heads,
+        "hidden_act": ACTIVATIONS[settings.get("model.feed_forward.activation", "silu")],
+        "max_position_embeddings": recipe.model.context_tokens,
+        "rope_theta": settings["model.attention.rotary_base"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": settings["model.attention.rotary_base"]},
+        "rms_norm_eps": torch.finfo(torch.float32).eps,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        "bos_token_id": SEPARATOR,
+        "eos_token_id": SEPARATOR,
+        "pad_token_id": None,
+        **more(settings),
+    }
+    return TransformersForm(architecture, config, made)
+
+
+def _kv_heads(settings: Mapping[str, Any]) -> int:
+    return settings.get("model.attention.num_kv_heads", settings["model.num_heads"])
+
+
+def _attention(w: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Ours are one matrix: queries, keys, values, each with its heads in order."""
+    size = settings["model.width"] // settings["model.num_heads"]
+    key_values = _kv_heads(settings) * size
+    query, key, value = w["attention.qkv"].split([settings["model.width"], key_values, key_values])
+    return {
+        "self_attn.q_proj.weight": query,
+        "self_attn.k_proj.weight": key,
+        "self_attn.v_proj.weight": value,
+        "self_attn.o_proj.weight": w["attention.out"],
+        "input_layernorm.weight": w["norm.attention"],
+        "post_attention_layernorm.weight": w["norm.feed_forward"],
+    }
+
+
+def _ungated(w: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {"mlp.up_proj.weight": w["mlp.in"], "mlp.down_proj.weight": w["mlp.out"]}
+
+
+def _gated(w: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {"mlp.gate_proj.weight": w["mlp.gate"], **_ungated(w)}
+
+
+def _mixture(w: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The names under which Mixtral's weights are published, which every version of transformers reads."""
+    made = {"block_sparse_moe.gate.weight": w["router"]}
+    for expert in range(len(w["expert.in"])):
+        for theirs, ours in (("w1", "gate"), ("w2", "out"), ("w3", "in")):
+            made[f"block_sparse_moe.experts.{expert}.{theirs}.weight"] = w[f"expert.{ours}"][expert]
+    return made
+
+
+def _nothing_more(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def _mixture_config(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "num_local_experts": settings["model.feed_forward.num_experts"],
+        "num_experts_per_tok": settings["model.feed_forward.top_k"],
+        "sliding_window": None,
+    }
+
+
+FORMS: dict[
+    str,
+    tuple[
+        str,
+        str,
+        Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
+        Callable[[Mapping[str, Any]], dict[str, Any]],
+    ],
+] = {
+    "mlp": ("ArceeForCausalLM", "arcee", _ungated, _nothing_more),
+    "swiglu": ("LlamaForCausalLM", "llama", _gated, _nothing_more),
+    "moe": ("MixtralForCausalLM", "mixtral", _mixture, _mixture_config),
+}
+"""By our feed-forward: class, model type, a layer's feed-forward by their names, and what else the config needs."""
+
 
 FORMAT = "blueberry/export/1"
 

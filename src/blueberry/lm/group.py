@@ -15,12 +15,11 @@ from blueberry.lm.checkpoint import Checkpoint
 from blueberry.lm.draws import SITES_A_LAYER, Draws
 from blueberry.lm.evaluation import Look, looks
 from blueberry.lm.feed_forward import rebalanced
-from blueberry.lm.loss import head_loss
-from blueberry.lm.memory import free, is_out_of_memory, smaller_micro_batch
+from blueberry.lm.lanes import free, is_out_of_memory, smaller_micro_batch
+from blueberry.lm.layers import head_loss
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.optimizers import Movement, Optimizer, Standing, clip, gradient_norm
-from blueberry.lm.precision import Precision, compute_weights
-from blueberry.lm.weights import Weights, head_weight, initial_state, initialize
+from blueberry.lm.weights import Precision, Weights, compute_weights, head_weight, initial_state, initialize
 from blueberry.recipe import Recipe
 from blueberry.records import Metrics
 from blueberry.schedules import multipliers
@@ -201,7 +200,7 @@ class Group:
         return torch.from_numpy(np.stack([by_seed[seed] for seed in self.seeds])).to(self.device)
 
     def _fitting_gradients(self, tokens_NBT1: Tensor) -> tuple[Tensor, Weights]:
-        """The gradients, in smaller micro-batches from now on if memory runs out. See `blueberry.lm.memory`."""
+        """The gradients, in smaller micro-batches from now on if memory runs out. See `blueberry.lm.lanes`."""
         while True:
             before = self.micro_batch_sequences
             try:

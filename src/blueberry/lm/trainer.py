@@ -29,7 +29,7 @@ class Trainer:
     device: str = "auto"
     """As torch names it; "auto" is the first CUDA device, else the CPU."""
     shares: ClassVar[bool] = True
-    """It leaves the states that others want and begins where others have been: see `blueberry.lm.shared`."""
+    """It leaves the states that others want and begins where others have been: see `blueberry.lm.checkpoint`."""
 
     def __call__(self, recipes: Sequence[Recipe]) -> Iterator[Progress | RunResult]:
         """One RunResult for each recipe, and Progress between. Goes on from the newest sound checkpoint.
@@ -46,7 +46,7 @@ class Trainer:
 
         from blueberry.lm.checkpoint import Checkpoints
         from blueberry.lm.lanes import train
-        from blueberry.lm.precision import resolved
+        from blueberry.lm.weights import resolved
 
         name = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(name)

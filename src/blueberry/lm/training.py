@@ -8,12 +8,11 @@ import torch
 
 from blueberry.architecture import Experts, flops_per_token
 from blueberry.curves import Watch
-from blueberry.lm.checkpoint import Checkpoint, Checkpoints
+from blueberry.lm.checkpoint import Checkpoint, Checkpoints, Shared
 from blueberry.lm.evaluation import Look
 from blueberry.lm.group import Ending, Group
-from blueberry.lm.precision import Precision
-from blueberry.lm.shared import Shared
 from blueberry.lm.trained import Trained, save_weights
+from blueberry.lm.weights import Precision
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import rate_cuts

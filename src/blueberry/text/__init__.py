@@ -3,9 +3,7 @@
 from blueberry.text.dataset import Dataset, Mixture, Split, data_digest, load
 from blueberry.text.leak import Overlap, overlap
 from blueberry.text.order import EvaluationSet, batch, evaluation_set, passes, require_a_batch, require_fit
-from blueberry.text.preparation import AnyTokenizer, read_tokenizer, write_tokenizer
-from blueberry.text.tokenizer import SEPARATOR, Tokenizer
-from blueberry.text.tokenizer_file import TokenizerFile
+from blueberry.text.tokenizer import SEPARATOR, AnyTokenizer, Tokenizer, TokenizerFile, read_tokenizer, write_tokenizer
 
 __all__ = [
     "SEPARATOR",

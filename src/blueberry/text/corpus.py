@@ -1,5 +1,6 @@
 """Where text comes from. A corpus is an ordered set of named documents and a digest of its content."""
 
+import importlib.util
 import os
 import sysconfig
 from collections.abc import Callable, Iterable
@@ -123,3 +124,12 @@ CORPORA: dict[str, Corpus] = {
     "python-stdlib": Corpus(_python_stdlib, _python_stdlib_digest),
     "synthetic": Corpus(_synthetic, _synthetic_digest, synthetic.ENTROPY_BITS_PER_BYTE),
 }
+
+
+def require(package: str, extra: str, place: str) -> None:
+    """Raises: DataError naming the extra to install, if the package is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise DataError(
+            f"{place}: needs the package {package}, which is not installed; "
+            f"pip install 'blueberry-lm[{extra}]', or use another kind of data"
+        )

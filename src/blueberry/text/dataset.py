@@ -12,18 +12,8 @@ from blueberry.identity import NUMERICS, canonical_json, digest
 from blueberry.settings import Data
 from blueberry.text import cache
 from blueberry.text.corpus import CORPORA
-from blueberry.text.parts import Part, parts
-from blueberry.text.preparation import (
-    SPLITS,
-    WHOLE,
-    AnyTokenizer,
-    SplitName,
-    prepare,
-    read_tokenizer,
-    stream_file,
-    tokenizer_digest,
-)
-from blueberry.text.tokenizer import PATTERN, token_type
+from blueberry.text.preparation import SPLITS, WHOLE, Part, SplitName, parts, prepare, stream_file, tokenizer_digest
+from blueberry.text.tokenizer import PATTERN, AnyTokenizer, read_tokenizer, token_type
 
 FORMAT = "blueberry/data/2"
 """Names how documents become files. Whoever changes split, stream or file format changes this name."""

@@ -19,9 +19,8 @@ from blueberry.errors import BlueberryError, DataError
 from blueberry.identity import canonical_json, digest
 from blueberry.settings import HuggingFace, Source
 from blueberry.text import cache
-from blueberry.text.corpus import Corpus, Document
-from blueberry.text.extras import require
-from blueberry.text.file_rows import no_column
+from blueberry.text.corpus import Corpus, Document, require
+from blueberry.text.files import no_column
 
 PROBE_SECONDS = 2.0
 _DOCUMENTS = "documents.jsonl"

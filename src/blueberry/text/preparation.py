@@ -1,10 +1,13 @@
-"""Documents to token files: read in turn, encoded in small batches, written as they come. Memory stays flat."""
+"""Documents to token files: what is taken of each corpus that a recipe names, read in turn, encoded in small batches,
+written as they come. Memory stays flat.
+"""
 
-import json
 import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -13,19 +16,96 @@ import numpy as np
 from blueberry.errors import DataError
 from blueberry.files import is_missing, refused_as
 from blueberry.identity import canonical_json
-from blueberry.settings import Data, NamedSet
-from blueberry.text.corpus import Document
-from blueberry.text.files import file_digest
-from blueberry.text.hub import tokenizer_file
-from blueberry.text.parts import Part, parts, taken
-from blueberry.text.tokenizer import SEPARATOR, Tokenizer, token_type, train_tokenizer
-from blueberry.text.tokenizer_file import TokenizerFile
+from blueberry.settings import Data, NamedSet, Source
+from blueberry.text.corpus import CORPORA, Corpus, Document
+from blueberry.text.files import file_digest, files_corpus
+from blueberry.text.hub import hub_corpus, tokenizer_file
+from blueberry.text.tokenizer import (
+    SEPARATOR,
+    AnyTokenizer,
+    Tokenizer,
+    TokenizerFile,
+    token_type,
+    train_tokenizer,
+    write_tokenizer,
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One corpus of the data."""
+
+    name: str
+    """As the recipe names it; "" for an only corpus."""
+    source: Source
+    place: str
+    """The section that names it, for messages: "data", "data.mixture.code"."""
+    share: float
+    """Of the training windows; 0 where it is only measured."""
+
+    def corpus(self, cache_dir: Path | None) -> Corpus:
+        match self.source.corpus:
+            case "files":
+                assert self.source.files is not None
+                return files_corpus(self.source.files, cache_dir, f"{self.place}.files")
+            case "hugging-face":
+                return hub_corpus(self.source, cache_dir, self.place)
+            case name:
+                return CORPORA[name]
+
+    def identity(self, cache_dir: Path | None) -> dict[str, object]:
+        """Everything that decides what is taken. Raises: DataError if the corpus is missing."""
+        source = self.source
+        cut = {"documents": source.max_documents, "characters": source.max_characters, "tokens": source.max_tokens}
+        taken = source.documents if isinstance(source, NamedSet) else None
+        return {"name": self.name, "corpus": self.corpus(cache_dir).digest(), "cut": cut, "taken": taken}
+
+
+def parts(data: Data) -> tuple[Part, ...]:
+    """Those trained on first, in the recipe's order."""
+    if data.corpus == "mixture":
+        total = sum(part.weight for part in data.mixture.values())
+        trained = [Part(name, part, f"data.mixture.{name}", part.weight / total) for name, part in data.mixture.items()]
+    else:
+        trained = [Part("", data, "data", 1.0)]
+    return (*trained, *(Part(name, source, f"data.sets.{name}", 0.0) for name, source in data.sets.items()))
+
+
+def taken(part: Part, cache_dir: Path | None, left_out: Counter[str] | None = None) -> Iterator[Document]:
+    """The documents of a corpus, cut as the recipe says, in the corpus's order.
+
+    Left out, and counted in `left_out`: those that are empty, hold a NUL (which marks ends), or repeat another.
+    Raises: DataError if no document remains, or one cannot be read.
+    """
+    counted: Counter[str] = Counter() if left_out is None else left_out
+    seen: set[str] = set()
+    for document in islice(part.corpus(cache_dir).documents(), part.source.max_documents):
+        content = _cut(document.content, part.source.max_characters)
+        held = Document(document.name, content, document.is_named)
+        key = Document("", content).digest
+        reason = "empty" if not content else "holding a NUL" if b"\0" in content else "repeated"
+        if reason == "repeated" and key not in seen:
+            seen.add(key)
+            yield held
+        else:
+            counted[reason] += 1
+    if not seen:
+        rows = ", ".join(f"{number} {reason}" for reason, number in counted.items()) or "no rows at all"
+        name = f"{part.place}.files.paths" if part.source.files is not None else f"{part.place}.corpus"
+        given = list(part.source.files.paths) if part.source.files is not None else part.source.corpus
+        raise DataError(f"{name}: {given}; there is no text in it ({rows}); a corpus needs documents; give others")
+
+
+def _cut(content: bytes, max_characters: int | None) -> bytes:
+    if max_characters is None or len(content) <= max_characters:
+        return content
+    return content.decode()[:max_characters].encode()
+
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 WHOLE = "whole"
 """The one stream of overlapping windows, whose splits are sets of windows."""
-AnyTokenizer = Tokenizer | TokenizerFile
 
 _BATCH_BYTES = 1 << 22
 """Text encoded at once."""
@@ -77,20 +157,6 @@ def make_tokenizer(data: Data, cache_dir: Path) -> AnyTokenizer:
 def tokenizer_digest(data: Data, cache_dir: Path | None) -> str | None:
     """Of a tokenizer file's content; None where the recipe says it all. Raises: DataError if it is missing."""
     return file_digest(_tokenizer_path(data), cache_dir, "data.tokenizer_path") if data.tokenizer == "file" else None
-
-
-def write_tokenizer(tokenizer: AnyTokenizer) -> str:
-    """As JSON, for `read_tokenizer`."""
-    if isinstance(tokenizer, TokenizerFile):
-        return json.dumps({"file": tokenizer.content, "separator": tokenizer.separator})
-    return json.dumps({"merged": [token.hex() for token in tokenizer.merged], "separator": tokenizer.separator})
-
-
-def read_tokenizer(written: str | bytes) -> AnyTokenizer:
-    said = json.loads(written)
-    if "file" in said:
-        return TokenizerFile(said["file"], said["separator"])
-    return Tokenizer(tuple(bytes.fromhex(token) for token in said["merged"]), said["separator"])
 
 
 def split_of(document: Document, data: Data) -> SplitName:
