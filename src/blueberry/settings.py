@@ -158,6 +158,9 @@ class Data(Source):
     )
     mark_documents: bool = setting(True, "end each document with a token of its own; false joins them without a mark")
     vocabulary_tokens: int = setting(512, "entries of the tokenizer; 256 for byte", unit="tokens", ge=2, le=2**22)
+    pad_vocabulary: bool = setting(
+        False, "fill a bpe vocabulary with entries that stand for no text where the text gives too few", later=True
+    )
     validation_fraction: float = setting(0.1, "of the documents, chosen by their hash, to select on", gt=0, lt=0.5)
     test_fraction: float = setting(0.05, "of the documents, chosen by their hash, never selected on", gt=0, lt=0.5)
     windows: Literal["disjoint", "overlapping"] = setting(
@@ -232,6 +235,11 @@ class Data(Source):
         if self.tokenizer == "byte" and self.vocabulary_tokens != 256:
             raise ValueError(
                 f"vocabulary_tokens: {self.vocabulary_tokens}; the byte tokenizer has 256; leave it out or set 256"
+            )
+        if self.pad_vocabulary and self.tokenizer != "bpe":
+            raise ValueError(
+                f"pad_vocabulary: true; the tokenizer is {self.tokenizer!r}; only a bpe, which is trained here, can be "
+                "filled; remove it"
             )
         if self.tokenizer == "bpe" and self.vocabulary_tokens < 256:
             raise ValueError(

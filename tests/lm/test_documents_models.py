@@ -10,6 +10,7 @@ import torch
 from blueberry.architecture import parameters
 from blueberry.lm.training import Group
 from blueberry.recipe import Recipe
+from blueberry.text import load
 from blueberry.text.dataset import Split
 from tests.lm.conftest import CPU, made_up
 
@@ -57,3 +58,22 @@ def test_the_documents_models_take_an_update(name):
     for key, w in group.weights.items():
         assert w.isfinite().all()
         assert not torch.equal(w, before[key]), key
+
+
+@pytest.mark.slow
+def test_the_documents_model_takes_real_updates_on_the_embedded_corpus(tmp_path):
+    """Its shapes, its vocabulary, no network; fewer sequences at once, as a CPU allows."""
+    small = {"train.batch_sequences": 1, "train.micro_batch_sequences": 1, "train.updates": 2, "evaluate.tokens": 512}
+    offline = Recipe.load("moe-79m-offline")
+    assert offline.model == Recipe.load("moe-79m").model
+    assert parameters(offline) == parameters(Recipe.load("moe-79m"))
+    recipe = offline.with_(small)
+    dataset = load(recipe.data, tmp_path)
+    assert dataset.vocabulary_tokens == 49_152
+    group = Group([recipe], dataset, CPU)
+    before = {name: w.clone() for name, w in group.weights.items()}
+    for _ in range(2):
+        group.step()
+    group.read()
+    assert group.recorded[0].train_loss == pytest.approx([math.log(49_152)] * 2, abs=0.5)
+    assert all(not torch.equal(w, before[name]) for name, w in group.weights.items())

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from blueberry.errors import DataError
 from blueberry.text.corpus import CORPORA
-from blueberry.text.tokenizer import SEPARATOR, Tokenizer, learn, tokens_of, train_tokenizer
+from blueberry.text.tokenizer import (
+    SEPARATOR,
+    Tokenizer,
+    learn,
+    read_tokenizer,
+    tokenizer_json,
+    tokens_of,
+    train_tokenizer,
+    write_tokenizer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +109,8 @@ def test_tokens_cut_within_a_character_still_print():
 def test_a_vocabulary_the_texts_cannot_fill_is_refused_with_one_that_they_can():
     few = ["abab cdcd abab"]
     with pytest.raises(
-        DataError, match=r"^data\.vocabulary_tokens: 4096; [^;\n]* only (\d+); set \1 or fewer$"
+        DataError,
+        match=r"^data\.vocabulary_tokens: 4096; [^;\n]* only (\d+); set \1 or fewer, or data.pad_vocabulary = true$",
     ) as caught:
         train_tokenizer(few, 4096)
     most = int(str(caught.value).split("only ")[1].split(";")[0])
@@ -110,3 +120,22 @@ def test_a_vocabulary_the_texts_cannot_fill_is_refused_with_one_that_they_can():
 def test_a_lone_surrogate_is_refused(tokenizer):
     with pytest.raises(DataError, match=r"^text: '\\udc80' at character 1; "):
         tokenizer.encode("a\udc80")
+
+
+def test_a_vocabulary_that_the_text_cannot_fill_is_filled_when_that_is_asked_for():
+    texts = ["ab ab ab cd cd"] * 3
+    with pytest.raises(DataError, match=r"or data\.pad_vocabulary = true"):
+        train_tokenizer(texts, 400)
+    padded, plain = train_tokenizer(texts, 400, pad=True), train_tokenizer(texts, 258)
+    assert padded.vocabulary_tokens == len(padded.token_bytes) == len(padded.tokens) == 400
+    assert padded.num_unused > 100
+    assert padded.merged[:2] == plain.merged
+    assert (padded.token_bytes[-padded.num_unused :] == 0).all()
+    assert padded.decode(padded.encode("ab cd x")) == "ab cd x"
+    assert padded.encode("ab cd x").max() < 400 - padded.num_unused
+    assert read_tokenizer(write_tokenizer(padded)) == padded
+    assert train_tokenizer(texts, 257, pad=True).num_unused == 0
+    import tokenizers
+
+    theirs = tokenizers.Tokenizer.from_str(tokenizer_json(padded))
+    assert theirs.encode("ab cd x", add_special_tokens=False).ids == padded.encode("ab cd x").tolist()

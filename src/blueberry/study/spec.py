@@ -45,7 +45,7 @@ LINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
 """Of a line of baselines."""
 _DECIDE_THE_SETS = (
     "sets", "tokenizer", "tokenizer_path", "tokenizer_repository", "tokenizer_revision", "end_token",
-    "mark_documents", "vocabulary_tokens", "validation_fraction", "test_fraction", "windows",
+    "mark_documents", "vocabulary_tokens", "pad_vocabulary", "validation_fraction", "test_fraction", "windows",
 )  # fmt: skip
 """Settings of [data] that decide what text a named set is, and in which tokens."""
 _DECIDE_TRAINING_ALONE = ("max_train_tokens",)

@@ -112,6 +112,8 @@ def data_digest(data: Data, cache_dir: Path | None = None) -> str:
         "parts": [part.identity(cache_dir) for part in parts(data)],
         "trained": [part.name for part in parts(data) if part.share > 0],
     }
+    if data.pad_vocabulary:
+        specification["pad_vocabulary"] = True
     if data.max_train_tokens is not None:
         specification["max_train_tokens"] = data.max_train_tokens
     if data.tokenizer == "bpe":

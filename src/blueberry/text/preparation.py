@@ -134,8 +134,8 @@ def make_tokenizer(data: Data, cache_dir: Path) -> AnyTokenizer:
     Raises: DataError if it is missing or its vocabulary is not the recipe's.
     """
     if data.tokenizer in ("byte", "bpe"):
-        made = train_tokenizer(_training_texts(data, cache_dir), data.vocabulary_tokens)
-        return Tokenizer(made.merged, SEPARATOR if data.mark_documents else None)
+        made = train_tokenizer(_training_texts(data, cache_dir), data.vocabulary_tokens, pad=data.pad_vocabulary)
+        return Tokenizer(made.merged, SEPARATOR if data.mark_documents else None, made.num_unused)
     if data.tokenizer == "file":
         path = _tokenizer_path(data)
         with refused_as(DataError, "data.tokenizer_path", f"{path} cannot be read", "give a tokenizer.json that can"):

@@ -43,15 +43,17 @@ class Tokenizer:
     """The bytes of tokens 256, 257, ..."""
     separator: int | None = SEPARATOR
     """The token that ends a document; None where documents are joined without a mark."""
+    num_unused: int = 0
+    """Entries after those, which stand for no text: they fill a vocabulary up."""
 
     @property
     def vocabulary_tokens(self) -> int:
-        return NUM_BYTES + len(self.merged)
+        return NUM_BYTES + len(self.merged) + self.num_unused
 
     @cached_property
     def tokens(self) -> tuple[bytes, ...]:
         """The bytes of every token."""
-        return (*(bytes([byte]) for byte in range(NUM_BYTES)), *self.merged)
+        return (*(bytes([byte]) for byte in range(NUM_BYTES)), *self.merged, *(b"",) * self.num_unused)
 
     @cached_property
     def token_bytes(self) -> np.ndarray:
@@ -91,9 +93,9 @@ class Tokenizer:
         return tiktoken.Encoding(
             "blueberry",
             pat_str=PATTERN,
-            mergeable_ranks={token: rank for rank, token in enumerate(self.tokens)},
+            mergeable_ranks={token: rank for rank, token in enumerate(self.tokens) if token},
             special_tokens={},
-            explicit_n_vocab=self.vocabulary_tokens,
+            explicit_n_vocab=self.vocabulary_tokens - self.num_unused,
         )
 
 
@@ -102,21 +104,21 @@ def token_type(vocabulary_tokens: int) -> type[np.uint16] | type[np.uint32]:
     return np.uint16 if vocabulary_tokens <= 1 << 16 else np.uint32
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_tokens: int) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocabulary_tokens: int, *, pad: bool = False) -> Tokenizer:
     """The most frequent merges of these texts; a function of the texts and the version of `tokenizers`.
 
-    Raises: DataError if the texts have too few pairs that occur twice to fill the vocabulary.
+    Raises: DataError if the texts have too few pairs that occur twice to fill the vocabulary, unless `pad` fills it.
     """
     assert vocabulary_tokens >= NUM_BYTES
     if vocabulary_tokens == NUM_BYTES:
         return Tokenizer()
     learned = tokens_of(learn(texts, vocabulary_tokens))
-    if len(learned) < vocabulary_tokens:
+    if len(learned) < vocabulary_tokens and not pad:
         raise DataError(
             f"data.vocabulary_tokens: {vocabulary_tokens}; the training documents give only {len(learned)}; "
-            f"set {len(learned)} or fewer"
+            f"set {len(learned)} or fewer, or data.pad_vocabulary = true"
         )
-    return Tokenizer(tuple(learned[NUM_BYTES:]))
+    return Tokenizer(tuple(learned[NUM_BYTES:]), num_unused=vocabulary_tokens - len(learned))
 
 
 def learn(texts: Iterable[str], vocabulary_tokens: int) -> "tokenizers.Tokenizer":
@@ -272,14 +274,17 @@ def write_tokenizer(tokenizer: AnyTokenizer) -> str:
     """As JSON, for `read_tokenizer`."""
     if isinstance(tokenizer, TokenizerFile):
         return json.dumps({"file": tokenizer.content, "separator": tokenizer.separator})
-    return json.dumps({"merged": [token.hex() for token in tokenizer.merged], "separator": tokenizer.separator})
+    unused = {"unused": tokenizer.num_unused} if tokenizer.num_unused else {}
+    merged = [token.hex() for token in tokenizer.merged]
+    return json.dumps({"merged": merged, "separator": tokenizer.separator, **unused})
 
 
 def read_tokenizer(written: str | bytes) -> AnyTokenizer:
     said = json.loads(written)
     if "file" in said:
         return TokenizerFile(said["file"], said["separator"])
-    return Tokenizer(tuple(bytes.fromhex(token) for token in said["merged"]), said["separator"])
+    merged = tuple(bytes.fromhex(token) for token in said["merged"])
+    return Tokenizer(merged, said["separator"], said.get("unused", 0))
 
 
 def tokenizer_json(tokenizer: AnyTokenizer) -> str:
@@ -301,14 +306,14 @@ def _rebuilt(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
     def written(token: bytes) -> str:
         return "".join(printed[byte] for byte in token)
 
-    known = set(tokenizer.tokens)
+    known = {token for token in tokenizer.tokens if token}
     merges = [
         (written(token[:cut]), written(token[cut:]))
         for token in tokenizer.merged
         for cut in range(1, len(token))
         if token[:cut] in known and token[cut:] in known
     ]
-    vocabulary = {written(token): number for number, token in enumerate(tokenizer.tokens)}
+    vocabulary = {written(token): number for number, token in enumerate(tokenizer.tokens) if token}
     rebuilt = Theirs(models.BPE(vocab=vocabulary, merges=merges))
     pieces = [Split(Regex(PATTERN), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
     rebuilt.pre_tokenizer = InTurn(pieces)  # pyright: ignore[reportAttributeAccessIssue]
