@@ -84,8 +84,8 @@ def test_the_text_on_the_example_quotes_it() -> None:
     told = PAGE.partition("How each pair was decided")[2].partition("## Several comparisons")[0].rpartition("```")[2]
     printed = [float(number) for kind, text in BLOCK.findall(PAGE) if kind == "text" for number in NUMBER.findall(text)]
     given = [0.05, 0.02]  # alpha and min_effect
-    half = round(t_quantile(8, 0.05 / 3 / 2) * 0.0151 / 5**0.5, 4)
-    assert half == 0.0204
+    half = round(t_quantile(8, 0.05 / 2 / 2) * 0.0151 / 5**0.5, 4)
+    assert half == 0.0186
     quoted = NUMBER.findall(told)
     assert len(quoted) > 10
     for number in quoted:
@@ -116,7 +116,7 @@ def test_rules_have_the_numbers_that_are_said() -> None:
         f"with probability {POWER}, *if*",
         f"Above {MOST_SEEDS:,} it is not given",
         f"{gather.MOST_SHARED_WINDOWS:.0%} of windows of {gather.WINDOW_TOKENS} tokens",
-        f"one of 13 arms would have to lie {t_quantile(2, 0.05 / 12):.0f} standard errors behind",
+        f"one of 13 arms would have to lie {t_quantile(2, 0.05 / 13 / 12):.0f} standard errors behind",
         f'"0 of 5 failed" comes with what it is worth: up to {upper_bound(0, 5):.0%} may fail',
         f"out in {1 - 0.95**3:.0%} of studies of three seeds",
         f"the best looks {_flattery(8):.1f} sd better than it is",

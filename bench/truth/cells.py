@@ -34,6 +34,8 @@ FALSE_WINNERS = Gate("false winner", "at most", ALPHA)
 FALSE_TIES = Gate("false tie", "at most", ALPHA)
 BEST_KEPT = Gate("best dropped", "at most", ALPHA)
 INTERVALS = Gate("intervals cover", "at least", 0.95)
+INTERVALS_BESIDE = Gate("intervals of the best cover", "at least", 0.95)
+"""Of a study with a baseline, whose arms are compared with that first."""
 CONTRAST = Gate("contrast covers", "between", 0.93, 0.97)
 OPTIMUM = Gate("optimum covered", "at least", 0.95)
 BOUNDS = Gate("optimum statement true", "at least", 0.95)
@@ -141,7 +143,8 @@ def _nulls() -> list[Cell]:
     for kind in ("t3", "growing", "divergences", "drift"):
         cells += [_null(k, 3, Noise(MIDDLE_SD, kind=kind), kind) for k in (2, 8)]
     cells += [_null(13, n, Noise(MIDDLE_SD, kind="tenfold"), "tenfold noise in two arms") for n in (3, 5)]
-    return cells
+    beside = [_null(k, n, Noise(MIDDLE_SD), "one a baseline") for k, n in ((3, 3), (4, 5), (13, 5))]
+    return cells + [replace(cell, has_baseline=True, gates=(*cell.gates, INTERVALS_BESIDE)) for cell in beside]
 
 
 def _ties() -> list[Cell]:
@@ -201,7 +204,7 @@ def _ablations() -> list[Cell]:
             f"ablation/effects {what}, {_sd(sd)}",
             "ablations",
             "fixed",
-            (FALSE_WINNERS, FALSE_TIES, INTERVALS),
+            (FALSE_WINNERS, FALSE_TIES, INTERVALS, INTERVALS_BESIDE),
             excess_nats=excess,
             has_baseline=True,
             num_arms=4,

@@ -18,7 +18,7 @@ from blueberry.judge.judgement import Verdict
 from blueberry.judge.measured import Measured, measure
 from blueberry.judge.verdicts import compare
 from blueberry.stats.optimum import Located, OneSided, locate_optimum
-from blueberry.stats.unresolved import unresolved
+from blueberry.stats.unresolved import candidates, unresolved
 from blueberry.study.plan import LOOKS
 
 RATE = "learning_rate"
@@ -89,7 +89,7 @@ def judge_verdicts(measured: Measured, verdicts: Sequence[Verdict], means_K: np.
     index = {arm.name: k for k, arm in enumerate(measured.evidence.arms)}
     min_effect = measured.evidence.min_effect
     wrong = opposite = won = false_ties = chances = inconclusive = 0
-    covers = []
+    questions: tuple[list[bool], list[bool]] = ([], [])  # which is best, and how each arm differs from a baseline
     for verdict in verdicts:
         a, b = means_K[index[verdict.a]], means_K[index[verdict.b]]
         true = math.inf if math.isinf(b) and not math.isinf(a) else b - a
@@ -105,13 +105,16 @@ def judge_verdicts(measured: Measured, verdicts: Sequence[Verdict], means_K: np.
         else:
             inconclusive += 1
         if verdict.interval is not None and math.isfinite(true):
-            covers.append(verdict.interval[0] - ROUNDING <= true <= verdict.interval[1] + ROUNDING)
+            holds = verdict.interval[0] - ROUNDING <= true <= verdict.interval[1] + ROUNDING
+            questions[BASELINE in (verdict.a, verdict.b)].append(holds)
+    of_best, of_baseline = (all(holds) if holds else math.nan for holds in questions)
     return {
         "false winner": wrong > 0,
         "sign error": opposite > 0,
         "false tie": false_ties > 0 if chances else math.nan,
         "false tie, each": false_ties / chances if chances else math.nan,
-        "intervals cover": all(covers) if covers else math.nan,
+        "intervals cover": of_baseline if BASELINE in index else of_best,
+        "intervals of the best cover": of_best if BASELINE in index else math.nan,
         "decided": 1 - inconclusive / len(verdicts) if verdicts else math.nan,
         "settled": inconclusive == 0,
         "winners": won / len(verdicts) if verdicts else math.nan,
@@ -135,8 +138,9 @@ def optimum(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
     found = []
     for values_KN, means_K, true_2 in zip(values_RKN, truth.means_RK, truth.optimum_R2, strict=True):
         kept = unresolved(values_KN, alpha=ALPHA)
-        said = locate_optimum(truth.x_K, values_KN, kept, level=1 - ALPHA)
-        best_kept = int(np.argmin(means_K)) in kept if kept else math.nan
+        near = candidates(values_KN, kept, alpha=ALPHA)
+        said = locate_optimum(truth.x_K, values_KN, near, level=1 - ALPHA)
+        best_kept = int(np.argmin(means_K)) in near if near else math.nan
         found.append({"best dropped": 1 - best_kept, "unresolved": len(kept)} | judge_optimum(said, true_2))
     covered_R = parabola_covers(truth.x_K, values_RKN, truth.optimum_R2, ALPHA)
     return columns(found) | {"optimum covered, parabola": covered_R}

@@ -101,9 +101,9 @@ def test_the_answer_does_not_depend_on_how_often_it_is_asked():
 def test_an_arm_that_was_dropped_is_never_the_best_by_its_lucky_seeds():
     """Arm 2 is worse than arm 0 and leaves; arm 1 is too noisy to leave, and makes the early seeds look hard."""
     rng = np.random.default_rng(4)
-    early = np.array([3.0, 3.2, 3.05, 3.06, 3.07, 3.08, 3.3, 3.3, 3.3])[:, None] + 0.002 * rng.normal(size=(9, 3))
+    early = np.array([3.0, 3.2, 3.15, 3.16, 3.17, 3.18, 3.3, 3.3, 3.3])[:, None] + 0.002 * rng.normal(size=(9, 3))
     early[1] += [0.4, -0.4, 0.0]
-    values = np.hstack([early, 3.2 + 0.1 * rng.normal(size=(9, 13))])
+    values = np.hstack([early, 3.4 + 0.1 * rng.normal(size=(9, 13))])
     runs, asked = conduct(values)
     assert asked[0] == ("arm0", "arm1")
     judged = judge(runs)
@@ -115,7 +115,7 @@ def test_an_arm_that_was_dropped_is_never_the_best_by_its_lucky_seeds():
 
 
 def test_against_a_baseline_every_arm_is_followed_until_it_is_decided():
-    values = draw(np.random.default_rng(5), [3.0, 2.85, 3.15, 2.99], sd=0.012)
+    values = draw(np.random.default_rng(5), [3.0, 2.85, 3.15, 2.985], sd=0.012)
     names = ["baseline", "better", "worse", "near"]
     runs, asked = conduct(values, names)
     assert asked[0] == ("baseline", "near")

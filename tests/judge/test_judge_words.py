@@ -68,3 +68,11 @@ def test_amounts():
         "2.1 min",
         "3.2 h",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.00004, "+0.00004"), (-0.0000096, "-0.000010"), (0.0, "+0.0000"), (0.00012, "+0.0001"), (1e-17, "+0.0000")],
+)
+def test_a_difference_that_is_not_0_does_not_read_as_0(value, said):
+    assert words.number(value, 4, sign=True) == said

@@ -39,8 +39,8 @@ def test_a_verdict_stated_the_other_way_round_is_turned() -> None:
     assert stated.interval is not None
     assert verdict.difference == -stated.difference
     assert verdict.interval == (-stated.interval[1], -stated.interval[0])
-    assert verdict_words(verdict) == "better"
-    assert verdict_words(stated) == "worse"
+    assert verdict_words(verdict, "baseline") == "better"
+    assert verdict_words(stated, "half_batch") == "worse"
 
 
 def test_without_a_baseline_the_best_arm_is_the_reference() -> None:

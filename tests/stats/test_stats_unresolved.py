@@ -3,7 +3,8 @@ import pytest
 from scipy.stats import binomtest
 
 from blueberry.stats.noise import two_way_fit
-from blueberry.stats.unresolved import best_arm, unresolved
+from blueberry.stats.paired import t_quantile
+from blueberry.stats.unresolved import against_baseline, against_best, best_arm, candidates, unresolved
 
 INF, NAN = float("inf"), float("nan")
 
@@ -79,3 +80,56 @@ def test_seeds_are_taken_out_only_among_arms_that_they_join():
     values = np.array([[1.0, 1.5, NAN], [NAN, 1.4, NAN], [NAN, NAN, 1.2]])
     assert two_way_fit(values).arm_means == pytest.approx([1.25, 1.15, 1.2])
     assert best_arm(values) == 1
+
+
+def far_apart(n=4):
+    """Rows 0, 0.5, 1 and 100 sd behind the first, all differences with the same sd and n - 1 degrees of freedom or more."""
+    rng = np.random.default_rng(5)
+    return np.array([0.0, 0.5, 1.0, 100.0])[:, None] + rng.normal(size=(4, n))
+
+
+def test_the_clearest_row_is_tested_first_and_the_rest_pay_for_what_is_left():
+    compared = against_best(far_apart(), alpha=0.05)
+    assert [one.is_worse for one in compared.values()] == [False, False, True]
+    assert [one.error for one in compared.values()] == pytest.approx([0.05 / 6, 0.05 / 6, 0.05 / 12])
+    for one in compared.values():
+        low, high = (t_quantile(one.pair.df, error) * one.pair.standard_error for error in (one.error, 0.05 / 12))
+        assert one.interval == pytest.approx((one.pair.difference - low, one.pair.difference + high))
+    others = against_best(far_apart(), alpha=0.05, num_others=1)
+    assert [one.error for one in others.values()] == pytest.approx([0.05 / 12, 0.05 / 12, 0.05 / 20])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_interval_lies_above_0_exactly_where_p_is_at_most_the_error(seed):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(6, 1)) * rng.choice([0.0, 2.0]) + rng.normal(size=(6, 4))
+    for one in against_best(values, alpha=0.2).values():
+        p = one.pair.p_value() / 2 if one.pair.difference > 0 else 1 - one.pair.p_value() / 2
+        assert one.is_worse == (p <= one.error)
+        assert not one.is_better
+
+
+def test_two_rows_are_compared_alike_with_the_best_and_with_a_baseline():
+    values = far_apart()[:2]
+    best, other = against_best(values, alpha=0.05), against_baseline(values, 0, alpha=0.05)
+    assert best[1].error == other[1].error == 0.025
+    assert best[1].interval == pytest.approx(other[1].interval)
+    assert other[1].turned().interval == pytest.approx(against_baseline(values, 1, alpha=0.05)[0].interval)
+
+
+def test_a_row_that_beats_the_best_on_the_seeds_they_share_is_not_called_better():
+    """By the seeds of all, row 0 is the best; row 1 is better on each that they share. Whether it is was not asked."""
+    values = np.array([[1.0, 1.01, 1.02, 0.2, 0.1], [0.9, 0.91, 0.92, NAN, NAN], [2.0, 2.01, 2.02, NAN, NAN]])
+    one = against_best(values, alpha=0.05, best=0)[1]
+    assert one.interval is not None
+    assert one.interval[1] == 0
+    assert not one.is_better
+
+
+def test_of_many_noisy_rows_an_optimum_lies_at_fewer_than_may_be_the_best():
+    rng = np.random.default_rng(3)
+    values = np.linspace(0, 6.0, 13)[:, None] + 0.7 * rng.normal(size=(13, 3))
+    kept = unresolved(values, alpha=0.05)
+    near = candidates(values, kept, alpha=0.05)
+    assert 0 < len(near) < len(kept) < 13
+    assert set(near) < set(kept)

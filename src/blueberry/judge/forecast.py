@@ -11,7 +11,7 @@ import numpy as np
 from blueberry.architecture import cost, flops_per_token, parameters
 from blueberry.identity import canonical_json
 from blueberry.judge.gather import gather_study
-from blueberry.judge.judgement import Noise
+from blueberry.judge.judgement import BASELINE, Noise
 from blueberry.judge.measured import measure, noise_of, smallest_shown
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
@@ -19,7 +19,7 @@ from blueberry.stats.noise import measure_noise
 from blueberry.study.database import EndedRun
 from blueberry.study.plan import Change, Plan, as_planned, looks_of
 from blueberry.study.sharing import forks
-from blueberry.study.spec import Study
+from blueberry.study.spec import Arm, Study
 
 MOST_UPDATES_SHARED = 2_000_000
 """Of all arms together, up to which a forecast waits to know what they share."""
@@ -70,7 +70,7 @@ class Forecast:
     suggested_min_effect: float | None
     """max(0.005, half the sd of one run): a suggestion, changes nothing. For losses in nats only."""
     detectable: float | None
-    """Smallest difference of two arms that all search seeds would show with power .8, every comparison counted."""
+    """Smallest difference of two arms that all search seeds would show with power .8: see `smallest_shown`."""
     metric: str
     min_effect: float
     parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -148,11 +148,12 @@ def forecast(
     noise, source, df_per_seed = _noise(study, planned, results, past_runs, data_digest)
     detectable = None
     if noise.paired_sd is not None:
-        num_seeds, num_arms = _comparison(study)
+        num_seeds, arms = _comparison(study)
         detectable = smallest_shown(
             noise.paired_sd,
             num_seeds=num_seeds,
-            num_arms=num_arms,
+            num_arms=len(arms),
+            has_baseline=any(arm.name == BASELINE for arm in arms),
             alpha=study.alpha / (len(looks_of(study.seeds.search, study.seeds.max)) if study.method == "race" else 1),
             df_per_seed=None if study.joined == "tune" else df_per_seed,
         )
@@ -266,12 +267,12 @@ def _noise(
     return own, None, None
 
 
-def _comparison(study: Study) -> tuple[int, int]:
+def _comparison(study: Study) -> tuple[int, Sequence[Arm]]:
     """Seeds and arms of the comparison that answers."""
     if study.joined == "tune":
-        return study.seeds.confirm, len(study.arms)
+        return study.seeds.confirm, study.arms
     num_seeds = study.seeds.max if study.method == "race" else study.seeds.search
-    return num_seeds, len(study.parts[0].arms if study.parts else study.arms)
+    return num_seeds, study.parts[0].arms if study.parts else study.arms
 
 
 def _seconds(num_runs: int, workers: int, each: float | None) -> float | None:

@@ -88,7 +88,7 @@ class Detectable(Finding):
 
     seeds: int
     difference: float
-    """Of two arms: the smallest that is found with power .8, all pairs of arms being compared."""
+    """Of an arm and the baseline, else the best: the smallest that is found with power .8, whatever others do."""
 
 
 class Best(Finding):
@@ -133,7 +133,7 @@ class Verdict(Finding):
     b: str
     difference: float | None
     interval: tuple[float, float] | None
-    """Simultaneous: all differences of a study lie in theirs with probability 1 - alpha."""
+    """That decides: it excludes 0 exactly where there is a winner. None where nothing may be told apart."""
     n: int
     verdict: Literal["winner", "tie", "inconclusive"]
     winner: str | None
@@ -273,7 +273,8 @@ class Judgement(Finding):
     """Of those, from the first."""
     optimum: Optimum | Bound | None
     verdicts: tuple[Verdict, ...]
-    """The best arm (a) against each other arm (b); then the arm named "baseline" (a), if it is not the best."""
+    """Of each other arm (b) against the best (a), in a race perhaps against the arm that led when it was dropped; then
+    against the arm named "baseline" (a), if it is not the best."""
     ranges: Ranges
     axis_answer: AxisAnswer | None = None
     """None where the arms do not lie along one numeric setting."""
@@ -346,6 +347,12 @@ class Judgement(Finding):
             if (verdict.a, verdict.b) == (b, a):
                 return verdict.turned()
         return None
+
+    def against_best(self, name: str) -> Verdict | None:
+        """On this arm against the best, or the arm that led when a race dropped it; None for the best itself."""
+        if self.best is None or name == self.best.arm:
+            return None
+        return next((verdict for verdict in self.verdicts if verdict.b == name), None)
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of `insights.json`: plain JSON values, infinities as "inf"."""

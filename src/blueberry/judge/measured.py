@@ -21,13 +21,14 @@ from blueberry.judge.judgement import (
     Optimum,
     Status,
 )
-from blueberry.judge.race import Race, follow, leader
+from blueberry.judge.race import Race, follow
+from blueberry.judge.verdicts import Rulings, error_of, rule
 from blueberry.records import is_number
 from blueberry.stats.decide import smallest_difference
 from blueberry.stats.noise import LEAST_ARMS, NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, locate_optimum
 from blueberry.stats.paired import mean_interval
-from blueberry.stats.unresolved import mean_or_inf, unresolved
+from blueberry.stats.unresolved import candidates, mean_or_inf
 
 LOG_FROM_RATIO = 8.0
 """An axis of undeclared scale whose largest value is this many times its smallest is taken to be logarithmic."""
@@ -43,15 +44,22 @@ class Measured:
     values_KN: np.ndarray
     """Metric of arm k on searching seed n: infinite diverged, NaN missing."""
     noise: NoiseEstimate
-    best: int | None
-    """Index of the arm of least mean; None when none is finite."""
+    rulings: Rulings
+    """Each arm against the best and the baseline, whether or not arms may be told apart."""
     unresolved: tuple[int, ...]
-    """Indices of the arms that may be the best."""
+    """Indices of the arms that may be the best: those not called worse than it."""
+    candidates: tuple[int, ...]
+    """Of these, the ones that the optimum may lie at: see `blueberry.stats.unresolved.candidates`."""
     axis: Axis | None
     """Where one setting alone varies: a value an arm, in the order of the arms."""
     optimum: Optimum | Bound | None
     race: Race | None = None
     """How the looks went; None for a fixed design."""
+
+    @property
+    def best(self) -> int | None:
+        """Index of the arm of least mean among those that may be the best; None when none is finite."""
+        return self.rulings.best
 
     @property
     def num_blocks(self) -> int:
@@ -63,11 +71,6 @@ class Measured:
         """Whether arms may be told apart at all. Where not, none is called better or worse than another."""
         looked = self.race is None or len(self.race.taken) > 0
         return looked and self.noise.sd is not None and self.num_blocks >= LEAST_BLOCKS and self.evidence.is_seeded
-
-    @property
-    def looks_KN(self) -> tuple[np.ndarray, ...]:
-        """The table at each look that was taken; the whole one where the number of seeds was fixed beforehand."""
-        return (self.race.tables if self.race else ()) or (self.values_KN,)
 
     def num_shared(self, rows: Sequence[int]) -> int:
         """Seeds on which each of these arms ended, diverged or not."""
@@ -90,21 +93,25 @@ def measure(evidence: Evidence) -> Measured:
     values_KN = np.array([[arm.search.get(seed, math.nan) for seed in seeds] for arm in evidence.arms], dtype=float)
     values_KN = values_KN.reshape(len(evidence.arms), len(seeds))
     race = _follow(evidence, values_KN)
+    seen_KN = race.tables[-1] if race and race.tables else values_KN
     measured = Measured(
         evidence=evidence,
         seeds=seeds,
         values_KN=values_KN,
         noise=measure_noise(values_KN),
-        best=leader(values_KN, race),
-        unresolved=tuple(np.flatnonzero(~np.isinf(values_KN).any(axis=1)).tolist()),
+        rulings=(race and race.rulings) or _rulings(evidence, values_KN),
+        unresolved=(undiverged := tuple(np.flatnonzero(~np.isinf(seen_KN).any(axis=1)).tolist())),
+        candidates=undiverged,
         axis=axis,
         optimum=None,
         race=race,
     )
     if not measured.can_judge:
         return measured
-    kept = _unresolved(measured)
-    return replace(measured, unresolved=tuple(kept), optimum=_optimum(axis, values_KN, kept, evidence.alpha))
+    kept = [row for row in measured.unresolved if not _is_worse(measured, row)]
+    near = candidates(seen_KN, kept, alpha=evidence.alpha / evidence.looks)
+    optimum = _optimum(axis, seen_KN, near, evidence.alpha)
+    return replace(measured, unresolved=tuple(kept), candidates=tuple(near), optimum=optimum)
 
 
 def lower_is_better(evidence: Evidence) -> Evidence:
@@ -130,21 +137,21 @@ def lower_is_better(evidence: Evidence) -> Evidence:
 def _follow(evidence: Evidence, values_KN: np.ndarray) -> Race | None:
     if not evidence.look_seeds:
         return None
-    names = [arm.name for arm in evidence.arms]
-    baseline = names.index(BASELINE) if BASELINE in names else None
-    more = {"alpha": evidence.alpha, "min_effect": evidence.min_effect, "baseline": baseline}
+    more = {"alpha": evidence.alpha, "min_effect": evidence.min_effect, "baseline": _baseline(evidence)}
     return follow(values_KN, looks=evidence.look_seeds, **more)
 
 
-def _unresolved(measured: Measured) -> list[int]:
-    """Those left at the last look; where arms left the race for another reason than being worse, judged now."""
-    evidence, race = measured.evidence, measured.race
-    if race is not None and not any(arm.name == BASELINE for arm in evidence.arms):
-        return list(race.contenders)
-    kept = set(range(len(evidence.arms)))
-    for seen_KN in measured.looks_KN:
-        kept &= set(unresolved(seen_KN, alpha=evidence.alpha, looks=evidence.looks))
-    return sorted(kept | {measured.best} if measured.best is not None else kept)
+def _rulings(evidence: Evidence, values_KN: np.ndarray) -> Rulings:
+    alpha = evidence.alpha / evidence.looks
+    return rule((values_KN,), alpha=alpha, min_effect=evidence.min_effect, baseline=_baseline(evidence))
+
+
+def _baseline(evidence: Evidence) -> int | None:
+    return next((row for row, arm in enumerate(evidence.arms) if arm.name == BASELINE), None)
+
+
+def _is_worse(measured: Measured, row: int) -> bool:
+    return row != measured.best and measured.rulings.on_best[row].is_worse
 
 
 def summarise(measured: Measured) -> tuple[ArmSummary, ...]:
@@ -175,7 +182,7 @@ def best_of(measured: Measured) -> Best | None:
 def detectable(measured: Measured, *, num_seeds: int | None = None, num_arms: int | None = None) -> Detectable | None:
     """What so many seeds can show of so many arms, by default those of the arm that has most and these arms.
 
-    At the level of the verdicts' intervals and with the degrees of freedom of the noise, as more seeds give more.
+    With the degrees of freedom of the noise, as more seeds give more.
     """
     noise, evidence = measured.noise, measured.evidence
     num_seeds = num_seeds or max((len(arm.search) for arm in evidence.arms), default=0)
@@ -183,6 +190,7 @@ def detectable(measured: Measured, *, num_seeds: int | None = None, num_arms: in
         noise.paired_sd,
         num_seeds=num_seeds,
         num_arms=num_arms or len(evidence.arms),
+        has_baseline=_baseline(evidence) is not None,
         alpha=evidence.alpha / evidence.looks,
         df_per_seed=noise.df / max(measured.values_KN.shape[1] - 1, 1),
     )
@@ -190,18 +198,24 @@ def detectable(measured: Measured, *, num_seeds: int | None = None, num_arms: in
 
 
 def smallest_shown(
-    paired_sd: float | None, *, num_seeds: int, num_arms: int, alpha: float, df_per_seed: float | None = None
+    paired_sd: float | None,
+    *,
+    num_seeds: int,
+    num_arms: int,
+    has_baseline: bool,
+    alpha: float,
+    df_per_seed: float | None = None,
 ) -> float | None:
-    """The true difference of two arms among so many that so many seeds find with power .8: all pairs are compared.
+    """The true difference that so many seeds find with power .8, at the error of the study's question (`error_of`).
 
     `paired_sd` is that of a difference on one seed; without its degrees of freedom a seed, those of a complete table.
     """
     if paired_sd is None:
         return None
-    pairs = max(num_arms * (num_arms - 1) // 2, 1)
     if df_per_seed is None or not df_per_seed > 0:
         df_per_seed = float(max(min(num_arms, max(LEAST_ARMS, -(-num_arms // 2))) - 1, 1))
-    return smallest_difference(num_seeds, paired_sd, alpha=alpha / pairs, df_per_seed=df_per_seed)
+    error = error_of(num_arms, alpha, has_baseline=has_baseline)
+    return smallest_difference(num_seeds, paired_sd, alpha=2 * error, df_per_seed=df_per_seed)
 
 
 def noise_of(measured: Measured) -> Noise:

@@ -248,7 +248,7 @@ def _kept(judgement: Judgement, carried: str) -> Verdict | None:
         n = next(arm.n for arm in judgement.arms if arm.arm == carried)
         nothing = {"interval": None, "verdict": "tie", "winner": None, "more_seeds": None}
         return Verdict(a=carried, b=carried, difference=0.0, n=n, **nothing)
-    return judgement.verdict(judgement.best.arm, carried)
+    return judgement.against_best(carried)
 
 
 def _holds(judgement: Judgement, carried: str | None, kept: Verdict | None) -> Holds | None:

@@ -30,7 +30,7 @@ def _production(judgement: Judgement) -> Purpose:
             purpose="production",
             arms=(BASELINE,),
             settings=settings,
-            evidence="no change was shown to beat the baseline",
+            evidence=why_the_baseline(judgement, "the baseline"),
         )
     if not best.confirmed:
         return _not("production", "the best arm was not run on fresh seeds, and the seeds that chose it flatter it")
@@ -40,6 +40,15 @@ def _production(judgement: Judgement) -> Purpose:
     if others:
         evidence += f"; {words.count(others, 'other arm')} not told apart from it"
     return Purpose(purpose="production", arms=(best.arm,), settings=settings, evidence=evidence)
+
+
+def why_the_baseline(judgement: Judgement, it: str = "it") -> str:
+    """Where it is kept: nothing beats it, or only what lies behind the best arm, which is too noisy to."""
+    beat_it = [v.b for v in judgement.verdicts if v.a == BASELINE and v.winner == v.b]
+    if not beat_it or judgement.best is None:
+        return f"no change was shown to beat {it}"
+    were = "was" if len(beat_it) == 1 else "were"
+    return f"{judgement.best.arm}, the best arm, was not shown to beat {it}; {words.listing(beat_it)} {were}"
 
 
 def _conservative(judgement: Judgement) -> Purpose:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from blueberry.judge.judgement import BASELINE
-from blueberry.judge.verdicts import Pairs, all_pairs
+from blueberry.judge.verdicts import Rulings, rule
 from blueberry.stats.decide import level_of_a_look
-from blueberry.stats.unresolved import best_arm, unresolved
+from blueberry.stats.unresolved import best_arm
 
 if TYPE_CHECKING:
     from blueberry.study.spec import Study
@@ -28,12 +28,17 @@ class Race:
     """Those of them that the runs so far allow."""
     tables: tuple[np.ndarray, ...]
     """What was seen at each look taken: its seeds, and of an arm that had got no more only those it had then."""
-    contenders: tuple[int, ...]
-    """Rows not dropped: those that may be the best; with a baseline, all that never diverged."""
+    rulings: Rulings | None
+    """Of the looks taken; None before the first."""
     open: tuple[int, ...]
     """Rows that still need seeds."""
     ended: Ended | None
     """"settled": every question is answered. "maximum": no seeds are left, and something is not. None: still on."""
+
+    @property
+    def contenders(self) -> tuple[int, ...]:
+        """Rows not dropped: those that may be the best."""
+        return self.rulings.contenders if self.rulings else self.open
 
 
 def open_arms(study: "Study", values: Mapping[str, Mapping[int, float]]) -> tuple[str, ...]:
@@ -51,7 +56,8 @@ def open_arms(study: "Study", values: Mapping[str, Mapping[int, float]]) -> tupl
 
 def leading_arm(study: "Study", values: Mapping[str, Mapping[int, float]]) -> str | None:
     """The arm to confirm: of least mean among those not dropped. None if every one diverged."""
-    row = leader(table(values), _race_of(study, values))
+    race = _race_of(study, values)
+    row = best_arm(table(values)) if race.rulings is None else race.rulings.best
     return None if row is None else list(values)[row]
 
 
@@ -67,15 +73,6 @@ def _race_of(study: "Study", values: Mapping[str, Mapping[int, float]]) -> Race:
     )
 
 
-def leader(values_KN: np.ndarray, race: Race | None) -> int | None:
-    """The row of least mean. An arm that was dropped may have a lucky mean of few seeds: it is none."""
-    contenders = range(len(values_KN)) if race is None else race.contenders
-    if race is not None and race.tables:
-        values_KN = race.tables[-1]
-    row = best_arm(values_KN[list(contenders)])
-    return None if row is None else contenders[row]
-
-
 def table(values: Mapping[str, Mapping[int, float]]) -> np.ndarray:
     """Arms by seeds, ascending; NaN where an arm has no value. Shape (K, n)."""
     seeds = sorted({seed for runs in values.values() for seed in runs})
@@ -86,17 +83,18 @@ def table(values: Mapping[str, Mapping[int, float]]) -> np.ndarray:
 def follow(
     values_KN: np.ndarray, *, looks: tuple[int, ...], alpha: float, min_effect: float, baseline: int | None = None
 ) -> Race:
-    """Take every look that the runs allow, each with the error alpha / looks.
+    """Take every look that the runs allow, each with the error alpha / looks, by `rule`.
 
-    Without a baseline the question is which arm is best. An arm is dropped as `unresolved` drops it, with one-sided
-    error alpha / (looks * (K - 1)), K being all arms that started; or when it diverged. The race is
-    settled when one arm is left, or all that are left tie with the best of them (two one-sided tests).
+    Without a baseline the question is which arm is best. An arm gets no more seeds once a look has called it worse, or
+    it has diverged. The race is settled when one arm is left, or all that are left tie with the best of them (two
+    one-sided tests).
     With a baseline the question is each arm against it. An arm gets no more seeds once it has won, lost or
-    tied against the baseline, by the rule of verdicts, or has diverged.
+    tied against the baseline, or has diverged.
     What it does in simulation: docs/truth.md.
     """
-    open_, contenders = list(range(len(values_KN))), list(range(len(values_KN)))
+    open_ = list(range(len(values_KN)))
     tables: list[np.ndarray] = []
+    rulings: Rulings | None = None
     for n in looks:
         seen_KN = values_KN[:, :n].copy()
         if tables:
@@ -107,13 +105,8 @@ def follow(
             break
         tables.append(seen_KN)
         level = level_of_a_look(alpha, len(looks))
-        if baseline is None:
-            contenders = unresolved(seen_KN, alpha=alpha, looks=len(looks), among=contenders)
-            open_ = [] if _is_settled(seen_KN, contenders, level, min_effect) else contenders
-        else:
-            pairs = all_pairs(seen_KN, alpha=level, min_effect=min_effect)
-            open_ = _undecided(pairs, open_, baseline)
-            contenders = [row for row in contenders if not np.isinf(seen_KN[row]).any()]
+        rulings = rule(tables, alpha=level, min_effect=min_effect, baseline=baseline)
+        open_ = _contesting(rulings) if baseline is None else _undecided(rulings, seen_KN, open_, baseline)
         if not open_:
             break
     ended: Ended | None = None
@@ -121,31 +114,29 @@ def follow(
         ended = "settled"
     elif len(tables) == len(looks):
         ended, open_ = "maximum", []
-    return Race(looks, looks[: len(tables)], tuple(tables), tuple(contenders), tuple(open_), ended)
+    return Race(looks, looks[: len(tables)], tuple(tables), rulings, tuple(open_), ended)
 
 
-def _is_settled(seen_KN: np.ndarray, contenders: list[int], level: float, min_effect: float) -> bool:
-    """Whether one arm is left, or arms between which nothing is worth choosing.
+def _contesting(rulings: Rulings) -> list[int]:
+    """Rows that may be the best; none where one is left, or rows between which nothing is worth choosing.
 
-    That all are ties is false as soon as one is not, and that one is called a tie with probability `level` at most:
+    That all are ties is false as soon as one is not, and that one is called a tie with probability `alpha` at most:
     no adjustment for their number is needed (Berger 1982, intersection-union tests).
     """
-    if len(contenders) <= 1:
-        return True
-    pairs = all_pairs(seen_KN, alpha=level, min_effect=min_effect)
-    best = min(contenders, key=lambda row: float(seen_KN[row].mean()))
-    return all(pairs.decide(best, row).verdict == "tie" for row in contenders if row != best)
+    rivals = [row for row in rulings.contenders if row != rulings.best]
+    is_settled = all(rulings.on_best[row].decision.verdict == "tie" for row in rivals)
+    return [] if is_settled else list(rulings.contenders)
 
 
-def _undecided(pairs: Pairs, open_: list[int], baseline: int) -> list[int]:
+def _undecided(rulings: Rulings, seen_KN: np.ndarray, open_: list[int], baseline: int) -> list[int]:
     """Rows whose difference from the baseline is not decided, and the baseline as long as there is one."""
-    if np.isinf(pairs.values_KN[baseline]).any():
+    if np.isinf(seen_KN[baseline]).any():
         return []  # no difference from it can become finite again
     left = [
         row
         for row in open_
         if row != baseline
-        and not np.isinf(pairs.values_KN[row]).any()
-        and pairs.decide(baseline, row).verdict == "inconclusive"
+        and not np.isinf(seen_KN[row]).any()
+        and rulings.on_baseline[row].decision.verdict == "inconclusive"
     ]
     return sorted([baseline, *left]) if left else []

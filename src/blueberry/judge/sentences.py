@@ -15,7 +15,7 @@ from blueberry.judge.judgement import (
     Recommendation,
     Verdict,
 )
-from blueberry.judge.purposes import purposes
+from blueberry.judge.purposes import purposes, why_the_baseline
 from blueberry.records import is_number
 from blueberry.stats.scaling import LEAST_POINTS
 
@@ -71,7 +71,7 @@ def recommendation(judgement: Judgement) -> Recommendation:
     baseline = next((arm for arm in judgement.arms if arm.arm == BASELINE), None)
     if baseline is not None and (best.arm == BASELINE or against is None or against.winner != best.arm):
         return Recommendation(
-            settings=dict(baseline.settings), text="Keep the baseline: no change was shown to beat it."
+            settings=dict(baseline.settings), text=f"Keep the baseline: {why_the_baseline(judgement)}."
         )
     chosen = ", ".join(f"{name} = {words.setting_value(value)}" for name, value in best.settings.items())
     text = f"Use {chosen or best.arm}.{_off_the_optimum(judgement, best)}"

@@ -1,123 +1,200 @@
-"""Verdicts: every two arms of one table at the level that Holm's method gives them, and those of them that are said.
+"""Verdicts: every arm against the best one, and against the baseline, as one rule has compared them.
 
-Said are the best arm against each other arm, and the baseline against each other arm.
+The rule (`against_best`, `against_baseline`) gives each comparison an interval, and all that is said of it follows: a
+verdict is a winner's where the interval excludes 0, an arm's status is `worse` where that against the best does, and
+the seeds that would settle it are counted at its error. So they cannot contradict one another.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Verdict
-from blueberry.stats.decide import (
-    Decision,
-    decide,
-    decide_diverged,
-    holm_levels,
-    seeds_for_tie,
-    seeds_for_winner,
+from blueberry.judge.judgement import LEAST_BLOCKS, Verdict
+from blueberry.stats.decide import Decision, decide, decide_diverged, seeds_for_tie, seeds_for_winner
+from blueberry.stats.paired import Floor
+from blueberry.stats.unresolved import (
+    Compared,
+    against_baseline,
+    against_best,
+    baseline_error,
+    best_arm,
+    first_error,
 )
-from blueberry.stats.noise import measure_noise
-from blueberry.stats.paired import Floor, Paired, paired
 
 if TYPE_CHECKING:
     from blueberry.judge.measured import Measured
 
-Ends = tuple[int, int]
-"""Two rows of the table, the smaller one first."""
+
+@dataclass(frozen=True)
+class Ruling:
+    """What was decided of one row against another, the reference, at the look that decided it or the last one."""
+
+    reference: int
+    compared: Compared
+    decision: Decision
+    """With the reference as a and the row as b."""
+
+    @property
+    def is_worse(self) -> bool:
+        return self.decision.b_is_better is False
+
+    @property
+    def is_better(self) -> bool:
+        return self.decision.b_is_better is True
+
+    def turned(self, row: int) -> "Ruling":
+        """The reference against the row."""
+        ends, better = self.decision.interval, self.decision.b_is_better
+        turned = replace(
+            self.decision,
+            interval=None if ends is None else (-ends[1], -ends[0]),
+            b_is_better=None if better is None else not better,
+        )
+        return Ruling(row, self.compared.turned(), turned)
+
+
+def error_of(num_arms: int, alpha: float, *, has_baseline: bool) -> float:
+    """One-sided error of one claim among so many arms, before anything is known of the others: of the study's question.
+
+    With a baseline that is each arm against it, else which arm is best.
+    """
+    return baseline_error(num_arms, alpha) if has_baseline else first_error(num_arms, alpha)
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """All paired differences of one table, and the error each may be tested at."""
+class Rulings:
+    """What the tables of a study's looks have decided: one table where the number of seeds was fixed beforehand."""
 
-    values_KN: np.ndarray
-    pairs: dict[Ends, Paired]
-    levels: dict[Ends, float]
-    """Holm's: p at or below it is a winner."""
-    wide_level: float
-    """Bonferroni's: intervals at 1 minus this hold all differences at once."""
-    tie_alpha: float
-    min_effect: float
-
-    def difference(self, a: int, b: int) -> Paired:
-        """b - a."""
-        pair = self.pairs[min(a, b), max(a, b)]
-        return pair if a < b or pair.difference is None else replace(pair, difference=-pair.difference)
-
-    def decide(self, a: int, b: int) -> Decision:
-        """Winner by Holm's method; its interval is the simultaneous one, so far as it agrees.
-
-        Holm rejects a little more than Bonferroni's interval does. There the interval ends at 0: it may not
-        contain what the verdict rules out.
-        """
-        pair = self.difference(a, b)
-        if pair.difference is not None and math.isinf(pair.difference):
-            return self._decide_diverged(a, b, pair)
-        level = self.levels.get((min(a, b), max(a, b)), self.wide_level)
-        decision = decide(pair, alpha=level, tie_alpha=self.tie_alpha, min_effect=self.min_effect)
-        interval = pair.interval(1 - self.wide_level)
-        if interval is not None and decision.verdict == "winner":
-            interval = (
-                (interval[0], min(interval[1], 0.0)) if decision.b_is_better else (max(interval[0], 0.0), interval[1])
-            )
-        return replace(decision, interval=interval)
-
-    def _decide_diverged(self, a: int, b: int, pair: Paired) -> Decision:
-        common_2N = self.values_KN[[a, b]]
-        common_2N = common_2N[:, ~np.isnan(common_2N).any(axis=0)]
-        diverged = np.isinf(common_2N).sum(axis=1)
-        return decide_diverged(pair, num_diverged_a=int(diverged[0]), num_diverged_b=int(diverged[1]))
+    best: int | None
+    """The row of least mean among the contenders; None when every row diverged or is missing."""
+    contenders: tuple[int, ...]
+    """Rows that `best` is chosen from: that never diverged and were not called worse than the best, or the baseline."""
+    on_best: dict[int, Ruling]
+    """Every other row against the best; in a race, of a dropped row that no look tells from the best, against the row
+    that led when it was dropped."""
+    on_baseline: dict[int, Ruling]
+    """Every other row against the baseline; empty without one."""
 
 
-def all_pairs(values_KN: np.ndarray, *, alpha: float, min_effect: float) -> Pairs:
-    """Compare every two rows, `alpha` being the error of this one look at all of them together.
+def rule(tables: Sequence[np.ndarray], *, alpha: float, min_effect: float, baseline: int | None = None) -> Rulings:
+    """Rule on every row. `alpha` is the error of one look; tables of later looks have the seeds of earlier ones first.
 
-    Shapes: (K, n), NaN missing, infinity diverged.
+    Without a baseline the question is which row is best: a row that a look calls worse is out, whatever comes later.
+    With one there are two questions, each with this error: how each row differs from the baseline, decided at the
+    first look that can; and which of the other rows is best. A row that has lost to the baseline is not the best, nor
+    is the baseline where a row has won against it.
+    Shapes: (K, n) each, NaN missing, infinity diverged.
     """
-    floor = measure_noise(values_KN).floor
-    pairs = {(a, b): paired(values_KN[a], values_KN[b], floor=floor) for a, b in combinations(range(len(values_KN)), 2)}
-    p_values = {ends: p for ends, pair in pairs.items() if (p := pair.p_value()) is not None}
-    levels = dict(zip(p_values, holm_levels(list(p_values.values()), alpha), strict=True))
-    return Pairs(values_KN, pairs, levels, alpha / max(len(p_values), 1), alpha, min_effect)
+    last_KN = tables[-1]
+    diverged = [row for row in range(len(last_KN)) if np.isinf(last_KN[row]).any()]
+    finite = [row for row in range(len(last_KN)) if row not in diverged]
+    if baseline is None:
+        on_best, left, best = _by_elimination(tables, range(len(last_KN)), alpha, min_effect)
+        left = [row for row in left if row in finite]
+        if best is not None:
+            led, _, _ = _by_elimination(tables, range(len(last_KN)), alpha, min_effect, best)
+            on_best |= {row: led[row] for row in finite if row not in left and led[row].compared.is_worse}
+            on_best |= _on_best(last_KN, [best, *diverged], best, alpha, min_effect)
+            on_best.pop(best, None)  # against one that led earlier
+        return Rulings(best, tuple(left), on_best, {})
+    on_baseline = _on_baseline(tables, baseline, alpha, min_effect)
+    left = [row for row in finite if row == baseline or not on_baseline[row].is_worse]
+    if any(on_baseline[row].is_better for row in left if row != baseline):
+        left = [row for row in left if row != baseline]
+    best = _least(last_KN, left)
+    if best is None or best == baseline:
+        return Rulings(best, tuple(left), on_baseline if best is not None else {}, on_baseline)
+    to_beat = on_baseline[best].turned(best)
+    others = [row for row in range(len(last_KN)) if row != baseline]
+    on_best, _, _ = _by_elimination(tables, others, alpha, min_effect, best, num_others=int(not to_beat.is_worse))
+    on_best[baseline] = to_beat
+    return Rulings(best, tuple(left), on_best, on_baseline)
+
+
+def _least(values_KN: np.ndarray, rows: Sequence[int]) -> int | None:
+    row = best_arm(values_KN[list(rows)])
+    return None if row is None else rows[row]
+
+
+def _on_baseline(tables: Sequence[np.ndarray], baseline: int, alpha: float, min_effect: float) -> dict[int, Ruling]:
+    """At the first look that decides, or the last."""
+    found: dict[int, Ruling] = {}
+    for seen_KN in tables:
+        for row, compared in against_baseline(seen_KN, baseline, alpha=alpha).items():
+            if row not in found or found[row].decision.verdict == "inconclusive":
+                found[row] = _rule(seen_KN, baseline, row, compared, alpha, min_effect)
+    return found
+
+
+def _by_elimination(
+    tables: Sequence[np.ndarray],
+    rows: Iterable[int],
+    alpha: float,
+    min_effect: float,
+    best: int | None = None,
+    num_others: int = 0,
+) -> tuple[dict[int, Ruling], list[int], int | None]:
+    """Rulings on these rows against the best of those left at each look, or this one at all; the rows left; the last
+    look's best, None where all of them diverged.
+    """
+    found: dict[int, Ruling] = {}
+    left, leader = list(rows), best
+    for seen_KN in tables:
+        leader = _least(seen_KN, left) if best is None else best
+        if leader is None:
+            break
+        found |= _on_best(seen_KN, left, leader, alpha, min_effect, num_others)
+        left = [row for row in left if row == leader or not found[row].compared.is_worse]
+    return found, left, leader
+
+
+def _on_best(
+    seen_KN: np.ndarray, rows: Sequence[int], best: int, alpha: float, min_effect: float, num_others: int = 0
+) -> dict[int, Ruling]:
+    compared = against_best(seen_KN, alpha=alpha, among=rows, best=best, num_others=num_others)
+    return {row: _rule(seen_KN, best, row, one, alpha, min_effect) for row, one in compared.items()}
+
+
+def _rule(seen_KN: np.ndarray, reference: int, row: int, compared: Compared, alpha: float, min_effect: float) -> Ruling:
+    pair = compared.pair
+    if pair.difference is not None and math.isinf(pair.difference):
+        common_2N = seen_KN[[reference, row]]
+        common_2N = common_2N[:, ~np.isnan(common_2N).any(axis=0)]
+        a, b = (int(num) for num in np.isinf(common_2N).sum(axis=1))
+        return Ruling(reference, compared, decide_diverged(pair, num_diverged_a=a, num_diverged_b=b))
+    decision = decide(
+        pair, interval=compared.interval, alpha=2 * compared.error, tie_alpha=alpha, min_effect=min_effect
+    )
+    return Ruling(reference, compared, decision)
 
 
 def compare(measured: "Measured") -> tuple[Verdict, ...]:
-    """Verdicts with a = the best arm, then with a = the baseline when there is one and it is not the best.
+    """Verdicts on each arm against the best one (a), then against the baseline (a) when there is one that is not best.
 
-    Holm's method runs over *all* pairs of arms, also those that are not shown: the best arm was chosen by the same
-    runs, so any pair might have been. Thus any false winner in a study has probability at most alpha. In a race every
-    look has alpha / looks for all its pairs; what a look has decided stands.
-    Intervals are Bonferroni's over all pairs. What both do in simulation: docs/truth.md.
+    Of an arm that a race has dropped, and that no look tells from the best, a is the arm that led when it was.
     """
-    if measured.best is None:
+    rulings = measured.rulings
+    if rulings.best is None:
         return ()
-    names = [arm.name for arm in measured.evidence.arms]
-    evidence = measured.evidence
-    looks = [
-        all_pairs(seen_KN, alpha=evidence.alpha / evidence.looks, min_effect=evidence.min_effect)
-        for seen_KN in measured.looks_KN
-    ]
-    firsts = [measured.best]
-    if BASELINE in names and names.index(BASELINE) != measured.best:
-        firsts.append(names.index(BASELINE))
-    return tuple(_verdict(measured, looks, a, b) for a in firsts for b in range(len(names)) if b != a)
+    groups = [rulings.on_best]
+    if rulings.on_baseline and rulings.on_baseline is not rulings.on_best:
+        groups.append(rulings.on_baseline)
+    return tuple(_verdict(measured, group[row], row) for group in groups for row in sorted(group))
 
 
-def _verdict(measured: "Measured", looks: list[Pairs], a: int, b: int) -> Verdict:
-    """At the first look that decides; at the last if none does."""
-    said = [(pairs.decide(a, b), pairs.difference(a, b)) for pairs in looks]
-    decision, pair = next((one for one in said if one[0].verdict != "inconclusive"), said[-1])
+def _verdict(measured: "Measured", ruling: Ruling, row: int) -> Verdict:
+    pair, decision = ruling.compared.pair, ruling.decision
     if not measured.can_judge:
-        decision = _withheld(measured, decision, pair, looks[-1])
+        decision = _withheld(measured, ruling)
     winner = None
     if decision.b_is_better is not None:
-        winner = measured.arm(b if decision.b_is_better else a).name
+        winner = measured.arm(row if decision.b_is_better else ruling.reference).name
     return Verdict(
-        a=measured.arm(a).name,
-        b=measured.arm(b).name,
+        a=measured.arm(ruling.reference).name,
+        b=measured.arm(row).name,
         difference=pair.difference,
         interval=decision.interval,
         n=pair.n,
@@ -127,30 +204,34 @@ def _verdict(measured: "Measured", looks: list[Pairs], a: int, b: int) -> Verdic
     )
 
 
-def _withheld(measured: "Measured", decision: Decision, pair: Paired, pairs: Pairs) -> Decision:
-    """Where there are too few blocks to tell arms apart. The seeds that are missing are not always enough.
+def _withheld(measured: "Measured", ruling: Ruling) -> Decision:
+    """Where there are too few blocks to tell arms apart: no interval either, as that alone would tell them apart.
 
-    How many more would settle it is said at the noise measured so far; unknown where there is none, or no difference.
+    The seeds that are missing are not always enough: how many more would settle it is said at the noise measured so
+    far; unknown where there is none, or no difference.
     """
     missing = max(LEAST_BLOCKS - measured.num_blocks, 1)
-    more = decision.more_seeds
-    if more is None and decision.verdict == "inconclusive" and measured.noise.floor is not None:
-        more = _more_seeds(pair, measured.noise.floor, measured.values_KN.shape[1], pairs)
-    elif more is None and decision.verdict != "inconclusive":
+    more = ruling.decision.more_seeds
+    if more is None and ruling.decision.verdict != "inconclusive":
         more = missing
-    return replace(
-        decision, verdict="inconclusive", b_is_better=None, more_seeds=None if more is None else max(more, missing)
-    )
+    elif more is None and measured.noise.floor is not None:
+        more = _more_seeds(measured, ruling.compared, measured.noise.floor)
+    return Decision("inconclusive", None, None, None if more is None else max(more, missing))
 
 
-def _more_seeds(pair: Paired, noise: Floor, num_seeds: int, pairs: Pairs) -> int | None:
+def _more_seeds(measured: "Measured", compared: Compared, noise: Floor) -> int | None:
     """By the noise of all arms: the pair has none of its own."""
+    pair, evidence = compared.pair, measured.evidence
     if pair.difference is None or math.isinf(pair.difference):
         return None
-    per_seed = noise.df / max(num_seeds - 1, 1)
-    won = seeds_for_winner(pair.difference, noise.sd, alpha=pairs.wide_level, df_per_seed=per_seed)
+    per_seed = noise.df / max(measured.values_KN.shape[1] - 1, 1)
+    won = seeds_for_winner(pair.difference, noise.sd, alpha=2 * compared.error, df_per_seed=per_seed)
     tied = seeds_for_tie(
-        pair.difference, noise.sd, alpha=pairs.tie_alpha, min_effect=pairs.min_effect, df_per_seed=per_seed
+        pair.difference,
+        noise.sd,
+        alpha=evidence.alpha / evidence.looks,
+        min_effect=evidence.min_effect,
+        df_per_seed=per_seed,
     )
     needed = min((n for n in (won, tied) if n is not None), default=None)
     return None if needed is None else max(needed - pair.n, 1)

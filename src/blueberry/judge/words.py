@@ -10,6 +10,8 @@ MISSING = "\N{EN DASH}"
 """Stands for a number that does not exist."""
 MIN_EFFECT_NATS = 0.005
 """The smallest loss difference that matters, where nobody declared one."""
+LEAST_DIFFERENCE = 1e-12
+"""Below this a difference is what rounding has left of 0."""
 _UNITS = {"loss": "nats", "bits_per_byte": "bits per byte", "seconds": "seconds"}
 _SPLITS = {"val": "validation", "test": "test", "train": "training"}
 _SCALES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -93,11 +95,17 @@ def decimals(min_effect: float) -> int:
 
 
 def number(value: float | None, places: int, *, sign: bool = False) -> str:
-    """Fixed decimals; "\N{INFINITY}" for a diverged mean; `MISSING` for what does not exist."""
+    """Fixed decimals; "\N{INFINITY}" for a diverged mean; `MISSING` for what does not exist.
+
+    A difference (`sign`) that is not 0 never reads as 0: it has as many decimals as show its first digit, so that
+    the end of an interval does not hide on which side of 0 it lies.
+    """
     if value is None:
         return MISSING
     if math.isinf(value):
         return "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"
+    if sign and LEAST_DIFFERENCE < abs(value) <= 0.5 * 10.0**-places:
+        places = -math.floor(math.log10(abs(value)))
     return f"{value:{'+' if sign else ''}.{places}f}"
 
 

@@ -52,8 +52,13 @@ class Differences:
         return difference_axis(self.metric, self.reference)
 
 
-def verdict_words(verdict: Verdict) -> str:
-    """What a verdict says of its `b`: better, worse, tie, or not settled and by how many more seeds it would be."""
+def verdict_words(verdict: Verdict, reference: str) -> str:
+    """What a verdict says of its `b`: better, worse, tie, or not settled and by how many more seeds it would be.
+
+    Where it is not against the reference, a race dropped that arm as worse than another.
+    """
+    if verdict.a != reference:
+        return f"worse than {verdict.a}, which led then"
     if verdict.verdict == "tie":
         return "tie"
     if verdict.verdict == "winner":
@@ -80,11 +85,12 @@ def differences(judgement: Judgement) -> Differences | None:
     values = {arm.arm: dict(zip(arm.seeds, arm.values, strict=True)) for arm in judgement.arms}
     rows = []
     for arm in judgement.arms:
-        verdict = judgement.verdict(reference, arm.arm)
-        if verdict is None:
+        verdict = judgement.verdict(reference, arm.arm) or judgement.against_best(arm.arm)
+        if arm.arm == reference or verdict is None:
             continue
-        shared = [seed for seed in arm.seeds if seed is not None and seed in values[reference]]
-        pairs = [(seed, values[arm.arm][seed], values[reference][seed]) for seed in shared]
+        against = values[verdict.a]
+        shared = [seed for seed in arm.seeds if seed is not None and seed in against]
+        pairs = [(seed, values[arm.arm][seed], against[seed]) for seed in shared]
         finite = verdict.difference is not None and math.isfinite(verdict.difference)
         rows.append(
             Difference(
@@ -97,7 +103,7 @@ def differences(judgement: Judgement) -> Differences | None:
                 more_seeds=verdict.more_seeds,
                 seeds=tuple((seed, x - y) for seed, x, y in pairs if math.isfinite(x) and math.isfinite(y)),
                 num_diverged=arm.num_diverged,
-                words=verdict_words(verdict),
+                words=verdict_words(verdict, reference),
             )
         )
     rows.sort(key=lambda row: (row.difference is None, row.difference or 0.0))

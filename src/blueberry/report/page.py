@@ -215,6 +215,8 @@ def _row(judgement: Judgement, arm: ArmSummary, best: str | None) -> ArmRow:
 
 def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
     verdict = judgement.verdict(reference, arm)
+    if verdict is None and reference != BASELINE:
+        verdict = judgement.against_best(arm)
     if verdict is None:
         return Comparison(arm, MISSING, MISSING, MISSING, "not compared")
     places = decimals(judgement.min_effect)
@@ -223,7 +225,7 @@ def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
         difference=number(verdict.difference, places, sign=True),
         interval=interval(verdict.interval, places, sign=True),
         n=str(verdict.n),
-        verdict=verdict_words(verdict),
+        verdict=verdict_words(verdict, reference),
     )
 
 
@@ -342,11 +344,15 @@ def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
     if least is not None:
         than = "larger" if least > judgement.min_effect else "no larger"
         remark = (
-            f"between two arms, found with probability {POWER:g}, all pairs being compared; "
+            f"between an arm and the {_held_against(judgement)}, found with probability {POWER:g}; "
             f"{than} than the {judgement.min_effect:g}{unit} said to matter"
         )
     value = MISSING if least is None else number(least, places - 1) + unit
     return (*facts, Fact(f"Smallest difference that {count(seeds, 'seed')} can show", value, remark))
+
+
+def _held_against(judgement: Judgement) -> str:
+    return "baseline" if any(arm.arm == BASELINE for arm in judgement.arms) else "best"
 
 
 def _noise_there(name: str, judgement: Judgement) -> Fact:
@@ -430,17 +436,32 @@ def how_judged(judgement: Judgement) -> tuple[str, ...]:
     return (
         "A seed fixes the initial weights, the order of the data and every random draw. Arms are compared seed by "
         "seed, so that what a seed does to all of them cancels.",
-        f"One arm beats another when the interval of their paired difference excludes zero (Holm's method is "
-        f"a little sharper: what it alone decides has an interval that ends at zero). The chance of any false "
-        f"winner {where} is held at {judgement.alpha:g}, so intervals are wider where more pairs are compared.",
+        *_one_rule(compared, where),
         f"A tie is claimed only when the {narrow:.3g}% interval of a difference lies within ± {effect}, the smallest "
-        "that was said to matter before the first run (two one-sided tests). It is narrower than the interval printed, "
-        "which holds for all comparisons at once. Everything else is inconclusive, with the number of seeds that would "
-        "settle it.",
+        "that was said to matter before the first run (two one-sided tests). It is narrower than the interval printed. "
+        "Everything else is inconclusive, with the number of seeds that would settle it.",
         *_race(judgement),
         "A run that diverged counts as infinitely bad; it is never left out. A number measured on the seeds that chose "
         "an arm flatters it, so the reported one comes from fresh seeds where there are any.",
     )
+
+
+def _one_rule(compared: Judgement, where: str) -> tuple[str, ...]:
+    has_baseline = any(arm.arm == BASELINE for arm in compared.arms)
+    said = (
+        "An arm is worse than the best when the interval of their paired difference lies above zero, and not told "
+        "apart from it where it does not. The clearest is tested first; the more arms are left, any of which may be "
+        "the best, the wider the interval. Its end nearer to zero is what was tested; the other makes all intervals "
+        "hold at once."
+    )
+    if compared.goal == "maximize":
+        said = said.replace("above", "below")
+    against = (
+        "An arm is better or worse than the baseline when the interval of their paired difference excludes zero; it is "
+        "wider where more arms are compared with the baseline."
+    )
+    error = f"The chance of any false winner {where} is held at {compared.alpha:g}"
+    return (f"{against} {said} {error}, for either question.",) if has_baseline else (f"{said} {error}.",)
 
 
 def _race(judgement: Judgement) -> tuple[str, ...]:

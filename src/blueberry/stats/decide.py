@@ -23,21 +23,28 @@ class Decision:
     b_is_better: bool | None
     """Which side won; None unless the verdict is winner."""
     interval: tuple[float, float] | None
-    """At level 1 - alpha."""
+    """That decided: it excludes 0 exactly where there is a winner."""
     more_seeds: int | None
     """That would settle it with power .8 if the difference and noise measured so far were the true ones: for
     winner or tie, whichever is nearer. None when settled, when the noise is unknown, or above 10,000."""
 
 
-def decide(pair: Paired, *, alpha: float, tie_alpha: float, min_effect: float) -> Decision:
+def decide(
+    pair: Paired,
+    *,
+    alpha: float,
+    tie_alpha: float,
+    min_effect: float,
+    interval: tuple[float, float] | None = None,
+) -> Decision:
     """Judge one difference b - a of a metric where lower is better.
 
-    winner: the interval at level 1 - alpha excludes 0 (alpha adjusted for the number of comparisons beforehand).
+    winner: the interval excludes 0; by default the one at level 1 - alpha (adjusted for the number of comparisons).
     tie: the interval at level 1 - 2 * tie_alpha lies within -+min_effect (two one-sided tests, Schuirmann 1987).
     inconclusive: else.
     A difference that is real and smaller than min_effect is a winner all the same; its interval says how small.
     """
-    interval = pair.interval(1 - alpha)
+    interval = interval or pair.interval(1 - alpha)
     if pair.difference is None or interval is None or pair.sd is None:
         return Decision("inconclusive", None, None, None)
     if interval[0] > 0 or interval[1] < 0:

@@ -1,11 +1,12 @@
-"""Which arms could still be the best."""
+"""Which arms could still be the best, and which differ from a baseline: one rule for status, verdict and interval."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from blueberry.stats.noise import measure_noise, two_way_fit
-from blueberry.stats.paired import paired, t_quantile
+from blueberry.stats.paired import Paired, paired, t_quantile
 
 
 def best_arm(values_KN: np.ndarray) -> int | None:
@@ -39,38 +40,142 @@ def means_or_inf(values_KN: np.ndarray) -> np.ndarray:
     return np.where(counts_K > 0, totals_K / np.maximum(counts_K, 1), np.nan)
 
 
-def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1, among: Sequence[int] | None = None) -> list[int]:
-    """Rows that may be the best, in order: the row of least mean and those not clearly worse than it.
+def first_error(num_arms: int, alpha: float) -> float:
+    """One-sided error at which the first of so many arms is called worse than the best: every ordered pair pays."""
+    return alpha / max(num_arms * (num_arms - 1), 2)
 
-    A row is dropped when it is worse than the row of least mean with one-sided error alpha / (looks * (K - 1)),
-    paired on the seeds both have, noise as in `paired` with the floor of `measure_noise`. A diverged row is out. A row
-    with fewer than two common seeds cannot be told apart and stays. Of two rows either might be the false winner, so
-    there the error is halved: "a is better" is said only where the two-sided verdict says it.
-    `among` are the rows that are left of an earlier look, all on the same seeds; K counts the others too.
 
-    The truly best row is dropped with probability at most alpha. That the rival was chosen by the same data does
-    no harm: to be dropped, the best row has to look significantly worse than at least one of K - 1 rows that are
-    no better, and each of those errors has probability alpha / (K - 1) at most (Bonferroni).
-    How often it is dropped in simulation and in the noise of real runs: docs/truth.md.
-    Shapes: (K, n).
-    Source: a confidence set of the best (Hsu 1984), here by paired t tests and Bonferroni.
+def baseline_error(num_arms: int, alpha: float) -> float:
+    """One-sided error, on either side, at which each arm is told from a baseline: all others pay, two-sided.
+
+    Source: comparisons with a control (Dunnett 1955), by Bonferroni, so that each may have its own noise.
+    """
+    return alpha / (2 * max(num_arms - 1, 1))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One row against a reference. Everything that is said of the two follows from `interval`."""
+
+    pair: Paired
+    """Row minus reference."""
+    interval: tuple[float, float] | None
+    """Of the difference: above 0 exactly where the row is worse, below 0 exactly where it is better."""
+    error: float
+    """One-sided: what the claim that is tested may be wrong with."""
+
+    @property
+    def is_worse(self) -> bool:
+        return self.interval is not None and self.interval[0] > 0
+
+    @property
+    def is_better(self) -> bool:
+        return self.interval is not None and self.interval[1] < 0
+
+    def turned(self) -> "Compared":
+        """The reference against the row."""
+        pair, ends = self.pair, self.interval
+        turned = pair if pair.difference is None else replace(pair, difference=-pair.difference)
+        return Compared(turned, None if ends is None else (-ends[1], -ends[0]), self.error)
+
+
+def against_baseline(values_KN: np.ndarray, baseline: int, *, alpha: float) -> dict[int, Compared]:
+    """Every other row against this one, all at one error, with symmetric intervals that hold together at 1 - alpha.
+
+    Shapes: (K, n), NaN missing, infinity diverged.
+    """
+    floor, error = measure_noise(values_KN).floor, baseline_error(len(values_KN), alpha)
+    pairs = {
+        row: paired(values_KN[baseline], values_KN[row], floor=floor)
+        for row in range(len(values_KN))
+        if row != baseline
+    }
+    return {row: Compared(pair, pair.interval(1 - 2 * error), error) for row, pair in pairs.items()}
+
+
+def against_best(
+    values_KN: np.ndarray,
+    *,
+    alpha: float,
+    among: Sequence[int] | None = None,
+    best: int | None = None,
+    num_others: int = 0,
+) -> dict[int, Compared]:
+    """Every other row of `among` against the row of least mean, or `best`; none where all diverged.
+
+    A row is worse when its one-sided p is at most alpha / (g (g - 1)), g being the rows that are not yet called worse,
+    the best among them: the row of least p first, until one fails, and all that are left are tested as that one was.
+    So far as rows are told apart, the rest pay for fewer comparisons; the last of them pays for one, two-sided.
+    `error` is what a row was tested at, and the lower end of its interval is there: above 0 exactly where it is worse.
+    The upper end, which decides nothing, is at the error of the first test, and not below 0: that a row be better than
+    the best is not asked. Noise as in `paired` with the floor of `measure_noise`. Rows that diverged are compared
+    with an infinite difference, and count for nothing. `num_others` may be the best too, and are compared elsewhere.
+
+    Any false claim has probability alpha at most where arms are equally good: g of them have g (g - 1) ordered pairs,
+    any of which may have the best on one side. Where the best stands out, the lower ends pay
+    sum(alpha / (g (g - 1))) = alpha (1 - 1 / K) and the upper ones alpha / K: all intervals hold at once.
+    alpha / (K - 1) for every row (Hsu 1984) keeps the best among the rest as surely and is sharper; but it only says
+    "not the best": "worse than that arm" is then false in 16% of studies of 13 equal arms, see docs/truth.md. For where
+    an optimum lies that is enough: `candidates`.
+    Shapes: (K, n), NaN missing, infinity diverged.
+    Source: step-down tests (Holm 1979), over the ordered pairs of what is left (Shaffer 1986).
     """
     rows = list(range(len(values_KN)) if among is None else among)
-    leader = best_arm(values_KN[rows])
-    if leader is None:
-        return []
-    best = rows[leader]
-    floor = measure_noise(values_KN).floor
-    error = alpha / (looks * max(len(values_KN) - 1, 2))
-    kept = []
+    if best is None:
+        leader = best_arm(values_KN[rows])
+        if leader is None:
+            return {}
+        best = rows[leader]
+    floor, means_K = measure_noise(values_KN).floor, means_or_inf(values_KN)
+    pairs = {row: paired(values_KN[best], values_KN[row], floor=floor) for row in rows if row != best}
+    left = 1 + num_others + sum(bool(np.isfinite(means_K[row])) for row in pairs)
+    first = error = first_error(left, alpha)
+    compared: dict[int, Compared] = {}
+    for row, pair in sorted(pairs.items(), key=lambda item: _one_sided_p(item[1])):
+        one = Compared(pair, _ends(pair, low=error, high=first), error)
+        compared[row] = one
+        if one.is_worse:
+            left -= 1
+            error = first_error(left, alpha)
+    return {row: compared[row] for row in pairs}
+
+
+def _one_sided_p(pair: Paired) -> float:
+    """Of the row being worse; 1 where nothing is known."""
+    p = pair.p_value()
+    if p is None or pair.difference is None:
+        return 1.0
+    return p / 2 if pair.difference > 0 else 1 - p / 2
+
+
+def _ends(pair: Paired, *, low: float, high: float) -> tuple[float, float] | None:
+    if pair.difference is None or pair.standard_error is None:
+        return None
+    below, above = (t_quantile(pair.df, error) * pair.standard_error for error in (low, high))
+    return pair.difference - below, max(pair.difference + above, 0.0)
+
+
+def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1, among: Sequence[int] | None = None) -> list[int]:
+    """Rows that may be the best, in order: the row of least mean and those not worse than it by `against_best`.
+
+    A diverged row is out. A row with fewer than two seeds in common with the best cannot be told apart and stays.
+    `among` are the rows that are left of an earlier look, all on the same seeds. The truly best row is dropped with
+    probability at most alpha; how often it is in simulation and in the noise of real runs: docs/truth.md.
+    Shapes: (K, n).
+    """
+    rows = list(range(len(values_KN)) if among is None else among)
+    worse = {row for row, one in against_best(values_KN, alpha=alpha / looks, among=rows).items() if one.is_worse}
     means_K = means_or_inf(values_KN)
-    for row in rows:
-        if not np.isfinite(means_K[row]):
-            continue
-        pair = paired(values_KN[best], values_KN[row], floor=floor)
-        if row != best and pair.difference is not None and pair.standard_error is not None:
-            limit = t_quantile(pair.df, error) * pair.standard_error
-            if pair.difference > limit:
-                continue
-        kept.append(row)
-    return kept
+    return [row for row in rows if np.isfinite(means_K[row]) and row not in worse]
+
+
+def candidates(values_KN: np.ndarray, rows: Sequence[int], *, alpha: float) -> list[int]:
+    """Those of the rows that may be the best that also one-sided alpha / (K - 1) does not tell from the best of them.
+
+    For where an optimum may lie, which makes no claim on any two rows: it is enough that the truly best one is kept.
+    Shapes: (K, n); `rows` as `unresolved` gives them.
+    Source: multiple comparisons with the best (Hsu 1984), by paired t tests and Bonferroni.
+    """
+    error = alpha / max(len(values_KN) - 1, 1)
+    compared = against_best(values_KN, alpha=alpha, among=rows)
+    return [row for row in rows if row not in compared or _one_sided_p(compared[row].pair) > error]

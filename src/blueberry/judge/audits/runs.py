@@ -356,7 +356,7 @@ def clock(measured: Measured) -> list[Audit]:
 
 
 def edge(measured: Measured) -> list[Audit]:
-    """The best value, the unresolved set or the optimum's interval touches the end of the range."""
+    """The best value, one that the optimum may lie at, or the optimum's interval touches the end of the range."""
     evidence, found = measured.evidence, []
     if measured.best is None:
         return []
@@ -368,7 +368,7 @@ def edge(measured: Measured) -> list[Audit]:
         touching = {values[measured.best]}
         is_axis = measured.axis is not None and measured.axis.setting == setting
         if is_axis and measured.can_judge:
-            touching |= {values[i] for i in measured.unresolved}
+            touching |= {values[i] for i in measured.candidates}
         is_log = measured.axis.is_log if is_axis and measured.axis else steps[0] > 0
         low = steps[0] in touching and not _is_where_it_ends(steps)
         high = steps[-1] in touching
