@@ -49,7 +49,7 @@ class Watched(Trainer):
     def __call__(self, recipes):
         from blueberry.lm import training
 
-        training.CHECKPOINT_SECONDS, training.PROGRESS_SECONDS = 0.05, 0.0
+        training.CHECKPOINT_SECONDS, training.PROGRESS_SECONDS, training.CHECKPOINT_SHARE = 0.05, 0.0, 1.0
         for said in super().__call__(recipes):
             if isinstance(said, RunResult):
                 self.note(said.fingerprint, "end")

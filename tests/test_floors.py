@@ -140,6 +140,17 @@ except SystemExit as end:
 """
 
 
+def test_every_room_of_training_can_be_entered_first():
+    """A circle of imports shows itself only to whoever comes in by the wrong door."""
+    rooms = [f"blueberry.{path.parent.name}.{path.stem}" for path in SOURCES if path.parent.name in ("lm", "text")]
+    script = f"import sys, importlib\nfor name in {rooms!r}:\n" + (
+        "    for known in [one for one in sys.modules if one.startswith('blueberry')]: del sys.modules[known]\n"
+        "    importlib.import_module(name.removesuffix('.__init__'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+
+
 def test_planning_never_loads_torch(prepared):
     assert "torch" not in _modules_after(
         "run --help",

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from blueberry.errors import RecipeError
-from blueberry.lm.lanes import is_out_of_memory, smaller_micro_batch, train
+from blueberry.lm.lanes import train
+from blueberry.lm.memory import is_out_of_memory, smaller_micro_batch
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.training import Group
 from blueberry.records import Progress

@@ -15,8 +15,8 @@ from blueberry.lm.checkpoint import Checkpoint
 from blueberry.lm.draws import SITES_A_LAYER, Draws
 from blueberry.lm.evaluation import Look, looks
 from blueberry.lm.feed_forward import rebalanced
-from blueberry.lm.lanes import free, is_out_of_memory, smaller_micro_batch
 from blueberry.lm.layers import head_loss
+from blueberry.lm.memory import free, is_out_of_memory, smaller_micro_batch
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.optimizers import Movement, Optimizer, Standing, clip, gradient_norm
 from blueberry.lm.weights import Precision, Weights, compute_weights, head_weight, initial_state, initialize
