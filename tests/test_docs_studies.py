@@ -34,7 +34,10 @@ def test_every_section_and_key_is_there_and_no_other() -> None:
     assert set(KEYS) - set(documented("")) == {*SECTIONS}
     assert documented("combine") == {"mode": '"none"'}
     for section, record in (("seeds", Seeds), ("strategy", Strategy)):
-        defaults = {name: toml_value(field.default) for name, field in record.model_fields.items()}
+        defaults = {
+            name: "none" if field.default is None else toml_value(field.default)
+            for name, field in record.model_fields.items()
+        }
         assert documented(section) == defaults
 
 

@@ -31,7 +31,6 @@ STRANGERS = [
     ("lm", "study"),
     ("lm", "stats"),
     ("study", "lm"),
-    ("study", "stats"),
     ("stats", "text"),
     ("text", "stats"),
 ]

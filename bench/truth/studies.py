@@ -17,7 +17,7 @@ from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.judgement import Verdict
 from blueberry.judge.measured import Measured, measure
 from blueberry.judge.verdicts import compare
-from blueberry.stats.optimum import Located, OneSided, locate_optimum
+from blueberry.stats.optimum import Located, OneSided, locate_optimum, read_valley
 from blueberry.stats.unresolved import candidates, unresolved
 from blueberry.study.plan import LOOKS
 
@@ -139,7 +139,7 @@ def optimum(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
     for values_KN, means_K, true_2 in zip(values_RKN, truth.means_RK, truth.optimum_R2, strict=True):
         kept = unresolved(values_KN, alpha=ALPHA)
         near = candidates(values_KN, kept, alpha=ALPHA)
-        said = locate_optimum(truth.x_K, values_KN, near, level=1 - ALPHA)
+        said = locate_optimum(truth.x_K, read_valley(truth.x_K, values_KN, alpha=ALPHA), near)
         best_kept = int(np.argmin(means_K)) in near if near else math.nan
         found.append({"best dropped": 1 - best_kept, "unresolved": len(kept)} | judge_optimum(said, true_2))
     covered_R = parabola_covers(truth.x_K, values_RKN, truth.optimum_R2, ALPHA)

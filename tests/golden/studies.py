@@ -20,6 +20,12 @@ FEW_SEEDS = {"seeds": {"search": 3, "confirm": 3}}
 PROPOSED = {"vary": {RATE: {"log": [0.003, 0.3]}}, "strategy": {"method": "optuna", "trials": 6, "batch": 2}}
 
 
+GRID = {"strategy": {"method": "grid"}}
+NOISY = {"optimum": 0.04, "noise_nats": 0.05}
+CLIFF = {"optimum": 0.05, "diverges_above": 0.07}
+EDGE = {"optimum": 0.5, "diverges_above": None}
+
+
 class Planted(NamedTuple):
     kind: str
     """Of `blueberry new`."""
@@ -34,31 +40,42 @@ class Planted(NamedTuple):
 
 
 STUDIES: dict[str, Planted] = {
-    "sweep": Planted("sweep", {"vary": FEW}, {}),
-    "sweep-unconfirmed": Planted("sweep", {"vary": FEW, **UNCONFIRMED}, {"noise_nats": 0.02}),
-    "sweep-diverges": Planted("sweep", {"vary": FEW}, {"diverges_above": 0.1}),
-    "sweep-all-diverge": Planted("sweep", {"vary": FEW}, {"diverges_above": 0.001}, is_sound=False),
-    "sweep-edge": Planted("sweep", {"vary": FEW}, {"optimum": 0.5, "diverges_above": None}, is_sound=False),
-    "sweep-ties": Planted("sweep", {"vary": FEW}, {"curvature_nats": 0.0002, "noise_nats": 0.001}, is_sound=False),
-    "sweep-one-seed": Planted("sweep", {"vary": FEW, "seeds": {"search": 1, "confirm": 0}}, {}, is_sound=False),
+    "sweep": Planted("sweep", {"vary": FEW, **GRID}, {}),
+    "sweep-unconfirmed": Planted("sweep", {"vary": FEW, **UNCONFIRMED, **GRID}, {"noise_nats": 0.02}),
+    "sweep-diverges": Planted("sweep", {"vary": FEW, **GRID}, {"diverges_above": 0.1}),
+    "sweep-all-diverge": Planted("sweep", {"vary": FEW, **GRID}, {"diverges_above": 0.001}, is_sound=False),
+    "sweep-edge": Planted("sweep", {"vary": FEW, **GRID}, EDGE, is_sound=False),
+    "sweep-ties": Planted(
+        "sweep", {"vary": FEW, **GRID}, {"curvature_nats": 0.0002, "noise_nats": 0.001}, is_sound=False
+    ),
+    "sweep-one-seed": Planted("sweep", {"vary": FEW, "seeds": {"search": 1, "confirm": 0}, **GRID}, {}, is_sound=False),
     "race": Planted("sweep", {"vary": FEW, **RACE}, {}),
     "race-to-maximum": Planted("sweep", {"vary": FEW, **RACE}, {"noise_nats": 0.02}),
     "optuna": Planted("sweep", PROPOSED, {"optimum": 0.5, "diverges_above": None}, is_sound=False, needs="optuna"),
-    "grid": Planted("sweep", {"vary": {RATE: [0.02, 0.04, 0.08], DECAY: [0.0, 0.1, 0.2]}}, DECAYS, is_sound=False),
+    "grid": Planted(
+        "sweep", {"vary": {RATE: [0.02, 0.04, 0.08], DECAY: [0.0, 0.1, 0.2]}, **GRID}, DECAYS, is_sound=False
+    ),
     "compare": Planted("compare", {}, DECAYS),
     "compare-nothing-shown": Planted("compare", {}, {"noise_nats": 0.1}),
     "ablation-pairs": Planted("ablation", {}, DECAYS),
     "ablation-nothing-shown": Planted("ablation", {}, {"noise_nats": 0.1}),
     "ablation-fraction": Planted("ablation", FRACTION, DECAYS),
-    "schedule": Planted("schedule", {"tune": FEW}, LINEAR),
-    "schedule-nothing-shown": Planted("schedule", {"tune": FEW}, {"optimum": 0.04, "noise_nats": 0.05}),
-    "search": Planted("search", {"tune": FEW}, {"optimum": 0.04}),
-    "horizon": Planted("horizon", {"vary": FEW, **LENGTHS}, {"optimum": 0.04, "moves": (("train.updates", -0.2),)}),
-    "horizon-left-open": Planted("horizon", {"vary": FEW, **LENGTHS}, {"optimum": 0.028, "noise_nats": 0.012}),
-    "search-edge": Planted("search", {"tune": FEW}, {"optimum": 0.5, "diverges_above": None}, is_sound=False),
-    "tune-words": Planted("schedule", {"tune": WORDS, **FEW_SEEDS}, LINEAR),
+    "schedule": Planted("schedule", {"tune": FEW, **GRID}, LINEAR),
+    "schedule-nothing-shown": Planted("schedule", {"tune": FEW, **GRID}, NOISY),
+    "search": Planted("search", {"tune": FEW, **GRID}, {"optimum": 0.04}),
+    "horizon": Planted(
+        "horizon", {"vary": FEW, **LENGTHS, **GRID}, {"optimum": 0.04, "moves": (("train.updates", -0.2),)}
+    ),
+    "horizon-left-open": Planted("horizon", {"vary": FEW, **LENGTHS, **GRID}, {"optimum": 0.028, "noise_nats": 0.012}),
+    "search-edge": Planted("search", {"tune": FEW, **GRID}, EDGE, is_sound=False),
+    "tune-words": Planted("schedule", {"tune": WORDS, **FEW_SEEDS, **GRID}, LINEAR),
     "across-arms": Planted("compare", {**TWO_LENGTHS, **FEW_SEEDS}, DECAYS),
-    "across-words": Planted("sweep", {"vary": WORDS, **TWO_LENGTHS, **FEW_SEEDS}, LINEAR),
-    "scaling": Planted("scaling", {"vary": FEW}, {"optimum": 0.04}),
+    "across-words": Planted("sweep", {"vary": WORDS, **TWO_LENGTHS, **FEW_SEEDS, **GRID}, LINEAR),
+    "scaling": Planted("scaling", {"vary": FEW, **GRID}, {"optimum": 0.04}),
     "data": Planted("data", {}, {"noise_nats": 0.02}, is_sound=False),
+    "locate": Planted("sweep", {}, {}),
+    "locate-cliff": Planted("sweep", {}, CLIFF),
+    "locate-budget": Planted("sweep", {"strategy": {"method": "locate", "runs": 13}}, NOISY),
+    "locate-tune": Planted("search", {}, {"optimum": 0.04}),
+    "locate-across": Planted("horizon", LENGTHS, {"optimum": 0.04, "moves": (("train.updates", -0.2),)}),
 }

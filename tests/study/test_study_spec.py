@@ -181,9 +181,9 @@ LR = "optimizer.muon.learning_rate"
         (
             SWEEP,
             {"strategy": {"method": "luck"}},
-            " [strategy] \"method\": 'luck'; input should be 'grid', 'race' or 'optuna'",
+            " [strategy] \"method\": 'luck'; input should be 'grid', 'locate', 'race' or 'optuna'",
         ),
-        (SWEEP, {"strategy": {"n": 1}}, ' [strategy] "n": no such setting; known: batch, method, seed, trials'),
+        (SWEEP, {"strategy": {"n": 1}}, ' [strategy] "n": no such setting; known: batch, method, runs, seed, trials'),
         (SWEEP, {"combine": {"mode": "pairs"}}, " [combine] \"mode\": 'pairs'; only named arms are combined"),
         (SWEEP, {"trainer": {"command": ["x"]}}, ' [trainer] "optimizer.muon.learning_rate": given, but the command'),
         (SWEEP, {"vary": None}, ' "vary": left out; a study compares two arms or more;'),

@@ -73,6 +73,8 @@ def run(result: RunResult, folder: Path) -> str:
 def forecast(seen: Forecast) -> str:
     """The plan of a study for a reader."""
     at_most = f" ({seen.runs_at_most} of them only if needed)" if seen.runs_at_most else ""
+    if seen.method == "locate" and seen.runs_expected < seen.runs_todo:
+        at_most = f" at most, {seen.runs_expected} if the curve is one smooth valley"
     # what a program that is not ours does with its updates, only it knows
     length = f"of at most {seen.updates:,} updates each" if seen.updates is not None else "of unknown length"
     lines = [
@@ -102,7 +104,7 @@ def _names(names: Sequence[str]) -> str:
 def _arms(seen: Forecast) -> list[str]:
     """What is compared, and with [tune] or [across] of what each part is made."""
     whole = [name for name, _ in seen.arms]
-    so_far = " proposed so far" if seen.method == "optuna" and not seen.parts else ""
+    so_far = " so far" if seen.method in ("locate", "optuna") and not seen.parts else ""
     line = f"arms       {len(whole)}{so_far}: {_names(whole)}"
     if not seen.parts:
         return [line]
@@ -129,13 +131,16 @@ def _aliases(seen: Forecast) -> list[str]:
 
 def _seeds(seen: Forecast) -> str:
     seeds = count(seen.seeds_search, "seed")
-    if seen.method == "race":
+    if seen.method == "locate":
+        seeds = f"1 seed first, up to {seen.seeds_max} where they narrow down the best"
+    elif seen.method == "race":
         seeds += f", up to {seen.seeds_max} for what is open"
     if not seen.seeds_confirm:
         return seeds
     fresh = count(seen.seeds_confirm, "fresh one")
     if seen.joined == "tune":
-        return f"{seeds} for every point, then {fresh} for each arm's best, and as many for the winner"
+        each = "" if seen.method == "locate" else " for every point"
+        return f"{seeds}{each}, then {fresh} for each arm's best, and as many for the winner"
     return f"{seeds}, then {fresh} for the best{' under each' if seen.joined else ''}"
 
 
@@ -200,6 +205,8 @@ def _time(seen: Forecast) -> str:
 
 
 def _detects(seen: Forecast) -> str:
+    if seen.method == "locate" and seen.joined != "tune":
+        return f"the best value to within {seen.min_effect:g} ({seen.metric}), if the curve is one smooth valley"
     if seen.detectable is None:
         return f"unknown until two arms have run on two seeds; min_effect is {seen.min_effect:g} ({seen.metric})"
     places = decimals(seen.min_effect)

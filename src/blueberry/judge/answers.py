@@ -1,5 +1,6 @@
 """What kinds of study answer beyond which arm is best: records."""
 
+import itertools
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +23,77 @@ class Covered(Finding):
     num_values: int
     decades: float | None
     """log10(high / low); None where an end is not positive."""
+
+
+class ValleyPoint(Finding):
+    """One value of the axis, as the fitted valley has it."""
+
+    value: float
+    expected: float
+    """Of the metric, at the level of these runs' seeds."""
+    excess: float
+    """What the value costs at worst over the best one, at the level of the valley."""
+
+
+class ValleyModel(Finding):
+    """One of the curves that were fitted."""
+
+    model: str
+    fit: float
+    """How likely its lack of fit is, from repeats; 1 where there are none."""
+    kept: bool
+    """Whether the repeats do not reject it; or they reject all."""
+
+
+class Valley(Finding):
+    """The runs about the best value of an axis, read as one smooth valley: see `blueberry.stats.optimum`."""
+
+    setting: str
+    curve: tuple[ValleyPoint, ...]
+    """Ascending, from one end of the window that was read to the other."""
+    interval: tuple[float, float]
+    """Holds the optimum at `level`, if the curve is one smooth valley."""
+    is_open: tuple[bool, bool]
+    """Whether the interval reaches the lower and upper end of the window, so that it may go on beyond."""
+    level: float
+    models: tuple[ValleyModel, ...]
+    sd: float
+    """Of one run around the curve, without what seeds do to all runs alike."""
+    df: int
+
+    @property
+    def window(self) -> tuple[float, float]:
+        return self.curve[0].value, self.curve[-1].value
+
+    def at(self, value: float) -> ValleyPoint | None:
+        """On the line between the points beside it; None outside the window."""
+        for left, right in itertools.pairwise(self.curve):
+            if left.value <= value <= right.value:
+                share = (value - left.value) / (right.value - left.value)
+                return ValleyPoint(
+                    value=value,
+                    expected=left.expected + share * (right.expected - left.expected),
+                    excess=left.excess + share * (right.excess - left.excess),
+                )
+        return None
+
+
+class Located(Finding):
+    """How a search along one axis ended."""
+
+    ended: Literal["located", "runs", "seeds", "cliff", "two valleys", "no valley"]
+    """Within min_effect; or the runs or seeds it may use were spent; or the runs are not one smooth valley."""
+    value: float | None
+    """What it recommends; None where the runs are not one smooth valley."""
+    excess: float | None
+    """What that costs at worst over the best of the range, at level 1 - alpha, if the curve is one smooth valley."""
+    runs: int
+    seeds: int
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the runs are not one smooth valley, so that they are judged as they are."""
+        return self.value is None
 
 
 class Condition(Finding):

@@ -29,13 +29,22 @@ def find_ranges(measured: Measured, answer: AxisAnswer | None) -> Ranges:
     if axis is None or answer is None:
         return Ranges()
     unstable = [value for i, value in enumerate(axis.values) if num_failed(measured, i)]
-    kept = [axis.values[i] for i in measured.unresolved]
     return Ranges(
-        optimal=(min(kept), max(kept)) if measured.best is not None and measured.can_judge else None,
+        optimal=_optimal(measured, axis.values),
         conservative=answer.conservative.value if answer.conservative else None,
         fast=answer.fast.value if answer.fast else None,
         unstable_from=min(unstable, default=None),
     )
+
+
+def _optimal(measured: Measured, values: tuple[float, ...]) -> tuple[float, float] | None:
+    """Ends of the values that may be the best; of a valley, of the interval of its lowest point."""
+    if measured.located is not None and measured.valley is not None:
+        return measured.valley.interval
+    if measured.best is None or not measured.can_judge:
+        return None
+    kept = [values[i] for i in measured.unresolved]
+    return min(kept), max(kept)
 
 
 def find_axis_answer(measured: Measured) -> AxisAnswer | None:

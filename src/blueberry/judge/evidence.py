@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from blueberry.judge.judgement import BASELINE, Audit, CurveFinding, RunCost
 from blueberry.records import Provenance, Stage
+from blueberry.stats.locate import Search
 
 __all__ = ["BASELINE", "ArmRuns", "Evidence", "RunFacts"]
 
@@ -93,6 +94,8 @@ class Evidence:
     """How often the runs are judged in all, when the number of seeds depends on what was seen; 1 for a fixed design."""
     look_seeds: tuple[int, ...] = ()
     """Of a race: how many seeds there are at each look, the last being the most there may be. Empty: a fixed design."""
+    search: Search | None = None
+    """How a search along the axis ended; its values are turned so that lower is better."""
     num_unfinished: int = 0
     """Runs that the design asks for and that have not ended (crashed ones are counted by arm)."""
     repeated_seeds: tuple[str, ...] = ()

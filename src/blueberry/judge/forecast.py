@@ -82,6 +82,8 @@ class Forecast:
     """That an arm of a race can come to."""
     runs_at_most: int = 0
     """Of `runs_todo`, those that come only if the runs before leave something open, and as many as there can be."""
+    runs_expected: int = 0
+    """Of `runs_todo`, those that come if all goes as planned: what `tokens`, `flops` and `seconds` are of."""
     aliases: tuple[str, ...] = ()
     """Of a fraction: effects that it cannot tell apart, each group as "a*b = c*d"."""
     changed: Change | None = None
@@ -140,11 +142,11 @@ def forecast(
     shared_tokens = sum(updates * recipe.update_tokens for recipe, updates in taken_over)
     shared_flops = sum(updates * recipe.update_tokens * flops_per_token(recipe) for recipe, updates in taken_over)
     flops = left.num_flops + sum(num * one.num_flops for one, num in to_come) - shared_flops
-    num_runs = len(planned.todo) + undecided
+    num_runs = len(planned.todo) + planned.num_expected
     kept = {(run.part, run.arm): run.recipe for run in planned.todo if run.recipe.train.keep_weights}
     sizes = {arm: 4 * parameters(recipe).total for arm, recipe in kept.items()}
     weights_bytes = sum(sizes.get((run.part, run.arm), 0) for run in planned.todo)
-    weights_bytes += 4 * base.parameters.total * undecided * study.base.train.keep_weights
+    weights_bytes += 4 * base.parameters.total * planned.num_expected * study.base.train.keep_weights
     noise, source, df_per_seed = _noise(study, planned, results, past_runs, data_digest)
     detectable = None
     if noise.paired_sd is not None:
@@ -173,7 +175,8 @@ def forecast(
         seeds_search=study.seeds.search,
         seeds_confirm=study.seeds.confirm,
         runs_done=len(planned.done),
-        runs_todo=num_runs,
+        runs_todo=len(planned.todo) + undecided,
+        runs_expected=num_runs,
         updates=max(arm.recipe.num_updates for arm in (*study.trained_arms, *study.arms))
         if study.trainer is None or study.trainer.is_told_its_length
         else None,
@@ -218,7 +221,7 @@ def forecast(
 
 def _to_come(study: Study, planned: Plan) -> list[tuple[Study, int]]:
     """Runs that have no arm yet, with the study whose base stands for them."""
-    own = planned.num_undecided - sum(part.num_undecided for part in planned.parts.values())
+    own = planned.num_expected - sum(part.num_expected for part in planned.parts.values())
     inside = [one for part in study.parts for one in _to_come(part, planned.parts[part.name])]
     return [(study, own), *inside] if own else inside
 

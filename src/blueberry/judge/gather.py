@@ -288,7 +288,9 @@ def gather_study(study: Study, results: Mapping[str, RunResult], planned: Plan, 
     """
     study = as_planned(study, planned)
     axis = study.axes[0] if len(study.axes) == 1 else None
-    looks = looks_of(study.seeds.search, study.seeds.max) if study.method == "race" else ()
+    search = planned.search
+    has_raced = study.method == "race" or (search is not None and search.is_broken and not study.strategy.runs)
+    looks = looks_of(study.seeds.search, study.seeds.max) if has_raced else ()
     own = study.trainer is None
     recipes = {("", arm.name): arm.recipe for arm in study.arms} if not study.parts else {}
     recipes |= {(part.name, arm.name): arm.recipe for part in study.parts for arm in part.arms}
@@ -297,6 +299,7 @@ def gather_study(study: Study, results: Mapping[str, RunResult], planned: Plan, 
         _question(study),
         looks=max(len(looks), 1),
         look_seeds=looks,
+        search=search,
         reach=_reach(study),
         scale=axis.scale if axis is not None and axis.scale != "list" else None,
         num_unfinished=len(planned.runs)

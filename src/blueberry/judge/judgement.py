@@ -18,8 +18,10 @@ from blueberry.judge.answers import (
     Finding,
     Gain,
     Law,
+    Located,
     Robustness,
     Stack,
+    Valley,
 )
 from blueberry.records import Goal
 
@@ -104,7 +106,8 @@ class Best(Finding):
     n: int
     confirmed: bool
     search_mean: float
-    """From the seeds that chose it: flattering, because it was chosen."""
+    """From the seeds that chose it: flattering, because it was chosen. Of a value between those that were searched,
+    what the valley expects."""
     test_mean: float | None = None
     """The same arm on the test set, which selected nothing; over the same runs as `mean`."""
 
@@ -116,6 +119,7 @@ class Optimum(Finding):
     estimate: float
     interval: tuple[float, float]
     level: float
+    assumption: str = "the loss is one smooth valley along the axis"
 
 
 class Bound(Finding):
@@ -272,6 +276,10 @@ class Judgement(Finding):
     looks_taken: int = 0
     """Of those, from the first."""
     optimum: Optimum | Bound | None
+    valley: Valley | None = None
+    """What the optimum was read from."""
+    located: Located | None = None
+    """None where the arms were not searched for along an axis."""
     verdicts: tuple[Verdict, ...]
     """Of each other arm (b) against the best (a), in a race perhaps against the arm that led when it was dropped; then
     against the arm named "baseline" (a), if it is not the best."""
@@ -316,8 +324,9 @@ class Judgement(Finding):
 
     @property
     def num_blocks(self) -> int:
-        """Seeds on which every arm's run ended, diverged or not."""
-        return self.num_shared([arm.arm for arm in self.arms])
+        """Seeds on which every arm's run ended; arms that diverged need no more of them, if others did not."""
+        finite = [arm.arm for arm in self.arms if not arm.num_diverged]
+        return self.num_shared(finite or [arm.arm for arm in self.arms])
 
     @property
     def can_judge(self) -> bool:

@@ -2,13 +2,14 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from blueberry.judge import words
+from blueberry.judge.answers import Valley, ValleyModel, ValleyPoint
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.judgement import (
     LEAST_BLOCKS,
@@ -24,12 +25,16 @@ from blueberry.judge.judgement import (
 from blueberry.judge.race import Race, follow
 from blueberry.judge.verdicts import Rulings, error_of, rule
 from blueberry.records import is_number
+from blueberry.stats import optimum as optima
 from blueberry.stats.decide import smallest_difference
+from blueberry.stats.locate import Search
 from blueberry.stats.noise import LEAST_ARMS, NoiseEstimate, measure_noise
-from blueberry.stats.optimum import Located, locate_optimum
+from blueberry.stats.optimum import Located, OneSided, is_clear, locate_optimum, read_valley
 from blueberry.stats.paired import mean_interval
 from blueberry.stats.unresolved import candidates, mean_or_inf
 
+THINNED = 4
+"""One of so many points of a fitted curve is kept, for drawing it."""
 LOG_FROM_RATIO = 8.0
 """An axis of undeclared scale whose largest value is this many times its smallest is taken to be logarithmic."""
 
@@ -53,6 +58,8 @@ class Measured:
     axis: Axis | None
     """Where one setting alone varies: a value an arm, in the order of the arms."""
     optimum: Optimum | Bound | None
+    valley: Valley | None = None
+    """What the optimum was read from."""
     race: Race | None = None
     """How the looks went; None for a fixed design."""
 
@@ -63,8 +70,17 @@ class Measured:
 
     @property
     def num_blocks(self) -> int:
-        """Seeds on which every arm's run ended, diverged or not."""
-        return self.num_shared(range(len(self.values_KN))) if self.values_KN.size else 0
+        """Seeds on which every arm's run ended; arms that diverged need no more of them, if others did not."""
+        if not self.values_KN.size:
+            return 0
+        finite = np.flatnonzero(~np.isinf(self.values_KN).any(axis=1)).tolist()
+        return self.num_shared(finite or range(len(self.values_KN)))
+
+    @property
+    def located(self) -> Search | None:
+        """The search along the axis whose answer stands; None where there was none, or it found no valley."""
+        search = self.evidence.search
+        return None if search is None or search.is_broken or self.axis is None else search
 
     @property
     def can_judge(self) -> bool:
@@ -106,12 +122,72 @@ def measure(evidence: Evidence) -> Measured:
         optimum=None,
         race=race,
     )
+    if measured.located is not None:
+        return _located(measured, measured.located)
+    x_K = np.array([]) if axis is None else np.log(axis.values) if axis.is_log else np.array(axis.values)
+    is_readable = axis is not None and evidence.search is None  # else the search says that it is no valley
+    found = read_valley(x_K, _by_run(measured), alpha=evidence.alpha) if is_readable else None
+    if axis is not None and found is not None:
+        back = math.exp if axis.is_log else float
+        measured = replace(measured, valley=valley_of(axis.setting, found, back, 1 - evidence.alpha))
+        if not measured.can_judge and is_clear(x_K, values_KN, found, alpha=evidence.alpha):
+            return replace(measured, optimum=_optimum(axis, Located(found.estimate, found.interval), evidence.alpha))
     if not measured.can_judge:
         return measured
     kept = [row for row in measured.unresolved if not _is_worse(measured, row)]
     near = candidates(seen_KN, kept, alpha=evidence.alpha / evidence.looks)
-    optimum = _optimum(axis, seen_KN, near, evidence.alpha)
+    optimum = _optimum(axis, locate_optimum(x_K, found, near), evidence.alpha) if axis is not None else None
     return replace(measured, unresolved=tuple(kept), candidates=tuple(near), optimum=optimum)
+
+
+def _by_run(measured: Measured) -> np.ndarray:
+    """The table, with one column where runs do not say their seed and every arm has one: the scatter about the curve
+    is then all that is known of the noise."""
+    if measured.evidence.is_seeded or any(len(arm.search) != 1 for arm in measured.evidence.arms):
+        return measured.values_KN
+    return np.array([list(arm.search.values()) for arm in measured.evidence.arms], dtype=float)
+
+
+def _located(measured: Measured, search: Search) -> Measured:
+    """The best is what the search recommends; those that may be the best lie in the interval of the optimum."""
+    axis, space, found = measured.axis, search.space, search.valley
+    assert axis is not None
+    assert found is not None
+    assert search.recommended is not None
+    valley = valley_of(axis.setting, found, space.value_at, 1 - measured.evidence.alpha)
+    low, high = valley.interval
+    best = axis.values.index(search.recommended)
+    optimum: Optimum | Bound = Optimum(
+        setting=axis.setting, estimate=space.value_at(found.estimate), interval=(low, high), level=valley.level
+    )
+    if valley.is_open[0] != valley.is_open[1]:
+        side: Literal["below", "above"] = "below" if valley.is_open[0] else "above"
+        optimum = Bound(setting=axis.setting, bound=high if side == "below" else low, side=side)
+    kept = tuple(sorted({best, *(i for i, value in enumerate(axis.values) if low <= value <= high)}))
+    return replace(
+        measured,
+        rulings=Rulings(best, kept, {}, {}),  # a valley compares values, not arms
+        unresolved=kept,
+        candidates=kept,
+        optimum=optimum,
+        valley=valley,
+    )
+
+
+def valley_of(setting: str, found: optima.Valley, back: Callable[[float], float], level: float) -> Valley:
+    """As values of the setting; `back` is from the coordinates it was read in."""
+    each = slice(None, None, THINNED)
+    points = zip(found.grid_G[each].tolist(), found.curve_G[each].tolist(), found.excess_G[each].tolist(), strict=True)
+    return Valley(
+        setting=setting,
+        curve=tuple(ValleyPoint(value=back(x), expected=y, excess=excess) for x, y, excess in points),
+        interval=(back(found.interval[0]), back(found.interval[1])),
+        is_open=found.is_open,
+        level=level,
+        models=tuple(ValleyModel(model=m, fit=fit, kept=m in found.models) for m, fit in found.fits.items()),
+        sd=found.sd,
+        df=found.df,
+    )
 
 
 def lower_is_better(evidence: Evidence) -> Evidence:
@@ -165,18 +241,30 @@ def best_of(measured: Measured) -> Best | None:
         return None
     arm = measured.arm(measured.best)
     values = arm.confirm or arm.search
+    if measured.located is not None and not arm.search:  # it was found between the values that were searched
+        expected = expected_at(measured, measured.best)
+    else:
+        expected = _mean(arm.search.values())
     tested = [arm.test[seed] for seed in values if seed in arm.test]
     return Best(
         arm=arm.name,
         settings=dict(arm.settings),
-        mean=_mean(values.values()),
+        mean=_mean(values.values()) if values else expected,
         interval=mean_interval(list(values.values()), 1 - measured.evidence.alpha),
         sd=_sd(list(values.values())),
         n=len(values),
         confirmed=bool(arm.confirm),
-        search_mean=_mean(arm.search.values()),
-        test_mean=_mean(tested) if len(tested) == len(values) else None,
+        search_mean=expected,
+        test_mean=_mean(tested) if tested and len(tested) == len(values) else None,
     )
+
+
+def expected_at(measured: Measured, index: int) -> float:
+    """What the valley expects of an arm in its window."""
+    assert measured.axis is not None
+    point = measured.valley.at(measured.axis.values[index]) if measured.valley is not None else None
+    assert point is not None
+    return point.expected
 
 
 def detectable(measured: Measured, *, num_seeds: int | None = None, num_arms: int | None = None) -> Detectable | None:
@@ -255,19 +343,14 @@ def _numbers(values: Sequence[Any]) -> list[float] | None:
     return [float(v) for v in values]
 
 
-def _optimum(axis: Axis | None, values_KN: np.ndarray, kept: list[int], alpha: float) -> Optimum | Bound | None:
-    if axis is None:
-        return None
-    x_K = np.log(axis.values) if axis.is_log else np.array(axis.values)
-    found = locate_optimum(x_K, values_KN, kept, level=1 - alpha)
+def _optimum(axis: Axis, found: Located | OneSided | None, alpha: float) -> Optimum | Bound | None:
     if found is None:
         return None
-
     back = math.exp if axis.is_log else float
     if isinstance(found, Located):
         ends = (back(found.interval[0]), back(found.interval[1]))
         return Optimum(setting=axis.setting, estimate=back(found.estimate), interval=ends, level=1 - alpha)
-    bound = axis.values[int(np.argmin(np.abs(x_K - found.bound)))]  # one of the values that were tried, exactly
+    bound = min(axis.values, key=lambda value: abs(value - back(found.bound)))  # one of those that were tried, exactly
     return Bound(setting=axis.setting, bound=bound, side=found.side)
 
 

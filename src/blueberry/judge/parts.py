@@ -104,9 +104,10 @@ def _covers(part: Study) -> tuple[Covered, ...]:
     for axis in part.axes:
         if not all(is_usable_number(value) for value in axis.values):
             continue
-        low, high = float(min(axis.values)), float(max(axis.values))
+        values = {*axis.values, *(arm.settings[axis.setting] for arm in part.arms)} if axis.is_range else axis.values
+        low, high = float(min(values)), float(max(values))
         decades = math.log10(high / low) if low > 0 else None
-        found.append(Covered(setting=axis.setting, low=low, high=high, num_values=len(axis.values), decades=decades))
+        found.append(Covered(setting=axis.setting, low=low, high=high, num_values=len(values), decades=decades))
     return tuple(found)
 
 
@@ -163,6 +164,8 @@ def of_an_arm(part: Part) -> list[Audit]:
     kept = [audit for audit in judgement.audits if audit.audit in CARRIED]
     if best is None:
         return kept
+    if judgement.located is not None:  # its own audit knows the limits of the range
+        return [*kept, *(audit for audit in judgement.audits if audit.audit == "edge")]
     for covered in part.covers:
         value, ends = best.settings.get(covered.setting), (covered.low, covered.high)
         if covered.num_values < LEAST_AXIS_VALUES or value not in ends or value == 0:
@@ -225,6 +228,8 @@ def _condition(first: Judgement, part: Part) -> Condition:
     judgement = part.judgement
     carried = first.best.arm if first.best else None
     kept = None if carried is None else _kept(judgement, carried)
+    if judgement.located is not None and carried is not None:
+        return _located_condition(judgement, part, carried, best_value(first))
     found = judgement.optimum
     return Condition(
         condition=part.name,
@@ -237,6 +242,30 @@ def _condition(first: Judgement, part: Part) -> Condition:
         interval=kept.interval if kept else None,
         n=kept.n if kept else 0,
         holds=_holds(judgement, carried, kept),
+    )
+
+
+def _located_condition(judgement: Judgement, part: Part, carried: str, value: float | None) -> Condition:
+    """Where the best was read off a valley, so is what another value costs: nothing need have been trained there."""
+    best, valley, found = judgement.best, judgement.valley, judgement.optimum
+    point = valley.at(value) if valley is not None and value is not None else None
+    here = valley.at(best_value(judgement) or math.nan) if valley is not None and best is not None else None
+    holds: Holds | None = None
+    if valley is not None and value is not None:
+        is_inside = valley.interval[0] <= value <= valley.interval[1]
+        is_tie = point is not None and point.excess <= judgement.min_effect
+        holds = "best" if best and best.arm == carried else "tie" if is_tie else "open" if is_inside else "worse"
+    return Condition(
+        condition=part.name,
+        settings=part.settings,
+        best=best.arm if best else None,
+        best_value=best_value(judgement),
+        optimum=found.interval if isinstance(found, Optimum) else None,
+        carried=carried,
+        difference=point.expected - here.expected if point is not None and here is not None else None,
+        interval=None,
+        n=judgement.located.seeds if judgement.located else 0,
+        holds=holds,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -92,6 +92,12 @@ def follow(
     tied against the baseline, or has diverged.
     What it does in simulation: docs/truth.md.
     """
+    is_out_K = np.isinf(values_KN).any(axis=1) & np.isnan(values_KN[:, : looks[0]]).any(axis=1)
+    if is_out_K.any():  # these diverged before the race began, and got no seeds of it
+        rows = np.flatnonzero(~is_out_K).tolist()
+        own = rows.index(baseline) if baseline in rows else None
+        among = follow(values_KN[rows], looks=looks, alpha=alpha, min_effect=min_effect, baseline=own)
+        return _of_all(among, values_KN, rows)
     open_ = list(range(len(values_KN)))
     tables: list[np.ndarray] = []
     rulings: Rulings | None = None
@@ -115,6 +121,17 @@ def follow(
     elif len(tables) == len(looks):
         ended, open_ = "maximum", []
     return Race(looks, looks[: len(tables)], tuple(tables), rulings, tuple(open_), ended)
+
+
+def _of_all(race: Race, values_KN: np.ndarray, rows: list[int]) -> Race:
+    """A race of some rows, told of the whole table."""
+    tables = []
+    for seen_KN in race.tables:
+        whole_KN = values_KN[:, : seen_KN.shape[1]].copy()
+        whole_KN[rows] = seen_KN
+        tables.append(whole_KN)
+    rulings = race.rulings and race.rulings.renumbered(rows)
+    return replace(race, tables=tuple(tables), rulings=rulings, open=tuple(rows[row] for row in race.open))
 
 
 def _contesting(rulings: Rulings) -> list[int]:

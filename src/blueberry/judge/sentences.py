@@ -33,11 +33,13 @@ def known(judgement: Judgement) -> str:
     best = judgement.best
     if best is None:
         said = f"No arm has a finite {judgement.metric}: {_how_all_failed(judgement)}."
+    elif is_located(judgement) and not withholds_differences(judgement):
+        said = _known_of_a_valley(judgement, best)
     elif withholds_differences(judgement) and judgement.can_judge:
         said = f"{_leads(judgement, best)}; whether it is better is withheld.{_how_the_race_ended(judgement)}"
     else:
         said = f"{_known(judgement, best)}{_how_the_race_ended(judgement)}"
-    return " ".join([said, *_effects(judgement)])
+    return " ".join([*_how_the_search_broke(judgement), said, *_effects(judgement)])
 
 
 def unknown(judgement: Judgement) -> str:
@@ -50,6 +52,8 @@ def unknown(judgement: Judgement) -> str:
     if best is None:  # what crashed or has not ended blocks, so all that is left diverged
         lower = "lower the rates" if _noun(judgement) == "rate" else "change what diverges"
         return f"{which}; {lower}, so that some arm trains without diverging on every seed."
+    if left_open := _left_open(judgement):
+        return left_open
     open_ = [v for v in _on_unresolved(judgement, best) if v.verdict == "inconclusive"]
     if open_:
         return f"Which of these is best; {_what_would_settle(judgement, open_)}."
@@ -75,9 +79,61 @@ def recommendation(judgement: Judgement) -> Recommendation:
         )
     chosen = ", ".join(f"{name} = {words.setting_value(value)}" for name, value in best.settings.items())
     text = f"Use {chosen or best.arm}.{_off_the_optimum(judgement, best)}"
-    if len(judgement.unresolved) > 1:
+    if is_located(judgement):
+        text += f" It {_at_worst(judgement)}."
+    elif len(judgement.unresolved) > 1:
         text += f" {_group(judgement)} are not separated by these runs."
     return Recommendation(settings=best.settings, text=text)
+
+
+def is_located(judgement: Judgement) -> bool:
+    """Whether the answer is a search's along one axis, read off a valley."""
+    return judgement.located is not None and not judgement.located.is_broken and judgement.best is not None
+
+
+def _known_of_a_valley(judgement: Judgement, best: Best) -> str:
+    """What a search has found, for how many runs, and what that rests on."""
+    located, found = judgement.located, judgement.optimum
+    assert located is not None
+    label = f"{words.setting_name(judgement.vary[0])} {_label(judgement, best.arm)}"
+    said = f"{label[:1].upper()}{label[1:]} {_at_worst(judgement)}"
+    if isinstance(found, Optimum):
+        said += f"; the optimum then lies between {_ends(found.interval)}"
+    elif found is not None:
+        said += f"; the optimum then lies {found.side} {words.setting_value(found.bound)}, where the range ends"
+    said += f" ({words.count(located.runs, 'run')} on {words.count(located.seeds, 'seed')})."
+    number = _its_number(judgement, best).replace(", ", " is ", 1)
+    return f"{said} Its {number}." if best.n else said
+
+
+def _at_worst(judgement: Judgement) -> str:
+    """e.g. "costs at most 0.0042 nats more than the best of the range (95%), if the loss is one smooth valley"."""
+    located = judgement.located
+    assert located is not None
+    assert located.excess is not None
+    cost = f"{max(located.excess, 0.0):.2g}{words.unit(judgement.metric)}"
+    level = f"{1 - judgement.alpha:.0%}"
+    return f"costs at most {cost} more than the best of the range ({level}), if the loss is one smooth valley"
+
+
+def _left_open(judgement: Judgement) -> str:
+    """What a search could not show with the runs or seeds it had; empty where it showed it."""
+    located = judgement.located
+    if located is None or located.excess is None or located.excess <= judgement.min_effect:
+        return ""
+    spent = f"the {words.count(located.runs, 'run')} that [strategy] runs allows are spent; raise it"
+    if located.ended != "runs":
+        spent = f"all {located.seeds} seeds are spent; raise [seeds] max"
+    return f"Whether it is within {judgement.min_effect:g}{words.unit(judgement.metric)} of the best; {spent}."
+
+
+def _how_the_search_broke(judgement: Judgement) -> list[str]:
+    """Why the runs of a search are judged as they are; none where they need not be."""
+    located = judgement.located
+    if located is None or not located.is_broken:
+        return []
+    why = "no smooth curve fits" if located.ended == "no valley" else located.ended
+    return [f"The runs are not one smooth valley ({why}), so the values are compared as they are."]
 
 
 def withholds_differences(judgement: Judgement) -> bool:
@@ -101,9 +157,9 @@ def _known(judgement: Judgement, best: Best) -> str:
     label = _label(judgement, best.arm)
     if not judgement.is_seeded:
         seeds = "no run says its seed, so arms cannot be compared seed by seed"
-        return f"{_leads(judgement, best)}; {seeds}, and whether it is better is withheld."
+        return f"{_leads(judgement, best)}; {seeds}, and whether it is better is withheld.{_where(judgement)}"
     if not judgement.can_judge:
-        return f"{_leads(judgement, best)}{_from_the_others(judgement, best)}."
+        return f"{_leads(judgement, best)}{_from_the_others(judgement, best)}.{_where(judgement)}"
     against = _against_baseline(judgement, best)
     if against is not None:
         return f"{_on_the_baseline(judgement, against)}; {label} has a {_its_number(judgement, best)}."
@@ -236,7 +292,10 @@ def _where(judgement: Judgement) -> str:
     found = judgement.optimum
     if not isinstance(found, Optimum):
         return ""
-    return f" The optimum lies between {_ends(found.interval)} ({found.level:.0%} interval)."
+    return (
+        f" If the loss is one smooth valley, the optimum lies between {_ends(found.interval)} "
+        f"({found.level:.0%} interval)."
+    )
 
 
 def _off_the_optimum(judgement: Judgement, best: Best) -> str:

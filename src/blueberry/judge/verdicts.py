@@ -78,6 +78,15 @@ class Rulings:
     on_baseline: dict[int, Ruling]
     """Every other row against the baseline; empty without one."""
 
+    def renumbered(self, rows: Sequence[int]) -> "Rulings":
+        """The same said of a table that has these rows in it: row i here is `rows[i]` there."""
+        on_best, on_baseline = (
+            {rows[row]: replace(ruling, reference=rows[ruling.reference]) for row, ruling in group.items()}
+            for group in (self.on_best, self.on_baseline)
+        )
+        best = None if self.best is None else rows[self.best]
+        return Rulings(best, tuple(rows[row] for row in self.contenders), on_best, on_baseline)
+
 
 def rule(tables: Sequence[np.ndarray], *, alpha: float, min_effect: float, baseline: int | None = None) -> Rulings:
     """Rule on every row. `alpha` is the error of one look; tables of later looks have the seeds of earlier ones first.

@@ -2,7 +2,9 @@
 
 from typing import Any, TypeVar
 
-from blueberry.judge.answers import AxisAnswer, Finding
+import numpy as np
+
+from blueberry.judge.answers import AxisAnswer, Finding, Located
 from blueberry.judge.audits.runs import audit
 from blueberry.judge.axis import find_axis_answer, find_failures, find_ranges, find_robustness
 from blueberry.judge.effects import find_effects, find_stack
@@ -44,6 +46,8 @@ def numbers(evidence: Evidence) -> Judgement:
         looks=measured.race.looks if measured.race else (),
         looks_taken=len(measured.race.taken) if measured.race else 0,
         optimum=measured.optimum,
+        valley=measured.valley,
+        located=_located(evidence),
         verdicts=compare(measured),
         ranges=find_ranges(measured, answer),
         axis_answer=answer,
@@ -74,10 +78,23 @@ def turned(judgement: Judgement) -> Judgement:
                 conservative=answer.conservative and _turn(answer.conservative, "difference", "interval"),
                 fast=answer.fast and _turn(answer.fast, "target"),
             ),
+            "valley": judgement.valley
+            and judgement.valley.model_copy(
+                update={"curve": tuple(_turn(point, "expected") for point in judgement.valley.curve)}
+            ),
             "effects": tuple(_turn(effect, "difference", "interval") for effect in judgement.effects),
             "stack": stack and _turn(stack, "difference", "interval", "sum_of_singles", "sum_interval"),
         }
     )
+
+
+def _located(evidence: Evidence) -> Located | None:
+    search = evidence.search
+    if search is None:
+        return None
+    num_runs = int((~np.isnan(search.measured_KN)).sum())
+    value, excess, seeds = search.recommended, search.excess, search.measured_KN.shape[1]
+    return Located(ended=search.ended, value=value, excess=excess, runs=num_runs, seeds=seeds)
 
 
 def _turn(record: R, *fields: str) -> R:

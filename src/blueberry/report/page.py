@@ -197,7 +197,7 @@ def _row(judgement: Judgement, arm: ArmSummary, best: str | None) -> ArmRow:
     if judgement.conditions:
         words = "not compared"
     if arm.n == 0:
-        words = "no run has ended"
+        words = "best, between those searched" if arm.status == "best" else "no run has ended"
     if arm.num_diverged:
         words = f"{arm.num_diverged} of {arm.n} diverged"
     return ArmRow(

@@ -1,16 +1,33 @@
-"""Where along one axis the expected loss is least."""
+"""Where along one axis the expected loss is least: runs near the least value, read as one smooth valley."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
-from blueberry.stats.noise import two_way_fit
+from blueberry.stats.noise import TwoWayFit, two_way_fit
 from blueberry.stats.paired import t_quantile
 
 LEAST_POINTS = 5
+"""Values of the axis that a valley is read from at least."""
 NEIGHBOURS = 2
-GRID_POINTS = 201
+"""Values on each side of the least that a window has at first."""
+GRID_POINTS = 81
+REJECTED = 0.02
+"""A model whose lack of fit is less likely than this is left out where another one fits."""
+TURNS = 8.0
+"""t statistic of the curvature above which a window is wide enough to show where the curve turns."""
+STEEPEST = 8.0
+"""How much steeper one side of a valley may be than the other; beyond, it is a cliff."""
+LEAST_DF = 3
+"""Of the scatter about the curve, where that is all that is known of the noise."""
+SMALLEST_VARIANCE = 1e-18
+
+Model = Literal["quadratic", "cubic", "quartic", "two half-parabolas"]
+DEGREES: dict[Model, tuple[int, int]] = {"quadratic": (2, 4), "cubic": (3, 5), "quartic": (4, 7)}
+"""Degree of each polynomial, and the values of the axis it needs."""
 
 
 @dataclass(frozen=True)
@@ -30,50 +47,83 @@ class OneSided:
 
 
 @dataclass(frozen=True)
-class _Points:
-    """Arms near the optimum, seed effects removed; `variance_M` is that of each effect, from replicates."""
+class Valley:
+    """A reading of the runs in one window. `x` in the coordinates given, values in the metric's unit."""
 
-    x_M: np.ndarray
-    effect_M: np.ndarray
-    variance_M: np.ndarray
-    critical: float
-    """t quantile at the replicates' degrees of freedom."""
+    window: tuple[float, float]
+    """The outermost values of the axis that it was read from."""
+    centre: float
+    """The value of the axis in its middle."""
+    grid_G: np.ndarray
+    """Ascending, from one end of the window to the other."""
+    curve_G: np.ndarray
+    """The best model there; its level is that of the runs, averaged over their seeds."""
+    excess_G: np.ndarray
+    """How much more than the least expected value each point may cost: an upper bound at level 1 - alpha."""
+    interval: tuple[float, float]
+    """Holds the least expected value at level 1 - alpha, if the curve is one smooth valley."""
+    is_open: tuple[bool, bool]
+    """Whether the interval reaches the window's lower and upper end, so that it may go on beyond."""
+    fits: dict[Model, float]
+    """How likely the lack of fit of each model is; 1 where nothing is repeated, so that nobody can tell."""
+    models: tuple[Model, ...]
+    """Those that were not rejected; all of them where every one was."""
+    steepness: float
+    """Of the two half-parabolas: the curvature of the steeper side over the other's; infinite where that is flat."""
+    turns: float
+    """t statistic of the curvature."""
+    sd: float
+    """Of one run around the best model, what seeds share left out."""
+    df: int
+
+    @property
+    def is_valley(self) -> bool:
+        """Whether some model fits."""
+        return max(self.fits.values()) >= REJECTED
+
+    @property
+    def is_cliff(self) -> bool:
+        """Whether only a valley that is a wall on one side fits."""
+        return self.is_valley and self.models == ("two half-parabolas",) and self.steepness > STEEPEST
+
+    @property
+    def estimate(self) -> float:
+        """The point that costs least at worst: the lowest of the parabola through the three lowest of the grid."""
+        at = int(np.argmin(self.excess_G))
+        if at in (0, len(self.grid_G) - 1):
+            return float(self.grid_G[at])
+        before, here, after = self.excess_G[at - 1 : at + 2]
+        bend = before - 2 * here + after
+        shift = 0.5 * (before - after) / bend if bend > 0 else 0.0
+        return float(self.grid_G[at] + shift * (self.grid_G[1] - self.grid_G[0]))
+
+    def excess_at(self, x: float) -> float:
+        """What x costs at worst over the least expected value; infinite outside the window."""
+        if not self.window[0] <= x <= self.window[1]:
+            return np.inf
+        return float(np.interp(x, self.grid_G, self.excess_G))
 
 
-def locate_optimum(
-    x_K: np.ndarray, values_KN: np.ndarray, unresolved: list[int], *, level: float
-) -> Located | OneSided | None:
-    """The interval of x that holds the least expected value.
+def locate_optimum(x_K: np.ndarray, found: Valley | None, unresolved: list[int]) -> Located | OneSided | None:
+    """The interval of x that holds the least expected value: that of a valley, within the bracket of the unresolved
+    rows' nearest neighbours.
 
-    Three models are fitted to the unresolved rows and two neighbours on each side (at least five points): a
-    quadratic, a cubic, and a valley of two half-parabolas that share their lowest point but not their curvature.
-    Each gives a set of x: slopes not significantly different from 0, |f'(x)| <= t * se, for the polynomials; lowest
-    points whose fit is not significantly worse than the best, for the valley. The interval is the hull of their
-    union, within the bracket of the unresolved rows' nearest neighbours. Variance is the larger of replicates and
-    lack of fit.
-    The valley is there because polynomials alone miss the optimum of a valley with a kink: see docs/truth.md.
-    One-sided when the unresolved rows or the interval reach one end of the range; None when they reach both, or when
-    there are fewer than five finite points or no repeated seed.
-    x must ascend. Shapes: (K,), (K, n): NaN missing, infinity diverged.
-    Source: Fieller 1954 for the root of a linear form in estimated coefficients, here f'(x); profile likelihood.
+    One-sided when the unresolved rows or the interval reach one end of the range; None when they reach both, or where
+    no valley could be read.
     """
-    assert (np.diff(x_K) > 0).all()
     if not unresolved:
         return None
     low, high = min(unresolved) - 1, max(unresolved) + 1
     if low < 0 or high >= len(x_K):
         return _at_the_edge(x_K, low, high)
-    points = _points_near(x_K, values_KN, unresolved, level)
-    if points is None:
+    if found is None:
         return None
-    grid = np.linspace(x_K[low], x_K[high], GRID_POINTS)
-    valley, best_fit = _valley_region(points, grid)
-    possible = valley | _flat_region(points, grid, degree=2) | _flat_region(points, grid, degree=3)
-    first, last = np.flatnonzero(possible)[[0, -1]]
-    ends = (float(grid[max(first - 1, 0)]), float(grid[min(last + 1, GRID_POINTS - 1)]))  # the set ends between points
+    ends = (max(found.interval[0], float(x_K[low])), min(found.interval[1], float(x_K[high])))
+    if not ends[0] < ends[1]:  # the runs and the curve disagree on where it is
+        ends = (float(x_K[low]), float(x_K[high]))
     if ends[0] <= x_K[0] or ends[1] >= x_K[-1]:
         return _at_the_edge(x_K, low if ends[0] > x_K[0] else -1, high if ends[1] < x_K[-1] else len(x_K))
-    return Located(best_fit, ends)
+    return Located(float(np.clip(found.estimate, *ends)), ends)
 
 
 def _at_the_edge(x_K: np.ndarray, low: int, high: int) -> OneSided | None:
@@ -84,73 +134,264 @@ def _at_the_edge(x_K: np.ndarray, low: int, high: int) -> OneSided | None:
     return OneSided(float(x_K[low]), "above")
 
 
-def _points_near(x_K: np.ndarray, values_KN: np.ndarray, unresolved: list[int], level: float) -> _Points | None:
-    """Rows around the unresolved ones that never diverged, widened until there are five."""
-    finite = [row for row, values in enumerate(values_KN) if np.isfinite(values).any() and not np.isinf(values).any()]
-    if len(finite) < LEAST_POINTS:
+def read_valley(x_K: np.ndarray, values_KN: np.ndarray, *, alpha: float) -> Valley | None:
+    """Fit the values near the least as one smooth valley, and bound what each point of it costs.
+
+    Four models are fitted to the runs, seeds taken out: a quadratic, a cubic, a quartic, and two half-parabolas that
+    share their lowest point but not their curvature. Those that the repeats reject are left out, unless all are. Each
+    says where the least value may be (slopes not significantly different from 0; lowest points whose fit is not
+    significantly worse than the best) and how much more a point may cost than any other (a t bound of the difference
+    of two fitted values: two-sided, because the same runs choose the point). The interval and the bound are the widest
+    of them. The variance is that of all residuals, or of the lack of fit alone where that is larger.
+
+    The window is two values on each side of the least. It grows while the curve does not clearly turn in it, or the
+    interval reaches its end, as long as some model fits. Values with a diverged run are left out.
+    None when fewer than four values without a diverged run are left, or nothing tells the curve from noise.
+    x must ascend. Shapes: (K,), (K, n): NaN missing, infinity diverged. What it covers: docs/efficiency.md.
+    Source: Fieller 1954 for the root of a linear form in estimated coefficients; Scheffé 1959 for seeds as blocks.
+    """
+    assert (np.diff(x_K) > 0).all()
+    rows = without_divergence(values_KN)
+    if len(rows) < LEAST_POINTS:
         return None
-    first = max(finite.index(min(unresolved)) - NEIGHBOURS, 0)
-    last = min(finite.index(max(unresolved)) + NEIGHBOURS, len(finite) - 1)
-    while last - first + 1 < LEAST_POINTS:
-        first, last = max(first - 1, 0), min(last + 1, len(finite) - 1)
-    rows = finite[first : last + 1]
-    fit = two_way_fit(values_KN[rows])
-    if fit.df <= 0:
+    x_M, values_MN = x_K[rows], values_KN[rows]
+    at = int(np.argmin(two_way_fit(values_MN).arm_means))
+    found, half = _centred(x_M, values_MN, at, NEIGHBOURS, alpha)
+    while found is not None and half < len(rows) and (found.turns < TURNS or any(found.is_open)):
+        wider, at_least = _centred(x_M, values_MN, int(np.searchsorted(x_M, found.centre)), half + 1, alpha)
+        if wider is None or wider.window == found.window or not wider.is_valley:
+            break
+        found, half = wider, at_least
+    return found
+
+
+def without_divergence(values_KN: np.ndarray) -> list[int]:
+    """Rows with a value, none of them infinite."""
+    return np.flatnonzero(np.isfinite(values_KN).any(axis=1) & ~np.isinf(values_KN).any(axis=1)).tolist()
+
+
+def _centred(x_M: np.ndarray, values_MN: np.ndarray, at: int, half: int, alpha: float) -> tuple[Valley | None, int]:
+    """The window of `half` values on each side, moved until its middle is the value nearest to the estimate."""
+    found, tried = None, set[int]()
+    while at not in tried:
+        tried.add(at)
+        low, high = max(at - half, 0), min(at + half, len(x_M) - 1)
+        low, high = max(min(low, high - 2 * half), 0), min(max(high, low + 2 * half), len(x_M) - 1)
+        found = _read(x_M[low : high + 1], values_MN[low : high + 1], float(x_M[at]), alpha)
+        if found is None:
+            break
+        at = int(np.argmin(np.abs(x_M - found.estimate)))
+    return found, half
+
+
+def _read(x_M: np.ndarray, values_MN: np.ndarray, centre: float, alpha: float) -> Valley | None:
+    """One window."""
+    rows, columns = np.nonzero(np.isfinite(values_MN))
+    blocks, seeds = np.unique(columns, return_inverse=True)
+    middle, scale = (x_M[0] + x_M[-1]) / 2, (x_M[-1] - x_M[0]) / 2
+    u_R, u_G = (x_M[rows] - middle) / scale, np.linspace(-1.0, 1.0, GRID_POINTS)
+    values_R = values_MN[rows, columns]
+    level = float(two_way_fit(values_MN).arm_means.mean())
+    y_R = _within_seeds(values_R, seeds)
+    df = len(y_R) - len(blocks)
+    repeats = two_way_fit(values_MN)
+    fitted = [_polynomial(u_R, y_R, u_G, seeds, df, repeats, model, alpha) for model in DEGREES]
+    fitted.append(_half_parabolas(u_R, y_R, u_G, seeds, df, repeats, alpha))
+    known = [one for one in fitted if one is not None]
+    if not known:
         return None
-    variance_M = fit.residual / fit.df / np.isfinite(values_KN[rows]).sum(axis=1)
-    variance_M = np.maximum(variance_M, 1e-24)  # equal values on every seed would divide by 0
-    return _Points(x_K[rows], fit.arm_means - fit.arm_means.mean(), variance_M, t_quantile(fit.df, (1 - level) / 2))
+    kept = [one for one in known if one.fit >= REJECTED] or known
+    excess_G = np.max([one.excess_G for one in kept], axis=0)
+    possible_G = np.any([one.possible_G for one in kept], axis=0)
+    best = max(kept, key=lambda one: (one.fit, -len(one.model)))
+    first, last = np.flatnonzero(possible_G)[[0, -1]]
+    grid_G = middle + scale * u_G
+    row_means_M = np.interp(x_M, grid_G, best.curve_G)
+    return Valley(
+        window=(float(x_M[0]), float(x_M[-1])),
+        centre=centre,
+        grid_G=grid_G,
+        curve_G=best.curve_G + level - float(row_means_M.mean()),
+        excess_G=excess_G,
+        interval=(float(grid_G[max(first - 1, 0)]), float(grid_G[min(last + 1, GRID_POINTS - 1)])),
+        is_open=(bool(first == 0), bool(last == GRID_POINTS - 1)),
+        fits={one.model: one.fit for one in known},
+        models=tuple(one.model for one in kept),
+        steepness=next((one.steepness for one in known if one.steepness is not None), 1.0),
+        turns=next((one.turns for one in known if one.turns is not None), 0.0),
+        sd=best.sd,
+        df=best.df,
+    )
 
 
-def _flat_region(points: _Points, grid: np.ndarray, *, degree: int) -> np.ndarray:
-    """Where on the grid the slope of a polynomial may be 0."""
-    centre, scale = points.x_M.mean(), np.ptp(points.x_M) / 2
-    u, u_grid = (points.x_M - centre) / scale, (grid - centre) / scale
-    weight = 1 / np.sqrt(points.variance_M)
-    design = (u[:, None] ** np.arange(degree + 1)) * weight[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    coefficients = covariance @ design.T @ (points.effect_M * weight)
-    misfit = float(np.square(points.effect_M * weight - design @ coefficients).sum())
-    inflation = max(1.0, misfit / (len(u) - degree - 1))
-    powers = np.arange(1, degree + 1)
-    slopes = powers * u_grid[:, None] ** (powers - 1)
-    variance = inflation * np.einsum("gi,ij,gj->g", slopes, covariance[1:, 1:], slopes)
-    return np.abs(slopes @ coefficients[1:]) <= points.critical * np.sqrt(variance)
+@dataclass(frozen=True)
+class _Fitted:
+    model: Model
+    curve_G: np.ndarray
+    excess_G: np.ndarray
+    possible_G: np.ndarray
+    """Where the least value may be."""
+    fit: float
+    """How likely its lack of fit is."""
+    sd: float
+    df: int
+    turns: float | None = None
+    steepness: float | None = None
 
 
-def _valley_region(points: _Points, grid: np.ndarray) -> tuple[np.ndarray, float]:
-    """Where on the grid the lowest point of two half-parabolas may be, and where it fits best."""
-    misfit = _valley_misfits(points, grid)
-    least = float(misfit.min())
-    spare = len(points.x_M) - 4  # a floor, two curvatures and the lowest point
-    inflation = max(1.0, least / spare)
-    return misfit - least <= points.critical**2 * inflation, float(grid[misfit <= least * (1 + 1e-9) + 1e-12].mean())
+def _within_seeds(table: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Each column less its mean over the runs of a seed. Shapes: (R,) or (R, P)."""
+    counts = np.bincount(seeds)
+    columns = table.reshape(len(seeds), -1)
+    sums = np.zeros((len(counts), columns.shape[1]))
+    np.add.at(sums, seeds, columns)
+    return (columns - (sums / counts[:, None])[seeds]).reshape(table.shape)
 
 
-def _valley_misfits(points: _Points, grid: np.ndarray) -> np.ndarray:
-    """Weighted sums of squares of the best floor + curvature * (x - lowest)**2, one curvature each side, none below 0.
+def _variance(misfit: float, df: int, repeats: TwoWayFit) -> tuple[float, float]:
+    """Of one run, and how likely the lack of fit is: an F test of it against the repeats."""
+    variance, likely = misfit / df, 1.0
+    spare = df - repeats.df
+    if repeats.df > 0 and spare > 0:
+        from scipy.special import fdtrc
+
+        lack = max(misfit - repeats.residual, 0.0) / spare
+        noise = max(repeats.residual / repeats.df, SMALLEST_VARIANCE)
+        variance, likely = max(variance, lack), float(fdtrc(spare, repeats.df, lack / noise))
+    return max(variance, SMALLEST_VARIANCE), likely
+
+
+def _polynomial(
+    u_R: np.ndarray,
+    y_R: np.ndarray,
+    u_G: np.ndarray,
+    seeds: np.ndarray,
+    df: int,
+    repeats: TwoWayFit,
+    model: Model,
+    alpha: float,
+) -> _Fitted | None:
+    degree, least_points = DEGREES[model]
+    df -= degree
+    if len(np.unique(u_R)) < least_points or df <= 0:
+        return None
+    design = _within_seeds(u_R[:, None] ** np.arange(1, degree + 1), seeds)
+    covariance = np.linalg.pinv(design.T @ design)
+    coefficients = covariance @ (design.T @ y_R)
+    variance, likely = _variance(float(np.square(y_R - design @ coefficients).sum()), df, repeats)
+    powers_GP, contrasts_GGP = _powers(degree)
+    curve_G = powers_GP @ coefficients
+    errors_GG = np.sqrt(np.maximum(((contrasts_GGP @ covariance) * contrasts_GGP).sum(axis=2), 0.0) * variance)
+    gains_GG = curve_G[:, None] - curve_G
+    two_sided, least = t_quantile(df, alpha / 2), int(np.argmin(curve_G))
+    slopes_GP = np.arange(1, degree + 1) * u_G[:, None] ** np.arange(degree)
+    slope_errors_G = np.sqrt(np.maximum(((slopes_GP @ covariance) * slopes_GP).sum(axis=1), 0.0) * variance)
+    possible_G = np.abs(slopes_GP @ coefficients) <= two_sided * slope_errors_G
+    possible_G &= gains_GG[:, least] <= two_sided * errors_GG[:, least]
+    possible_G[least] = True
+    return _Fitted(
+        model=model,
+        curve_G=curve_G,
+        excess_G=(gains_GG + two_sided * errors_GG).max(axis=1),
+        possible_G=possible_G,
+        fit=likely,
+        sd=float(np.sqrt(variance)),
+        df=df,
+        turns=float(coefficients[1] / np.sqrt(covariance[1, 1] * variance)) if degree == 2 else None,
+    )
+
+
+@lru_cache
+def _powers(degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the grid: u, u**2, ..., and their differences between every two points. Shapes: (G, P), (G, G, P)."""
+    powers = np.linspace(-1.0, 1.0, GRID_POINTS)[:, None] ** np.arange(1, degree + 1)
+    return powers, powers[:, None] - powers
+
+
+def _half_parabolas(
+    u_R: np.ndarray, y_R: np.ndarray, u_G: np.ndarray, seeds: np.ndarray, df: int, repeats: TwoWayFit, alpha: float
+) -> _Fitted | None:
+    """floor + curvature * (u - lowest)**2, one curvature each side, none below 0, for every lowest point of the grid.
 
     The least over the curvatures that may be 0 is the non-negative least squares: of the models with the floor alone,
     one curvature and both, the best whose curvatures are not negative; two unknowns, so in closed form.
-    Shapes: (G,) -> (G,).
     """
-    weight_M = 1 / points.variance_M
-    share_M = weight_M / weight_M.sum()
-    y_M = points.effect_M - share_M @ points.effect_M  # the floor is fitted by centring everything
-    distance_GM = points.x_M - grid[:, None]
-    left_GM = np.where(distance_GM < 0, distance_GM**2, 0.0)
-    right_GM = np.where(distance_GM > 0, distance_GM**2, 0.0)
-    left_GM -= (left_GM @ share_M)[:, None]
-    right_GM -= (right_GM @ share_M)[:, None]
-    ll, rr, lr = (np.square(left_GM) @ weight_M, np.square(right_GM) @ weight_M, (left_GM * right_GM) @ weight_M)
-    ly, ry = left_GM @ (weight_M * y_M), right_GM @ (weight_M * y_M)
+    df -= 3
+    if df <= 0:
+        return None
+    distance_RG = u_R[:, None] - u_G
+    left_RG = _within_seeds(np.where(distance_RG < 0, distance_RG**2, 0.0), seeds)
+    right_RG = _within_seeds(np.where(distance_RG > 0, distance_RG**2, 0.0), seeds)
+    ll, rr, lr = np.square(left_RG).sum(axis=0), np.square(right_RG).sum(axis=0), (left_RG * right_RG).sum(axis=0)
+    ly, ry = left_RG.T @ y_R, right_RG.T @ y_R
     with np.errstate(divide="ignore", invalid="ignore"):  # a side without points has no curvature: not a number
         both = ll * rr - lr**2
-        one_left, one_right = ly / ll, ry / rr
         both_left, both_right = (rr * ly - lr * ry) / both, (ll * ry - lr * ly) / both
-        gain_G = np.zeros(len(grid))
-        gain_G = np.where(one_left >= 0, np.fmax(gain_G, one_left * ly), gain_G)
-        gain_G = np.where(one_right >= 0, np.fmax(gain_G, one_right * ry), gain_G)
-        allowed_G = (both_left >= 0) & (both_right >= 0)
-        gain_G = np.where(allowed_G, np.fmax(gain_G, both_left * ly + both_right * ry), gain_G)
-    return np.maximum(np.square(y_M) @ weight_M - gain_G, 0.0)
+        one_left, one_right = np.nan_to_num(ly / ll, posinf=0, neginf=0), np.nan_to_num(ry / rr, posinf=0, neginf=0)
+    gains = np.stack(
+        [
+            np.where((both_left >= 0) & (both_right >= 0), both_left * ly + both_right * ry, -1.0),
+            np.where(one_left > 0, one_left * ly, -1.0),
+            np.where(one_right > 0, one_right * ry, -1.0),
+            np.zeros(len(u_G)),
+        ]
+    )
+    chosen = gains.argmax(axis=0)
+    left_G = np.choose(chosen, [both_left, one_left, 0 * ll, 0 * ll])
+    right_G = np.choose(chosen, [both_right, 0 * rr, one_right, 0 * rr])
+    misfit_G = np.maximum(float(y_R @ y_R) - gains.max(axis=0), 0.0)
+    least = int(np.argmin(misfit_G))
+    variance, likely = _variance(float(misfit_G[least]), df, repeats)
+    worse_G = misfit_G - misfit_G[least]
+    possible_G = worse_G <= t_quantile(df, alpha / 2) ** 2 * variance
+    costs_GG = np.where(u_G[:, None] < u_G, left_G, right_G) * (u_G[:, None] - u_G) ** 2
+    flat, steep = sorted((float(left_G[least]), float(right_G[least])))
+    return _Fitted(
+        model="two half-parabolas",
+        curve_G=costs_GG[:, least],
+        excess_G=costs_GG[:, _widened(possible_G)].max(axis=1),
+        possible_G=possible_G,
+        fit=likely,
+        sd=float(np.sqrt(variance)),
+        df=df,
+        steepness=steep / flat if flat > 0 else float("inf"),
+    )
+
+
+def _widened(possible_G: np.ndarray) -> np.ndarray:
+    """With the neighbours of each point: the least value lies between points of the grid."""
+    wider_G = possible_G.copy()
+    wider_G[1:] |= possible_G[:-1]
+    wider_G[:-1] |= possible_G[1:]
+    return wider_G
+
+
+def is_clear(x_K: np.ndarray, values_KN: np.ndarray, valley: Valley, *, alpha: float) -> bool:
+    """Whether runs by themselves say that they are one valley, and where it ends on both sides."""
+    is_known = valley.df >= LEAST_DF and valley.turns >= TURNS / 2 and not any(valley.is_open)
+    return is_known and valley.is_valley and not has_second_valley(x_K, values_KN, valley, alpha=alpha)
+
+
+def has_second_valley(x_K: np.ndarray, values_KN: np.ndarray, valley: Valley, *, alpha: float) -> bool:
+    """Whether values fall again beyond a rise, significantly and at least half the way back down, on either side.
+
+    Far from the least value runs are noisy and losses wander: a dip that stays far above it is none.
+    """
+    rows = without_divergence(values_KN)
+    means_M, counts_M = two_way_fit(values_KN[rows]).arm_means, np.isfinite(values_KN[rows]).sum(axis=1)
+    least = float(means_M.min())
+    limit = t_quantile(valley.df, alpha / (2 * len(rows))) * valley.sd
+    for side in (-1, 1):
+        top, top_count = -np.inf, 1
+        for i in _outward(x_K[rows], valley.estimate, side):
+            fall = top - means_M[i]
+            if fall > limit * np.sqrt(1 / counts_M[i] + 1 / top_count) and fall >= (top - least) / 2:
+                return True
+            if means_M[i] > top:
+                top, top_count = float(means_M[i]), int(counts_M[i])
+    return False
+
+
+def _outward(x_M: np.ndarray, start: float, side: int) -> Sequence[int]:
+    there = np.flatnonzero((x_M - start) * side > 0)
+    return (there if side > 0 else there[::-1]).tolist()

@@ -36,6 +36,8 @@ class Axis:
     scale: Literal["log", "linear", "list"]
     when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """The axis is there only where each of these settings has one of these values."""
+    is_range: bool = False
+    """Any value between the two ends, not the ends alone."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,17 @@ def content(recipe: Recipe) -> str:
 # --- Axes --------------------------------------------------------------------------------------------------------
 
 
-def read_axis(setting: str, given: Any, current: Any, place: str, *, has_points: bool = True) -> Axis:
+Points = Literal["needed", "optional", "none"]
+"""Whether an axis between two ends has points: a grid does, proposals lie anywhere, and a search takes either."""
+
+
+def read_axis(setting: str, given: Any, current: Any, place: str, *, points: Points = "needed") -> Axis:
     """An axis from what the file gives: a list, { values = [..] }, or { log = [a, b], points = n } or the same with
     linear; a table may also hold when = { "setting" = value or list of values }.
 
     `current` is the setting's value in the base recipe (None if it has none): where that is whole, the points
-    are. Points between the ends are rounded to 4 significant digits, so that names are readable. Without
-    `has_points` the axis is what lies between its ends, for proposals.
+    are. Points between the ends are rounded to 4 significant digits, so that names are readable. Without points
+    the axis is what lies between its ends.
     Raises: StudyError naming `place` and the setting.
     """
     place = f'{place} "{setting}"'
@@ -173,7 +179,8 @@ def read_axis(setting: str, given: Any, current: Any, place: str, *, has_points:
         axis = Axis(setting, tuple(values), "list", when)
     else:
         scale: Literal["log", "linear"] = "log" if forms == ["log"] else "linear"
-        axis = Axis(setting, _spaced(table, scale, current, place, has_points=has_points), scale, when)
+        is_range = points == "none" or (points == "optional" and "points" not in table)
+        axis = Axis(setting, _spaced(table, scale, current, place, is_range=is_range), scale, when, is_range)
     if len(axis.values) < 2:
         refuse(place, given, "an axis needs two values or more; add values, or put the setting into [set]")
     for number, value in enumerate(axis.values):
@@ -198,8 +205,8 @@ def _conditions(given: Any, setting: str, place: str) -> tuple[tuple[str, tuple[
     return tuple(found)
 
 
-def _spaced(table: dict[str, Any], scale: str, current: Any, place: str, *, has_points: bool) -> tuple[Any, ...]:
-    """The points from one end to the other; without points the ends alone."""
+def _spaced(table: dict[str, Any], scale: str, current: Any, place: str, *, is_range: bool) -> tuple[Any, ...]:
+    """The points from one end to the other; of a range the ends alone."""
     ends = table[scale]
     if not isinstance(ends, list) or len(ends) != 2 or not all(is_usable_number(end) for end in ends):
         size = f", 0 or {SMALLEST:g} to {LARGEST:g} in size" if isinstance(ends, list) and len(ends) == 2 else ""
@@ -210,7 +217,7 @@ def _spaced(table: dict[str, Any], scale: str, current: Any, place: str, *, has_
     if scale == "log" and first <= 0:
         refuse(place, ends, "a log axis has only numbers above 0; raise the first end or use linear")
     whole = isinstance(first, int) and isinstance(last, int) and not isinstance(current, float)
-    if not has_points:
+    if is_range:
         if "points" in table:
             refuse(f'{place} "points"', table["points"], "proposals lie anywhere between the ends; remove points")
         return (first, last) if whole else (float(first), float(last))
@@ -286,8 +293,8 @@ def _refuse_odd_conditions(axes: Sequence[Axis], knowing: tuple[str, ...], place
                 refuse(here, list(values), "it is the same in every arm, so it decides nothing; vary it or remove this")
             on = by_name[name]
             for value in values:
-                if on.scale != "list" and len(on.values) == 2:
-                    continue  # an axis without points
+                if on.is_range:
+                    continue
                 if value not in on.values:
                     refuse(here, value, f"its axis has no such value ({', '.join(map(str, on.values))}); mend it")
             if set(on.values) <= set(values) and not on.when:

@@ -10,9 +10,11 @@ from blueberry.errors import StudyError
 from blueberry.identity import fingerprints, shape_key
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult, Stage, StudyRun
+from blueberry.stats.locate import Search, expected_runs, most_runs, search
 from blueberry.study.arms import Arm, content
 from blueberry.study.database import EndedRun
-from blueberry.study.proposals import Proposer
+from blueberry.study.proposals import Proposer, along, arm_at, space_of
+from blueberry.study.sections import PROPOSING
 from blueberry.study.spec import Study, settled
 
 LOOKS = (3, 5, 8, 12, 16)
@@ -100,6 +102,11 @@ class Plan:
     there can be."""
     proposed: tuple[Arm, ...] = ()
     """The arms so far, where they are proposed from results."""
+    search: Search | None = None
+    """How the search along the axis ended, of the method "locate"; None until it has."""
+    num_expected: int = 0
+    """Of the undecided runs, those that come if the curve along the axis is a smooth valley and the noise small; all
+    of them where nothing is searched along an axis."""
     parts: Mapping[str, "Plan"] = field(default_factory=dict)
     """By name, of a study made of parts; `runs` are then theirs, and the leaders are theirs too."""
 
@@ -156,10 +163,12 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], re
         search = _race(study, data_digest, results, ended, referee)
     elif study.method == "optuna":
         search = _propose(study, data_digest, results, ended)
+    elif study.method == "locate":
+        search = _locate(study, data_digest, results, ended, referee)
     else:
         search = _grid(study, data_digest, results, ended)
     if search.most_to_come is not None:
-        return _plan(search, (), ended, search.most_to_come + study.seeds.confirm)
+        return _plan(search, (), ended, study.seeds.confirm)
     return _plan(search, _confirm(study, data_digest, search.arms, search.leader), ended, 0)
 
 
@@ -200,7 +209,7 @@ def change(
         for run, *_ in of_arms.values():
             lost = lost.difference(fingerprints(run.recipe, run.data_digest, range(study.base.seed, last)))
     new = [key for key, runs in of_arms.items() if asked.isdisjoint(run.fingerprint for run in runs)]
-    if study.method == "optuna":  # proposals come and go
+    if study.method in PROPOSING:  # proposals come and go
         new = []
     if not lost and not new:
         return None
@@ -236,6 +245,9 @@ class _Search:
     most_to_come: int | None = None
     """Searching runs beside these, at most; None when it is over."""
     proposed: bool = False
+    located: Search | None = None
+    num_expected: int | None = None
+    """Of those to come; None: all of them."""
 
 
 def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], ended: frozenset[str]) -> _Search:
@@ -285,6 +297,62 @@ def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, Ended]
     return _Search(tuple(runs), tuple(arms.values()), leader, proposed=True)
 
 
+def _locate(
+    study: Study,
+    data_digest: DataDigest,
+    results: Mapping[str, Ended],
+    ended: frozenset[str],
+    referee: Referee | None,
+) -> _Search:
+    """Along one axis, coarse to fine, see `stats.locate`; where that breaks down, a race of the values that it trained
+    without a run that diverged."""
+    space, seeds = space_of(study), study.seeds
+    bounds = {"max_seeds": seeds.max, "max_runs": study.strategy.runs}
+    ask = search(space, alpha=study.alpha, min_effect=study.min_effect, only_trained=not seeds.confirm, **bounds)
+    arms, runs, batch, found = dict[float, Arm](), list[Run](), next(ask), None
+    while found is None:
+        arms |= {value: arm_at(study, value) for value, _ in batch if value not in arms}
+        look = runs[-1].look + 1 if runs else 0
+        asked = [
+            _on_seeds(
+                arms[value], range(study.base.seed + seed, study.base.seed + seed + 1), data_digest, "search", look
+            )
+            for value, seed in batch
+        ]
+        runs += [run for (run,) in asked]
+        if not _all_in(runs, ended):
+            most = study.strategy.runs or most_runs(space, max_seeds=seeds.max)
+            expected = expected_runs(space, **bounds)
+            return _Search(
+                tuple(runs),
+                along(arms),
+                most_to_come=max(most - len(runs), 0),
+                num_expected=max(expected - len(runs), 0),
+                proposed=True,
+            )
+        values = _values(study, runs, results)
+        try:
+            batch = ask.send([values[arms[value].name][study.base.seed + seed] for value, seed in batch])
+        except StopIteration as over:
+            found = over.value
+    _refuse_twins(study, ((run.fingerprint, run.arm) for run in runs))
+    if not found.is_broken:
+        if found.recommended is not None:
+            arms.setdefault(found.recommended, arm_at(study, found.recommended))
+        leader = None if found.recommended is None else arms[found.recommended].name
+        return _Search(tuple(runs), along(arms), leader, proposed=True, located=found)
+    if study.strategy.runs is not None:  # they are spent
+        leader = _least(_values(study, runs, results))
+        return _Search(tuple(runs), along(arms), leader, proposed=True, located=found)
+    assert referee is not None, "a race is decided by whoever judges"
+    values = _values(study, runs, results)
+    racing = tuple(arm for arm in along(arms) if math.inf not in values[arm.name].values())
+    raced = _race(replace(study, arms=racing), data_digest, results, ended, referee)
+    before, look = {run.fingerprint for run in runs}, runs[-1].look + 1
+    runs += [replace(run, look=run.look + look) for run in raced.runs if run.fingerprint not in before]
+    return replace(raced, runs=tuple(runs), arms=along(arms), proposed=True, located=found)
+
+
 def _all_in(runs: Sequence[Run], ended: frozenset[str]) -> bool:
     return all(run.fingerprint in ended for run in runs)
 
@@ -302,11 +370,13 @@ def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results
     _refuse_twins(study, ((run.fingerprint, run.part) for run in runs))
     ended = frozenset[str]().union(*(part.ended for part in parts.values()))
     num_undecided = sum(part.num_undecided for part in parts.values())
+    expected = sum(part.num_expected for part in parts.values())
     if study.joined != "tune":
-        return Plan(tuple(runs), ended, None, num_undecided, parts=parts)
+        return Plan(tuple(runs), ended, None, num_undecided, parts=parts, num_expected=expected)
     compared = [replace(run, arm=run.part) for run in runs if run.stage == "compare"]
     if num_undecided or not _all_in(compared, ended):
-        return Plan(tuple(runs), ended, None, num_undecided + study.seeds.confirm, parts=parts)
+        expected += study.seeds.confirm
+        return Plan(tuple(runs), ended, None, num_undecided + study.seeds.confirm, parts=parts, num_expected=expected)
     leader = _least(_values(study, compared, results))
     winner = next((part for part in study.parts if part.name == leader), None)
     if winner is not None:
@@ -378,10 +448,17 @@ def totals(runs: Sequence[Run]) -> Totals:
     )
 
 
-def _plan(search: _Search, confirm: tuple[Run, ...], ended: frozenset[str], num_undecided: int) -> Plan:
-    runs = search.runs + confirm
-    proposed = search.arms if search.proposed else ()
-    return Plan(runs, ended & {run.fingerprint for run in runs}, search.leader, num_undecided, proposed)
+def _plan(search: _Search, confirm: tuple[Run, ...], ended: frozenset[str], to_confirm: int) -> Plan:
+    runs, most = search.runs + confirm, search.most_to_come or 0
+    return Plan(
+        runs=runs,
+        ended=ended & {run.fingerprint for run in runs},
+        leader=search.leader,
+        num_undecided=most + to_confirm,
+        num_expected=(most if search.num_expected is None else search.num_expected) + to_confirm,
+        proposed=search.arms if search.proposed else (),
+        search=search.located,
+    )
 
 
 def _values(study: Study, runs: Sequence[Run], results: Mapping[str, Ended]) -> dict[str, dict[int, float]]:

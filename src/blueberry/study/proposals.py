@@ -1,22 +1,66 @@
-"""Arms proposed by Optuna, batch by batch, from the means of the arms before. Needs the extra `optuna`.
+"""Arms that come from the results of those before: by a search along one axis, or by Optuna.
 
-Optuna keeps nothing: its study is told all results anew, in the order in which they were asked for, whenever a plan
-is made. The same results so give the same proposals, in any process and after any interruption.
+Neither keeps anything: it is told all results anew, in the order in which they were asked for, whenever a plan is
+made. The same results so give the same proposals, in any process and after any interruption.
 """
 
 import importlib.util
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from blueberry.errors import StudyError
+from blueberry.errors import RecipeError, StudyError
+from blueberry.stats.locate import Space
 from blueberry.study.arms import Arm, Axis, cross, in_turn, rounded
 from blueberry.study.spec import Study
 
 
+def space_of(study: Study) -> Space:
+    """The values that a search along the study's one axis may train. A range ends where no recipe is possible."""
+    (axis,) = study.axes
+    low, high = float(min(axis.values)), float(max(axis.values))
+    space = Space(
+        low=low,
+        high=high,
+        is_log=axis.scale == "log" or (axis.scale == "list" and low > 0 and high / low >= LOG_FROM_RATIO),
+        is_whole=all(isinstance(value, int) for value in axis.values),
+        listed=() if axis.is_range else tuple(sorted(map(float, axis.values))),
+    )
+    below, above = (_is_impossible(study, space.value(limit)) for limit in space.limits)
+    return replace(space, stops=(low if below else None, high if above else None))
+
+
+LOG_FROM_RATIO = 8.0
+"""A list whose largest value is this many times its smallest is searched along its logarithm."""
+
+
+def _is_impossible(study: Study, value: float) -> bool:
+    try:
+        arm_at(study, value)
+    except RecipeError:
+        return True
+    return False
+
+
+def arm_at(study: Study, value: float) -> Arm:
+    """The arm of a study of one axis at a value. Raises: RecipeError if no recipe can have it."""
+    (axis,) = study.axes
+    known = next((one for one in axis.values if one == value), None)
+    whole = all(isinstance(one, int) for one in axis.values)
+    given = known if known is not None else int(value) if whole else value
+    (arm,) = cross((Axis(axis.setting, (given,), "list"),), study.base, f"{study.path} [strategy]")
+    return arm
+
+
+def along(arms: Mapping[float, Arm]) -> tuple[Arm, ...]:
+    """Ascending along their axis."""
+    return tuple(arms[value] for value in sorted(arms))
+
+
 @dataclass
 class Proposer:
-    """Asked and told in turn, one batch after the other."""
+    """Optuna, asked and told in turn, one batch after the other. Needs the extra `optuna`."""
 
     study: Study
     _optuna: Any

@@ -45,7 +45,9 @@ class Seeds(Section):
         return self
 
 
-Method = Literal["grid", "race", "optuna"]
+Method = Literal["grid", "locate", "race", "optuna"]
+PROPOSING: tuple[Method, ...] = ("locate", "optuna")
+"""Their arms come from the results of those before."""
 
 
 class Strategy(Section):
@@ -53,8 +55,12 @@ class Strategy(Section):
 
     method: Method = setting(
         "grid",
-        "grid: every arm on every searching seed; race: more seeds for the arms that are still open, look by look; "
+        "grid: every arm on every searching seed; locate: of one numeric axis, coarse to fine, only the values and "
+        "seeds that narrow down where the best is; race: more seeds for the arms that are still open, look by look; "
         "optuna: arms are proposed from the results of those before",
+    )
+    runs: int | None = setting(
+        None, "locate: searching runs to spend; left out, as many as it takes to be within min_effect", ge=9, le=100_000
     )
     trials: int = setting(40, "optuna: proposals in all", ge=2, le=MAX_TRIALS)
     batch: int = setting(4, "optuna: proposals made at once, to be trained side by side", ge=1, le=MAX_TRIALS)
@@ -62,10 +68,10 @@ class Strategy(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        for name in ("trials", "batch", "seed"):
-            if name in self.model_fields_set and self.method != "optuna":
+        for name, method in {"trials": "optuna", "batch": "optuna", "seed": "optuna", "runs": "locate"}.items():
+            if name in self.model_fields_set and self.method != method:
                 given = getattr(self, name)
-                raise ValueError(f'{name}: {given}; only proposals have it; set method = "optuna" or remove it')
+                raise ValueError(f'{name}: {given}; it belongs to another method; set method = "{method}" or remove it')
         if self.batch > self.trials:
             raise ValueError(f"batch: {self.batch}; may not exceed trials = {self.trials}; lower it")
         return self
@@ -139,8 +145,9 @@ class StudyFile(Section):
                 f"combine.mode: {self.combine.mode!r}; only named arms are combined; axes make a grid by themselves; "
                 "remove it"
             )
-        if self.strategy.method == "optuna" and self.arms and not self.tune:
-            raise ValueError("strategy.method: 'optuna'; proposals are points on axes; use [vary], not [arms]")
+        if self.strategy.method in PROPOSING and self.arms and not self.tune:
+            given = self.strategy.method
+            raise ValueError(f"strategy.method: {given!r}; it looks for values on axes; use [vary], not [arms]")
 
     def _has_a_known_metric(self) -> None:
         if self.trainer is None and self.metric not in METRICS and not NAMED_METRIC.fullmatch(self.metric):

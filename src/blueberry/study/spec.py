@@ -16,9 +16,11 @@ from blueberry.study.arms import (
     BASELINE,
     Arm,
     Axis,
+    Points,
     as_in,
     content,
     cross,
+    is_usable_number,
     quoted,
     read_axis,
     read_named,
@@ -33,11 +35,17 @@ from blueberry.study.arms import (
 )
 from blueberry.study.designs import Design
 from blueberry.study.program import PLACES, RECIPE, Program
-from blueberry.study.sections import NAMED_METRIC, Method, Seeds, Strategy, StudyFile
+from blueberry.study.sections import NAMED_METRIC, PROPOSING, Method, Seeds, Strategy, StudyFile
 from blueberry.study.store import Store
 
 __all__ = ["BASELINE", "Arm", "Seeds", "Strategy", "Study", "settled"]
 
+POINTS: dict[Method, Points] = {"locate": "optional", "optuna": "none"}
+"""Of axes between two ends; a grid and a race need them."""
+LEAST_VALUES = 5
+"""Of a list, that a search along one axis makes sense of."""
+MOST_VALUES = 100
+"""That a search along one axis may come to."""
 MAX_PARTS = 100
 MAX_RUNS = 100_000
 LEDGER = "ledger:"
@@ -117,8 +125,10 @@ class Study:
         if base.seed + file.seeds.max + 2 * file.seeds.confirm > 2**31:  # twice: see [tune]
             rule = f"seeds from {base.seed} would pass 2**31 - 1; lower the recipe's seed"
             refuse(f'{place} [seeds] "max"', file.seeds.max, rule)
-        proposed = file.strategy.method == "optuna"
-        axes = _read_axes(file, "vary", base, fixed, place, has_points=not proposed or bool(file.tune))
+        proposed = file.strategy.method in PROPOSING
+        axes = _read_axes(file, "vary", base, fixed, place, points="needed" if file.tune else None)
+        if file.strategy.method == "locate" and not file.tune:
+            refuse_no_line(axes, f"{place} [vary]")
         if axes:
             arms, design = cross(axes, base, f"{place} [vary]"), None
         else:
@@ -173,6 +183,20 @@ class Study:
         return tuple(arm for part in self.parts for arm in part.trained_arms) if self.parts else self.arms
 
 
+def refuse_no_line(axes: Sequence[Axis], place: str) -> None:
+    """Raises: StudyError unless there is one numeric axis, with values enough to search among."""
+    given = [axis.setting for axis in axes]
+    if len(axes) != 1:
+        rule = 'method = "locate" searches along one axis; keep one, or use "grid", "race" or "optuna"'
+        refuse(place, given, rule)
+    (axis,) = axes
+    if not all(is_usable_number(value) for value in axis.values):
+        refuse(f'{place} "{axis.setting}"', list(axis.values), 'method = "locate" needs numbers; use "grid" or "race"')
+    if not axis.is_range and len(axis.values) < LEAST_VALUES:
+        rule = f'method = "locate" needs a range or {LEAST_VALUES} values to search among; use "grid" or "race"'
+        refuse(f'{place} "{axis.setting}"', list(axis.values), rule)
+
+
 def settled(study: Study, arms: tuple[Arm, ...], parts: Iterable[Study]) -> Study:
     """The study with the arms that were proposed for it, and its parts with theirs."""
     return replace(study, arms=arms or study.arms, parts=tuple(parts))
@@ -184,8 +208,8 @@ def _tuned(study: Study, file: StudyFile, place: str) -> Study:
     if not study.seeds.confirm:
         rule = "arms at their own best are compared on fresh seeds, since each best was chosen on the searching ones"
         refuse(f'{place} [seeds] "confirm"', 0, f"{rule}; give 5, or remove [tune]")
-    proposed = study.method == "optuna"
-    axes = _read_axes(file, "tune", study.base, study.fixed, place, study.varied, has_points=not proposed)
+    proposed = study.method in PROPOSING
+    axes = _read_axes(file, "tune", study.base, study.fixed, place, study.varied)
     parts = []
     for arm in study.arms:
         points = cross(axes, arm.recipe, tune_place, knowing=study.varied)
@@ -195,6 +219,8 @@ def _tuned(study: Study, file: StudyFile, place: str) -> Study:
                 f'{tune_place}: nothing to tune in arm "{arm.name}"; each arm is compared at its own best; '
                 "add an axis whose conditions it meets"
             )
+        if study.method == "locate":
+            refuse_no_line(own, tune_place)
         refuse_equal_arms(points, place)
         refuse_unlike_texts(study.metric, points, place)
         plain = tuple(replace(axis, when=tuple(c for c in axis.when if c[0] not in study.varied)) for axis in own)
@@ -208,7 +234,7 @@ def _tuned(study: Study, file: StudyFile, place: str) -> Study:
 def _across(study: Study, file: StudyFile, place: str) -> Study:
     """Each condition becomes a part: the whole study over the base recipe under that condition."""
     across_place = f"{place} [across]"
-    axes = _read_axes(file, "across", study.base, study.fixed, place, study.varied)
+    axes = _read_axes(file, "across", study.base, study.fixed, place, study.varied, points="needed")
     conditions = cross(axes, study.base, across_place)
     refuse_never_met(axes, conditions, across_place)
     parts = []
@@ -290,9 +316,11 @@ def _read_axes(
     place: str,
     varied: Iterable[str] = (),
     *,
-    has_points: bool = True,
+    points: Points | None = None,
 ) -> tuple[Axis, ...]:
-    """Of a section. A setting has one place: not [set], nor among those `varied` elsewhere. Raises: StudyError."""
+    """Of a section. A setting has one place: not [set], nor among those `varied` elsewhere. Without `points` the
+    strategy decides whether axes have them. Raises: StudyError."""
+    points = points or POINTS.get(file.strategy.method, "needed")
     here = f"{place} [{name}]"
     table = settings(getattr(file, name), here)
     current = base.flat()
@@ -303,7 +331,7 @@ def _read_axes(
         if twin is not None:
             rule = f"[{name}] varies it too" if twin == axis else f"[{name}] varies {axis}, which says the same"
             refuse(f'{place} [set] "{twin}"', fixed[twin], f"{rule}; a setting is one or the other; remove it here")
-    axes = tuple(read_axis(n, v, current.get(n), here, has_points=has_points) for n, v in table.items())
+    axes = tuple(read_axis(n, v, current.get(n), here, points=points) for n, v in table.items())
     for axis in axes:
         if twin := varied_elsewhere.get(same_setting(axis.setting)):
             where = "vary" if file.vary else "arms"
@@ -314,8 +342,9 @@ def _read_axes(
 def _refuse_too_much(study: Study, place: str) -> None:
     """Raises: StudyError where a study could have more runs than anybody plans."""
     parts = study.parts or (study,)
-    each = study.seeds.max if study.method == "race" else study.seeds.search
-    arms = sum(study.strategy.trials if study.method == "optuna" else len(part.arms) for part in parts)
+    each = study.seeds.max if study.method in ("race", "locate") else study.seeds.search
+    asked = {"optuna": study.strategy.trials, "locate": MOST_VALUES}
+    arms = sum(asked.get(study.method, len(part.arms)) for part in parts)
     num_runs = arms * each + (len(parts) + (study.joined == "tune")) * study.seeds.confirm
     if num_runs > MAX_RUNS:
         raise StudyError(

@@ -53,7 +53,7 @@ def objections(study: Study) -> tuple[Audit, ...]:
 
 def seeds(study: Study) -> list[Audit]:
     """Too few blocks to tell anything from chance."""
-    if study.seeds.search >= LEAST_BLOCKS:
+    if study.seeds.search >= LEAST_BLOCKS or study.method == "locate":
         return []
     what = f"every arm is to run on {words.count(study.seeds.search, 'seed')}"
     message = f"{what}, and with fewer than {LEAST_BLOCKS} no difference can be told from chance"
@@ -63,7 +63,7 @@ def seeds(study: Study) -> list[Audit]:
 def edge(study: Study) -> list[Audit]:
     """A range of rates with gaps in which the best could hide."""
     found = []
-    for setting in study.varied:
+    for setting in study.varied if study.method != "locate" else ():  # which goes where the gaps matter
         values = sorted({arm.settings[setting] for arm in study.arms if is_usable_number(arm.settings.get(setting))})
         if not words.is_rate(setting) or len(values) < LEAST_AXIS_VALUES or values[0] <= 0:
             continue

@@ -7,21 +7,18 @@ add one, write it and enter it in AUDITS.
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 from blueberry.judge import words
 from blueberry.judge.audits import block, blocking_first, warn
+from blueberry.judge.audits.axis import edge, valley
 from blueberry.judge.audits.comparable import budget, confounded, drift, evaluation_set, facts_of
 from blueberry.judge.evidence import ArmRuns, RunFacts
 from blueberry.judge.judgement import Audit
-from blueberry.judge.measured import LEAST_BLOCKS, Measured, axis_values
+from blueberry.judge.measured import LEAST_BLOCKS, Measured
 from blueberry.tables.columns import is_loss, words_in
 
-LEAST_AXIS_VALUES = 3
-"""Fewer values of a setting are a comparison, not a range with ends."""
-EXTENSION = 2
-"""Steps of its values by which a range should grow."""
 BELOW_ENTROPY = 0.97
 """A fixed evaluation set is a sample: by chance alone its loss stays within 3% of the expectation."""
 ROUNDED_TO = 6
@@ -61,6 +58,8 @@ def audit(measured: Measured) -> tuple[Audit, ...]:
 def seeds(measured: Measured) -> list[Audit]:
     """Too few blocks, one seed several times, or seeds that change nothing."""
     evidence, num_blocks = measured.evidence, measured.num_blocks
+    if measured.located is not None:
+        num_blocks = LEAST_BLOCKS  # a valley is read from all runs together, whatever seeds each value has
     numbers = [len(arm.search) + len(arm.crashed) for arm in evidence.arms]
     found = []
     if not evidence.is_seeded:
@@ -355,65 +354,6 @@ def clock(measured: Measured) -> list[Audit]:
     return [warn("clock", message, "run arms in random order, after a run that does not count")]
 
 
-def edge(measured: Measured) -> list[Audit]:
-    """The best value, one that the optimum may lie at, or the optimum's interval touches the end of the range."""
-    evidence, found = measured.evidence, []
-    if measured.best is None:
-        return []
-    for setting in evidence.vary:
-        values = axis_values(evidence, setting)
-        if values is None or len(set(values)) < LEAST_AXIS_VALUES:
-            continue
-        steps = sorted(set(values))
-        touching = {values[measured.best]}
-        is_axis = measured.axis is not None and measured.axis.setting == setting
-        if is_axis and measured.can_judge:
-            touching |= {values[i] for i in measured.candidates}
-        is_log = measured.axis.is_log if is_axis and measured.axis else steps[0] > 0
-        low = steps[0] in touching and not _is_where_it_ends(steps)
-        high = steps[-1] in touching
-        if low and high:
-            found.append(_both_ends(setting, steps, len(measured.unresolved)))
-        elif low or high:
-            found.append(_one_end(measured, setting, steps, values[measured.best], is_log=is_log, high=high))
-    return found
-
-
-def _is_where_it_ends(steps: Sequence[float]) -> bool:
-    """0, and 1 of what is counted, is where a setting ends, not where somebody stopped."""
-    return steps[0] == 0 or (steps[0] == 1 and all(value.is_integer() for value in steps))
-
-
-def _both_ends(setting: str, steps: list[float], num_unresolved: int) -> Audit:
-    low, high = words.setting_value(steps[0]), words.setting_value(steps[-1])
-    message = f"{num_unresolved} arms are not separated, from one end of {setting} ({low}) to the other ({high})"
-    return block("edge", message, "run more seeds, then extend the range on the side that is left")
-
-
-def _one_end(measured: Measured, setting: str, steps: list[float], best: float, *, is_log: bool, high: bool) -> Audit:
-    end = steps[-1] if high else steps[0]
-    reach = measured.evidence.reach.get(setting)
-    last = end if reach is None else reach[1] if high else reach[0]
-    step = (1 if high else -1) * EXTENSION * _step(steps, reach, is_log=is_log)
-    to = last * math.exp(step) if is_log else max(last + step, 0.0)
-    if all(value.is_integer() for value in steps):
-        to = max(float(round(to)), 1.0, end + 1 if high else 1.0)
-    which, direction = ("largest", "up") if high else ("smallest", "down")
-    what = "the best value" if best == end else "a value that may be the best"
-    message = f"{what} of {setting}, {words.setting_value(end)}, is the {which} tried, so the best may lie beyond"
-    remedy = f"extend {setting} {direction} to {words.setting_value(to)}"
-    if last != end:
-        remedy = f"propose more values, {direction} to {words.setting_value(last)}; if the end stays the best, {remedy}"
-    return block("edge", message, remedy)
-
-
-def _step(steps: list[float], reach: tuple[float, float] | None, *, is_log: bool) -> float:
-    """How far values lie apart, in logarithm or as they are: the median on a grid. In a range that values were
-    proposed from, chance makes neighbours; there as even spacing would have it."""
-    ends = [math.log(value) if is_log else value for value in reach or steps]
-    return median(b - a for a, b in itertools.pairwise(ends)) / (len(steps) - 1 if reach else 1)
-
-
 def passes(measured: Measured) -> list[Audit]:
     """Training text seen more than once."""
     times = measured.evidence.passes
@@ -455,6 +395,7 @@ AUDITS: dict[str, Callable[[Measured], list[Audit]]] = {
     "drift": drift,
     "arithmetic": arithmetic,
     "edge": edge,
+    "valley": valley,
     "passes": passes,
     "curse": curse,
     "one-rate": one_rate,

@@ -1,0 +1,271 @@
+"""Which values of one axis to train next, on which seeds, so that few runs say where the loss is least.
+
+Coarse to fine on one seed, then seed by seed at four values about the least, until the value that is recommended costs
+at most so much more than the best (`optimum.read_valley`), or runs end, or the runs are not one smooth valley.
+"""
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from blueberry.stats.optimum import Valley, has_second_valley, read_valley, without_divergence
+
+COARSE = 1.2
+"""Log units between the first values of a range at most: a factor of 3.3."""
+FINE = 0.6
+"""Between the values about the least: a factor of 1.8."""
+LEAST_COARSE = 5
+LINEAR_UNITS = 8 * FINE
+"""A linear range is this wide: five values, then the halfway ones beside the least."""
+BEYOND = {"log": math.log(10), "linear": LINEAR_UNITS / 2}
+"""How far a range may extend itself on each side: a factor of 10; half of itself."""
+NARROWEST = 1 / 4
+"""Of the first window: how far it may be halved where no model fits."""
+SIGNIFICANT_DIGITS = 4
+
+Ended = Literal["located", "runs", "seeds", "cliff", "two valleys", "no valley"]
+BROKEN: tuple[Ended, ...] = ("cliff", "two valleys", "no valley")
+"""The runs are not one smooth valley."""
+Place = tuple[float, int]
+"""A value of the axis, and the number of a seed, from 0."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """The values that may be trained."""
+
+    low: float
+    high: float
+    is_log: bool = True
+    is_whole: bool = False
+    listed: tuple[float, ...] = ()
+    """The only values there are; empty: any between the ends, and beyond them to a limit."""
+    stops: tuple[float | None, float | None] = (None, None)
+    """Where the range may not be extended, below or above: its ends."""
+
+    @property
+    def unit(self) -> float:
+        return 1.0 if self.is_log else (self.high - self.low) / LINEAR_UNITS
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """As far as a search may extend the range, in coordinates."""
+        beyond = 0.0 if self.listed else BEYOND["log" if self.is_log else "linear"]
+        below, above = (beyond if stop is None else 0.0 for stop in self.stops)
+        return self.x(self.low) - below, self.x(self.high) + above
+
+    def x(self, value: float) -> float:
+        """The coordinate of a value: its logarithm, or itself in units of the range."""
+        return math.log(value) if self.is_log else value / self.unit
+
+    def value_at(self, x: float) -> float:
+        """Back from a coordinate."""
+        return math.exp(x) if self.is_log else x * self.unit
+
+    def value(self, x: float) -> float:
+        """The value at a coordinate, or the nearest there is, within the limits."""
+        low, high = self.limits
+        x = min(max(x, low), high)
+        if self.listed:
+            return min(self.listed, key=lambda one: abs(self.x(one) - x))
+        value = self.value_at(x)
+        for end in (self.low, self.high):
+            if abs(x - self.x(end)) < 1e-9:
+                return end
+        return float(max(round(value), 1 if self.is_log else round(value))) if self.is_whole else rounded(value)
+
+
+def rounded(value: float) -> float:
+    """To as many digits as a name can show."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a search along an axis ended."""
+
+    space: Space
+    values: tuple[float, ...]
+    """That were trained, ascending."""
+    measured_KN: np.ndarray
+    """By value and seed: NaN not run, infinite diverged."""
+    ended: Ended
+    valley: Valley | None
+    """The last reading; None where too few values trained without diverging."""
+    recommended: float | None
+    """The value that costs least at worst; None where the runs are not one valley."""
+    excess: float | None
+    """What it costs at worst over the best of the range, at level 1 - alpha."""
+
+    @property
+    def is_broken(self) -> bool:
+        return self.ended in BROKEN
+
+
+def search(
+    space: Space, *, alpha: float, min_effect: float, max_seeds: int, max_runs: int | None = None, only_trained: bool
+) -> Generator[tuple[Place, ...], Sequence[float], Search]:
+    """Yields batches of places to train, and is sent what each measured: lower is better, infinite where it diverged.
+
+    With `max_runs` it goes on until they are used up, however sure it is. `only_trained`: what it recommends is one of
+    the values it has trained, because nothing will confirm another.
+    The answers decide all that follows: the same answers give the same batches.
+    """
+    found: dict[Place, float] = {}
+
+    def new(values: Sequence[float], seed: int) -> tuple[Place, ...]:
+        places = tuple(dict.fromkeys((value, seed) for value in values if (value, seed) not in found))
+        return places if max_runs is None else places[: max(max_runs - len(found), 0)]
+
+    batch = new(_coarse(space), 0)
+    while batch:
+        found |= dict(zip(batch, (yield batch), strict=True))
+        batch = new(_beside_the_least(space, found), 0)
+    values, table_KN = _table(found)
+    centre, width = _first_window(space, values, table_KN)
+    narrowest, ended = width * NARROWEST, None
+    reading = read_valley(np.array([space.x(value) for value in values]), table_KN, alpha=alpha)
+    for seed in range(1, max_seeds):
+        batch = new(_about(space, values, table_KN, centre, width), seed)
+        if not batch:
+            break
+        found |= dict(zip(batch, (yield batch), strict=True))
+        values, table_KN = _table(found)
+        x_K = np.array([space.x(value) for value in values])
+        reading = read_valley(x_K, table_KN, alpha=alpha)
+        ended = _broken(x_K, table_KN, reading, alpha)
+        if ended is not None or reading is None:
+            break
+        centre = reading.centre
+        if not reading.is_valley:
+            width /= 2
+            if width < narrowest:
+                ended = "no valley"
+                break
+            continue
+        width = (reading.window[1] - reading.window[0]) / 2
+        limits = zip(reading.is_open, _at_limits(space, reading), strict=True)
+        is_closed = all(at_limit or not is_open for is_open, at_limit in limits)
+        if max_runs is None and is_closed and _recommend(space, values, reading, only_trained)[1] <= min_effect:
+            ended = "located"
+            break
+    if reading is None:
+        ended = ended or "no valley"
+    elif ended is None:
+        ended = "runs" if max_runs is not None and len(found) >= max_runs else "seeds"
+    value, excess = (None, None) if ended in BROKEN else _recommend(space, values, reading, only_trained)
+    return Search(space, values, table_KN, ended, reading, value, excess)
+
+
+def expected_runs(space: Space, *, max_seeds: int, max_runs: int | None = None) -> int:
+    """Of a search on a smooth valley in the middle of the range, when noise is small: the least that there can be."""
+    middle = (space.x(space.low) + space.x(space.high)) / 2 + FINE / 8
+    ask = search(space, alpha=0.05, min_effect=1.0, max_seeds=max_seeds, max_runs=max_runs, only_trained=False)
+    batch, num_runs = next(ask), 0
+    try:
+        while True:
+            num_runs += len(batch)
+            batch = ask.send([(space.x(value) - middle) ** 2 for value, _ in batch])
+    except StopIteration:
+        return num_runs
+
+
+def most_runs(space: Space, *, max_seeds: int) -> int:
+    """That a search may come to before it ends, whatever it measures."""
+    if space.listed:
+        return len(space.listed) + len(_BLOCK) * (max_seeds - 1)
+    widest = space.limits[1] - space.limits[0]
+    halvings = 2 * (1 + math.ceil(math.log2(COARSE / FINE)))
+    return math.ceil(widest / COARSE) + LEAST_COARSE + halvings + len(_BLOCK) * (max_seeds - 1)
+
+
+_BLOCK = (-1.0, 1.0, -0.5, 0.5)
+"""Where a seed is trained: of the width of the window, from its centre. The centre says least about where it is."""
+
+
+def _coarse(space: Space) -> list[float]:
+    low, high = space.x(space.low), space.x(space.high)
+    num = max(LEAST_COARSE, math.ceil((high - low) / COARSE - 1e-9) + 1)
+    return [space.value(x) for x in np.linspace(low, high, num).tolist()]
+
+
+def _beside_the_least(space: Space, found: dict[Place, float]) -> list[float]:
+    """The values halfway to the least one's neighbours where the gap is wide; beyond it where the range ends."""
+    values = sorted(value for value, _ in found)
+    x = [space.x(value) for value in values]
+    least = min(range(len(values)), key=lambda i: found[values[i], 0])
+    wanted = []
+    for side in (-1, 1):
+        if not 0 <= least + side < len(x):
+            wanted.append(x[least] + x[least] - x[least - side])
+        elif abs(x[least + side] - x[least]) > FINE * (1 + 1e-3):
+            wanted.append((x[least] + x[least + side]) / 2)
+    return [value for one in wanted if (value := space.value(one)) not in values]
+
+
+def _table(found: dict[Place, float]) -> tuple[tuple[float, ...], np.ndarray]:
+    values = tuple(sorted({value for value, _ in found}))
+    table_KN = np.full((len(values), 1 + max(seed for _, seed in found)), np.nan)
+    for (value, seed), measured in found.items():
+        table_KN[values.index(value), seed] = measured
+    return values, table_KN
+
+
+def _first_window(space: Space, values: tuple[float, ...], table_KN: np.ndarray) -> tuple[float, float]:
+    """Its centre, the least value, and half its width: two values on each side."""
+    x = [space.x(value) for value in values]
+    least = int(np.argmin(table_KN[:, 0]))
+    gaps = [abs(x[i] - x[least]) for i in (least - 1, least + 1) if 0 <= i < len(x)]
+    return x[least], 2 * min(gaps)
+
+
+def _about(space: Space, values: tuple[float, ...], table_KN: np.ndarray, centre: float, width: float) -> list[float]:
+    """Four values about the centre: trained ones where they are near, and none where runs diverged."""
+    x = [space.x(value) for value in values]
+    diverged = {value for value, row in zip(values, table_KN, strict=True) if np.isinf(row).any()}
+    below = max(
+        (one for one, value in zip(x, values, strict=True) if value in diverged and one < centre), default=-np.inf
+    )
+    above = min(
+        (one for one, value in zip(x, values, strict=True) if value in diverged and one > centre), default=np.inf
+    )
+    found = []
+    for place in (*_BLOCK, 0.0):
+        one = centre + place * width
+        near = min(x, key=lambda known: abs(known - one))
+        value = values[x.index(near)] if abs(near - one) <= width / 8 else space.value(one)
+        if value not in found and value not in diverged and below < space.x(value) < above:
+            found.append(value)
+    return found[: len(_BLOCK)]
+
+
+def _broken(x_K: np.ndarray, table_KN: np.ndarray, reading: Valley | None, alpha: float) -> Ended | None:
+    """Why the runs are no smooth valley; None where they may be one."""
+    if reading is None:
+        return "cliff" if np.isinf(table_KN).any() else "no valley"
+    if has_second_valley(x_K, table_KN, reading, alpha=alpha):
+        return "two valleys"
+    diverged = x_K[np.isinf(table_KN).any(axis=1)]
+    rows = x_K[without_divergence(table_KN)]
+    low, high = reading.window
+    below = reading.is_open[0] and (diverged < low).any() and not (rows < low).any()
+    above = reading.is_open[1] and (diverged > high).any() and not (rows > high).any()
+    return "cliff" if reading.is_cliff or below or above else None
+
+
+def _at_limits(space: Space, reading: Valley) -> tuple[bool, bool]:
+    low, high = space.limits
+    return reading.window[0] <= low + 1e-3, reading.window[1] >= high - 1e-3
+
+
+def _recommend(
+    space: Space, values: tuple[float, ...], reading: Valley | None, only_trained: bool
+) -> tuple[float | None, float]:
+    if reading is None:
+        return None, math.inf
+    candidates = values if only_trained else space.listed or (space.value(reading.estimate),)
+    best = min(candidates, key=lambda value: reading.excess_at(space.x(value)))
+    return best, reading.excess_at(space.x(best))
