@@ -323,6 +323,11 @@ class Judgement(Finding):
         return bool(self.conditions)
 
     @property
+    def is_located(self) -> bool:
+        """Whether the answer is a search's along one axis, read off a valley."""
+        return self.located is not None and not self.located.is_broken and self.best is not None
+
+    @property
     def num_blocks(self) -> int:
         """Seeds on which every arm's run ended; arms that diverged need no more of them, if others did not."""
         finite = [arm.arm for arm in self.arms if not arm.num_diverged]

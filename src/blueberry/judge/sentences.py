@@ -33,7 +33,7 @@ def known(judgement: Judgement) -> str:
     best = judgement.best
     if best is None:
         said = f"No arm has a finite {judgement.metric}: {_how_all_failed(judgement)}."
-    elif is_located(judgement) and not withholds_differences(judgement):
+    elif judgement.is_located and not withholds_differences(judgement):
         said = _known_of_a_valley(judgement, best)
     elif withholds_differences(judgement) and judgement.can_judge:
         said = f"{_leads(judgement, best)}; whether it is better is withheld.{_how_the_race_ended(judgement)}"
@@ -79,39 +79,31 @@ def recommendation(judgement: Judgement) -> Recommendation:
         )
     chosen = ", ".join(f"{name} = {words.setting_value(value)}" for name, value in best.settings.items())
     text = f"Use {chosen or best.arm}.{_off_the_optimum(judgement, best)}"
-    if is_located(judgement):
+    if judgement.is_located:
         text += f" It {_at_worst(judgement)}."
     elif len(judgement.unresolved) > 1:
         text += f" {_group(judgement)} are not separated by these runs."
     return Recommendation(settings=best.settings, text=text)
 
 
-def is_located(judgement: Judgement) -> bool:
-    """Whether the answer is a search's along one axis, read off a valley."""
-    return judgement.located is not None and not judgement.located.is_broken and judgement.best is not None
-
-
 def _known_of_a_valley(judgement: Judgement, best: Best) -> str:
     """What a search has found, for how many runs, and what that rests on."""
     located, found = judgement.located, judgement.optimum
     assert located is not None
-    label = f"{words.setting_name(judgement.vary[0])} {_label(judgement, best.arm)}"
-    said = f"{label[:1].upper()}{label[1:]} {_at_worst(judgement)}"
+    said = f"{words.setting_name(judgement.vary[0])} {_label(judgement, best.arm)} {_at_worst(judgement)}"
     if isinstance(found, Optimum):
         said += f"; the optimum then lies between {_ends(found.interval)}"
     elif found is not None:
         said += f"; the optimum then lies {found.side} {words.setting_value(found.bound)}, where the range ends"
     said += f" ({words.count(located.runs, 'run')} on {words.count(located.seeds, 'seed')})."
     number = _its_number(judgement, best).replace(", ", " is ", 1)
-    return f"{said} Its {number}." if best.n else said
+    return words.sentence(f"{said} Its {number}." if best.n else said)
 
 
 def _at_worst(judgement: Judgement) -> str:
     """e.g. "costs at most 0.0042 nats more than the best of the range (95%), if the loss is one smooth valley"."""
-    located = judgement.located
-    assert located is not None
-    assert located.excess is not None
-    cost = f"{max(located.excess, 0.0):.2g}{words.unit(judgement.metric)}"
+    excess = judgement.located.excess if judgement.located else None
+    cost = f"{max(excess or 0.0, 0.0):.2g}{words.unit(judgement.metric)}"
     level = f"{1 - judgement.alpha:.0%}"
     return f"costs at most {cost} more than the best of the range ({level}), if the loss is one smooth valley"
 
@@ -121,9 +113,8 @@ def _left_open(judgement: Judgement) -> str:
     located = judgement.located
     if located is None or located.excess is None or located.excess <= judgement.min_effect:
         return ""
-    spent = f"the {words.count(located.runs, 'run')} that [strategy] runs allows are spent; raise it"
-    if located.ended != "runs":
-        spent = f"all {located.seeds} seeds are spent; raise [seeds] max"
+    runs = f"the {words.count(located.runs, 'run')} that [strategy] runs allows are spent; raise it"
+    spent = runs if located.ended == "runs" else f"all {located.seeds} seeds are spent; raise [seeds] max"
     return f"Whether it is within {judgement.min_effect:g}{words.unit(judgement.metric)} of the best; {spent}."
 
 
