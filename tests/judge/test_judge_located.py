@@ -5,12 +5,15 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import blueberry
 from blueberry import api
 from blueberry.errors import StudyError
 from blueberry.judge.judgement import Bound, Judgement, Optimum
+from blueberry.judge.measured import valley_of
+from blueberry.stats.optimum import read_valley
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 
@@ -156,3 +159,18 @@ def test_what_cannot_be_searched_is_refused_in_one_line(changes: Any, said: str,
     with pytest.raises(StudyError, match=said) as caught:
         study(tmp_path, **changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ends", [(0.004, 0.25), (0.003, 0.3), (0.01125, 0.08891), (0.7, 7.0), (1e-7, 1e-3)])
+def test_the_ends_of_a_window_are_in_it_though_a_logarithm_and_back_rounds(ends: tuple[float, float]) -> None:
+    values = np.geomspace(*ends, 7)
+    values[[0, -1]] = ends
+    x = np.log(values)
+    found = read_valley(x, np.stack([(x - x.mean()) ** 2 + noise for noise in (0.0, 0.1)], axis=1), alpha=0.05)
+    assert found is not None
+    valley = valley_of(RATE, found, math.exp, 0.95)
+    low, high = np.exp(found.window)
+    for value in values[(values > 0.99 * low) & (values < 1.01 * high)]:
+        assert valley.at(float(value)) is not None
+    assert valley.at(0.99 * float(low)) is None
+    assert valley.at(1.01 * float(high)) is None

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 Holds = Literal["best", "tie", "open", "worse"]
 
+ROUNDING = 1e-12
+"""Of values that were read in another coordinate and back, of the largest."""
+
 
 class Finding(BaseModel):
     """What every record of a judgement is. Frozen; infinities allowed (a diverged run), NaN never."""
@@ -66,7 +69,12 @@ class Valley(Finding):
         return self.curve[0].value, self.curve[-1].value
 
     def at(self, value: float) -> ValleyPoint | None:
-        """On the line between the points beside it; None outside the window."""
+        """On the line between the points beside it; None outside the window, of which the ends are rounded."""
+        low, high = self.window
+        rounding = ROUNDING * max(abs(low), abs(high))
+        if not low - rounding <= value <= high + rounding:
+            return None
+        value = min(max(value, low), high)
         for left, right in itertools.pairwise(self.curve):
             if left.value <= value <= right.value:
                 share = (value - left.value) / (right.value - left.value)

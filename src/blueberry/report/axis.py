@@ -26,6 +26,14 @@ class Axis:
     def is_learning_rate(self) -> bool:
         return is_rate(self.setting)
 
+    @property
+    def is_even(self) -> bool:
+        """Whether the values stand at about equal distances as drawn."""
+        return all(
+            abs(self.fraction(value) - index / (len(self.values) - 1)) < 0.3 / len(self.values)
+            for index, value in enumerate(self.values)
+        )
+
     def fraction(self, value: float) -> float:
         """Where a value lies between the ends, 0 to 1, along the axis as drawn."""
         low, high = self._place(self.values[0]), self._place(self.values[-1])

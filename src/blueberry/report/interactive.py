@@ -14,7 +14,8 @@ from blueberry.report.learning_curves import (
     learning_caption,
     training_caption,
 )
-from blueberry.report.lr_curve import curve_caption, draw_lr_curve
+from blueberry.report.lr_curve import curve_caption
+from blueberry.report.lr_drawing import draw_lr_curve
 from blueberry.report.theme import PAGE
 from blueberry.report.vega import specification
 

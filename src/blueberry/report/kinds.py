@@ -18,8 +18,9 @@ from blueberry.judge.words import (
 )
 from blueberry.records import StudyRun
 from blueberry.report.axis import Axis, find_axis, picture_range
-from blueberry.report.lr_curve import rate_axis
+from blueberry.report.lr_drawing import rate_axis
 from blueberry.report.theme import Palette
+from blueberry.report.valley import draw_residuals, residuals, residuals_caption
 from blueberry.report.vega import Width, chart, layered, tips
 
 
@@ -115,13 +116,15 @@ def sweeps(judgement: Judgement) -> Sweeps | None:
     for part in judgement.parts:
         best = part.judgement.best
         for arm in part.judgement.arms:
-            if best is None or arm.mean is None or arm.mean == float("inf"):
+            is_best = best is not None and arm.arm == best.arm
+            mean = best.search_mean if best is not None and is_best and not arm.n else arm.mean
+            if best is None or mean is None or mean == float("inf"):
                 num_left_out += 1
                 continue
             shift = best.search_mean if above_best else 0.0
             ends = None if arm.interval is None else (arm.interval[0] - shift, arm.interval[1] - shift)
             x = float(arm.settings[axis.setting])
-            points.append(SweepPoint(part.name, x, arm.mean - shift, ends, arm.arm == best.arm))
+            points.append(SweepPoint(part.name, x, mean - shift, ends, is_best))
     if not points:
         return None
     ys = sorted(point.y for point in points)
@@ -415,6 +418,17 @@ def kind_figures(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[KindFi
                 f"Each part's search of the {setting_name(searches.axis.setting)}",
                 sweeps_caption(searches),
                 lambda palette, width: draw_sweeps(searches, palette, places, width=width),
+            )
+        )
+    left = residuals(judgement)
+    if left is not None:
+        found.append(
+            KindFigure(
+                "residuals",
+                "figures/residuals.png",
+                "Runs minus the fitted valley, seeds taken out",
+                residuals_caption(left),
+                lambda palette, width: draw_residuals(left, palette, width=width),
             )
         )
     law = law_curve(judgement)

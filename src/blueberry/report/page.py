@@ -25,7 +25,9 @@ from blueberry.records import RunResult, StudyRun
 from blueberry.report.differences import BASELINE, verdict_words
 from blueberry.report.kinds import of_the_whole
 from blueberry.report.learning_curves import by_seed
+from blueberry.report.rules import how_judged
 from blueberry.report.tables import Table, tables
+from blueberry.report.valley import search_sentences
 from blueberry.stats.decide import POWER
 
 MOST_ARMS = 12
@@ -79,6 +81,8 @@ class Page:
     withheld: str | None
     """Why nothing is recommended; None when something is."""
     recommendation: str | None
+    search: str | None
+    """How a search along an axis ended, and what its answer rests on; None without one."""
     recommended: tuple[tuple[str, str], ...]
     """Setting and value, exact and as TOML has it: a copied line names the same run."""
     purposes: tuple[Fact, ...]
@@ -123,6 +127,7 @@ def page(judgement: Judgement, runs: Sequence[StudyRun]) -> Page:
         warnings=tuple(_callout(audit, names) for audit in judgement.audits if audit.severity == "warn"),
         withheld=withheld,
         recommendation=None if withheld else recommendation.text,
+        search=search_sentences(judgement),
         recommended=()
         if withheld
         else tuple((name, json.dumps(value)) for name, value in (recommendation.settings or {}).items()),
@@ -194,6 +199,9 @@ def _row(judgement: Judgement, arm: ArmSummary, best: str | None) -> ArmRow:
     places = decimals(judgement.min_effect)
     one_axis = len(judgement.vary) == 1
     words = {"best": "best", "unresolved": "not told apart", "worse": "worse", "diverged": "diverged"}[arm.status]
+    if judgement.is_located:  # a valley compares values, not arms
+        where = {"unresolved": "in the optimum's interval", "worse": "outside the optimum's interval"}
+        words = where.get(arm.status, words)
     if judgement.conditions:
         words = "not compared"
     if arm.n == 0:
@@ -338,6 +346,8 @@ def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
     ]
     if noise.paired_sd is not None:
         facts.insert(2, Fact("Difference of two arms on one seed (sd)", number(noise.paired_sd, places) + unit))
+    if judgement.is_located:  # a valley compares values, not arms
+        return tuple(facts)
     found = judgement.detectable
     least, seeds = (found.difference, found.seeds) if found else (None, max((a.n for a in judgement.arms), default=0))
     remark = "needs at least two seeds"
@@ -363,7 +373,7 @@ def _noise_there(name: str, judgement: Judgement) -> Fact:
     said = [f"from {count(noise.n, 'run')}"]
     if noise.paired_sd is not None:
         said.append(f"difference of two arms on one seed {number(noise.paired_sd, places)}")
-    if (found := judgement.detectable) is not None:
+    if (found := judgement.detectable) is not None and not judgement.is_located:
         least = number(found.difference, places - 1)
         said.append(f"the smallest that {count(found.seeds, 'seed')} can show is {least}")
     return Fact(label, number(noise.sd, places) + unit, "; ".join(said))
@@ -383,13 +393,11 @@ def confirmation_facts(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[
         return tuple(_confirmed_there(name, best, places) for name, best in bests if best is not None)
     if best is None:
         return ()
-    facts = [
-        Fact(
-            f"{best.arm} on the seeds that chose it",
-            number(best.search_mean, places),
-            f"flattering: it was chosen for being {'high' if judgement.goal == 'maximize' else 'low'}",
-        )
-    ]
+    chose = f"flattering: it was chosen for being {'high' if judgement.goal == 'maximize' else 'low'}"
+    facts = [Fact(f"{best.arm} on the seeds that chose it", number(best.search_mean, places), chose)]
+    if judgement.is_located and not any(arm.n for arm in judgement.arms if arm.arm == best.arm):
+        said = "of its neighbours; no run with this value searched"
+        facts = [Fact(f"{best.arm} as the fitted valley has it", number(best.search_mean, places), said)]
     if best.confirmed:
         fresh = f"{number(best.mean, places)} {interval(best.interval, places)}"
         facts += [Fact("On fresh seeds", fresh, count(best.n, "run")), *_each(judgement, best, runs)]
@@ -425,75 +433,3 @@ def _confirmed_there(name: str, best: Best, places: int) -> Fact:
     if best.test_mean is not None:
         said.append(f"on the test set, the same runs: {number(best.test_mean, places)}")
     return Fact(label, value, "; ".join(said))
-
-
-def how_judged(judgement: Judgement) -> tuple[str, ...]:
-    """Short paragraphs."""
-    effect = f"{judgement.min_effect:g}{words.unit(judgement.metric)}"
-    where = "under each condition" if judgement.conditions else "in the study"
-    compared = judgement.parts[0].judgement if judgement.conditions else judgement
-    narrow = 100 * (1 - 2 * judgement.alpha / max(len(compared.looks), 1))
-    return (
-        "A seed fixes the initial weights, the order of the data and every random draw. Arms are compared seed by "
-        "seed, so that what a seed does to all of them cancels.",
-        *_one_rule(compared, where),
-        f"A tie is claimed only when the {narrow:.3g}% interval of a difference lies within ± {effect}, the smallest "
-        "that was said to matter before the first run (two one-sided tests). It is narrower than the interval printed. "
-        "Everything else is inconclusive, with the number of seeds that would settle it.",
-        *_race(judgement),
-        "A run that diverged counts as infinitely bad; it is never left out. A number measured on the seeds that chose "
-        "an arm flatters it, so the reported one comes from fresh seeds where there are any.",
-    )
-
-
-def _one_rule(compared: Judgement, where: str) -> tuple[str, ...]:
-    has_baseline = any(arm.arm == BASELINE for arm in compared.arms)
-    said = (
-        "An arm is worse than the best when the interval of their paired difference lies above zero, and not told "
-        "apart from it where it does not. The clearest is tested first; the more arms are left, any of which may be "
-        "the best, the wider the interval. Its end nearer to zero is what was tested; the other makes all intervals "
-        "hold at once."
-    )
-    if compared.goal == "maximize":
-        said = said.replace("above", "below")
-    against = (
-        "An arm is better or worse than the baseline when the interval of their paired difference excludes zero; it is "
-        "wider where more arms are compared with the baseline."
-    )
-    error = f"The chance of any false winner {where} is held at {compared.alpha:g}"
-    return (f"{against} {said} {error}, for either question.",) if has_baseline else (f"{said} {error}.",)
-
-
-def _race(judgement: Judgement) -> tuple[str, ...]:
-    raced = judgement if judgement.looks else next((p.judgement for p in judgement.parts if p.judgement.looks), None)
-    if raced is None:
-        return ()
-    where = "a race" if judgement.looks else "a race within each part"
-    stands = " What a look decided stands: a difference is as it was at the look that decided it, or at the last one."
-    if not (judgement.looks or judgement.conditions):
-        stands = " The parts' own bests were then compared once, on fresh seeds."
-    looks = words.listing([str(look) for look in raced.looks], most=12)
-    return (
-        f"Seeds came in {where}, with looks planned at {looks} seeds, each with an error of "
-        f"{judgement.alpha:g} / {len(raced.looks)}; after a look only arms of which something was still open got more. "
-        f"{_endings(judgement)}{stands}",
-    )
-
-
-def _endings(judgement: Judgement) -> str:
-    """How the race, or that of each part, has ended."""
-    if judgement.looks:
-        return f"How it ended: {_ending(judgement)}."
-    endings: dict[str, list[str]] = {}
-    for part in judgement.parts:
-        endings.setdefault(_ending(part.judgement), []).append(part.name)
-    return f"How they ended: {'; '.join(f'{words.listing(names)}, {said}' for said, names in endings.items())}."
-
-
-def _ending(judgement: Judgement) -> str:
-    if judgement.ended is None:
-        return "not yet"
-    seeds = count(judgement.looks[judgement.looks_taken - 1], "seed")
-    if judgement.ended == "maximum":
-        return f"at the maximum of {seeds}, with something left open"
-    return f"every question settled after {seeds}"

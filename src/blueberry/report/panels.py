@@ -10,7 +10,7 @@ import altair as alt
 from blueberry.judge.judgement import Judgement, Status
 from blueberry.records import StudyRun
 from blueberry.report.axis import Axis, find_axis
-from blueberry.report.lr_curve import rate_axis
+from blueberry.report.lr_drawing import rate_axis
 from blueberry.report.theme import Palette
 from blueberry.report.vega import chart, layered
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from blueberry.judge.judgement import Bound, Judgement, Optimum
 from blueberry.judge.words import decimals, interval, metric_name, number, setting_name, setting_value, settings_text
 from blueberry.report.kinds import effect_rows
+from blueberry.report.valley import search_in_short
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ def tables(judgement: Judgement) -> tuple[Table, ...]:
 
 def _parts_table(judgement: Judgement) -> Table:
     places = decimals(judgement.min_effect)
+    has_searched = any(part.judgement.located for part in judgement.parts)
     rows = []
     for part in judgement.parts:
         best = part.judgement.best
@@ -47,9 +49,11 @@ def _parts_table(judgement: Judgement) -> Table:
                 "" if best is None else number(best.search_mean, places),
                 _optimum(part.judgement),
                 str(len(part.judgement.unresolved)),
+                *([search_in_short(part.judgement)] if has_searched else []),
             )
         )
     header = ("Part", "Searched", "Own best", "Mean there", "Optimum", "Not told apart")
+    header += ("The search",) if has_searched else ()
     return Table("Each part's own search", "Over the seeds that search.", header, tuple(rows))
 
 
