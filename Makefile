@@ -2,7 +2,7 @@
 PY ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test setup lint docs truth noise clean
+.PHONY: demo test setup lint docs truth noise efficiency clean
 
 demo: setup
 	$(BIN)/blueberry run studies/demo-lr-sweep.toml
@@ -26,6 +26,9 @@ truth: setup
 noise: setup
 	for updates in 40 80 160; do $(BIN)/blueberry run bench/noise/pico-$$updates.toml --store bench/noise/.blueberry --quiet; done
 	$(BIN)/python -m bench.noise --store bench/noise/.blueberry --out docs/noise.md
+
+efficiency: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sweep --replays 1000 --out docs/efficiency.md
 
 setup: .venv/stamp
 
