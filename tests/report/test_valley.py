@@ -171,7 +171,7 @@ def test_models_that_nothing_repeated_tells_apart_are_not_called_fitting(of):
     untested = tuple(model.model_copy(update={"fit": 1.0}) for model in valley.models)
     rejected = (valley.models[0].model_copy(update={"fit": 0.001, "kept": False}), *valley.models[1:])
     said = [
-        search_sentences(judgement.model_copy(update={"valley": valley.model_copy(update={"models": models})}))
+        search_sentences(judgement.model_copy(update={"valley": valley.model_copy(update={"models": models})})) or ""
         for models in (untested, rejected)
     ]
     assert "Nothing says how well its models fit: quadratic" in said[0]
