@@ -37,7 +37,7 @@ def _production(judgement: Judgement) -> Purpose:
     number = words.metric_value(best.mean, best.interval, judgement.metric, judgement.min_effect)
     evidence = f"mean {judgement.metric} {number} on {words.count(best.n, 'fresh seed')}"
     others = len(judgement.unresolved) - 1
-    if others:
+    if others and not judgement.is_located:
         evidence += f"; {words.count(others, 'other arm')} not told apart from it"
     return Purpose(purpose="production", arms=(best.arm,), settings=settings, evidence=evidence)
 
