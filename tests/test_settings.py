@@ -135,6 +135,7 @@ def _cases(root):
         "data.end_token": (held, "</s>", "<eos>"),
         "data.mark_documents": ({}, True, False),
         "data.vocabulary_tokens": ({}, 512, 600),
+        "data.pad_vocabulary": ({"data.vocabulary_tokens": 600}, False, True),
         "data.validation_fraction": ({}, 0.1, 0.2),
         "data.test_fraction": ({}, 0.1, 0.2),
         "data.windows": ({}, "disjoint", "overlapping"),

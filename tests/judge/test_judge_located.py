@@ -57,14 +57,14 @@ def test_a_valley_gives_a_value_its_cost_at_worst_and_what_that_rests_on(tmp_pat
     assert not judgement.blocks
     assert judgement.recommendation.settings == judgement.best.settings
     for said in (judgement.known, judgement.recommendation.text or ""):
-        assert "if the loss is one smooth valley" in said
+        assert "if the curve is one smooth valley" in said
     assert "13 runs on 2 seeds" in judgement.known
     assert {arm.status for arm in judgement.arms} == {"best", "unresolved", "worse"} or len(judgement.unresolved) == 1
 
 
 def test_what_is_stated_is_in_the_insights(tmp_path: Path) -> None:
     told = judged(study(tmp_path), tmp_path).to_dict()
-    assert told["optimum"]["assumption"] == "the loss is one smooth valley along the axis"
+    assert told["optimum"]["assumption"] == "the curve is one smooth valley along the axis"
     assert told["located"]["ended"] == "located"
     assert told["valley"]["curve"][0]["value"] < told["located"]["value"] < told["valley"]["curve"][-1]["value"]
 
@@ -140,7 +140,7 @@ def test_single_runs_of_a_table_locate_the_optimum_and_tell_no_arm_from_another(
     assert isinstance(judgement.optimum, Optimum)
     assert judgement.optimum.interval[0] <= 0.03 <= judgement.optimum.interval[1]
     assert judgement.optimum.interval[1] / judgement.optimum.interval[0] < 3
-    assert "If the loss is one smooth valley" in judgement.known
+    assert "If the curve is one smooth valley" in judgement.known
     assert [audit.audit for audit in judgement.blocks] == ["seeds"]
 
 

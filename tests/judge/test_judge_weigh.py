@@ -224,7 +224,7 @@ def test_one_seed_tells_no_arm_from_another():
     judged = sweep(np.random.default_rng(6), n=1)
     assert "nothing separates it from the other 12 arms" in judged.known
     assert judged.noise.sd is None
-    assert "If the loss is one smooth valley" in judged.known
+    assert "If the curve is one smooth valley" in judged.known
     assert judged.ranges.optimal is None
     assert all(verdict.verdict == "inconclusive" and verdict.interval is None for verdict in judged.verdicts)
     assert "seeds" in (judged.recommendation.withheld or "")

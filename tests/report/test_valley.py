@@ -72,7 +72,7 @@ def test_the_valley_is_drawn_where_it_is_in_the_picture(of, name):
     assert curve.band == judgement.valley.interval
     said = curve_caption(curve)
     assert "The dashed line is the smooth valley that was fitted;" in said
-    assert "holds the optimum, if the loss is one smooth valley" in said
+    assert "holds the optimum, if the curve is one smooth valley" in said
     assert "not told apart" not in said
     assert "not drawn" not in said  # the recommended value is drawn from its fresh seeds
 
@@ -91,7 +91,7 @@ def test_a_grid_that_has_a_valley_shows_it_but_is_no_search(of):
     curve = lr_curve(judgement)
     assert judgement.valley is not None
     assert curve.valley
-    assert "if the loss is one smooth valley" not in curve_caption(curve)
+    assert "if the curve is one smooth valley" not in curve_caption(curve)
     assert (residuals(judgement), search_sentences(judgement), search_in_short(judgement)) == (None, None, "")
 
 

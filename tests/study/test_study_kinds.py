@@ -220,9 +220,9 @@ BOTH = {"tune": {LR: [0.02, 0.04]}, "across": {"train.updates": [10, 20]}}
             {"vary": {KIND: ["mlp", "moe"]}, "tune": {TOP_K: {"values": [1, 2], "when": {KIND: "moe"}}}},
             ' [tune]: nothing to tune in arm "kind=mlp"',
         ),
-        (VARY, {"strategy": {"trials": 5}}, ' [strategy] "trials": 5; only proposals have it'),
+        (VARY, {"strategy": {"trials": 5}}, ' [strategy] "trials": 5; it belongs to another method'),
         (VARY, {"strategy": {"method": "optuna", "batch": 50}}, ' "batch": 50; may not exceed trials = 40'),
-        (ARMS, {"strategy": {"method": "optuna"}}, " [strategy] \"method\": 'optuna'; proposals are points on axes"),
+        (ARMS, {"strategy": {"method": "optuna"}}, " [strategy] \"method\": 'optuna'; it looks for values on axes"),
         (
             VARY,
             {"vary": {LR: {"log": [0.1, 1.0], "points": 3}}, "strategy": {"method": "optuna"}},

@@ -7,7 +7,7 @@ from blueberry.study.sections import study_file
 from blueberry.study.spec import Study
 
 
-@pytest.mark.parametrize(("kind", "num_arms"), [("sweep", 13), ("compare", 3)])
+@pytest.mark.parametrize(("kind", "num_arms"), [("sweep", 0), ("compare", 3)])
 def test_a_new_file_loads(tmp_path: Path, kind: str, num_arms: int) -> None:
     (tmp_path / 'my "base".toml').write_text("seed = 1\n")
     (tmp_path / "new.toml").write_text(study_file(kind, 'my "base".toml'))

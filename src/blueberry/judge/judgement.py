@@ -119,7 +119,7 @@ class Optimum(Finding):
     estimate: float
     interval: tuple[float, float]
     level: float
-    assumption: str = "the loss is one smooth valley along the axis"
+    assumption: str = "the curve is one smooth valley along the axis"
 
 
 class Bound(Finding):

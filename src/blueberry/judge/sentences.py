@@ -101,11 +101,13 @@ def _known_of_a_valley(judgement: Judgement, best: Best) -> str:
 
 
 def _at_worst(judgement: Judgement) -> str:
-    """e.g. "costs at most 0.0042 nats more than the best of the range (95%), if the loss is one smooth valley"."""
+    """e.g. "costs at most 0.0042 nats more than the best of the range (95%), if the curve is one smooth valley"."""
     excess = judgement.located.excess if judgement.located else None
     cost = f"{max(excess or 0.0, 0.0):.2g}{words.unit(judgement.metric)}"
     level = f"{1 - judgement.alpha:.0%}"
-    return f"costs at most {cost} more than the best of the range ({level}), if the loss is one smooth valley"
+    return (
+        f"costs at most {cost} more than the best of the range ({level}), if the curve is {words.shape(judgement.goal)}"
+    )
 
 
 def _left_open(judgement: Judgement) -> str:
@@ -124,7 +126,7 @@ def _how_the_search_broke(judgement: Judgement) -> list[str]:
     if located is None or not located.is_broken:
         return []
     why = "no smooth curve fits" if located.ended == "no valley" else located.ended
-    return [f"The runs are not one smooth valley ({why}), so the values are compared as they are."]
+    return [f"The runs are not {words.shape(judgement.goal)} ({why}), so the values are compared as they are."]
 
 
 def withholds_differences(judgement: Judgement) -> bool:
@@ -284,7 +286,7 @@ def _where(judgement: Judgement) -> str:
     if not isinstance(found, Optimum):
         return ""
     return (
-        f" If the loss is one smooth valley, the optimum lies between {_ends(found.interval)} "
+        f" If the curve is {words.shape(judgement.goal)}, the optimum lies between {_ends(found.interval)} "
         f"({found.level:.0%} interval)."
     )
 

@@ -86,6 +86,11 @@ def extreme(goal: str) -> str:
     return "greatest" if goal == "maximize" else "least"
 
 
+def shape(goal: str) -> str:
+    """What a curve along an axis is taken to be about its best value."""
+    return f"one smooth {'peak' if goal == 'maximize' else 'valley'}"
+
+
 def decimals(min_effect: float) -> int:
     """Of every value and difference of a metric in one judgement: they show a tenth of `min_effect`; from 1 to 6.
 

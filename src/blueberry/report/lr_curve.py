@@ -244,7 +244,7 @@ def curve_caption(curve: LrCurve) -> str:
     if curve.valley:
         said.append("The dashed line is the smooth valley that was fitted; it ends with the window it was read from.")
     if curve.band and curve.is_located:
-        said.append("The shaded band holds the optimum, if the loss is one smooth valley.")
+        said.append("The shaded band holds the optimum, if the curve is one smooth valley.")
     elif curve.band and curve.is_withheld:
         said.append("The shaded band holds what the numbers alone leave as the best; an audit withholds the claim.")
     elif curve.band:
