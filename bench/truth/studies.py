@@ -114,11 +114,10 @@ def judge_verdicts(measured: Measured, verdicts: Sequence[Verdict], means_K: np.
         "false tie": false_ties > 0 if chances else math.nan,
         "false tie, each": false_ties / chances if chances else math.nan,
         "intervals cover": of_baseline if BASELINE in index else of_best,
-        "intervals of the best cover": of_best if BASELINE in index else math.nan,
         "decided": 1 - inconclusive / len(verdicts) if verdicts else math.nan,
         "settled": inconclusive == 0,
         "winners": won / len(verdicts) if verdicts else math.nan,
-    }
+    } | ({"intervals of the best cover": of_best} if BASELINE in index else {})
 
 
 def _judge_best(measured: Measured, means_K: np.ndarray) -> dict[str, float]:
