@@ -126,7 +126,7 @@ def race(train: Bill, rng: np.random.Generator) -> tuple[float, None]:
 
 
 def locate(runs: int | None) -> Method:
-    """Blueberry's search; where the runs are no valley, a race of the values that it trained."""
+    """Blueberry's search; where the runs are no valley, the least mean on three seeds of the values that it trained."""
 
     def method(train: Bill, rng: np.random.Generator) -> tuple[float, Search | None]:
         listed = RATES if isinstance(train.surface, Measured) else ()

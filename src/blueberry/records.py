@@ -264,6 +264,14 @@ def arm_name(point: dict[str, Any], among: Sequence[str] = ()) -> str:
     return ",".join(f"{_short(setting, among)}={value_name(value)}" for setting, value in point.items())
 
 
+SIGNIFICANT_DIGITS = 4
+
+
+def rounded(value: float) -> float:
+    """To as many digits as a name can show."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
 def value_name(value: Any) -> str:
     """A setting's value as a person writes it in TOML, without quotes; what would act on a terminal is escaped."""
     if isinstance(value, bool):

@@ -27,7 +27,7 @@ from blueberry.judge.verdicts import Rulings, error_of, rule
 from blueberry.records import is_number
 from blueberry.stats import optimum as optima
 from blueberry.stats.decide import smallest_difference
-from blueberry.stats.locate import Search
+from blueberry.stats.locate import LOG_FROM_RATIO, Search
 from blueberry.stats.noise import LEAST_ARMS, NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, OneSided, is_clear, locate_optimum, read_valley
 from blueberry.stats.paired import mean_interval
@@ -35,8 +35,6 @@ from blueberry.stats.unresolved import candidates, mean_or_inf
 
 THINNED = 4
 """One of so many points of a fitted curve is kept, for drawing it."""
-LOG_FROM_RATIO = 8.0
-"""An axis of undeclared scale whose largest value is this many times its smallest is taken to be logarithmic."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from blueberry.architecture import flops_per_token
 from blueberry.judge import race, words
 from blueberry.judge.answers import Condition, Covered, Gain, HeldOut, Holds, Law
-from blueberry.judge.audits import block, blocking_first
+from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first
 from blueberry.judge.audits.runs import AUDITS
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.gather import Texts, arm_runs, gather_study, no_texts
@@ -40,7 +40,6 @@ from blueberry.study.arms import is_usable_number
 from blueberry.study.plan import Plan, Referee
 from blueberry.study.spec import Arm, Study
 
-LEAST_AXIS_VALUES = 3
 REFEREE = Referee(race.open_arms, race.leading_arm)
 """Decides the races of studies, for their plans."""
 CARRIED = (

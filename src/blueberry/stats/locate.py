@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from blueberry.records import rounded
 from blueberry.stats.optimum import Valley, has_second_valley, read_valley, without_divergence
 
 COARSE = 1.2
@@ -24,7 +25,8 @@ BEYOND = {"log": math.log(10), "linear": LINEAR_UNITS / 2}
 """How far a range may extend itself on each side: a factor of 10; half of itself."""
 NARROWEST = 1 / 4
 """Of the first window: how far it may be halved where no model fits."""
-SIGNIFICANT_DIGITS = 4
+LOG_FROM_RATIO = 8.0
+"""An axis of undeclared scale whose largest value is this many times its smallest is taken to be logarithmic."""
 
 Ended = Literal["located", "runs", "seeds", "cliff", "two valleys", "no valley"]
 BROKEN: tuple[Ended, ...] = ("cliff", "two valleys", "no valley")
@@ -75,12 +77,9 @@ class Space:
         for end in (self.low, self.high):
             if abs(x - self.x(end)) < 1e-9:
                 return end
-        return float(max(round(value), 1 if self.is_log else round(value))) if self.is_whole else rounded(value)
-
-
-def rounded(value: float) -> float:
-    """To as many digits as a name can show."""
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+        if not self.is_whole:
+            return rounded(value)
+        return float(max(round(value), 1)) if self.is_log else float(round(value))
 
 
 @dataclass(frozen=True)
@@ -124,17 +123,16 @@ def search(
     while batch:
         found |= dict(zip(batch, (yield batch), strict=True))
         batch = new(_beside_the_least(space, found), 0)
-    values, table_KN = _table(found)
-    centre, width = _first_window(space, values, table_KN)
+    values, x_K, table_KN = _table(space, found)
+    centre, width = _first_window(x_K, table_KN)
     narrowest, ended = width * NARROWEST, None
-    reading = read_valley(np.array([space.x(value) for value in values]), table_KN, alpha=alpha)
+    reading = read_valley(x_K, table_KN, alpha=alpha)
     for seed in range(1, max_seeds):
-        batch = new(_about(space, values, table_KN, centre, width), seed)
+        batch = new(_about(space, values, x_K, table_KN, centre, width), seed)
         if not batch:
             break
         found |= dict(zip(batch, (yield batch), strict=True))
-        values, table_KN = _table(found)
-        x_K = np.array([space.x(value) for value in values])
+        values, x_K, table_KN = _table(space, found)
         reading = read_valley(x_K, table_KN, alpha=alpha)
         ended = _broken(x_K, table_KN, reading, alpha)
         if ended is not None or reading is None:
@@ -206,38 +204,36 @@ def _beside_the_least(space: Space, found: dict[Place, float]) -> list[float]:
     return [value for one in wanted if (value := space.value(one)) not in values]
 
 
-def _table(found: dict[Place, float]) -> tuple[tuple[float, ...], np.ndarray]:
+def _table(space: Space, found: dict[Place, float]) -> tuple[tuple[float, ...], np.ndarray, np.ndarray]:
+    """Values, ascending; their coordinates; and what was measured, by value and seed. Shapes: (K,), (K, n)."""
     values = tuple(sorted({value for value, _ in found}))
     table_KN = np.full((len(values), 1 + max(seed for _, seed in found)), np.nan)
     for (value, seed), measured in found.items():
         table_KN[values.index(value), seed] = measured
-    return values, table_KN
+    return values, np.array([space.x(value) for value in values]), table_KN
 
 
-def _first_window(space: Space, values: tuple[float, ...], table_KN: np.ndarray) -> tuple[float, float]:
+def _first_window(x_K: np.ndarray, table_KN: np.ndarray) -> tuple[float, float]:
     """Its centre, the least value, and half its width: two values on each side."""
-    x = [space.x(value) for value in values]
     least = int(np.argmin(table_KN[:, 0]))
-    gaps = [abs(x[i] - x[least]) for i in (least - 1, least + 1) if 0 <= i < len(x)]
-    return x[least], 2 * min(gaps)
+    gaps = [abs(x_K[i] - x_K[least]) for i in (least - 1, least + 1) if 0 <= i < len(x_K)]
+    return float(x_K[least]), float(2 * min(gaps))
 
 
-def _about(space: Space, values: tuple[float, ...], table_KN: np.ndarray, centre: float, width: float) -> list[float]:
+def _about(
+    space: Space, values: tuple[float, ...], x_K: np.ndarray, table_KN: np.ndarray, centre: float, width: float
+) -> list[float]:
     """Four values about the centre: trained ones where they are near, and none where runs diverged."""
-    x = [space.x(value) for value in values]
-    diverged = {value for value, row in zip(values, table_KN, strict=True) if np.isinf(row).any()}
-    below = max(
-        (one for one, value in zip(x, values, strict=True) if value in diverged and one < centre), default=-np.inf
-    )
-    above = min(
-        (one for one, value in zip(x, values, strict=True) if value in diverged and one > centre), default=np.inf
-    )
+    diverged = x_K[np.isinf(table_KN).any(axis=1)]
+    below = max(diverged[diverged < centre], default=-np.inf)
+    above = min(diverged[diverged > centre], default=np.inf)
     found = []
     for place in (*_BLOCK, 0.0):
         one = centre + place * width
-        near = min(x, key=lambda known: abs(known - one))
-        value = values[x.index(near)] if abs(near - one) <= width / 8 else space.value(one)
-        if value not in found and value not in diverged and below < space.x(value) < above:
+        near = int(np.argmin(np.abs(x_K - one)))
+        value = values[near] if abs(x_K[near] - one) <= width / 8 else space.value(one)
+        x = space.x(value)
+        if value not in found and x not in diverged and below < x < above:
             found.append(value)
     return found[: len(_BLOCK)]
 

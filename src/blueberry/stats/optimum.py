@@ -146,7 +146,7 @@ def read_valley(x_K: np.ndarray, values_KN: np.ndarray, *, alpha: float) -> Vall
 
     The window is two values on each side of the least. It grows while the curve does not clearly turn in it, or the
     interval reaches its end, as long as some model fits. Values with a diverged run are left out.
-    None when fewer than four values without a diverged run are left, or nothing tells the curve from noise.
+    None when fewer than five values without a diverged run are left, or nothing tells the curve from noise.
     x must ascend. Shapes: (K,), (K, n): NaN missing, infinity diverged. What it covers: docs/efficiency.md.
     Source: Fieller 1954 for the root of a linear form in estimated coefficients; Scheffé 1959 for seeds as blocks.
     """
@@ -156,12 +156,13 @@ def read_valley(x_K: np.ndarray, values_KN: np.ndarray, *, alpha: float) -> Vall
         return None
     x_M, values_MN = x_K[rows], values_KN[rows]
     at = int(np.argmin(two_way_fit(values_MN).arm_means))
-    found, half = _centred(x_M, values_MN, at, NEIGHBOURS, alpha)
+    found, half = _centred(x_M, values_MN, at, NEIGHBOURS, alpha), NEIGHBOURS
     while found is not None and half < len(rows) and (found.turns < TURNS or any(found.is_open)):
-        wider, at_least = _centred(x_M, values_MN, int(np.searchsorted(x_M, found.centre)), half + 1, alpha)
+        half += 1
+        wider = _centred(x_M, values_MN, int(np.searchsorted(x_M, found.centre)), half, alpha)
         if wider is None or wider.window == found.window or not wider.is_valley:
             break
-        found, half = wider, at_least
+        found = wider
     return found
 
 
@@ -170,7 +171,7 @@ def without_divergence(values_KN: np.ndarray) -> list[int]:
     return np.flatnonzero(np.isfinite(values_KN).any(axis=1) & ~np.isinf(values_KN).any(axis=1)).tolist()
 
 
-def _centred(x_M: np.ndarray, values_MN: np.ndarray, at: int, half: int, alpha: float) -> tuple[Valley | None, int]:
+def _centred(x_M: np.ndarray, values_MN: np.ndarray, at: int, half: int, alpha: float) -> Valley | None:
     """The window of `half` values on each side, moved until its middle is the value nearest to the estimate."""
     found, tried = None, set[int]()
     while at not in tried:
@@ -181,7 +182,7 @@ def _centred(x_M: np.ndarray, values_MN: np.ndarray, at: int, half: int, alpha: 
         if found is None:
             break
         at = int(np.argmin(np.abs(x_M - found.estimate)))
-    return found, half
+    return found
 
 
 def _read(x_M: np.ndarray, values_MN: np.ndarray, centre: float, alpha: float) -> Valley | None:
@@ -190,9 +191,7 @@ def _read(x_M: np.ndarray, values_MN: np.ndarray, centre: float, alpha: float) -
     blocks, seeds = np.unique(columns, return_inverse=True)
     middle, scale = (x_M[0] + x_M[-1]) / 2, (x_M[-1] - x_M[0]) / 2
     u_R, u_G = (x_M[rows] - middle) / scale, np.linspace(-1.0, 1.0, GRID_POINTS)
-    values_R = values_MN[rows, columns]
-    level = float(two_way_fit(values_MN).arm_means.mean())
-    y_R = _within_seeds(values_R, seeds)
+    y_R = _within_seeds(values_MN[rows, columns], seeds)
     df = len(y_R) - len(blocks)
     repeats = two_way_fit(values_MN)
     fitted = [_polynomial(u_R, y_R, u_G, seeds, df, repeats, model, alpha) for model in DEGREES]
@@ -211,7 +210,7 @@ def _read(x_M: np.ndarray, values_MN: np.ndarray, centre: float, alpha: float) -
         window=(float(x_M[0]), float(x_M[-1])),
         centre=centre,
         grid_G=grid_G,
-        curve_G=best.curve_G + level - float(row_means_M.mean()),
+        curve_G=best.curve_G + float(repeats.arm_means.mean()) - float(row_means_M.mean()),
         excess_G=excess_G,
         interval=(float(grid_G[max(first - 1, 0)]), float(grid_G[min(last + 1, GRID_POINTS - 1)])),
         is_open=(bool(first == 0), bool(last == GRID_POINTS - 1)),

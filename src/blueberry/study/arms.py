@@ -9,14 +9,13 @@ from typing import Any, Literal, NoReturn, TypeGuard
 from blueberry.errors import RecipeError, StudyError, did_you_mean
 from blueberry.identity import canonical_json
 from blueberry.recipe import EITHER_OR, LENGTHS, Recipe, is_script_setting, setting_names
-from blueberry.records import arm_name, is_number
+from blueberry.records import SIGNIFICANT_DIGITS, arm_name, is_number, rounded
 from blueberry.study.designs import Design, Effect, Mode, combine
 
 BASELINE = "baseline"
 MAX_POINTS = 1_000
 MAX_ARMS = 10_000
 MAX_NAME = 80
-SIGNIFICANT_DIGITS = 4
 _ARM_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.+-]{{0,{MAX_NAME - 1}}}")
 LARGEST_INTEGER = 2**63 - 1
 """TOML's own limit, which Python's parser does not keep."""
@@ -235,11 +234,6 @@ def _spaced(table: dict[str, Any], scale: str, current: Any, place: str, *, is_r
         rounding = "whole numbers" if whole else f"{SIGNIFICANT_DIGITS} digits"
         refuse(place, table, f"points fall together when rounded to {rounding}; lower points or list the values")
     return tuple(values)
-
-
-def rounded(value: float) -> float:
-    """To as many digits as a name can show."""
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
 def cross(

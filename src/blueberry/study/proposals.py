@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from blueberry.errors import RecipeError, StudyError
-from blueberry.stats.locate import Space
-from blueberry.study.arms import Arm, Axis, cross, in_turn, rounded
+from blueberry.records import rounded
+from blueberry.stats.locate import LOG_FROM_RATIO, Space
+from blueberry.study.arms import Arm, Axis, cross, in_turn
 from blueberry.study.spec import Study
 
 
@@ -29,10 +30,6 @@ def space_of(study: Study) -> Space:
     )
     below, above = (_is_impossible(study, space.value(limit)) for limit in space.limits)
     return replace(space, stops=(low if below else None, high if above else None))
-
-
-LOG_FROM_RATIO = 8.0
-"""A list whose largest value is this many times its smallest is searched along its logarithm."""
 
 
 def _is_impossible(study: Study, value: float) -> bool:

@@ -9,6 +9,8 @@ from blueberry.judge.judgement import Audit
 
 EQUAL = 0.01
 """Budgets that differ by no more than this share are equal."""
+LEAST_AXIS_VALUES = 3
+"""Fewer values of a setting are a comparison, not a range with ends and gaps."""
 Span = tuple[float, float]
 """The least and the most of something, over the runs of an arm."""
 

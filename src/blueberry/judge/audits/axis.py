@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from statistics import fmean, median, stdev
 
 from blueberry.judge import words
-from blueberry.judge.audits import block, warn
+from blueberry.judge.audits import LEAST_AXIS_VALUES, block, warn
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured, axis_values, expected_at
 from blueberry.stats.paired import t_quantile
 
-LEAST_AXIS_VALUES = 3
-"""Fewer values of a setting are a comparison, not a range with ends."""
 EXTENSION = 2
 """Steps of its values by which a range should grow."""
 CONTRADICTS = 0.01
@@ -20,7 +18,7 @@ CONTRADICTS = 0.01
 
 
 def edge(measured: Measured) -> list[Audit]:
-    """The best value, the unresolved set or the optimum's interval touches the end of the range."""
+    """The best value, one that the optimum may lie at, or the optimum's interval touches the end of the range."""
     evidence, found = measured.evidence, []
     if measured.best is None:
         return []

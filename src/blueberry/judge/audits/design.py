@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from blueberry.architecture import flops_per_token
 from blueberry.identity import common_updates, course, trunk_key
 from blueberry.judge import words
-from blueberry.judge.audits import EQUAL, block, blocking_first, unequal, warn
+from blueberry.judge.audits import EQUAL, LEAST_AXIS_VALUES, block, blocking_first, unequal, warn
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import LEAST_BLOCKS
 from blueberry.recipe import LENGTHS, Recipe
@@ -26,8 +26,6 @@ from blueberry.schedules import horizon_updates, multiplier, num_warmup, sketch
 from blueberry.study.arms import is_usable_number
 from blueberry.study.spec import Arm, Study
 
-LEAST_AXIS_VALUES = 3
-"""Fewer values of a setting are a comparison, not a range with ends and gaps."""
 WIDEST_GAP = 2.0
 """Between neighbouring rates. The valley of a learning rate is about a factor of 3 wide."""
 LEAST_WARMUP_UPDATES = 5
