@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from blueberry.errors import TableError
 from blueberry.stats.decide import holm_levels
-from blueberry.stats.noise import arm_variances, better_half, effective_df, measure_noise, two_way_fit
+from blueberry.stats.noise import (
+    Borrowed,
+    arm_variances,
+    better_half,
+    effective_df,
+    measure_noise,
+    read_sigma,
+    two_way_fit,
+)
 from blueberry.stats.paired import paired
 
 INF, NAN = float("inf"), float("nan")
@@ -155,3 +164,14 @@ def test_unequal_noise_makes_no_false_winners(sd):
         levels = holm_levels(p, 0.05)
         false += any(p[i] <= levels[i] and best in pair for i, pair in enumerate(pairs))
     assert binomtest(false, repeats, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_a_borrowed_sd_is_known_or_says_over_how_many_runs_it_was_measured():
+    assert read_sigma("0.0013") == read_sigma(0.0013) == Borrowed(0.0013)
+    assert read_sigma("0.0013/10") == Borrowed(0.0013, df=9)
+
+
+@pytest.mark.parametrize("given", ["", "0", "-1", "nan", "inf", "x", "0.1/1", "0.1/x", "0.1/2/3", "1e400"])
+def test_what_is_no_sd_is_refused(given):
+    with pytest.raises(TableError, match="sigma"):
+        read_sigma(given)

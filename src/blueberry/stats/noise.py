@@ -1,14 +1,43 @@
 """How much repeats of one arm differ, and how much of that the arms on one seed share."""
 
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 
 import numpy as np
 
+from blueberry.errors import TableError
 from blueberry.stats.paired import Floor
 
 LEAST_ARMS = 4
 """Arms that noise is pooled over at least, when there are as many."""
+
+
+@dataclass(frozen=True)
+class Borrowed:
+    """Noise that is taken from elsewhere: what is claimed with it rests on its being that of these runs too."""
+
+    sd: float
+    """Of one run around its arm's mean, in the metric's unit."""
+    df: float = inf
+    """Degrees of freedom it was measured with; infinite where it is taken as known."""
+    source: str = "--sigma"
+    """Where it is from, as a person is told."""
+
+
+def read_sigma(text: str | float) -> Borrowed:
+    """ "0.0013" is taken as known; "0.0013/10" was measured over 10 runs of one arm, so with 9 degrees of freedom.
+
+    Raises: TableError for anything else.
+    """
+    number, _, runs = str(text).partition("/")
+    try:
+        sd, num_runs = float(number), int(runs) if runs else None
+    except ValueError:
+        sd, num_runs = 0.0, None
+    if not (sd > 0 and isfinite(sd)) or (num_runs is not None and num_runs < 2):
+        rule = "must be the sd of one run, above 0, and may say over how many runs it was measured, two or more"
+        raise TableError(f"sigma: {text!r}; {rule}; write it as 0.0013 or 0.0013/10")
+    return Borrowed(sd, inf if num_runs is None else num_runs - 1)
 
 
 @dataclass(frozen=True)
