@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 import blueberry
 from blueberry.errors import StudyError, did_you_mean, one_line
-from blueberry.files import printable, refused_as, toml_value
+from blueberry.files import is_missing, printable, read_toml, refused_as, toml_value
 from blueberry.recipe import Recipe, recipe_path
 from blueberry.records import Goal, goal_of
 from blueberry.settings import Section, setting
@@ -89,6 +89,7 @@ Table = dict[str, Any]
 class StudyFile(Section):
     """What a study file may hold. Settings and axes are checked with the recipe they belong to."""
 
+    extends: str | tuple[str, ...] = ()
     question: str
     base: str | None = None
     metric: str = "val_loss"
@@ -179,10 +180,59 @@ class StudyFile(Section):
 
 KEYS = tuple(StudyFile.model_fields)
 SECTIONS = ("set", "vary", "arms", "combine", "tune", "across", "seeds", "strategy", "trainer")
+COMPARED = ("vary", "arms", "tune", "across")
+"""Sections that say what is compared."""
+MOST_FILES = 20
+"""That a study may be made of."""
 _FOLDER = Path(blueberry.__file__).parent / "templates"
 TEMPLATES = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 """The kinds there are."""
 DEFAULT_BASE = "moe-nano"
+
+
+def inherit(given: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A study file's contents with those of the files that it extends, each over those named before it.
+
+    What is compared ([vary], [arms], [tune], [across]) is replaced whole, an empty section takes it away; other
+    sections are joined key by key. The extended files' paths are relative to the file that names them.
+    Raises: StudyError.
+    """
+    files = _extended(given, path, (path,))
+    made: dict[str, Any] = {}
+    for contents in files:
+        for name, value in contents.items():
+            old = made.get(name)
+            is_joined = name not in COMPARED and isinstance(value, dict) and isinstance(old, dict)
+            made[name] = {**old, **value} if is_joined else value
+    return {name: value for name, value in made.items() if len(files) == 1 or value != {} or name not in COMPARED}
+
+
+def _extended(given: dict[str, Any], path: Path, via: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """The contents of the files that make a study, the last of them its own; each without `extends`."""
+    names = given.get("extends", ())
+    names = [names] if isinstance(names, str) else names
+    place = f'{path} "extends"'
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        raise StudyError(f"{place}: {names!r:.80}; must be the path of a study file, or a list of them; mend it")
+    files = []
+    for name in names:
+        other = path.parent / name
+        if is_missing(other):
+            raise StudyError(f"{place}: {name!r:.80}; there is no such file; it is relative to this one; mend it")
+        if any(other.resolve() == one.resolve() for one in via):
+            raise StudyError(f"{place}: {name!r:.80}; a file cannot extend itself, however indirectly; remove it")
+        contents = read_toml(other, StudyError)
+        for key in contents:
+            if key not in KEYS:
+                raise StudyError(f'{other} "{key}": no such setting{did_you_mean(key, KEYS)}')
+        files += _extended(contents, other, (*via, other))
+        if len(files) > MOST_FILES:
+            raise StudyError(f"{place}: more than {MOST_FILES} files; a study is made of at most so many; join some")
+    own = {key: value for key, value in given.items() if key != "extends"}
+    base = own.get("base")
+    if isinstance(base, str) and len(via) > 1 and not is_missing(path.parent / base):
+        own["base"] = os.path.relpath(path.parent / base, via[0].parent)
+    return [*files, own]
 
 
 def study_file(kind: str, base: str) -> str:

@@ -35,7 +35,7 @@ from blueberry.study.arms import (
 )
 from blueberry.study.designs import Design
 from blueberry.study.program import PLACES, RECIPE, Program
-from blueberry.study.sections import NAMED_METRIC, PROPOSING, Method, Seeds, Strategy, StudyFile
+from blueberry.study.sections import NAMED_METRIC, PROPOSING, Method, Seeds, Strategy, StudyFile, inherit
 from blueberry.study.store import Store
 
 __all__ = ["BASELINE", "Arm", "Seeds", "Strategy", "Study", "settled"]
@@ -109,7 +109,7 @@ class Study:
 
     @classmethod
     def parse(cls, given: dict[str, Any], path: Path, store: Path | None = None) -> "Study":
-        """Check the contents of a study file. `path` names it and is what `base` is relative to.
+        """Check the contents of a study file. `path` names it and is what `base` and `extends` are relative to.
 
         `store` is the folder whose ledger "ledger:NAME" is looked up in, by default as for a command.
 
@@ -118,7 +118,7 @@ class Study:
         place = str(path)
         if not path.stem.strip(".") or printable(path.stem) != path.stem:
             raise StudyError(f"{place!r}: a study is named after its file; give that a name that can be printed")
-        file = StudyFile.read(given, place)
+        file = StudyFile.read(inherit(given, path), place)
         fixed = scalars(file.set, f"{place} [set]")
         based = _load_base(file, path, store)
         base = based.recipe.with_(fixed, place=f"{place} [set]")
