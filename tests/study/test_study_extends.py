@@ -71,7 +71,7 @@ def test_later_files_stand_over_earlier_ones_and_over_those_that_they_extend(wri
         ('extends = [""]\n', "must be the path of a study file"),
         ('extends = "own.toml"\n', "a file cannot extend itself"),
         ('extends = "back.toml"\n', "a file cannot extend itself"),
-        ('extends = "odd.toml"\n', "no such setting; did you mean \"seeds\"?"),
+        ('extends = "odd.toml"\n', 'no such setting; did you mean "seeds"?'),
     ],
 )
 def test_what_cannot_be_extended_is_refused_in_one_line(write, own: str, said: str) -> None:
@@ -86,3 +86,25 @@ def test_an_empty_section_of_a_study_by_itself_is_still_refused(write) -> None:
     alone = COMMON.replace('"recipe.toml"', '"common/recipe.toml"') + "[tune]\n"
     with pytest.raises(StudyError, match=r"\[tune\]: empty"):
         Study.load(write(own=alone))
+
+
+def test_a_setting_has_one_place_over_all_files(write) -> None:
+    across = Study.load(write(own='extends = "common/common.toml"\n[across]\n"train.updates" = [10, 30]\n'))
+    assert across.fixed == {"model.dropout": 0.1}
+    assert [part.base.num_updates for part in across.parts] == [10, 30]
+    tokens = Study.load(write(own='extends = "common/common.toml"\n[set]\ntrain.tokens = 10240\nmodel.dropout = 0.2\n'))
+    assert tokens.fixed == {"model.dropout": 0.2, "train.tokens": 10240}
+    arms = '[arms.none]\n"model.dropout" = 0.0\n'
+    assert Study.load(write(own=f'extends = "common/common.toml"\n[vary]\n{arms}')).fixed["model.dropout"] == 0.1
+    with pytest.raises(StudyError, match="varies it too"):
+        Study.load(
+            write(
+                middle='extends = "common/common.toml"\n[across]\n"train.updates" = [10, 30]\n',
+                own='extends = "middle.toml"\n[set]\n"train.updates" = 10\n',
+            )
+        )
+
+
+def test_a_setting_nobody_knows_is_blamed_on_the_file_that_says_it(write) -> None:
+    with pytest.raises(StudyError, match=r'odd.toml \[set\] "train.update"'):
+        Study.load(write(own='extends = ["common/common.toml", "odd.toml"]\n', odd='[set]\n"train.update" = 3\n'))

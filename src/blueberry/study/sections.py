@@ -13,7 +13,7 @@ from blueberry.files import is_missing, printable, read_toml, refused_as, toml_v
 from blueberry.recipe import Recipe, recipe_path
 from blueberry.records import Goal, goal_of
 from blueberry.settings import Section, setting
-from blueberry.study.arms import shown
+from blueberry.study.arms import same_setting, settings, shown
 from blueberry.study.designs import Mode
 from blueberry.study.program import Program
 
@@ -194,27 +194,48 @@ def inherit(given: dict[str, Any], path: Path) -> dict[str, Any]:
     """A study file's contents with those of the files that it extends, each over those named before it.
 
     What is compared ([vary], [arms], [tune], [across]) is replaced whole, an empty section takes it away; other
-    sections are joined key by key. The extended files' paths are relative to the file that names them.
+    sections are joined key by key. A setting has one place: where an axis varies it, or [set] says it in another
+    unit, what the files before said of it goes. `extends` and `base` are relative to the file that says them.
     Raises: StudyError.
     """
     files = _extended(given, path, (path,))
+    if len(files) == 1:
+        return files[0][1]
     made: dict[str, Any] = {}
-    for contents in files:
+    for place, contents in files:
+        _take_back(made.get("set", {}), contents, place)
         for name, value in contents.items():
             old = made.get(name)
             is_joined = name not in COMPARED and isinstance(value, dict) and isinstance(old, dict)
             made[name] = {**old, **value} if is_joined else value
-    return {name: value for name, value in made.items() if len(files) == 1 or value != {} or name not in COMPARED}
+    return {name: value for name, value in made.items() if value != {} or name not in COMPARED}
 
 
-def _extended(given: dict[str, Any], path: Path, via: tuple[Path, ...]) -> list[dict[str, Any]]:
-    """The contents of the files that make a study, the last of them its own; each without `extends`."""
+def _take_back(said: dict[str, Any], contents: dict[str, Any], place: Path) -> None:
+    """Out of what [set] has said before go the settings that a file gives another place or in another unit.
+
+    Its own [set] gets their dotted names.
+    """
+    for name in ("set", "vary", "tune", "across"):
+        if not isinstance(contents.get(name), dict):
+            continue
+        table = settings(contents[name], f"{place} [{name}]")
+        if name == "set":
+            contents["set"] = table
+        new = {same_setting(name) for name in table}
+        for old in [old for old in said if same_setting(old) in new]:
+            if name != "set" or old not in table:
+                del said[old]
+
+
+def _extended(given: dict[str, Any], path: Path, via: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    """The files that make a study with their contents, the last of them its own; each without `extends`."""
     names = given.get("extends", ())
     names = [names] if isinstance(names, str) else names
     place = f'{path} "extends"'
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
         raise StudyError(f"{place}: {names!r:.80}; must be the path of a study file, or a list of them; mend it")
-    files = []
+    files: list[tuple[Path, dict[str, Any]]] = []
     for name in names:
         other = path.parent / name
         if is_missing(other):
@@ -232,7 +253,7 @@ def _extended(given: dict[str, Any], path: Path, via: tuple[Path, ...]) -> list[
     base = own.get("base")
     if isinstance(base, str) and len(via) > 1 and not is_missing(path.parent / base):
         own["base"] = os.path.relpath(path.parent / base, via[0].parent)
-    return [*files, own]
+    return [*files, (path, own)]
 
 
 def study_file(kind: str, base: str) -> str:
