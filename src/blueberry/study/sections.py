@@ -205,9 +205,11 @@ def inherit(given: dict[str, Any], path: Path) -> dict[str, Any]:
     for place, contents in files:
         _take_back(made.get("set", {}), contents, place)
         for name, value in contents.items():
-            old = made.get(name)
-            is_joined = name not in COMPARED and isinstance(value, dict) and isinstance(old, dict)
-            made[name] = {**old, **value} if is_joined else value
+            old: Any = made.get(name)
+            if name not in COMPARED and isinstance(value, dict) and isinstance(old, dict):
+                made[name] = {**old, **value}
+            else:
+                made[name] = value
     return {name: value for name, value in made.items() if value != {} or name not in COMPARED}
 
 
