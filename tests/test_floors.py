@@ -41,7 +41,7 @@ THIRD_PARTY = {
     "vl_convert": {"report"},
     "jinja2": {"report"},
     "scipy": {"stats", "judge"},
-    "sqlite3": {"study"},
+    "sqlite3": {"study", "tables"},
     "optuna": {"study"},
     "typer": {"cli", "__main__"},
     "rich": {"cli"},

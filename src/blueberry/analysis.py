@@ -53,6 +53,7 @@ def examine(
     metric: str | None = None,
     goal: Goal | None = None,
     seed: str | None = None,
+    name_pattern: str | None = None,
     min_effect: float = 0.005,
     alpha: float = 0.05,
 ) -> Analysed:
@@ -60,7 +61,8 @@ def examine(
     vary = [vary] if isinstance(vary, str) else list(vary)
     is_path = isinstance(rows_or_path, (str, Path))
     wanted = [*vary, *(name for name in (metric, seed) if name is not None)]
-    table = read_table(rows_or_path, wanted=wanted) if is_path else table_of(rows_or_path)
+    how: dict[str, Any] = {"wanted": wanted, "name_pattern": name_pattern}
+    table = read_table(rows_or_path, **how) if is_path else table_of(rows_or_path, **how)
     found = table_runs(table, vary, metric, goal=goal, seed=seed)
     return Analysed(found, weigh(gather_table(found, min_effect=min_effect, alpha=alpha)))
 
@@ -72,6 +74,7 @@ def analyse(
     metric: str | None = None,
     goal: Goal | None = None,
     seed: str | None = None,
+    name_pattern: str | None = None,
     min_effect: float = 0.005,
     alpha: float = 0.05,
 ) -> Judgement:
@@ -80,12 +83,13 @@ def analyse(
     `rows_or_path` is a file or a folder (docs/tables.md), a list of dicts, one a run, or anything with
     `.to_dict("records")`, such as a data frame. `vary` names the columns that tell arms apart and `metric` the one that
     judges (the validation loss, or the one loss there is); `goal` says "maximize" where more of it is better. `seed`
-    names the column that says which runs share a seed, where its own name does not. `min_effect`, in the metric's
-    unit, is the smallest difference that matters.
+    names the column that says which runs share a seed, where its own name does not. `name_pattern`, such
+    as "lr{lr}_wd{weight_decay}", says which settings stand in the names of runs. `min_effect`, in the metric's unit, is
+    the smallest difference that matters.
     Raises: TableError, one line, for whatever is wrong with the table.
     """
-    given = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
-    return examine(rows_or_path, vary=vary, **given).judgement
+    given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "name_pattern": name_pattern}
+    return examine(rows_or_path, vary=vary, min_effect=min_effect, alpha=alpha, **given).judgement
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,14 @@ def checkup(
     metric: str | None = None,
     goal: Goal | None = None,
     seed: str | None = None,
+    name_pattern: str | None = None,
     store: str | Path | None = None,
 ) -> Checkup:
     """Audit studies (.toml), reports (.md) and tables of runs (anything else that `analyse` reads).
 
     A report is read as a table of runs too when `vary` is given. Without it, arms are told apart by as few of a
-    table's settings as do (see `differing_settings`). `metric`, `goal` and `seed` as for `analyse`. A study's runs are
-    looked up in `store`.
+    table's settings as do (see `differing_settings`). `metric`, `goal`, `seed` and `name_pattern` as for `analyse`. A
+    study's runs are looked up in `store`.
     Raises: StudyError, TableError or ReportError, one line.
     """
     found: list[Audit] = []
@@ -127,13 +132,14 @@ def checkup(
     names = told_apart(paths)
     documents = [Document.read(names[path], _text(path)) for path in reports]
     wanted = [*vary, *(name for name in (metric, seed) if name is not None)]
-    tables = {path: _table(path, wanted, names) for path in paths if path not in studies and path not in reports}
+    others = [path for path in paths if path not in studies and path not in reports]
+    tables = {path: _table(path, wanted, name_pattern, names) for path in others}
     for path in studies:
         found += placed(_of_study(path, store), names[path])
     in_reports, how = proofread(documents, list(tables.values()))
     found += in_reports
     notes += how
-    tables |= {path: _table(path, wanted, names) for path in reports if vary}
+    tables |= {path: _table(path, wanted, name_pattern, names) for path in reports if vary}
     for path, table in tables.items():
         chosen = tuple(vary) or differing_settings(table)
         if not vary:
@@ -163,9 +169,9 @@ def _of_study(path: Path, store: str | Path | None) -> Sequence[Audit]:
     return api.audits(Study.load(path, store), Path(store or api.default_store()))
 
 
-def _table(path: Path, wanted: Sequence[str], names: Mapping[Path, str]) -> Table:
+def _table(path: Path, wanted: Sequence[str], name_pattern: str | None, names: Mapping[Path, str]) -> Table:
     """With its rows under the file's name here."""
-    table = read_table(path, wanted=wanted)
+    table = read_table(path, wanted=wanted, name_pattern=name_pattern)
     return replace(table, rows=tuple(replace(row, place=_renamed(row.place, path, names)) for row in table.rows))
 
 

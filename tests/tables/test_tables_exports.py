@@ -100,8 +100,7 @@ def test_a_folder_of_wb(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("chart.csv", 'Step,"a - val_loss","a - val_loss__MIN","a - val_loss__MAX"\n1,3,3,3\n', "chart exported from W&B"),
-        ("run.wandb", ":W&B", "W&B's own log"),
+        ("run.wandb", "B&W", "W&B's own log"),
         ("results.json", '{"schema": "blueberry/results/1", "runs": null}', '"runs": NoneType'),
         ("results.json", '{"schema": "blueberry/results/1", "runs": 3}', '"runs": int'),
         ("names.csv", f"{'(' * 100_000},val_loss\n1,2\n", "100000 characters"),
@@ -159,3 +158,94 @@ def test_a_markdown_table_with_a_run_in_each_cell(tmp_path, head):
     assert [tuple(row.values.values()) for row in table.rows][:2] == [(0.01, 0, 3.4), (0.01, 1, 3.41)]
     assert len(table.rows) == 5
     assert "a run in each cell" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "expected"),
+    [
+        ("lr{lr}_wd{weight_decay}", ["lr0.1_wd0", "lr3e-4_wd0.01"], [(0.1, 0), (3e-4, 0.01)]),
+        ("lr{lr}_wd{weight_decay}", ["gpt2-lr0.1_wd0-s1", "lr3e-4_wd0.01_b"], [(0.1, 0), (3e-4, 0.01)]),
+        ("{optimizer}-lr{lr}", ["adam_w-lr0.1", "muon-lr0.2"], [("adam_w", 0.1), ("muon", 0.2)]),
+        ("{lr}x{}x{optimizer}", ["0.1x7xmuon", "0.2x8xadam-1"], [(0.1, "muon"), (0.2, "adam")]),
+        ("a={lr}|{optimizer}", ["a=0.1|muon", "(a=0.2|adam"], [(0.1, "muon"), (0.2, "adam")]),
+        ("lr{lr}", ["clr9_lr0.1", "lr1e-05-x"], [(0.1,), (1e-05,)]),
+    ],
+)
+def test_a_pattern_reads_settings_in_the_names_of_runs(pattern, names, expected):
+    rows = [{"name": name, "val_loss": 3.0} for name in names]
+    table = table_of(rows, name_pattern=pattern)
+    keys = [key for key in ("optimizer", "lr", "weight_decay") if "{" + key + "}" in pattern]
+    in_order = sorted(keys, key=lambda key: pattern.index("{" + key + "}"))
+    assert [tuple(row.values[key] for key in in_order) for row in table.rows] == expected
+
+
+def test_names_that_do_not_fit_a_pattern_are_said():
+    rows = [{"name": name, "val_loss": 3.0} for name in ("lr0.1", "baseline", "lr0.2")]
+    table = table_of(rows, name_pattern="lr{lr}")
+    assert [row.values.get("lr") for row in table.rows] == [0.1, None, 0.2]
+    assert "1 of 3 names do not fit it, e.g. 'baseline'" in table.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [("lr", "text with {NAME}"), ("{lr}{wd}", "text between any two"), ("{lr}-{lr}", "each name stands once"),
+     ("lr{lr", "text with {NAME}"), ("width{width}", "no run has such a name such as 'lr0.1'"),
+     ("r{bs}", "bs is a column of the table"), ("{lr}" + "x" * 400, "text with {NAME}")],
+)  # fmt: skip
+def test_a_pattern_that_cannot_be_meant_is_one_line(pattern, said):
+    rows = [{"name": "lr0.1", "batch_size": 8, "val_loss": 3}, {"name": "lr0.2", "batch_size": 8, "val_loss": 4}]
+    with pytest.raises(TableError) as refused:
+        table_of(rows, name_pattern=pattern)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_setting_that_only_some_names_have_is_proposed_as_a_pattern():
+    rows = [{"name": name, "val_loss": 3.0} for name in ("sweep-lr0.1-bs8", "sweep-lr0.2-bs8", "baseline")]
+    with pytest.raises(TableError, match=r'2 of 3 names .* read it there with --name-pattern "lr{lr}"'):
+        blueberry.analyse(rows, vary="lr")
+
+
+def test_a_pattern_takes_no_time(tmp_path):
+    rows = [{"name": "a" * 100_000, "val_loss": 3.0}, {"name": "1" * 100_000, "val_loss": 3.0}]
+    with pytest.raises(TableError, match="no run has such a name"):
+        table_of(rows, name_pattern="".join(f"a{{x{k}}}" for k in range(20)) + "!")
+
+
+def test_the_doctor_reads_names_by_a_pattern_too(tmp_path):
+    from blueberry.analysis import checkup
+
+    lines = [f"{lr}@{seed},{3 + lr + seed / 100}" for lr in (0.1, 0.2) for seed in (0, 1, 2)]
+    (tmp_path / "runs.csv").write_text("\n".join(["name,val_loss", *lines]))
+    found = checkup([tmp_path / "runs.csv"], name_pattern="{lr}@{seed}")
+    assert "seeds" not in {audit.audit for audit in found.audits}
+    (tmp_path / "runs.md").write_text("| name | val_loss |\n|---|---|\n| 0.1@0 | 3 |\n| 0.2@0 | 4 |\n")
+    assert blueberry.analyse(tmp_path / "runs.md", vary="lr", name_pattern="{lr}@{seed}").arms
+
+
+def test_lightnings_tensorboard_logger_has_its_settings_beside_it(tmp_path):
+    events = pytest.importorskip("tensorboard.compat.proto.event_pb2")
+    from tensorboard.compat.proto import summary_pb2
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    folder = tmp_path / "lightning_logs" / "version_0"
+    folder.mkdir(parents=True)
+    (folder / "hparams.yaml").write_text("lr: 0.01\nseed: 4\n")
+    value = summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag="val_loss", simple_value=3.0)])
+    with open(folder / "events.out.tfevents.1.vm", "wb") as file:
+        for event in (events.Event(file_version="brain.Event:2"), events.Event(step=5, summary=value)):
+            RecordWriter(file).write(event.SerializeToString())
+    (row,) = values(tmp_path)
+    assert (row["lr"], row["seed"], row["val_loss"]) == (0.01, 4, 3.0)
+
+
+def test_runs_that_did_not_complete_need_no_seed():
+    rows = [
+        *({"lr": lr, "seed": seed, "val_loss": lr + seed / 100, "status": "ok"} for lr in (1, 2) for seed in (0, 1, 2)),
+        {"lr": 3, "seed": None, "val_loss": None, "status": "failed"},
+    ]
+    judged = blueberry.analyse(rows, vary="lr")
+    assert any("crashed" in audit.message for audit in judged.audits)
+    rows[0]["seed"] = None
+    with pytest.raises(TableError, match="give each run its seed"):
+        blueberry.analyse(rows, vary="lr")

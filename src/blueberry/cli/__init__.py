@@ -52,6 +52,14 @@ SeedOption = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="The column that says which runs share a seed.", show_default="seed"),
 ]
+NamePatternOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help='Settings inside the names of runs, e.g. "lr{lr}_wd{weight_decay}".',
+        show_default="what is seen in all of them",
+    ),
+]
 StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
 
 KINDS = "sweep, compare, ablation, schedule, search, horizon, scaling or data."
@@ -285,6 +293,7 @@ def analyse(
     metric: MetricOption = None,
     goal: GoalOption = None,
     seed: SeedOption = None,
+    name_pattern: NamePatternOption = None,
     min_effect: Annotated[float, typer.Option(help="The smallest difference that matters, in its unit.")] = 0.005,
     alpha: Annotated[float, typer.Option(help="Chance of any false winner, at most.")] = 0.05,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/TABLE")] = None,
@@ -296,6 +305,7 @@ def analyse(
     from blueberry.cli import words
 
     given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
+    given["name_pattern"] = name_pattern
     judged = analysis.examine(table, vary=_columns(vary), **given)
     for note in judged.notes if not quiet else ():
         say(note)
@@ -316,6 +326,7 @@ def doctor(
     metric: MetricOption = None,
     goal: GoalOption = None,
     seed: SeedOption = None,
+    name_pattern: NamePatternOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
     quiet: QuietOption = False,
@@ -324,7 +335,8 @@ def doctor(
     from blueberry import analysis
     from blueberry.cli import words
 
-    found = analysis.checkup(paths, vary=_columns(vary), metric=metric, goal=goal, seed=seed, store=store)
+    given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "name_pattern": name_pattern}
+    found = analysis.checkup(paths, vary=_columns(vary), store=store, **given)
     for note in found.notes if not quiet else ():
         say(note)
     _answer(json, found.to_dict(), words.findings(found.audits))

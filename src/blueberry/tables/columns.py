@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
 from blueberry.records import is_number
-from blueberry.tables.rows import Table, is_finite, value_of
+from blueberry.tables.rows import Table, is_finite
 
 
 def _words(text: str) -> frozenset[str]:
@@ -114,7 +114,7 @@ RESULT = _words(
     """
     loss losses nll ce entropy ppl perplexity bpb bpc bits byte accuracy second hour acc error err errors f1 bleu
     rouge auc reward return score scores recall r2 mfu throughput exact match likelihood seconds secs sec time
-    runtime duration elapsed latency minutes hours ms memory mem vram gb mb gib params parameters gap diff
+    runtime duration elapsed latency minutes hours ms s memory mem vram gb mb gib params parameters gap diff
     difference delta improvement speedup std sd stderr sem wer cer tps utilization watts energy cost
     rank_correlation margin
     """
@@ -137,7 +137,7 @@ LABEL = _words(
 META = _words(
     """
     timestamp date created started finished ended host hostname node device gpu gpus user machine platform cuda
-    torch python branch state status stage summary author worker workers rank logdir
+    torch python branch state status stage summary author worker workers rank logdir pid ip uri
     """
 )
 """Last words of when, where and by whom a run was made."""
@@ -361,6 +361,7 @@ def find_column(name: str, columns: Iterable[str], place: str, renamed: Mapping[
         lambda column: folded(column).endswith(f".{wanted}"),
         lambda column: wanted.endswith(f".{folded(column)}"),
         lambda column: root_of(_last(column)) == root_of(_last(name)),
+        lambda column: root_of(column.rpartition("/")[2]) == root_of(name),
     ):
         found = [column for column in columns if fits(column)]
         if len(found) > 1:
@@ -397,24 +398,6 @@ def same_name(name: str) -> str:
     return name
 
 
-_NAMED = re.compile(r"([A-Za-z][A-Za-z_.]*)\s*[=:]\s*([^,/;\s]+)")
-_RUN_ON = re.compile(
-    r"(?<![A-Za-z0-9.])([A-Za-z]+(?:_[A-Za-z]+)*)_?(\d+(?:\.\d+)?(?:e-?\d+)?)(?![A-Za-z0-9.])", re.IGNORECASE
-)
-
-
-def settings_in(name: str) -> dict[str, Any]:
-    """The settings that a run's name has in it: "lr=0.01,bs=32", "lr0.01-bs32", "lr_3e-4_wd_0.1"."""
-    found = {key: value_of(value) for key, value in _NAMED.findall(name)}
-    return found or {_setting_at_end(key): value_of(value) for key, value in _RUN_ON.findall(name)}
-
-
-def _setting_at_end(key: str) -> str:
-    """ "sweep_lr" is lr, "weight_decay" itself."""
-    words = [word for word in key.split("_") if word]
-    return "_".join(words) if all(word.casefold() in SETTING for word in words) else words[-1]
-
-
 def root_of(name: str) -> str:
     """A name as settings are compared: learning_rate is lr."""
     return _ROOT_OF.get(folded(name), folded(name))
@@ -430,11 +413,12 @@ def _meaning(column: str) -> str | None:
     plain = folded(column.replace(".", "_").replace("/", "_"))
     if plain in _KNOWN and len(parts) == 1:
         return _KNOWN[plain]
-    if len(parts) == 2:
-        for split, what in (parts, parts[::-1]):
+    while len(parts) > 1:
+        for split, what in (parts, parts[::-1]) if len(parts) == 2 else ():
             if folded(split) in _SPLITS and (found := _KNOWN.get(f"{_SPLITS[folded(split)]}_{folded(what)}")):
                 return found
-    while len(parts) > 1 and folded(parts[0]) in WRAPPERS:
+        if folded(parts[0]) not in WRAPPERS:
+            break
         parts = parts[1:]
     return _KNOWN.get(folded(parts[0])) if len(parts) == 1 else None
 

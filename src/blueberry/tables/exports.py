@@ -1,26 +1,49 @@
-"""Runs as other tools leave them on disk: W&B, TensorBoard, Lightning's CSV logger, the Trainer of transformers."""
+"""Runs as other tools leave them on disk: which tool wrote a folder or a file, and the logs of training libraries.
 
-import csv
-import io
-import json
-from collections.abc import Iterator
+Lightning's loggers, the Trainer of transformers and TensorBoard are read here; trackers and searches have their files.
+"""
+
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.files import refused_as
 from blueberry.tables.json_rows import flat, trainer_state
-from blueberry.tables.rows import Placed, value_of
+from blueberry.tables.rows import Found, Placed
+from blueberry.tables.searches import OPTUNA_TABLES, optuna_database, optuna_journal, ray_trials
+from blueberry.tables.sources import (
+    database,
+    is_sqlite,
+    json_object,
+    last_of_csv,
+    place_of,
+    yaml_mapping,
+)
+from blueberry.tables.trackers import MLFLOW_TABLES, mlflow_database, mlflow_folders, wandb_log, wandb_runs
 
 EVENTS = "*tfevents*"
 STARTED, ENDED = "_hparams_/session_start_info", "_hparams_/session_end_info"
 ENDINGS = {1: "completed", 2: "crashed", 3: "unfinished"}
 """Of TensorBoard's hparams plugin."""
-KEPT = "_runtime"
-"""Of W&B's columns that begin with an underscore, the one that a table has a use for."""
+OF_A_RUN = {"metrics.csv": "hparams.yaml", "result.json": "params.json", "progress.csv": "params.json"}
+"""Files that mean something only with the one beside them, in the folder of their run."""
+JOURNAL = b'{"op_code":'
 
 
-def read_export(path: Path) -> list[Placed]:
+def is_export(path: Path) -> bool:
+    """Whether a path is read by `read_export`: a folder, or a file that no table is. Raises: OSError."""
+    if path.is_dir() or path.suffix == ".wandb" or "tfevents" in path.name or path.name == "wandb-summary.json":
+        return True
+    if not path.is_file():
+        return False
+    if path.name in OF_A_RUN and path.with_name(OF_A_RUN[path.name]).is_file():
+        return True
+    with path.open("rb") as file:
+        return is_sqlite(path) or file.read(len(JOURNAL) + 8).replace(b" ", b"").startswith(JOURNAL)
+
+
+def read_export(path: Path) -> Found:
     """Every run of a folder, by whichever of these tools wrote it; or of one of their files.
 
     Raises: TableError if none did, or a library that reads its files is not installed.
@@ -30,27 +53,36 @@ def read_export(path: Path) -> list[Placed]:
         if not path.exists():
             raise TableError(f"{path}: no such file or folder; {remedy}")
         if path.suffix == ".wandb":
-            raise TableError(f"{path}: W&B's own log; give its folder once the run has ended, or export runs as CSV")
-        if path.is_file():
-            return list(_tensorboard(path))
-        for reader in (_wandb, _trainer, _lightning, _tensorboard):
-            if found := list(reader(path)):
-                return found
+            return Found((wandb_log(path),))
+        if "tfevents" in path.name and path.is_file():
+            return Found(tuple(_tensorboard(path)))
+        if is_sqlite(path):
+            return _of_database(path)
+        if path.is_file() and path.name not in OF_A_RUN and path.name != "wandb-summary.json":
+            rows, objectives = optuna_journal(path)
+            return Found(tuple(rows), objectives=objectives)
+        folder = path if path.is_dir() else path.parent
+        for reader in _READERS:
+            if found := tuple(reader(folder)):
+                return Found(found)
+        for file in sorted(folder.iterdir()):
+            if is_sqlite(file):
+                return _of_database(file)
     raise TableError(
-        f"{path}: a folder without runs; it must have tfevents files, wandb-summary.json, metrics.csv (Lightning) or "
-        "trainer_state.json in it; give one that has, or a table"
+        f"{path}: a folder without runs; it must have tfevents files, *.wandb or wandb-summary.json, metrics.csv "
+        "(Lightning), trainer_state.json, result.json (Ray Tune) or meta.yaml (MLflow) in it; give one that has, or a "
+        "table"
     )
 
 
-def _wandb(root: Path) -> Iterator[Placed]:
-    """`wandb-summary.json` of each run, and `config.yaml` beside it."""
-    for file in sorted(root.rglob("wandb-summary.json")):
-        folder = file.parent
-        config = _yaml(folder / "config.yaml")
-        settings = {name: v["value"] if isinstance(v, dict) and "value" in v else v for name, v in config.items()}
-        values = {**flat(settings), **flat(_json(file))}
-        kept = {name: value for name, value in values.items() if not name.startswith("_") or name == KEPT}
-        yield _place(folder, root), {"name": (folder.parent if folder.name == "files" else folder).name, **kept}
+def _of_database(path: Path) -> Found:
+    with database(path) as opened:
+        if opened.has(OPTUNA_TABLES):
+            rows, objectives = optuna_database(opened)
+            return Found(tuple(rows), objectives=objectives)
+        if opened.has(MLFLOW_TABLES):
+            return Found(tuple(mlflow_database(opened)))
+    raise TableError(f"{path}: a database of neither Optuna nor MLflow; write its runs as CSV")
 
 
 def _trainer(root: Path) -> Iterator[Placed]:
@@ -58,85 +90,24 @@ def _trainer(root: Path) -> Iterator[Placed]:
     runs: dict[Path, dict[str, Any]] = {}
     for file in (*root.rglob("trainer_state.json"), *root.rglob("all_results.json")):
         folder = file.parent.parent if file.parent.name.startswith("checkpoint-") else file.parent
-        read = _json(file)
+        read = json_object(file)
         values = trainer_state(read) if "log_history" in read else flat(read)
         before = runs.setdefault(folder, {})
         if values.get("global_step", 0) >= before.get("global_step", 0) or "log_history" not in read:
             before |= values
     for folder, values in sorted(runs.items()):
-        yield _place(folder, root), {"name": _place(folder, root), **values}
+        yield place_of(folder, root), {"name": place_of(folder, root), **values}
 
 
 def _lightning(root: Path) -> Iterator[Placed]:
     """`metrics.csv` of each version, of each column the last value, and `hparams.yaml` beside it."""
     for file in sorted(root.rglob("metrics.csv")):
-        last: dict[str, Any] = {}
-        for row in csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig"))):
-            last |= {
-                name: value_of(cell) for name, cell in row.items() if name and isinstance(cell, str) and cell.strip()
-            }
-        yield (
-            _place(file.parent, root),
-            {"name": _place(file.parent, root), **flat(_yaml(file.parent / "hparams.yaml")), **last},
-        )
-
-
-def _place(folder: Path, root: Path) -> str:
-    inside = folder.relative_to(root).as_posix()
-    return folder.name if inside == "." else inside
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        read = None
-    if not isinstance(read, dict):
-        raise TableError(f"{path}: not a JSON object; it must be as its tool wrote it; restore it")
-    return read
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    """The settings of a YAML file, empty where there is none; without its library, those of plain keys and values."""
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    try:
-        import yaml  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return _plain_yaml(text, path)
-    try:
-        read = yaml.safe_load(text) or {}
-    except yaml.YAMLError:
-        raise TableError(f"{path}: not plain YAML; it must be as its tool wrote it; restore it") from None
-    return read if isinstance(read, dict) else {}
-
-
-def _plain_yaml(text: str, path: Path) -> dict[str, Any]:
-    """`key: value` lines, nested by their indentation; lists of plain values are left out."""
-    root: dict[str, Any] = {}
-    open_: list[tuple[int, dict[str, Any]]] = [(-1, root)]
-    for line in text.splitlines():
-        said = line.split(" #")[0].rstrip()
-        if not said.strip() or said.lstrip().startswith(("#", "- ", "---")) or said.strip() in ("-", "{}"):
-            continue
-        indent, (key, colon, value) = len(said) - len(said.lstrip()), said.strip().partition(":")
-        if not colon or value.strip()[:1] in ("|", ">", "&", "*", "!", "{"):
-            remedy = "pip install 'blueberry-lm[wandb]', or export the runs as CSV"
-            raise TableError(f"{path}: YAML beyond plain keys and values; its library is not installed; {remedy}")
-        while open_[-1][0] >= indent:
-            open_.pop()
-        key = key.strip().strip("'\"")
-        if value.strip():
-            open_[-1][1][key] = value_of(value.strip().strip("'\""))
-        else:
-            open_[-1][1][key] = {}
-            open_.append((indent, open_[-1][1][key]))
-    return root
+        name = place_of(file.parent, root)
+        yield name, {"name": name, **flat(yaml_mapping(file.parent / "hparams.yaml")), **last_of_csv(file)}
 
 
 def _tensorboard(path: Path) -> Iterator[Placed]:
-    """Each folder with event files: its recorded hparams, and the last value of each scalar tag."""
+    """Each folder with event files: its hparams, or Lightning's beside them, and the last value of each scalar tag."""
     root = path.parent if path.is_file() else path
     folders = [root] if path.is_file() else sorted({file.parent for file in path.rglob(EVENTS)})
     if not folders:
@@ -149,8 +120,9 @@ def _tensorboard(path: Path) -> Iterator[Placed]:
     for folder in folders:
         events: Any = EventAccumulator(str(folder), size_guidance={"scalars": 1, "tensors": 1})
         events.Reload()
-        name = _place(folder, root)
-        yield name, {"name": name, **_hparams(events), **_last_values(events)}
+        name = place_of(folder, root)
+        given = {**flat(yaml_mapping(folder / "hparams.yaml")), **_hparams(events)}
+        yield name, {"name": name, **given, **_last_values(events)}
 
 
 def _last_values(events: Any) -> dict[str, Any]:
@@ -181,3 +153,9 @@ def _hparams(events: Any) -> dict[str, Any]:
         if tag == ENDED and said.session_end_info.status in ENDINGS:
             values["status"] = ENDINGS[said.session_end_info.status]
     return values
+
+
+_READERS: tuple[Callable[[Path], Iterator[Placed]], ...] = (
+    wandb_runs, mlflow_folders, ray_trials, _trainer, _lightning, _tensorboard,
+)  # fmt: skip
+"""The first that finds a run in a folder reads it: tools that write more come before those that others write too."""

@@ -1,7 +1,10 @@
 """From a file, a folder or objects in memory to a table: which reader fits, and what its columns are; reads CSV."""
 
+import ast
 import csv
 import io
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,18 +13,20 @@ from blueberry.errors import TableError
 from blueberry.files import refused_as
 from blueberry.tables.columns import (
     LONGEST_NAME,
+    WRAPPERS,
+    folded,
     is_name,
-    kind_by_name,
     refuse_twice,
     renamed_values,
-    root_of,
-    settings_in,
     understood,
 )
-from blueberry.tables.exports import read_export
+from blueberry.tables.exports import is_export, read_export
 from blueberry.tables.json_rows import flat, read_json, read_json_lines
 from blueberry.tables.markdown import read_markdown
-from blueberry.tables.rows import Placed, Row, Table, uses_decimal_comma, value_of
+from blueberry.tables.names import named_by, with_named_settings
+from blueberry.tables.rows import Found, Placed, Row, Table, uses_decimal_comma, value_of
+from blueberry.tables.searches import Objectives, trials_frame
+from blueberry.tables.trackers import chart_runs, is_chart
 
 LARGEST_BYTES = 500_000_000
 """Of a file; a table of runs is far smaller."""
@@ -29,33 +34,38 @@ JSON_LINES = (".jsonl", ".ndjson")
 MARKDOWN = (".md", ".markdown")
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED_LINES = 20
+LONGEST_DICT = 100_000
+"""Characters of a cell that holds a config or a summary."""
 _PANDAS_INDEX = "Unnamed: 0"
 """What pandas calls the index it wrote without a name when it reads it again."""
 
 
-def read_table(path: str | Path, *, wanted: Sequence[str] = ()) -> Table:
+def read_table(path: str | Path, *, wanted: Sequence[str] = (), name_pattern: str | None = None) -> Table:
     """Read the runs of a file or, for exports of other tools, of a folder.
 
-    `wanted` are columns that the caller needs: among the tables of a Markdown document they choose.
+    `wanted` are columns that the caller needs: among the tables of a Markdown document they choose. `name_pattern` says
+    which settings stand in the names of runs (`blueberry.tables.names`).
     Raises: TableError if it cannot be read, is no table or holds no run.
     """
     path = Path(path)
     with refused_as(TableError, path, "cannot be read", "give a readable table, or a folder of runs"):
-        is_export = path.is_dir() or path.suffix == ".wandb" or "tfevents" in path.name
-    if is_export:
-        return _table(str(path), path.stem, read_export(path), (), wanted)
+        of_a_tool = is_export(path)
+    if of_a_tool:
+        return _table(str(path), path.stem, read_export(path), wanted, name_pattern)
     text, name = _text(path), path.name
     notes: list[str] = []
     kind = _kind(path, text)
     if kind == "markdown":
-        found, notes = read_markdown(text, name, wanted)
+        found, notes = read_markdown(text, name, [one for one in wanted if one not in named_by(name_pattern)])
+    elif kind == "delimited":
+        found, notes = read_delimited(text, name)
     else:
-        found = {"json lines": read_json_lines, "json": read_json, "delimited": read_delimited}[kind](text, name)
+        found = {"json lines": read_json_lines, "json": read_json}[kind](text, name)
     rows = [(f"{name} {where}".strip(), values) for where, values in found]
-    return _table(str(path), path.stem, rows, notes, wanted)
+    return _table(str(path), path.stem, Found(tuple(rows), tuple(notes)), wanted, name_pattern)
 
 
-def table_of(rows: Any, name: str = "rows") -> Table:
+def table_of(rows: Any, name: str = "rows", *, wanted: Sequence[str] = (), name_pattern: str | None = None) -> Table:
     """A table of objects in memory: dicts, one a run, or anything with `.to_dict("records")` such as a data frame.
 
     Raises: TableError if a row is no dict or there is none.
@@ -68,52 +78,30 @@ def table_of(rows: Any, name: str = "rows") -> Table:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise TableError(f"{name} {number}: {type(row).__name__}; each row must be a dict; give a list of dicts")
-        read.append((f"{name} {number}", flat({str(column): value for column, value in row.items()})))
-    return _table(name, name, read, [])
+        values = flat({str(column): value for column, value in row.items()})
+        read.append((f"{name} {number}", {column: _of_mlflow(column, value) for column, value in values.items()}))
+    return _table(name, name, Found(tuple(read)), wanted, name_pattern)
 
 
-def _table(
-    path: str,
-    name: str,
-    rows: Sequence[Placed],
-    notes: Sequence[str],
-    wanted: Sequence[str] = (),
-) -> Table:
-    if not rows:
+def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_pattern: str | None = None) -> Table:
+    if not found.rows:
         raise TableError(f"{path}: no run in it; a table has a row for each run; fill it")
+    rows, objectives = trials_frame(found.rows)
     columns = list(dict.fromkeys(column for _, values in rows for column in values))
     longest = max(columns, key=len)
     if len(longest) > LONGEST_NAME:
         rule = f"a column's name has at most {LONGEST_NAME}"
         raise TableError(f'{path} "{longest[:40]}...": {len(longest)} characters; {rule}; rename it')
-    said = list(notes)
-    rows = _with_named_settings(rows, columns, wanted, said)
+    rows, read_from_names = with_named_settings(rows, wanted, name_pattern, path)
     renamed = understood(column for _, values in rows for column in values)
     made = tuple(Row(place, renamed_values(values, renamed)) for place, values in rows)
-    return Table(path, name, made, renamed, tuple(said))
+    goals: Objectives = {renamed.get(column, column): goal for column, goal in (found.objectives or objectives).items()}
+    return Table(path, name, made, renamed, (*found.notes, *read_from_names), goals)
 
 
-def _with_named_settings(
-    rows: Sequence[Placed], columns: list[str], wanted: Sequence[str], notes: list[str]
-) -> Sequence[Placed]:
-    """With a column for each setting that the names of all runs have in them, where there is none: "lr=0.01,bs=32"."""
-    asked = {root_of(name) for name in wanted}
-    have = {root_of(column.rpartition(".")[2]) for column in columns}
-    for column in columns:
-        if kind_by_name(column) != "label":
-            continue
-        named = [settings_in(str(values.get(column) or "")) for _, values in rows]
-        common = [key for key in named[0] if all(key in one for one in named[1:])]
-        lacking = [key for key in common if root_of(key) not in have]
-        new = [key for key in lacking if kind_by_name(key) in ("setting", "seed") or root_of(key) in asked]
-        if new:
-            have |= {root_of(key) for key in new}
-            notes.append(f"{', '.join(new)}: read from the names of the runs ({column})")
-            rows = [
-                (place, {**values, **{key: one[key] for key in new}})
-                for (place, values), one in zip(rows, named, strict=True)
-            ]
-    return rows
+def _of_mlflow(column: str, value: Any) -> Any:
+    """A data frame of its runs has every parameter as text."""
+    return value_of(value) if column.startswith("params.") and isinstance(value, str) else value
 
 
 def _text(path: Path) -> str:
@@ -134,21 +122,21 @@ def _kind(path: Path, text: str) -> str:
         return "json lines"
     if suffix in MARKDOWN:
         return "markdown"
-    if suffix == ".json":
-        return "json"
     if suffix in (".csv", ".tsv"):
         return "delimited"
     start = text.lstrip()[:1]
-    if start == "[":
-        return "json"
     if start == "{":
         lines = [line for line in text.splitlines() if line.strip()]
-        return "json lines" if len(lines) > 1 and all(line.lstrip().startswith("{") for line in lines[:2]) else "json"
+        whole = [line.lstrip().startswith("{") and line.rstrip().endswith("}") for line in lines[:1]]
+        return "json lines" if len(lines) > 1 and all(whole) and lines[1].lstrip().startswith("{") else "json"
+    if start == "[" or suffix == ".json":
+        return "json"
     return "markdown" if start in ("#", "|") else "delimited"
 
 
-def read_delimited(text: str, place: str) -> Iterator[Placed]:
-    """CSV and its relatives: a header line, then one line a run, cells parted by comma, semicolon, tab or bar.
+def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
+    """CSV and its relatives: a header line, then one line a run, cells parted by comma, semicolon, tab or bar; or the
+    curves of a chart, a column for each run, as W&B exports them. With what a person should know.
 
     Raises: TableError for a header that does not name every column once, or a line with other than as many cells.
     """
@@ -159,21 +147,35 @@ def read_delimited(text: str, place: str) -> Iterator[Placed]:
     number, header = lines[0]
     names = [name.strip() for name in header]
     _refuse_bad_header(names, f"{place} line {number}")
-    texts = {name for name in names if is_name(name)}
     comma = delimiter != "," and uses_decimal_comma([cell for _, cells in lines[1:] for cell in cells])
+    rows: list[Placed] = []
     for number, cells in lines[1:]:
         if len(cells) != len(names):
             raise TableError(
                 f"{place} line {number}: {len(cells)} cells under {len(names)} column names; "
                 "a line has one cell for each column, empty where nothing is known; mend it"
             )
-        pairs = zip(names, cells, strict=True)
-        values = {
-            n: (cell.strip() or None) if n in texts else value_of(cell, decimal_comma=comma)
-            for n, cell in pairs
-            if n not in ("", _PANDAS_INDEX)
-        }
-        yield f"line {number}", values
+        values: dict[str, Any] = {}
+        for name, cell in zip(names, cells, strict=True):
+            if name not in ("", _PANDAS_INDEX):
+                values |= _cell(name, cell, decimal_comma=comma)
+        rows.append((f"line {number}", values))
+    return chart_runs(rows, place) if is_chart(names) else (rows, [])
+
+
+def _cell(name: str, cell: str, *, decimal_comma: bool) -> dict[str, Any]:
+    """Its value by its column; several where the cell is the config or summary of a run, as data frames write dicts."""
+    if is_name(name):
+        return {name: cell.strip() or None}
+    if cell[:1] == "{" and cell[-1:] == "}" and folded(name) in WRAPPERS and len(cell) <= LONGEST_DICT:
+        text = re.sub(r"(?<=[:\[, ])(-?)(?:nan|inf)(?=[,\]} ])", r"\g<1>1e999", cell)
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                read = parse(cell if parse is json.loads else text)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            return flat({name: read})
+    return {name: value_of(cell, decimal_comma=decimal_comma)}
 
 
 def sniff(text: str) -> str:
@@ -205,9 +207,6 @@ def _lines(text: str, delimiter: str, place: str) -> Iterator[tuple[int, list[st
 
 def _refuse_bad_header(names: list[str], place: str) -> None:
     refuse_twice(names, place)
-    if any(name.endswith("__MIN") for name in names) and any(name.endswith("__MAX") for name in names):
-        what = "a chart exported from W&B, with a column for each run and no run's settings"
-        raise TableError(f"{place}: {what}; a table has a row for each run; export the table of runs instead")
     values = [value_of(name) for name in names if name]
     if values and not any(isinstance(value, str) for value in values):
         raise TableError(f"{place}: only numbers; the first line must name the columns; add a line of names")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from blueberry.records import is_number
+from blueberry.records import Goal, is_number
 
 MISSING = frozenset(("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "na", "n/a", "null", "none", "?", "missing"))
 _INFINITE = {"inf": math.inf, "+inf": math.inf, "infinity": math.inf, "\N{INFINITY}": math.inf, "-inf": -math.inf}
@@ -21,6 +21,17 @@ _LARGEST_DIGITS = 18
 
 Placed = tuple[str, dict[str, Any]]
 """A run as its reader found it: where it stands, e.g. "line 4", and its values by column."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The runs that a reader found, and what it knows of them all."""
+
+    rows: tuple[Placed, ...]
+    notes: tuple[str, ...] = ()
+    """Lines that a person should read."""
+    objectives: Mapping[str, Goal | None] = field(default_factory=dict)
+    """Columns that a search went by, and which way, None where its file does not say."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,8 @@ class Table:
     """Column as the file names it -> what it was understood to be; those that keep their name are not in it."""
     notes: tuple[str, ...] = ()
     """Lines that a person should read: what was left out and why."""
+    objectives: Mapping[str, Goal | None] = field(default_factory=dict)
+    """Columns that a search went by, and which way, None where its file does not say."""
 
     @property
     def columns(self) -> tuple[str, ...]:

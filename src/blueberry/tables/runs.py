@@ -1,5 +1,6 @@
 """From the rows of a table to runs: which arm and seed a row is, how it ended, and what is known of it."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -117,12 +118,13 @@ def table_runs(
         )
         table = replace(table, rows=rows)
     columns = {name: find_column(name, table.columns, f"{table.path} vary", table.renamed) for name in vary}
-    column = _metric_column(table, metric, goal, notes)
+    column, goal = _metric_column(table, metric, goal, notes)
     if column in columns.values():
         name = next(name for name, found in columns.items() if found == column)
         raise TableError(f'{table.path} vary "{name}": it is the metric; an arm is told by its settings; change it')
     seeds = _seed_columns(table, seed, columns.values())
     kind_of = kinds({name: [row.values.get(name) for row in table.rows] for name in table.columns})
+    kind_of |= dict.fromkeys(table.objectives, "result")
     kind_of |= dict.fromkeys(seeds, "seed")
     rows = _last_checkpoints(table, kind_of, set(columns.values()), seeds, notes)
     labels = {name for name, found in columns.items() if kind_of[found] == "label"}
@@ -168,7 +170,7 @@ def table_runs(
         vary=tuple(vary),
         names_arms=bool(labels),
         metric=column,
-        goal=goal or "minimize",
+        goal=goal,
         arms=tuple(dict.fromkeys(names)),
         runs=tuple(runs),
         num_unfinished=num_unfinished,
@@ -177,26 +179,39 @@ def table_runs(
     )
 
 
-def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: list[str]) -> str:
+def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: list[str]) -> tuple[str, Goal]:
+    """The column that judges, and which way."""
     if metric is None:
         losses = [name for name in table.columns if is_loss(name) and kind_by_name(name) == "result"]
         held_out = [name for name in losses if not {"train", "training", "test"} & set(words_in(name))]
-        some = [name for name in PREFERRED if name in table.columns] or held_out or losses
+        searched = [*table.objectives] if len(table.objectives) == 1 else []
+        some = [name for name in PREFERRED if name in table.columns] or searched or held_out or losses
         if not some or (some[0] not in PREFERRED and len(some) > 1):
             which = f"; which of {', '.join(some[:8])}? say it with --metric" if some else ""
             have = which or f"; its columns are {', '.join(table.columns[:30])}; say it with --metric"
             raise TableError(f'{table.path} metric "val_loss": no such column{have}')
         column = some[0]
-        if column != "val_loss":
+        if column in searched and column not in PREFERRED:
+            notes.append(f"{table.name}: no validation loss in nats; judged by {column}, what the search went by")
+        elif column != "val_loss":
             notes.append(f"{table.name}: no validation loss in nats; judged by {column}, the one loss there is")
     else:
         column = find_column(metric, table.columns, f"{table.path} metric", table.renamed)
+    searched_for = table.objectives.get(column)
+    if goal is None and searched_for is not None:
+        notes.append(f"{table.name}: {searched_for[:-1]}ed, as the search did")
+        return column, searched_for
     if goal is None and goal_of(column) == "maximize":
         raise TableError(
             f'{table.path} metric "{metric or column}": higher is better in it, by its name; nothing is turned '
             'round in silence; say --goal maximize (goal = "maximize"), or give a loss'
         )
-    return column
+    if goal is None and column in table.objectives and not is_loss(column):
+        raise TableError(
+            f'{table.path} metric "{metric or column}": what a search went by, and not whether it was made small; '
+            "say --goal minimize or --goal maximize"
+        )
+    return column, goal or "minimize"
 
 
 def _seed_columns(table: Table, seed: str | None, varied: Any) -> tuple[str, ...]:
@@ -214,7 +229,12 @@ def _seeds(rows: Sequence[Row], columns: Sequence[str], *, is_named: bool) -> li
     if not columns:
         return [None] * len(rows)
     if columns == ("seed",) and not is_named:
-        return [_seed(row) for row in rows]
+        spare = itertools.count(
+            1 + max((s for row in rows if isinstance(s := row.values.get("seed"), int)), default=-1)
+        )
+        return [
+            next(spare) if row.values.get("seed") is None and _has_not_completed(row) else _seed(row) for row in rows
+        ]
     keys = [tuple(row.values.get(name) for name in columns) for row in rows]
     missing = next((row for row, key in zip(rows, keys, strict=True) if None in key), None)
     if missing is not None:
@@ -223,6 +243,11 @@ def _seeds(rows: Sequence[Row], columns: Sequence[str], *, is_named: bool) -> li
         return [key for (key,) in keys]
     number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
     return [number[key] for key in keys]
+
+
+def _has_not_completed(row: Row) -> bool:
+    """By its status. Such a run has no number to be paired, and may have ended before it said its seed."""
+    return _ending(row) not in (None, "completed")
 
 
 def _seed(row: Row) -> int:

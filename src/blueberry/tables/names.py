@@ -1,0 +1,165 @@
+"""Settings inside the names of runs: those that are seen in them, and those that a pattern says are there.
+
+"lr0.01-bs32" and "lr=0.01,bs=32" are seen. A pattern, `--name-pattern "lr{lr}_wd{weight_decay}"`, is the text itself
+with {NAME} where a value stands and {} where one stands that is not read. It may stand anywhere in a name.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from blueberry.errors import TableError
+from blueberry.tables.columns import SETTING, kind_by_name, root_of
+from blueberry.tables.rows import Placed, value_of
+
+_VALUE = r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?"
+_NAMED = re.compile(r"([A-Za-z][A-Za-z_.]*)\s*[=:]\s*([^,/;\s]+)")
+_RUN_ON = re.compile(
+    r"(?<![A-Za-z0-9.])([A-Za-z]+(?:_[A-Za-z]+)*)_?(\d+(?:\.\d+)?(?:e-?\d+)?)(?![A-Za-z0-9.])", re.IGNORECASE
+)
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+LONGEST_NAME = 500
+"""Characters of a run's name that are looked at."""
+LONGEST_PATTERN = 300
+
+
+def with_named_settings(
+    rows: Sequence[Placed], wanted: Sequence[str], pattern: str | None, path: str
+) -> tuple[Sequence[Placed], list[str]]:
+    """The rows with a column for each setting that the names of runs have in them, and what a person should know.
+
+    Without a pattern those are taken that all names have, that are settings by their own name or are `wanted`, and for
+    which there is no column. Raises: TableError if a pattern fits no name or names a column that there is, or what is
+    wanted stands in some names only.
+    """
+    columns = list(dict.fromkeys(column for _, values in rows for column in values))
+    have = {root_of(column.rpartition(".")[2]) for column in columns}
+    labels = [column for column in columns if kind_by_name(column) == "label"]
+    texts = {column: [str(values.get(column) or "")[:LONGEST_NAME] for _, values in rows] for column in labels}
+    if pattern is not None:
+        return _by_pattern(rows, texts, have, pattern, path)
+    asked = {root_of(name): name for name in wanted if root_of(name) not in have}
+    notes: list[str] = []
+    for column, names in texts.items():
+        named = [settings_in(name) for name in names]
+        common = [key for key in named[0] if all(key in one for one in named[1:]) and root_of(key) not in have]
+        new = [key for key in common if kind_by_name(key) in ("setting", "seed") or root_of(key) in asked]
+        if new:
+            have |= {root_of(key) for key in new}
+            notes.append(f"{', '.join(new)}: read from the names of the runs ({column})")
+            if "seed" not in have and all(isinstance(one.get("s"), int) for one in named):
+                proposal = pattern_of(names[0], [*new, "s"]).replace("{s}", "{seed}")
+                notes.append(
+                    f'names such as {names[0]:.60} may have a seed in them: --name-pattern "{proposal}" reads it'
+                )
+            rows = [
+                (place, {**values, **{key: one[key] for key in new}})
+                for (place, values), one in zip(rows, named, strict=True)
+            ]
+        for key in dict.fromkeys(key for one in named for key in one):
+            count = sum(key in one for one in named)
+            if root_of(key) in asked and root_of(key) not in have and 1 < count < len(named):
+                example = next(name for name, one in zip(names, named, strict=True) if key in one)
+                raise TableError(
+                    f'{path} "{asked[root_of(key)]}": no such column, and {count} of {len(named)} names of runs have '
+                    f'it in them ({example:.60}); read it there with --name-pattern "{pattern_of(example, [key])}"'
+                )
+    return rows, notes
+
+
+def named_by(pattern: str | None) -> tuple[str, ...]:
+    """The settings that a pattern reads."""
+    return tuple(key.strip() for key in _PLACEHOLDER.findall(pattern or "") if key.strip())
+
+
+def _by_pattern(
+    rows: Sequence[Placed], texts: dict[str, list[str]], have: set[str], pattern: str, path: str
+) -> tuple[Sequence[Placed], list[str]]:
+    place = f'{path} --name-pattern "{pattern[:80]}"'
+    expression, keys = _compiled(pattern, place)
+    twice = next((key for key in keys if key and root_of(key) in have), None)
+    if twice is not None:
+        raise TableError(f"{place}: {twice} is a column of the table; a setting has one place; write {{}} for it")
+    matched = {column: [expression.search(name) for name in names] for column, names in texts.items()}
+    column = max(matched, key=lambda one: sum(map(bool, matched[one])), default=None)
+    if column is None or not any(matched[column]):
+        some = f" such as {texts[column][0]!r:.80}" if column is not None else ""
+        raise TableError(
+            f"{place}: no run has such a name{some}; names are in a column called name, arm, run or so; mend"
+        )
+    found = matched[column]
+    made = [
+        (where, {**values, **({} if one is None else _values_of(keys, one))})
+        for (where, values), one in zip(rows, found, strict=True)
+    ]
+    left = [name for name, one in zip(texts[column], found, strict=True) if one is None]
+    notes = [f"{', '.join(filter(None, keys))}: read from the names of the runs ({column})"]
+    if left:
+        notes.append(
+            f"{len(left)} of {len(found)} names do not fit it, e.g. {left[0]!r:.60}: these have no such setting"
+        )
+    return made, notes
+
+
+def _values_of(keys: Sequence[str], match: re.Match[str]) -> dict[str, Any]:
+    return {key: value_of(value) for key, value in zip(keys, match.groups(), strict=True) if key}
+
+
+@lru_cache(maxsize=100)
+def _compiled(pattern: str, place: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
+    """A value is a number where one stands, else what stands before the text that follows or, at the end, a break."""
+    texts = _PLACEHOLDER.split(pattern)
+    keys = tuple(key.strip() for key in texts[1::2])
+    rule = 'a pattern is text with {NAME} where a value stands; write e.g. "lr{lr}_wd{weight_decay}"'
+    if len(pattern) > LONGEST_PATTERN or not any(keys) or any("{" in one or "}" in one for one in texts[::2]):
+        raise TableError(f"{place}: {rule}")
+    if len({key for key in keys if key}) < sum(map(bool, keys)) or not all(texts[2:-1:2]):
+        raise TableError(f"{place}: each name stands once, with text between any two; {rule}")
+    between, expression = texts[::2], ""
+    for number, text in enumerate(between):
+        after = re.escape(text)
+        if (
+            number and text
+        ):  # up to the first place where the text goes on; nothing is taken back, so no name takes long
+            expression += rf"((?>{_VALUE}(?={after})|(?:(?!{after})[^/,;])++))"
+        elif number:
+            expression += rf"({_VALUE}(?![A-Za-z0-9])|[^\s,;/_-]++)"
+        expression += (r"(?<![A-Za-z])" if not number and text[:1].isalpha() else "") + after
+    return re.compile(expression), keys
+
+
+def settings_in(name: str) -> dict[str, Any]:
+    """The settings that a run's name has in it: "lr=0.01,bs=32", "lr0.01-bs32", "lr_3e-4_wd_0.1"."""
+    return {key: value_of(value) for key, value, _, _ in _seen_in(name)}
+
+
+def pattern_of(name: str, keys: Sequence[str]) -> str:
+    """The pattern by which these settings are read from such a name; what stands between them is not read."""
+    seen = [one for one in _seen_in(name) if one[0] in keys]
+    if not seen:
+        return ""
+    start = seen[0][2] - len(re.split(r"[^A-Za-z=:_]", name[: seen[0][2]])[-1])
+    made, at = "", start
+    for key, _, begin, end in seen:
+        made += _without_numbers(name[at:begin]) + "{" + key + "}"
+        at = end
+    return made
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(rf"(?<=\D){_VALUE}(?=\D)", "{}", text) if any(map(str.isdigit, text)) else text
+
+
+def _seen_in(name: str) -> list[tuple[str, str, int, int]]:
+    """Name, value, and where the value stands."""
+    named = [(match[1], match[2], match.start(2), match.end(2)) for match in _NAMED.finditer(name)]
+    return named or [
+        (_setting_at_end(match[1]), match[2], match.start(2), match.end(2)) for match in _RUN_ON.finditer(name)
+    ]
+
+
+def _setting_at_end(key: str) -> str:
+    """ "sweep_lr" is lr, "weight_decay" itself."""
+    words = [word for word in key.split("_") if word]
+    return "_".join(words) if all(word.casefold() in SETTING for word in words) else words[-1]
