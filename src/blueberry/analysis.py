@@ -14,11 +14,12 @@ from blueberry.judge.audits.runs import audit
 from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.measured import measure
-from blueberry.judge.weigh import weigh
+from blueberry.judge.parts import judge_table
 from blueberry.proofread import Document
 from blueberry.proofread import examine as proofread
 from blueberry.records import Goal
 from blueberry.tables.columns import differing_settings
+from blueberry.tables.parts import table_in_parts
 from blueberry.tables.reading import MARKDOWN, read_table, table_of
 from blueberry.tables.rows import Table
 from blueberry.tables.runs import TableRuns, table_runs
@@ -50,6 +51,8 @@ def examine(
     rows_or_path: Any,
     *,
     vary: Sequence[str] | str,
+    across: Sequence[str] | str = (),
+    tune: Sequence[str] | str = (),
     metric: str | None = None,
     goal: Goal | None = None,
     seed: str | None = None,
@@ -58,19 +61,21 @@ def examine(
     alpha: float = 0.05,
 ) -> Analysed:
     """Read a table and judge its runs. See `analyse`."""
-    vary = [vary] if isinstance(vary, str) else list(vary)
+    vary, across, tune = ([names] if isinstance(names, str) else list(names) for names in (vary, across, tune))
     is_path = isinstance(rows_or_path, (str, Path))
-    wanted = [*vary, *(name for name in (metric, seed) if name is not None)]
+    wanted = [*vary, *across, *tune, *(name for name in (metric, seed) if name is not None)]
     how: dict[str, Any] = {"wanted": wanted, "name_pattern": name_pattern}
     table = read_table(rows_or_path, **how) if is_path else table_of(rows_or_path, **how)
-    found = table_runs(table, vary, metric, goal=goal, seed=seed)
-    return Analysed(found, weigh(gather_table(found, min_effect=min_effect, alpha=alpha)))
+    found = table_in_parts(table, vary, across=across, tune=tune, metric=metric, goal=goal, seed=seed)
+    return Analysed(found, judge_table(found, min_effect=min_effect, alpha=alpha))
 
 
 def analyse(
     rows_or_path: Any,
     *,
     vary: Sequence[str] | str,
+    across: Sequence[str] | str = (),
+    tune: Sequence[str] | str = (),
     metric: str | None = None,
     goal: Goal | None = None,
     seed: str | None = None,
@@ -81,15 +86,17 @@ def analyse(
     """What runs that were trained elsewhere support.
 
     `rows_or_path` is a file or a folder (docs/tables.md), a list of dicts, one a run, or anything with
-    `.to_dict("records")`, such as a data frame. `vary` names the columns that tell arms apart and `metric` the one that
-    judges (the validation loss, or the one loss there is); `goal` says "maximize" where more of it is better. `seed`
-    names the column that says which runs share a seed, where its own name does not. `name_pattern`, such
-    as "lr{lr}_wd{weight_decay}", says which settings stand in the names of runs. `min_effect`, in the metric's unit, is
-    the smallest difference that matters.
+    `.to_dict("records")`, such as a data frame. `vary` names the columns that tell arms apart. `across` names those
+    whose every combination is a condition to compare them under, and `tune` those in which each arm has values to
+    choose its best from. `metric` names the one that judges (the validation loss, or the one loss there is); `goal`
+    says "maximize" where more of it is better. `seed` names the column that says which runs share a seed, where its own
+    name does not. `name_pattern`, such as "lr{lr}_wd{weight_decay}", says which settings stand in the names of runs.
+    `min_effect`, in the metric's unit, is the smallest difference that matters.
     Raises: TableError, one line, for whatever is wrong with the table.
     """
     given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "name_pattern": name_pattern}
-    return examine(rows_or_path, vary=vary, min_effect=min_effect, alpha=alpha, **given).judgement
+    given |= {"min_effect": min_effect, "alpha": alpha}
+    return examine(rows_or_path, vary=vary, across=across, tune=tune, **given).judgement
 
 
 @dataclass(frozen=True)

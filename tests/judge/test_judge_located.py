@@ -119,7 +119,7 @@ def test_conditions_compare_what_one_value_costs_elsewhere(tmp_path: Path) -> No
     assert judgement.conditions[0].holds == "best"
     assert judgement.conditions[-1].holds == "worse"
     (law,) = [law for law in judgement.laws if law.of == RATE]
-    assert law.interval[0] <= -0.3 <= law.interval[1]
+    assert law.powers[0].interval[0] <= -0.3 <= law.powers[0].interval[1]
 
 
 def test_a_metric_of_which_more_is_better_is_searched_for_its_most(tmp_path: Path) -> None:

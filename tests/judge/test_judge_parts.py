@@ -105,8 +105,9 @@ def test_how_far_a_search_has_looked_is_said(judged):
 def test_an_optimum_that_moves_with_the_horizon_is_followed(judged):
     found = judged(HORIZONS, Synthetic(optimum=0.05, moves=(("train.updates", -0.3),), noise_nats=0.003))
     law = found.laws[0]
-    assert (law.of, law.by, law.n) == (RATE, "train.updates", 4)
-    assert law.interval[0] < -0.3 < law.interval[1] < 0
+    (power,) = law.powers
+    assert (law.of, power.by, law.n) == (RATE, "train.updates", 4)
+    assert power.interval[0] < -0.3 < power.interval[1] < 0
     assert law.held_out is not None
     assert law.held_out.holds
     assert found.conditions[0].holds == "best"
@@ -146,7 +147,8 @@ def test_a_law_of_losses_weighs_each_by_the_standard_error_of_its_mean(judged):
     law = found.laws[-1]
     assert law.of == "val_loss"
     assert expected is not None
-    assert (law.exponent, *law.interval) == pytest.approx((expected.exponent, *expected.exponent_interval))
+    power = law.powers[0]
+    assert (power.exponent, *power.interval) == pytest.approx((expected.exponent, *expected.exponent_interval))
 
 
 def test_conditions_are_in_the_order_of_their_size(judged):

@@ -32,14 +32,17 @@ LogOption = Annotated[
     list[str] | None,
     typer.Option("--log", help="Also write each run for wandb, tensorboard or mlflow; repeatable.", show_default=False),
 ]
-VaryOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="COLUMN[,COLUMN]",
-        help="Columns that tell a table's arms apart.",
-        show_default=False,
-    ),
+
+
+def _named_columns(help: str) -> Any:
+    return typer.Option(metavar="COLUMN[,COLUMN]", help=help, show_default=False)
+
+
+VaryOption = Annotated[list[str] | None, _named_columns("Columns that tell a table's arms apart.")]
+AcrossOption = Annotated[
+    list[str] | None, _named_columns("Columns whose every combination is a condition to compare arms under.")
 ]
+TuneOption = Annotated[list[str] | None, _named_columns("Columns in which each arm is compared at its own best.")]
 MetricOption = Annotated[
     str | None,
     typer.Option(help="The column that judges.", show_default="val_loss, or the one loss that the table has"),
@@ -290,6 +293,8 @@ def analyse(
         ),
     ],
     vary: VaryOption = None,
+    across: AcrossOption = None,
+    tune: TuneOption = None,
     metric: MetricOption = None,
     goal: GoalOption = None,
     seed: SeedOption = None,
@@ -306,7 +311,7 @@ def analyse(
 
     given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
     given["name_pattern"] = name_pattern
-    judged = analysis.examine(table, vary=_columns(vary), **given)
+    judged = analysis.examine(table, vary=_columns(vary), across=_columns(across), tune=_columns(tune), **given)
     for note in judged.notes if not quiet else ():
         say(note)
     page = judged.report(out or _report_folder(judged.found.table.name))

@@ -1,6 +1,8 @@
 """What kinds of study answer beyond which arm is best: records."""
 
 import itertools
+import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -127,7 +129,7 @@ class Condition(Finding):
 
 
 class HeldOut(Finding):
-    """The last condition, predicted from the others."""
+    """The largest condition, predicted from the others."""
 
     condition: str
     predicted: float
@@ -138,21 +140,32 @@ class HeldOut(Finding):
     """The measured value lies in the interval."""
 
 
-class Law(Finding):
-    """y = factor * x ** exponent over the conditions."""
+class Power(Finding):
+    """How something moves with one size, the other sizes held where they are."""
 
-    of: str
-    """The varied setting whose optimum it describes, or the metric."""
     by: str
     """The setting of the conditions."""
     exponent: float
     interval: tuple[float, float]
+
+
+class Law(Finding):
+    """y = factor * x ** exponent over the conditions, with a further x ** exponent for each further size."""
+
+    of: str
+    """The varied setting whose optimum it describes, or the metric."""
+    powers: tuple[Power, ...]
+    """One a setting of the conditions, in their order."""
     factor: float
     level: float
     n: int
     """Conditions that it was fitted to."""
     held_out: HeldOut | None
-    """The law fitted without the largest condition, checked there; None below four conditions."""
+    """The law fitted without the largest condition, checked there; None where the others are too few for a law."""
+
+    def at(self, sizes: Mapping[str, Any]) -> float:
+        """What it says for these values of the conditions' settings."""
+        return self.factor * math.prod(float(sizes[power.by]) ** power.exponent for power in self.powers)
 
 
 class Effect(Finding):

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from blueberry.judge import words
 from blueberry.judge.answers import Effect, Stack
+from blueberry.judge.judgement import Judgement
 from blueberry.judge.measured import Measured
 from blueberry.stats.factorial import factorial_effects, is_regular, pair_effects
 from blueberry.stats.paired import paired
@@ -67,3 +69,37 @@ def _design(measured: Measured) -> tuple[list[str], np.ndarray]:
         return [], np.empty((0, 0))
     names = list(dict.fromkeys(name for one in factors for name in one))
     return names, np.array([[1 if name in one else -1 for name in names] for one in factors])
+
+
+def told_effects(judgement: Judgement) -> list[str]:
+    """What combinations add to the comparisons: which changes act, which act on each other, and the whole stack."""
+    metric, effect, said = judgement.metric, judgement.min_effect, []
+    if judgement.blocks:
+        return []
+    for num_changes in (1, 2):
+        tested = [effect for effect in judgement.effects if len(effect.changes) == num_changes]
+        found = [effect for effect in tested if effect.is_significant]
+        each = [
+            f"{effect_name(one)} {words.difference(one.difference or 0.0, one.interval, metric, effect)}"
+            for one in found
+        ]
+        noun = "main effect" if num_changes == 1 else "interaction"
+        if each:
+            said.append(f"Of {words.count(len(tested), noun)}, {words.listing(each, most=6)}.")
+        elif tested:
+            said.append(f"None of {words.count(len(tested), noun)} is told from 0.")
+    stack = judgement.stack
+    if stack is not None:
+        together = words.difference(stack.difference, stack.interval, metric, effect)
+        summed = words.difference(stack.sum_of_singles, stack.sum_interval, metric, effect)
+        said.append(
+            f"All changes together: {together}, measured on {words.count(stack.n, 'paired seed')}; "
+            f"the single ones add up to {summed}."
+        )
+    return said
+
+
+def effect_name(effect: Effect) -> str:
+    """e.g. "a with b (or c*d)"."""
+    aliased = f" (or {', '.join(effect.aliases)})" if effect.aliases else ""
+    return f"{' with '.join(effect.changes)}{aliased}"

@@ -345,8 +345,14 @@ def arm_runs(
     return gather(known, asked).arms[0]
 
 
-def gather_table(found: TableRuns, *, min_effect: float = 0.005, alpha: float = 0.05) -> Evidence:
-    """The evidence of a table's runs. `min_effect` is in the metric's unit.
+def gather_table(
+    found: TableRuns,
+    *,
+    min_effect: float = 0.005,
+    alpha: float = 0.05,
+    chooses: Collection[Stage] = ("search", "compare"),
+) -> Evidence:
+    """The evidence of a table's runs; of one made of parts, all but its arms. `min_effect` is in the metric's unit.
 
     Raises: TableError for a min_effect or alpha that is none.
     """
@@ -354,10 +360,8 @@ def gather_table(found: TableRuns, *, min_effect: float = 0.005, alpha: float = 
         raise TableError(f"min_effect: {min_effect!r}; must be a number above 0; change it")
     if not 0 < alpha < 0.5:
         raise TableError(f"alpha: {alpha!r}; must be a number above 0 and below 0.5; change it")
-    what = " and ".join(name.rpartition(".")[2].replace("_", " ") for name in found.vary)
-    most = "least" if found.goal == "minimize" else "most"
     evidence = Evidence(
-        question=f"Which {what} has the {most} {found.metric} in {found.table.name}?",
+        question=_question_of(found),
         metric=found.metric,
         min_effect=min_effect,
         alpha=alpha,
@@ -366,11 +370,27 @@ def gather_table(found: TableRuns, *, min_effect: float = 0.005, alpha: float = 
         goal=found.goal,
         source="table",
         names_arms=found.names_arms,
-        num_unfinished=found.num_unfinished,
+        num_unfinished=len(found.unfinished),
         states_success=found.states_success,
     )
-    asked = Asked(evidence, found.table.path, dict.fromkeys(found.arms), chooses=("search", "compare"))
-    return gather(sorted(found.runs, key=lambda run: found.arms.index(run.arm)), asked)
+    asked = Asked(evidence, found.table.path, dict.fromkeys(found.arms), chooses=chooses)
+    place = {name: number for number, name in enumerate(found.arms)}
+    return gather(sorted(found.runs, key=lambda run: place.get(run.arm, 0)), asked)
+
+
+def _question_of(found: TableRuns) -> str:
+    most = "least" if found.goal == "minimize" else "most"
+    has = f"has the {most} {found.metric}"
+    inside = found.parts[0].found if found.parts else found
+    if found.joined == "across":
+        what, by = _names(inside.vary), _names(found.vary)
+        return f"Which {what} {has} in {found.table.name}, and how does it move with {by}?"
+    own = f", each at its own best {_names(inside.vary)}," if found.joined == "tune" else ""
+    return f"Which {_names(found.vary)}{own} {has} in {found.table.name}{found.where}?"
+
+
+def _names(columns: Sequence[str]) -> str:
+    return " and ".join(name.rpartition(".")[2].replace("_", " ") for name in columns)
 
 
 def _leaks(study: Study, texts: Texts) -> list[Audit]:

@@ -5,20 +5,21 @@
 first one's answer hold under the others, and what moves? That is the answer.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from blueberry.architecture import flops_per_token
 from blueberry.judge import race, words
-from blueberry.judge.answers import Condition, Covered, Gain, HeldOut, Holds, Law
-from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first
+from blueberry.judge.answers import Condition, Covered, Gain, Holds
+from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first, warn
 from blueberry.judge.audits.runs import AUDITS
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
-from blueberry.judge.gather import Texts, arm_runs, gather_study, no_texts
+from blueberry.judge.gather import Texts, arm_runs, gather_study, gather_table, no_texts
 from blueberry.judge.judgement import (
     ArmSummary,
     Audit,
@@ -30,18 +31,23 @@ from blueberry.judge.judgement import (
     Ranges,
     Verdict,
 )
+from blueberry.judge.laws import find_laws
 from blueberry.judge.measured import axis_of
 from blueberry.judge.sentences import best_value, tell
 from blueberry.judge.weigh import numbers, weigh
 from blueberry.recipe import LENGTHS
 from blueberry.records import RunResult
-from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, effective_speedup, fit_power_law
+from blueberry.stats.scaling import effective_speedup
+from blueberry.stats.unresolved import best_arm
 from blueberry.study.arms import is_usable_number
 from blueberry.study.plan import Plan, Referee
 from blueberry.study.spec import Arm, Study
+from blueberry.tables.runs import TableRuns
 
 REFEREE = Referee(race.open_arms, race.leading_arm)
 """Decides the races of studies, for their plans."""
+MOST_SAID = 3
+"""Findings of one audit that are said one by one; of more, the first and in how many parts."""
 CARRIED = (
     "diverged",
     "dead-knob",
@@ -68,13 +74,103 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
         return weigh(gather_study(study, results, plan, texts=texts))
     parts = tuple(_part(arm, part, results, plan.parts[part.name], texts) for arm, part in _parts(study))
     whole = gather_study(study, results, plan, texts=texts)
-    means = of_an_arm if study.joined == "tune" else _of_a_condition
-    whole = replace(whole, audits=(*whole.audits, *_objections(parts, means, whole.audits)))
     if study.joined == "across":
-        return tell(carry(whole, parts, gains=find_gains(study, parts)))
-    # whatever way each arm searched, all are compared on one number of fresh seeds
-    compared = numbers(replace(whole, arms=_tuned_arms(study, results, plan), looks=1, look_seeds=()))
-    return tell(compared.model_copy(update={"parts": parts, "findings": _warnings(parts)}))
+        return _across(whole, parts, gains=find_gains(study, parts))
+    return _tuned(whole, parts, _tuned_arms(study, results, plan))
+
+
+def judge_table(found: TableRuns, *, min_effect: float = 0.005, alpha: float = 0.05) -> Judgement:
+    """Judge the runs of a table, as those of a study are; `min_effect` is in the metric's unit.
+
+    Raises: TableError for a min_effect or alpha that is none.
+    """
+    asked = {"min_effect": min_effect, "alpha": alpha}
+    whole = gather_table(found, **asked)
+    if not found.parts:
+        return weigh(whole)
+    if found.joined == "across":
+        return _across(whole, [_named(one.name, one.settings, judge_table(one.found, **asked)) for one in found.parts])
+    searches = [gather_table(one.found, chooses=("search",), **asked) for one in found.parts]
+    each = list(zip(found.parts, searches, strict=True))
+    parts = [_named(one.name, one.settings, weigh(searched)) for one, searched in each]
+    arms = [_at_own_best(one.name, one.settings, searched) for one, searched in each]
+    is_seeded = any(searched.is_seeded for searched in searches)
+    audits = (*whole.audits, *_unequal_efforts(parts))
+    return _tuned(
+        replace(whole, is_seeded=is_seeded, audits=audits), parts, tuple(arms) if is_seeded else _unpaired(arms)
+    )
+
+
+def _unpaired(arms: Sequence[ArmRuns]) -> tuple[ArmRuns, ...]:
+    """Runs that say no seed, with numbers that no other arm has."""
+    number = itertools.count()
+    return tuple(replace(arm, search={next(number): value for value in arm.search.values()}) for arm in arms)
+
+
+def _named(name: str, settings: Mapping[str, Any], judgement: Judgement) -> Part:
+    inner = [arm.settings for part in judgement.parts for arm in part.judgement.arms]
+    each = [arm.settings for arm in judgement.arms]
+    own = {*judgement.vary, *(name for part in judgement.parts for name in part.judgement.vary)}
+    covers = [_covered(setting, [one.get(setting) for one in [*each, *inner]]) for setting in sorted(own)]
+    return Part(name=name, settings=dict(settings), covers=tuple(c for c in covers if c), judgement=judgement)
+
+
+def _across(whole: Evidence, parts: Sequence[Part], *, gains: tuple[Gain, ...] = ()) -> Judgement:
+    whole = replace(whole, audits=(*whole.audits, *_objections(parts, _of_a_condition, whole.audits)))
+    return tell(carry(whole, parts, gains=gains))
+
+
+def _tuned(whole: Evidence, parts: Sequence[Part], arms: tuple[ArmRuns, ...]) -> Judgement:
+    """Whatever way each arm searched, all are compared on one number of seeds."""
+    whole = replace(whole, audits=(*whole.audits, *_objections(parts, of_an_arm, whole.audits)))
+    compared = numbers(replace(whole, arms=arms, looks=1, look_seeds=()))
+    return tell(compared.model_copy(update={"parts": tuple(parts), "findings": _warnings(parts)}))
+
+
+def _at_own_best(name: str, settings: Mapping[str, Any], searched: Evidence) -> ArmRuns:
+    """An arm of a table at the best of its tuned values: on fresh seeds where the table has any, else on those that
+    chose it, which flatter arms alike that had as many values to choose from.
+
+    Of equal arms with seven values each, 1 to 4% are then told apart at the level of 5%; with one seed left out at a
+    time, each measuring what the others choose, 8 to 15% would be, because its values hang together (docs/log.md).
+    """
+    sign = -1.0 if searched.goal == "maximize" else 1.0
+    seeds = sorted({seed for arm in searched.arms for seed in arm.search})
+    values_KN = np.array([[sign * arm.search.get(seed, math.nan) for seed in seeds] for arm in searched.arms])
+    row = best_arm(values_KN) if seeds else None
+    if row is None:
+        worst = {seed: sign * math.inf for seed in seeds if np.isinf(values_KN[:, seeds.index(seed)]).any()}
+        return ArmRuns(name=name, settings=settings, search=worst)
+    leader = searched.arms[row]
+    measured, fresh = _compared(leader, leader.confirm) if leader.confirm else (leader.search, {})
+    facts = tuple(
+        replace(one, settings={other: value for other, value in one.settings.items() if other not in settings})
+        for one in leader.facts
+    )
+    settings = {**settings, **leader.settings}
+    return replace(leader, name=name, settings=settings, search=measured, confirm=fresh, facts=facts)
+
+
+def _compared(leader: ArmRuns, fresh: Mapping[int, float]) -> tuple[dict[int, float], dict[int, float]]:
+    """Of the runs that chose nothing, those that compare the arm with others, and those that confirm it."""
+    seeds = {one.seed for one in leader.facts if one.stage == "compare"}
+    compared = {seed: value for seed, value in fresh.items() if seed in seeds} or dict(fresh)
+    return compared, {seed: value for seed, value in fresh.items() if seed not in compared}
+
+
+def _unequal_efforts(parts: Sequence[Part]) -> list[Audit]:
+    """Arms that were not tuned, or less than others: who searches longer finds more."""
+    tried = {part.name: len(part.judgement.arms) for part in parts}
+    least, most = min(tried.values()), max(tried.values())
+    if least == most:
+        return []
+    few, many = ([name for name, count in tried.items() if count == end] for end in (least, most))
+    message = (
+        f"{words.listing(few)} {'was' if len(few) == 1 else 'were'} tried at {words.count(least, 'value')} of what is "
+        f"tuned, {words.listing(many)} at {most}: an arm that searches longer finds a better best"
+    )
+    say = block if least == 1 else warn
+    return [say("one-rate", message, "give every arm the same values to choose from")]
 
 
 def _warnings(parts: Sequence[Part]) -> tuple[CurveFinding, ...]:
@@ -101,13 +197,18 @@ def _covers(part: Study) -> tuple[Covered, ...]:
     """How far each numeric axis reaches: what a search has looked at, and what not."""
     found = []
     for axis in part.axes:
-        if not all(is_usable_number(value) for value in axis.values):
-            continue
-        values = {*axis.values, *(arm.settings[axis.setting] for arm in part.arms)} if axis.is_range else axis.values
-        low, high = float(min(values)), float(max(values))
-        decades = math.log10(high / low) if low > 0 else None
-        found.append(Covered(setting=axis.setting, low=low, high=high, num_values=len(values), decades=decades))
-    return tuple(found)
+        more = [arm.settings[axis.setting] for arm in part.arms] if axis.is_range else []
+        found.append(_covered(axis.setting, [*axis.values, *more]))
+    return tuple(one for one in found if one is not None)
+
+
+def _covered(setting: str, values: Sequence[Any]) -> Covered | None:
+    """None unless all of them are numbers."""
+    if not all(is_usable_number(value) for value in values):
+        return None
+    low, high, num_values = float(min(values)), float(max(values)), len(set(values))
+    decades = math.log10(high / low) if low > 0 else None
+    return Covered(setting=setting, low=low, high=high, num_values=num_values, decades=decades)
 
 
 def _tuned_arms(study: Study, results: Mapping[str, RunResult], plan: Plan) -> tuple[ArmRuns, ...]:
@@ -142,10 +243,21 @@ def _objections(parts: Sequence[Part], means: Callable[[Part], list[Audit]], kno
         for audit in means(part):
             if audit not in known:
                 where.setdefault(audit, []).append(part.name)
-    return [
-        audit.model_copy(update={"message": f"{words.listing(names)}: {audit.message}"})
-        for audit, names in where.items()
-    ]
+    alike: dict[tuple[str, str], list[Audit]] = {}
+    for audit in where:
+        alike.setdefault((audit.audit, audit.severity), []).append(audit)
+    found = []
+    for some in alike.values():
+        if len(some) <= MOST_SAID:
+            found += [_in_parts(audit, words.listing(where[audit])) for audit in some]
+        else:
+            names = list(dict.fromkeys(name for audit in some for name in where[audit]))
+            found.append(_in_parts(some[0], f"{len(names)} of {len(parts)} parts, first {where[some[0]][0]}"))
+    return found
+
+
+def _in_parts(audit: Audit, which: str) -> Audit:
+    return audit.model_copy(update={"message": f"{which}: {audit.message}"})
 
 
 def _of_a_condition(part: Part) -> list[Audit]:
@@ -204,30 +316,24 @@ def carry(whole: Evidence, parts: Sequence[Part], *, gains: tuple[Gain, ...] = (
         cost=whole.cost,
         parts=tuple(parts),
         conditions=tuple(_condition(parts[0].judgement, part) for part in parts),
-        laws=_laws(whole, parts),
+        laws=find_laws(whole, parts),
         gains=gains,
         findings=_warnings(parts),
     )
 
 
 def _ascending(parts: Sequence[Part], across: Sequence[str]) -> list[Part]:
-    """Along the one numeric setting of the conditions, if it is one; else in the order of the file."""
-    sizes = [_size(part, across) for part in parts]
-    if any(size is None for size in sizes):
+    """Along the settings of the conditions, the first one first, if all are numbers; else in the order of the file."""
+    if not all(is_usable_number(part.settings.get(name)) for part in parts for name in across):
         return list(parts)
-    return sorted(parts, key=lambda part: _size(part, across) or 0.0)
-
-
-def _size(part: Part, across: Sequence[str]) -> float | None:
-    value = part.settings.get(across[0]) if len(across) == 1 else None
-    return float(value) if is_usable_number(value) else None
+    return sorted(parts, key=lambda part: [float(part.settings[name]) for name in across])
 
 
 def _condition(first: Judgement, part: Part) -> Condition:
     judgement = part.judgement
     carried = first.best.arm if first.best else None
     kept = None if carried is None else _kept(judgement, carried)
-    if judgement.located is not None and carried is not None:
+    if carried is not None and (judgement.located is not None or _is_read_off(judgement)):
         return _located_condition(judgement, part, carried, best_value(first))
     found = judgement.optimum
     return Condition(
@@ -242,6 +348,11 @@ def _condition(first: Judgement, part: Part) -> Condition:
         n=kept.n if kept else 0,
         holds=_holds(judgement, carried, kept),
     )
+
+
+def _is_read_off(judgement: Judgement) -> bool:
+    """Whether a valley says where the best lies though no arm may be told from another: of single runs."""
+    return judgement.valley is not None and isinstance(judgement.optimum, Optimum) and not judgement.can_judge
 
 
 def _located_condition(judgement: Judgement, part: Part, carried: str, value: float | None) -> Condition:
@@ -263,7 +374,7 @@ def _located_condition(judgement: Judgement, part: Part, carried: str, value: fl
         carried=carried,
         difference=point.expected - here.expected if point is not None and here is not None else None,
         interval=None,
-        n=judgement.located.seeds if judgement.located else 0,
+        n=judgement.located.seeds if judgement.located else judgement.num_blocks,
         holds=holds,
     )
 
@@ -303,91 +414,6 @@ def _summary(part: Part) -> ArmSummary:
         sd=best.sd if best else None,
         interval=best.interval if best else None,
         status="unresolved" if best else "diverged",
-    )
-
-
-Points = list[tuple[str, float, float, float, float]]
-"""Condition, x, y, the standard error of y and the degrees of freedom of that."""
-
-
-def _laws(whole: Evidence, parts: Sequence[Part]) -> tuple[Law, ...]:
-    """Of the optimum, then of the metric, along the one numeric setting of the conditions."""
-    if not _are_sizes(whole, parts):
-        return ()
-    level, by = 1 - whole.alpha, whole.vary[0]
-    setting = next((p.judgement.optimum.setting for p in parts if isinstance(p.judgement.optimum, Optimum)), "")
-    laws = [_law(setting, by, _optima(whole, parts), level), _law(whole.metric, by, _losses(whole, parts), level)]
-    return tuple(law for law in laws if law is not None)
-
-
-def _optima(whole: Evidence, parts: Sequence[Part]) -> Points:
-    """Of the conditions at which it was located. Its error is relative: the logarithms are fitted.
-
-    The interval is the hull of what several models allow, of which half over z is the standard error or more.
-    """
-    points, z = [], NormalDist().inv_cdf(1 - whole.alpha / 2)
-    for part in parts:
-        found = part.judgement.optimum
-        if isinstance(found, Optimum) and found.interval[0] > 0:
-            relative = math.log(found.interval[1] / found.interval[0]) / (2 * z)
-            error = relative * found.estimate
-            points.append((part.name, _size(part, whole.vary) or 0.0, found.estimate, error, math.inf))
-    return points
-
-
-def _losses(whole: Evidence, parts: Sequence[Part]) -> Points:
-    """Each condition's own best, with the standard error of its mean: of one noise, pooled over the conditions.
-
-    Weighed each by its own noise of a few seeds, intervals of laws held in 86 to 95% of cases (docs/log.md).
-    """
-    found = [(part, part.judgement.best) for part in parts]
-    bests = [(part, best, best.sd) for part, best in found if best is not None and best.sd and best.mean > 0]
-    df = sum(best.n - 1 for _, best, _ in bests)
-    pooled = math.sqrt(sum((best.n - 1) * sd**2 for _, best, sd in bests) / max(df, 1))
-    return [
-        (part.name, _size(part, whole.vary) or 0.0, best.mean, pooled / math.sqrt(best.n), best.n - 1)
-        for part, best, _ in bests
-    ]
-
-
-def _are_sizes(whole: Evidence, parts: Sequence[Part]) -> bool:
-    """Whether the conditions differ in one positive number, so that there may be a law."""
-    return all((_size(part, whole.vary) or 0.0) > 0 for part in parts)
-
-
-def _law(of: str, by: str, points: Points, level: float) -> Law | None:
-    fitted = _fit(points, level)
-    if fitted is None:
-        return None
-    return Law(
-        of=of,
-        by=by,
-        exponent=fitted.exponent,
-        interval=fitted.exponent_interval,
-        factor=fitted.factor,
-        level=level,
-        n=len(points),
-        held_out=_held_out(points, level),
-    )
-
-
-def _fit(points: Points, level: float) -> PowerLaw | None:
-    x_M, y_M, sd_M, df_M = (np.array([point[i] for point in points]) for i in (1, 2, 3, 4))
-    return fit_power_law(x_M, y_M, sd_M, df=float(df_M.sum()), level=level) if len(points) >= LEAST_POINTS else None
-
-
-def _held_out(points: Points, level: float) -> HeldOut | None:
-    fitted = _fit(points[:-1], level)
-    if fitted is None:
-        return None
-    name, x, y, sd, _ = points[-1]
-    predicted, interval = fitted.predict(x, sd=sd)
-    return HeldOut(
-        condition=name,
-        predicted=predicted,
-        interval=interval,
-        measured=y,
-        holds=interval[0] <= y <= interval[1],
     )
 
 

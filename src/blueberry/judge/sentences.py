@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 from blueberry.judge import words
-from blueberry.judge.answers import Condition, Effect, Law
+from blueberry.judge.answers import Condition, Law
+from blueberry.judge.effects import told_effects
 from blueberry.judge.judgement import (
     BASELINE,
     Audit,
@@ -39,7 +40,7 @@ def known(judgement: Judgement) -> str:
         said = f"{_leads(judgement, best)}; whether it is better is withheld.{_how_the_race_ended(judgement)}"
     else:
         said = f"{_known(judgement, best)}{_how_the_race_ended(judgement)}"
-    return " ".join([*_how_the_search_broke(judgement), said, *_effects(judgement)])
+    return " ".join([*_how_the_search_broke(judgement), said, *told_effects(judgement)])
 
 
 def unknown(judgement: Judgement) -> str:
@@ -360,40 +361,6 @@ def _noun(judgement: Judgement) -> str:
     return "rate" if words.is_rate(axis.setting) else f"{words.setting_name(axis.setting)} value"
 
 
-def _effects(judgement: Judgement) -> list[str]:
-    """What combinations add to the comparisons: which changes act, which act on each other, and the whole stack."""
-    metric, effect, said = judgement.metric, judgement.min_effect, []
-    if judgement.blocks:
-        return []
-    for num_changes in (1, 2):
-        tested = [effect for effect in judgement.effects if len(effect.changes) == num_changes]
-        found = [effect for effect in tested if effect.is_significant]
-        each = [
-            f"{effect_name(one)} {words.difference(one.difference or 0.0, one.interval, metric, effect)}"
-            for one in found
-        ]
-        noun = "main effect" if num_changes == 1 else "interaction"
-        if each:
-            said.append(f"Of {words.count(len(tested), noun)}, {words.listing(each, most=6)}.")
-        elif tested:
-            said.append(f"None of {words.count(len(tested), noun)} is told from 0.")
-    stack = judgement.stack
-    if stack is not None:
-        together = words.difference(stack.difference, stack.interval, metric, effect)
-        summed = words.difference(stack.sum_of_singles, stack.sum_interval, metric, effect)
-        said.append(
-            f"All changes together: {together}, measured on {words.count(stack.n, 'paired seed')}; "
-            f"the single ones add up to {summed}."
-        )
-    return said
-
-
-def effect_name(effect: Effect) -> str:
-    """e.g. "a with b (or c*d)"."""
-    aliased = f" (or {', '.join(effect.aliases)})" if effect.aliases else ""
-    return f"{' with '.join(effect.changes)}{aliased}"
-
-
 def _known_across(judgement: Judgement) -> str:
     conditions, parts = judgement.conditions, judgement.parts
     first, label = conditions[0], _best_label(parts[0].judgement)
@@ -402,10 +369,12 @@ def _known_across(judgement: Judgement) -> str:
     if first.best is None:
         return f"No arm has a finite result at {first.condition}."
     least = words.extreme(judgement.goal)
+    if len(conditions) == 1:
+        return f"At {first.condition}: {parts[0].judgement.known}"
+    moving = next((law for law in judgement.laws if law.of in parts[0].judgement.vary), None)
     if withholds_differences(judgement):
-        return (
-            f"{label} has the {least} mean at {first.condition}; whether it is better, there or elsewhere, is withheld."
-        )
+        told = f"{label} has the {least} mean at {first.condition}; whether it is better, there or elsewhere, is "
+        return f"{told}withheld. {_law(moving)}" if moving else f"{told}withheld."
     groups = {
         f"has the {least} mean": [c.condition for c in conditions[1:] if c.holds == "best"],
         "equals the best": [c.condition for c in conditions[1:] if c.holds == "tie"],
@@ -414,7 +383,6 @@ def _known_across(judgement: Judgement) -> str:
     said = [f"{what} at {words.listing(names)}" for what, names in groups.items() if names]
     said += [_worse(part, one) for part, one in zip(parts, conditions, strict=True) if one.holds == "worse"]
     told = f"{label}, of {least} mean at {first.condition}, {words.listing(said, most=8)}."
-    moving = next((law for law in judgement.laws if law.of in parts[0].judgement.vary), None)
     return f"{told} {_law(moving)}" if moving else told
 
 
@@ -428,9 +396,13 @@ def _worse(part: Part, condition: Condition) -> str:
 
 
 def _law(law: Law) -> str:
-    low, high = law.interval
-    name, by = words.setting_name(law.of), words.setting_name(law.by)
-    said = f"The best {name} goes as {by} to the power {law.exponent:.2f} [{low:.2f}, {high:.2f}], {law.n} conditions"
+    name = words.setting_name(law.of)
+    moves = [
+        f"{words.setting_name(power.by)} to the power {power.exponent:.2f} "
+        f"[{power.interval[0]:.2f}, {power.interval[1]:.2f}]"
+        for power in law.powers
+    ]
+    said = f"The best {name} goes as {words.listing(moves)}, {law.n} conditions"
     held = law.held_out
     if held is None:
         return f"{said}; too few to check the law on one held out."
@@ -454,19 +426,24 @@ def _unknown_across(judgement: Judgement) -> str:
 
 def _without_a_law(judgement: Judgement) -> list[str]:
     """Why there is no law of the optimum, in a sentence; none where there is one, or there can be none."""
-    swept = {part.judgement.vary for part in judgement.parts if part.judgement.sweep is not None}
-    sizes = judgement.sweep
-    if len(swept) != 1 or sizes is None or sizes.values[0] <= 0:
+    swept, sizes = {part.judgement.vary for part in judgement.parts if part.judgement.sweep is not None}, judgement.vary
+    are_sizes = all(
+        is_number(part.settings.get(by)) and part.settings[by] > 0 for part in judgement.parts for by in sizes
+    )
+    if len(swept) != 1 or not are_sizes or len(judgement.parts) < 2:
         return []
+    what, by = words.setting_name(swept.pop()[0]), words.listing([words.setting_name(name) for name in sizes])
     located = sum(
         isinstance(part.judgement.optimum, Optimum) and part.judgement.optimum.interval[0] > 0
         for part in judgement.parts
     )
-    if located >= LEAST_POINTS:
-        return []
-    what, by = words.setting_name(swept.pop()[0]), words.setting_name(sizes.setting)
-    where = f"under {located} of {len(judgement.parts)} conditions"
-    return [f"How the best {what} moves with {by}: it was located {where}, and a law needs {LEAST_POINTS}."]
+    least = LEAST_POINTS - 1 + len(sizes)
+    if located < least:
+        where = f"under {located} of {len(judgement.parts)} conditions"
+        return [f"How the best {what} moves with {by}: it was located {where}, and a law needs {least}."]
+    if not judgement.laws:
+        return [f"How the best {what} moves with {by}: these move together, so that no law can tell them apart."]
+    return []
 
 
 def _recommendation_across(judgement: Judgement) -> Recommendation:

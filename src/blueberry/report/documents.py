@@ -16,6 +16,8 @@ from blueberry.report.learning_curves import by_seed
 
 RESULTS_SCHEMA = "blueberry/results/1"
 
+MOST_FILES = 200
+"""Of single rates; all of them stand in one file too."""
 METRICS = (
     *(f"{which}_{what}" for which in ("val", "test") for what in ("loss", "bits_per_byte", "accuracy", "perplexity")),
     "train_loss",
@@ -35,7 +37,9 @@ def results_json(judgement: Judgement, runs: Sequence[StudyRun]) -> str:
         settings |= {(part.name, arm.arm): {**part.settings, **arm.settings} for arm in part.judgement.arms}
     head = {"schema": RESULTS_SCHEMA, "question": judgement.question, "metric": judgement.metric}
     lines = [
-        json.dumps(plain(_run(run, settings.get((run.part, run.arm), {}))), ensure_ascii=False, allow_nan=False)
+        json.dumps(
+            plain(_run(run, settings.get((run.part, run.arm), dict(run.settings)))), ensure_ascii=False, allow_nan=False
+        )
         for run in runs
     ]
     opening = json.dumps(head, ensure_ascii=False, allow_nan=False)[:-1]
@@ -148,13 +152,16 @@ def _run(run: StudyRun, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def search_documents(judgement: Judgement, runs: Sequence[StudyRun]) -> Iterator[tuple[str, str]]:
-    """`lr_search_results.json`, `lr_recommendation.json` and a file a rate; nothing unless parts sweep a rate."""
+    """`lr_search_results.json`, `lr_recommendation.json` and, up to MOST_FILES, a file a rate; nothing unless parts
+    sweep a rate."""
     swept = [part for part in judgement.parts if part.judgement.vary and is_rate(part.judgement.vary[0])]
     if not swept:
         return
     rows = {part.name: _rows(part, runs) for part in swept}
     yield "lr_search_results.json", to_json(rows)
     yield "lr_recommendation.json", to_json({part.name: _recommendation(part, judgement) for part in swept})
+    if sum(len({row["learning_rate"] for row in own}) for own in rows.values()) > MOST_FILES:
+        return
     for name, own in rows.items():
         names = rate_names(sorted({row["learning_rate"] for row in own}))
         for rate, said in names.items():

@@ -6,7 +6,8 @@ from typing import Any
 
 import altair as alt
 
-from blueberry.judge.answers import Effect
+from blueberry.judge import words
+from blueberry.judge.effects import effect_name
 from blueberry.judge.judgement import Judgement, Optimum
 from blueberry.judge.words import (
     count,
@@ -59,7 +60,8 @@ class LawPoint:
 
 @dataclass(frozen=True)
 class LawCurve:
-    """The optimum against the size of the condition, both logarithmic, and the line through them."""
+    """The optimum against the size of the condition, both logarithmic, and the line through them; of several sizes
+    against what the law says of them."""
 
     x_label: str
     y_label: str
@@ -67,7 +69,7 @@ class LawCurve:
     line: tuple[tuple[float, float], tuple[float, float]]
     """Two ends of the fitted power law."""
     held_out: LawPoint | None
-    """What the others predict for the last condition."""
+    """What the others predict for the largest condition."""
     caption: str
 
 
@@ -157,24 +159,31 @@ def law_curve(judgement: Judgement) -> LawCurve | None:
     law = next((law for law in judgement.laws if law.of in searched), None)
     if law is None:
         return None
-    sizes = {part.name: float(part.settings[law.by]) for part in judgement.parts}
+    is_one = len(law.powers) == 1
+    places = {p.name: float(p.settings[law.powers[0].by]) if is_one else law.at(p.settings) for p in judgement.parts}
     points = [
-        LawPoint(part.name, sizes[part.name], part.judgement.optimum.estimate, part.judgement.optimum.interval)
-        for part in sorted(judgement.parts, key=lambda part: sizes[part.name])
+        LawPoint(part.name, places[part.name], part.judgement.optimum.estimate, part.judgement.optimum.interval)
+        for part in sorted(judgement.parts, key=lambda part: places[part.name])
         if isinstance(part.judgement.optimum, Optimum)
     ]
-    ends = (points[0].x, points[-1].x)
     held = law.held_out
-    predicted = held and LawPoint(held.condition, sizes[held.condition], held.predicted, held.interval)
+    ends = (points[0].x, points[-1].x)
+    at_ends = [law.factor * end ** law.powers[0].exponent if is_one else end for end in ends]
+    powers = words.listing(
+        [
+            f"{setting_name(power.by)} {power.exponent:.2f} [{power.interval[0]:.2f}, {power.interval[1]:.2f}]"
+            for power in law.powers
+        ]
+    )
+    line = f"power of {powers}" if is_one else f"the law, with the powers {powers}"
     return LawCurve(
-        x_label=setting_name(law.by),
+        x_label=setting_name(law.powers[0].by) if is_one else f"best {setting_name(law.of)} by the law",
         y_label=f"best {setting_name(law.of)}",
         points=tuple(points),
-        line=((ends[0], law.factor * ends[0] ** law.exponent), (ends[1], law.factor * ends[1] ** law.exponent)),
-        held_out=predicted,
-        caption=f"Bars: {law.level:.0%} intervals of each optimum. Line: power {law.exponent:.2f} "
-        f"[{law.interval[0]:.2f}, {law.interval[1]:.2f}]."
-        + (" Diamond: what the other conditions predict for the last one." if held else ""),
+        line=((ends[0], at_ends[0]), (ends[1], at_ends[1])),
+        held_out=held and LawPoint(held.condition, places[held.condition], held.predicted, held.interval),
+        caption=f"Bars: {law.level:.0%} intervals of each optimum. Line: {line}."
+        + (" Diamond: what the other conditions predict for the largest one." if held else ""),
     )
 
 
@@ -183,7 +192,7 @@ def effect_rows(judgement: Judgement) -> tuple[EffectRow, ...]:
     sign = -1 if judgement.goal == "maximize" else 1
     rows = [
         EffectRow(
-            _effect_name(effect), effect.difference, effect.interval, effect.is_significant, len(effect.changes) > 1
+            effect_name(effect), effect.difference, effect.interval, effect.is_significant, len(effect.changes) > 1
         )
         for effect in judgement.effects
         if effect.difference is not None and effect.interval is not None
@@ -201,11 +210,6 @@ def rate_lines(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[RateLine
         if rates:
             lines.append(RateLine(arm.arm, _thinned(rates)))
     return tuple(lines)
-
-
-def _effect_name(effect: Effect) -> str:
-    aliased = f" (or {', '.join(effect.aliases)})" if effect.aliases else ""
-    return f"{' with '.join(effect.changes)}{aliased}"
 
 
 def _thinned(rates: Sequence[float]) -> tuple[tuple[int, float], ...]:

@@ -97,14 +97,17 @@ def _laws_table(judgement: Judgement) -> Table:
     for law in judgement.laws:
         held = law.held_out
         name = metric_name(law.of) if law.of == judgement.metric else f"best {setting_name(law.of)}"
-        power = f"{law.exponent:.2f} {interval(law.interval, 2)}"
+        by = [setting_name(power.by) for power in law.powers]
+        power = "; ".join(f"{power.exponent:.2f} {interval(power.interval, 2)}" for power in law.powers)
         checked = ("none: too few conditions", "", "", "")
         if held is not None:
             predicted = f"{setting_value(held.predicted)} [{', '.join(map(setting_value, held.interval))}]"
             checked = (held.condition, predicted, setting_value(held.measured), "yes" if held.holds else "no")
-        rows.append((setting_name(law.by), name, power, str(law.n), *checked))
+        rows.append(("; ".join(by), name, power, str(law.n), *checked))
     header = ("Over", "Law of", "Power", "Conditions", "Held out", "Predicted", "Measured", "In the interval")
-    said = "Fitted to each condition's own best: y = factor · x ^ power. Held out: the last condition, predicted by a "
+    said = "Fitted to each condition's own best: y = factor · x ^ power"
+    said += ", with a power for each size" if any(len(law.powers) > 1 for law in judgement.laws) else ""
+    said += ". Held out: the largest condition, predicted by a "
     said += f"law of the others. Intervals are at {1 - judgement.alpha:.0%}."
     return Table("Power laws", said, header, tuple(rows))
 

@@ -21,6 +21,8 @@ TURNS = 8.0
 """t statistic of the curvature above which a window is wide enough to show where the curve turns."""
 STEEPEST = 8.0
 """How much steeper one side of a valley may be than the other; beyond, it is a cliff."""
+IS_PARABOLA = 0.1
+"""A window where more than a parabola is likelier than this by chance may be wider than where the curve turns."""
 LEAST_DF = 3
 """Of the scatter about the curve, where that is all that is known of the noise."""
 SMALLEST_VARIANCE = 1e-18
@@ -72,6 +74,9 @@ class Valley:
     """Of the two half-parabolas: the curvature of the steeper side over the other's; infinite where that is flat."""
     turns: float
     """t statistic of the curvature."""
+    parabola: float
+    """How likely it is that a cubic, a quartic or two half-parabolas fit so much better than a parabola, or that the
+    repeats scatter so much less about their means, though the curve is one: the least of these chances."""
     sd: float
     """Of one run around the best model, what seeds share left out."""
     df: int
@@ -144,8 +149,9 @@ def read_valley(x_K: np.ndarray, values_KN: np.ndarray, *, alpha: float) -> Vall
     of two fitted values: two-sided, because the same runs choose the point). The interval and the bound are the widest
     of them. The variance is that of all residuals, or of the lack of fit alone where that is larger.
 
-    The window is two values on each side of the least. It grows while the curve does not clearly turn in it, or the
-    interval reaches its end, as long as some model fits. Values with a diverged run are left out.
+    The window is two values on each side of the least. It grows while the curve does not clearly turn in it, too few
+    runs are in it to say how they scatter, or the interval reaches its end, as long as some model fits; and further as
+    long as nothing in it speaks for more than a parabola (`parabola`). Values with a diverged run are left out.
     None when fewer than five values without a diverged run are left, or nothing tells the curve from noise.
     x must ascend. Shapes: (K,), (K, n): NaN missing, infinity diverged. What it covers: docs/efficiency.md.
     Source: Fieller 1954 for the root of a linear form in estimated coefficients; Scheffé 1959 for seeds as blocks.
@@ -157,13 +163,20 @@ def read_valley(x_K: np.ndarray, values_KN: np.ndarray, *, alpha: float) -> Vall
     x_M, values_MN = x_K[rows], values_KN[rows]
     at = int(np.argmin(two_way_fit(values_MN).arm_means))
     found, half = _centred(x_M, values_MN, at, NEIGHBOURS, alpha), NEIGHBOURS
-    while found is not None and half < len(rows) and (found.turns < TURNS or any(found.is_open)):
+    while found is not None and half < len(rows):
         half += 1
         wider = _centred(x_M, values_MN, int(np.searchsorted(x_M, found.centre)), half, alpha)
         if wider is None or wider.window == found.window or not wider.is_valley:
             break
+        is_wide_enough = found.turns >= TURNS and not any(found.is_open) and found.df >= LEAST_DF
+        if is_wide_enough and (wider.parabola < IS_PARABOLA or _length(wider) > _length(found)):
+            break
         found = wider
     return found
+
+
+def _length(valley: Valley) -> float:
+    return valley.interval[1] - valley.interval[0]
 
 
 def without_divergence(values_KN: np.ndarray) -> list[int]:
@@ -218,9 +231,25 @@ def _read(x_M: np.ndarray, values_MN: np.ndarray, centre: float, alpha: float) -
         models=tuple(one.model for one in kept),
         steepness=next((one.steepness for one in known if one.steepness is not None), 1.0),
         turns=next((one.turns for one in known if one.turns is not None), 0.0),
+        parabola=_no_more_than_a_parabola(known),
         sd=best.sd,
         df=best.df,
     )
+
+
+def _no_more_than_a_parabola(fitted: Sequence["_Fitted"]) -> float:
+    """F tests of the models that have more than a parabola has; 0 where there is none to compare with."""
+    from scipy.special import fdtrc
+
+    parabola, *others = fitted
+    if parabola.model != "quadratic" or not others:
+        return 0.0
+    chances = [parabola.fit]
+    for one in others:
+        more = parabola.df - one.df
+        gained = max(parabola.misfit - one.misfit, 0.0) / more
+        chances.append(float(fdtrc(more, one.df, gained / max(one.misfit / one.df, SMALLEST_VARIANCE))))
+    return min(chances)
 
 
 @dataclass(frozen=True)
@@ -232,6 +261,8 @@ class _Fitted:
     """Where the least value may be."""
     fit: float
     """How likely its lack of fit is."""
+    misfit: float
+    """Sum of the squares that it leaves."""
     sd: float
     df: int
     turns: float | None = None
@@ -277,7 +308,8 @@ def _polynomial(
     design = _within_seeds(u_R[:, None] ** np.arange(1, degree + 1), seeds)
     covariance = np.linalg.pinv(design.T @ design)
     coefficients = covariance @ (design.T @ y_R)
-    variance, likely = _variance(float(np.square(y_R - design @ coefficients).sum()), df, repeats)
+    misfit = float(np.square(y_R - design @ coefficients).sum())
+    variance, likely = _variance(misfit, df, repeats)
     powers_GP, contrasts_GGP = _powers(degree)
     curve_G = powers_GP @ coefficients
     errors_GG = np.sqrt(np.maximum(((contrasts_GGP @ covariance) * contrasts_GGP).sum(axis=2), 0.0) * variance)
@@ -294,6 +326,7 @@ def _polynomial(
         excess_G=(gains_GG + two_sided * errors_GG).max(axis=1),
         possible_G=possible_G,
         fit=likely,
+        misfit=misfit,
         sd=float(np.sqrt(variance)),
         df=df,
         turns=float(coefficients[1] / np.sqrt(covariance[1, 1] * variance)) if degree == 2 else None,
@@ -351,6 +384,7 @@ def _half_parabolas(
         excess_G=costs_GG[:, _widened(possible_G)].max(axis=1),
         possible_G=possible_G,
         fit=likely,
+        misfit=float(misfit_G[least]),
         sd=float(np.sqrt(variance)),
         df=df,
         steepness=steep / flat if flat > 0 else float("inf"),

@@ -10,33 +10,48 @@ import numpy as np
 from blueberry.stats.paired import t_quantile
 
 LEAST_POINTS = 3
-"""Two points lie on every power law: they cannot show whether there is one."""
+"""Two points lie on every power law of one size: they cannot show whether there is one."""
+SAME_SIZE = 1e-6
+"""Sizes that vary by less, in logarithm and beside one another, are one."""
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """A straight line in the logarithms of both, with its uncertainty."""
+    """A plane in the logarithms of all, a line for one size, with its uncertainty."""
 
     factor: float
-    """a: the value at x = 1, far outside the data perhaps."""
-    exponent: float
-    exponent_interval: tuple[float, float]
-    _centre: float
-    """Mean of log x; there slope and height are independent."""
+    """The value where every size is 1, far outside the data perhaps."""
+    exponents: tuple[float, ...]
+    """One a size: of the others held where they are."""
+    exponent_intervals: tuple[tuple[float, float], ...]
+    scatter: float
+    """Of one value around the law, relative: its sd where errors were not given, else 0."""
+    _centre_P: np.ndarray
+    """Mean of log x; there slopes and height are independent."""
     _height: float
     _height_se: float
-    _exponent_se: float
+    _covariance_PP: np.ndarray
+    """Of the exponents."""
     _critical: float
 
-    def predict(self, x: float, *, sd: float = 0.0) -> tuple[float, tuple[float, float]]:
+    @property
+    def exponent(self) -> float:
+        """Of the first size."""
+        return self.exponents[0]
+
+    @property
+    def exponent_interval(self) -> tuple[float, float]:
+        return self.exponent_intervals[0]
+
+    def predict(self, x: float | Sequence[float], *, sd: float = 0.0) -> tuple[float, tuple[float, float]]:
         """The value at x and its interval: of the curve, or of a new measurement with this sd at the same x.
 
         `sd` in units of y, small against y. The interval contains a value measured there at the level of the fit.
         """
-        distance = log(x) - self._centre
-        middle = self._height + self.exponent * distance
+        distance_P = np.log(np.atleast_1d(np.asarray(x, dtype=float))) - self._centre_P
+        middle = self._height + float(np.asarray(self.exponents) @ distance_P)
         own = sd / exp(middle)
-        se = sqrt(self._height_se**2 + (self._exponent_se * distance) ** 2 + own**2)
+        se = sqrt(self._height_se**2 + float(distance_P @ self._covariance_PP @ distance_P) + own**2)
         half = self._critical * se
         return exp(middle), (exp(middle - half), exp(middle + half))
 
@@ -44,39 +59,49 @@ class PowerLaw:
 def fit_power_law(
     x_M: np.ndarray, y_M: np.ndarray, sd_M: np.ndarray | None = None, *, df: float = inf, level: float = 0.95
 ) -> PowerLaw | None:
-    """Weighted least squares of log y on log x; None below three points or two different x.
+    """Weighted least squares of log y on log x; None below LEAST_POINTS for one size, one more for each further one,
+    or where sizes do not vary independently.
 
     `sd_M` are the standard errors of y, small against y (log y then has sd / y), and `df` their degrees of freedom.
-    Errors are widened by the lack of fit where that is larger, never narrowed: sqrt(max(1, chi-squared / (M - 2))).
-    Without `sd_M` all points weigh the same, and the scatter around the line, with M - 2 degrees of freedom, is the
-    error. Shapes: (M,) each, positive. Units: exponents have none.
+    Errors are widened by the lack of fit where that is larger, never narrowed: sqrt(max(1, chi-squared / spare)), with
+    as many degrees of freedom to spare as there are more points than coefficients. Without `sd_M` all points weigh the
+    same, and the scatter around the law, with those degrees of freedom, is the error.
+    Shapes: (M,) each, x of several sizes (M, P), positive. Units: exponents have none.
     Source: weighted linear regression (Draper and Smith 1998, ch. 9), with the Birge ratio for lack of fit. How often
     its intervals hold: docs/truth.md.
     """
-    x_M, y_M = np.asarray(x_M, dtype=float), np.asarray(y_M, dtype=float)
-    if len(x_M) < LEAST_POINTS or len(np.unique(x_M)) < 2:
+    x_MP, y_M = np.asarray(x_M, dtype=float).reshape(len(y_M), -1), np.asarray(y_M, dtype=float)
+    num_points, num_sizes = x_MP.shape
+    if num_points < LEAST_POINTS - 1 + num_sizes:
         return None
-    assert (x_M > 0).all()
+    assert (x_MP > 0).all()
     assert (y_M > 0).all()
-    u_M, v_M = np.log(x_M), np.log(y_M)
-    weight_M = np.ones_like(u_M) if sd_M is None else np.square(y_M / np.asarray(sd_M, dtype=float))
+    u_MP, v_M = np.log(x_MP), np.log(y_M)
+    weight_M = np.ones_like(v_M) if sd_M is None else np.square(y_M / np.asarray(sd_M, dtype=float))
     total = float(weight_M.sum())
-    centre, height = float(weight_M @ u_M) / total, float(weight_M @ v_M) / total
-    spread = float(weight_M @ np.square(u_M - centre))
-    exponent = float(weight_M @ ((u_M - centre) * (v_M - height))) / spread
-    chi2 = float(weight_M @ np.square(v_M - height - exponent * (u_M - centre))) / (len(u_M) - 2)
+    centre_P, height = weight_M @ u_MP / total, float(weight_M @ v_M) / total
+    away_MP = u_MP - centre_P
+    spread_PP = (away_MP * weight_M[:, None]).T @ away_MP
+    if np.linalg.matrix_rank(away_MP, tol=SAME_SIZE * num_points) < num_sizes:
+        return None
+    covariance_PP = np.linalg.inv(spread_PP)
+    exponents_P = covariance_PP @ ((away_MP * weight_M[:, None]).T @ (v_M - height))
+    spare = num_points - 1 - num_sizes
+    chi2 = float(weight_M @ np.square(v_M - height - away_MP @ exponents_P)) / spare
     inflation = chi2 if sd_M is None else max(1.0, chi2)
-    critical = t_quantile(len(u_M) - 2 if sd_M is None else df, (1 - level) / 2)
-    height_se, exponent_se = sqrt(inflation / total), sqrt(inflation / spread)
-    half = critical * exponent_se
+    critical = t_quantile(spare if sd_M is None else df, (1 - level) / 2)
+    covariance_PP = covariance_PP * inflation
+    half_P = critical * np.sqrt(np.diag(covariance_PP))
+    ends = zip((exponents_P - half_P).tolist(), (exponents_P + half_P).tolist(), strict=True)
     return PowerLaw(
-        factor=exp(height - exponent * centre),
-        exponent=exponent,
-        exponent_interval=(exponent - half, exponent + half),
-        _centre=centre,
+        factor=exp(height - float(exponents_P @ centre_P)),
+        exponents=tuple(exponents_P.tolist()),
+        exponent_intervals=tuple(ends),
+        scatter=sqrt(chi2) if sd_M is None else 0.0,
+        _centre_P=centre_P,
         _height=height,
-        _height_se=height_se,
-        _exponent_se=exponent_se,
+        _height_se=sqrt(inflation / total),
+        _covariance_PP=covariance_PP,
         _critical=critical,
     )
 

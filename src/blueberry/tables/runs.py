@@ -71,8 +71,8 @@ class TableRuns:
     table: Table
     vary: tuple[str, ...]
     """The columns that tell arms apart, as they were asked for."""
-    names_arms: bool
-    """What varies only names the arms, so that any setting may be what it stands for."""
+    labels: frozenset[str]
+    """Of these, those that only name the arms, so that any setting may be what they stand for."""
     metric: str
     """The column that judges."""
     goal: Goal
@@ -80,11 +80,32 @@ class TableRuns:
     """Of every row, those without an ended run too, in the order of the table."""
     runs: tuple[StudyRun, ...]
     """Those that ended, in the order of the table; those of a search before a comparison are left out."""
-    num_unfinished: int
+    unfinished: tuple[Mapping[str, Any], ...]
+    """What tells the arms of runs apart that have not ended."""
     states_success: bool
     """The table says itself of a run that it succeeded."""
     notes: tuple[str, ...]
     """How the table was understood: lines for a person."""
+    joined: Literal["tune", "across"] | None = None
+    """How the parts answer the question, as those of a study do."""
+    parts: tuple["TablePart", ...] = ()
+    """Each with its own runs; then there are no arms, and each run says its part."""
+    where: str = ""
+    """Of a part, which one, e.g. " at N=100"."""
+
+    @property
+    def names_arms(self) -> bool:
+        return not self.labels.isdisjoint(self.vary)
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """One condition, or one arm with values to choose from."""
+
+    name: str
+    settings: Mapping[str, Any]
+    """What tells it from the others."""
+    found: TableRuns
 
 
 def table_runs(
@@ -95,12 +116,14 @@ def table_runs(
     goal: Goal | None = None,
     seed: str | None = None,
     least_arms: int = 2,
+    is_in_parts: bool = False,
 ) -> TableRuns:
     """Every row as a run of an arm: rows that agree in the `vary` columns are one.
 
     `seed` names the column that says which runs share a seed; without it a column that is called so does, and without
     one no run has a seed. Of rows that are checkpoints of one run the last is taken. `metric`: the column that
     judges; without it the validation loss, or the one loss that the table has. `least_arms`: how many there must be.
+    `is_in_parts`: runs that chose what an arm is compared at are wanted too.
     Raises: TableError if a column is not there, fewer arms differ in what varies, more of the metric is better
     and no goal says so, or a cell of the seed, status, stage or metric is not what it must be.
     """
@@ -110,7 +133,7 @@ def table_runs(
         raise TableError(f"{table.path}: nothing varies; name the columns that tell arms apart; {have}")
     if len(table.rows) == 1 and least_arms > 1:
         raise TableError(f"{table.path}: one run: {_said(table.rows[0])}; two arms or more are compared; add runs")
-    if any(row.values.get("stage") == "compare" for row in table.rows):
+    if not is_in_parts and any(row.values.get("stage") == "compare" for row in table.rows):
         rows = tuple(row for row in table.rows if row.values.get("stage") != "search")
         notes.append(
             f"{table.name}: {len(table.rows) - len(rows)} runs chose the settings that each arm is compared at; "
@@ -127,7 +150,7 @@ def table_runs(
     kind_of |= dict.fromkeys(table.objectives, "result")
     kind_of |= dict.fromkeys(seeds, "seed")
     rows = _last_checkpoints(table, kind_of, set(columns.values()), seeds, notes)
-    labels = {name for name, found in columns.items() if kind_of[found] == "label"}
+    labels = frozenset(name for name, found in columns.items() if kind_of[found] == "label")
     chosen = [
         {name: _setting(row.values.get(found), is_label=name in labels) for name, found in columns.items()}
         for row in rows
@@ -140,11 +163,11 @@ def table_runs(
     blocks = _seeds(rows, seeds, is_named=seed is not None)
     half = _half_digits(rows, kind_of)
     others = [name for name, kind in kind_of.items() if kind == "setting" and name not in columns.values()]
-    runs, num_unfinished, num_nan = [], 0, 0
+    runs, unfinished, num_nan = [], [], 0
     for row, name, settings, block in zip(rows, names, chosen, blocks, strict=True):
         ending = _measured(row, column)
         if ending == "unfinished":
-            num_unfinished += 1
+            unfinished.append(settings)
             continue
         num_nan += ending == "diverged" and row.values.get("status") is None
         study = row.values.get("study")
@@ -161,19 +184,19 @@ def table_runs(
                 digits=half,
             )
         )
-    if num_unfinished:
-        notes.append(f"{table.name}: {num_unfinished} runs have not ended, by their status, and have no number here")
+    if unfinished:
+        notes.append(f"{table.name}: {len(unfinished)} runs have not ended, by their status, and have no number here")
     if num_nan:
         notes.append(f"{table.name}: runs whose metric is NaN or infinite are taken to have diverged")
     return TableRuns(
         table=table,
         vary=tuple(vary),
-        names_arms=bool(labels),
+        labels=labels,
         metric=column,
         goal=goal,
         arms=tuple(dict.fromkeys(names)),
         runs=tuple(runs),
-        num_unfinished=num_unfinished,
+        unfinished=tuple(unfinished),
         states_success=any(run.result.status == "completed" for run in runs) and "status" in table.columns,
         notes=tuple(notes),
     )
@@ -459,6 +482,16 @@ def _arm_names(rows: Sequence[Row], chosen: Sequence[Mapping[str, Any]], *, has_
     if len(chosen[0]) == 1 and all(isinstance(v, str) and (bare or not v.isdecimal()) for (v,) in keys):
         return [value for (value,) in keys]
     return [arm_name(dict(settings)) for settings in chosen]
+
+
+def told_by(settings: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """The name of what these columns tell apart: the one text that they have, else the columns with their values."""
+    chosen = {name: settings[name] for name in columns}
+    if len(chosen) == 1:
+        ((name, value),) = chosen.items()
+        if isinstance(value, str) and (is_name(name) or not value.isdecimal()):
+            return value
+    return arm_name(chosen)
 
 
 def _said(row: Row) -> str:
