@@ -31,7 +31,8 @@ class Point:
 def sizes_of(settings: Mapping[str, Any], across: Sequence[str]) -> tuple[float, ...] | None:
     """A condition's sizes; None unless all of its settings are positive numbers."""
     values = [settings.get(name) for name in across]
-    return tuple(map(float, values)) if all(is_usable_number(v) and v > 0 for v in values) else None
+    sizes = [float(value) for value in values if is_usable_number(value) and value > 0]
+    return tuple(sizes) if len(sizes) == len(values) else None
 
 
 def find_laws(whole: Evidence, parts: Sequence[Part]) -> tuple[Law, ...]:

@@ -84,7 +84,7 @@ def judge_table(found: TableRuns, *, min_effect: float = 0.005, alpha: float = 0
 
     Raises: TableError for a min_effect or alpha that is none.
     """
-    asked = {"min_effect": min_effect, "alpha": alpha}
+    asked: dict[str, Any] = {"min_effect": min_effect, "alpha": alpha}
     whole = gather_table(found, **asked)
     if not found.parts:
         return weigh(whole)
