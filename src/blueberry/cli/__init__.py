@@ -480,3 +480,6 @@ def _answer(json: bool, document: dict[str, Any], text: str, *, longest: bool = 
         raise ReportError(
             f"standard output: {cause.strerror}; the answer must be written somewhere; free space"
         ) from None
+
+
+from blueberry.cli import loops  # noqa: E402, F401 (its commands are registered when it is read)

@@ -1,0 +1,328 @@
+"""A loop that keeps and discards changes: its table, and what to do with one change.
+
+The state is the table alone: its rows in their order are the looks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import isinf, sqrt
+from pathlib import Path
+from typing import Any
+
+from blueberry.errors import TableError, did_you_mean
+from blueberry.judge.words import count, decimals, interval, listing, number, unit
+from blueberry.records import Goal
+from blueberry.stats.loop import MOST_RUNS, Gap, Look, Run, judge_change
+from blueberry.stats.noise import Borrowed
+from blueberry.stats.paired import mean_interval
+from blueberry.tables.columns import differing_settings, is_name, kind_by_name, words_in
+from blueberry.tables.reading import read_table
+from blueberry.tables.rows import Table
+from blueberry.tables.runs import TableRuns, table_runs
+
+PROSE = frozenset(("description", "desc", "note", "notes", "comment", "comments", "title", "idea", "message", "change"))
+"""Last words of a column that says what a change was: it names no arm."""
+NAMES = ("arm", "name", "run", "id", "trial", "experiment")
+"""Columns that name arms, the first that a table has; one of commits or hashes goes before them."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A table of runs as a loop: arms in the order in which they were first tried."""
+
+    name: str
+    metric: str
+    goal: Goal
+    runs: tuple[Run, ...]
+    """Those that ended with a number, in the order of the table; values turned round where more is better."""
+    arms: tuple[str, ...]
+    """That have a run, in order."""
+    kept: Mapping[str, bool]
+    """Of the arms whose status says keep or discard."""
+    described: Mapping[str, str]
+    failed: Mapping[str, str]
+    """Of the arms with a run that has no number: how it ended, diverged rather than crashed."""
+    num_failed: int
+    """Runs without a number."""
+    notes: tuple[str, ...]
+
+    @property
+    def sign(self) -> int:
+        return -1 if self.goal == "maximize" else 1
+
+    def values(self, arm: str) -> list[float]:
+        """In the metric, in order."""
+        return [self.sign * run.value for run in self.runs if run.arm == arm]
+
+
+def read_loop(
+    path: str | Path,
+    *,
+    metric: str | None = None,
+    goal: Goal | None = None,
+    seed: str | None = None,
+    arms: Sequence[str] = (),
+) -> Loop:
+    """Read a table, its rows in their order. `arms` are names that a person gives: the column that has them tells arms.
+
+    Raises: TableError if nothing names the arms, or as `table_runs` does.
+    """
+    table = read_table(path, wanted=[name for name in (metric, seed) if name is not None])
+    column = _arm_column(table, arms)
+    return _loop(table, table_runs(table, column, metric, goal=goal, seed=seed, least_arms=1))
+
+
+def _arm_column(table: Table, arms: Sequence[str]) -> list[str]:
+    labels = [name for name in table.columns if kind_by_name(name) == "label" and name != "study"]
+    having = [name for name in labels if arms and all(_matching(arm, _cells(table, name)) for arm in arms)]
+    names = [name for name in labels if (words_in(name) or [""])[-1] not in PROSE]
+    ordered = [*filter(is_name, names), *(name for name in NAMES if name in names), *names]
+    chosen = [name for name in (*ordered, *labels) if name in having] or ordered
+    return [chosen[0]] if chosen else list(differing_settings(table))
+
+
+def _cells(table: Table, column: str) -> list[str]:
+    return list(dict.fromkeys(str(row.values[column]) for row in table.rows if row.values.get(column) is not None))
+
+
+def _matching(given: str, names: Sequence[str]) -> list[str]:
+    """The arms that a person means: "a,b" is both as one; a pattern all that fit; the beginning of a commit the one."""
+    found: list[str] = []
+    for one in (given,) if given in names else tuple(filter(None, map(str.strip, given.split(",")))):
+        fits = [name for name in names if name == one] or [name for name in names if fnmatchcase(name, one)]
+        begins = [name for name in names if name.startswith(one)] if len(one) >= 4 else []
+        fits = fits or (begins if len(begins) == 1 else [])
+        if not fits:
+            return []
+        found += fits
+    return found
+
+
+def _loop(table: Table, found: TableRuns) -> Loop:
+    sign = -1 if found.goal == "maximize" else 1
+    at = {row.place: row.values for row in table.rows}
+    runs: list[Run] = []
+    kept: dict[str, bool] = {}
+    described: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    num_failed = num_same = 0
+    seen: set[tuple[str, int]] = set()
+    prose = [name for name in table.columns if (words_in(name) or [""])[-1] in PROSE]
+    for run in found.runs:
+        cells = at.get(run.place, {})
+        said = str(cells.get("status") or "").strip().casefold()
+        value = run.result.metric(found.metric) if run.result.status == "completed" else None
+        if value is None:
+            ending = "diverged" if run.result.status == "diverged" else "crashed"
+            failed[run.arm] = "diverged" if failed.get(run.arm) == "diverged" else ending
+            num_failed += 1
+            continue
+        if run.seed is not None and (run.arm, run.seed) in seen:
+            num_same += 1
+            continue
+        if run.seed is not None:
+            seen.add((run.arm, run.seed))
+        runs.append(Run(run.arm, sign * value, run.seed))
+        if said in ("keep", "kept", "discard", "discarded"):
+            kept[run.arm] = kept.get(run.arm, False) or said.startswith("ke")
+        told = next((str(cells[name]) for name in prose if cells.get(name)), None)
+        if told is not None:
+            described.setdefault(run.arm, told)
+    if not runs:
+        raise TableError(
+            f"{table.path}: no run ended with a number in {found.metric}; there is nothing to judge; add runs"
+        )
+    arms = tuple(dict.fromkeys(run.arm for run in runs))
+    same = f"{table.name}: {count(num_same, 'run')} of an arm on a seed that it has been run on; the first counts"
+    notes = (*found.notes, *((same,) if num_same else ()))
+    return Loop(table.name, found.metric, found.goal, tuple(runs), arms, kept, described, failed, num_failed, notes)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One arm of a comparison."""
+
+    arm: str
+    n: int
+    mean: float | None
+    sd: float | None
+    interval: tuple[float, float] | None
+    """Of the mean, by its own runs alone, at 95%."""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What the loop should do with one change."""
+
+    loop: Loop
+    baseline: Side
+    candidate: Side
+    look: Look
+    position: int
+    """Of the change among those tried so far."""
+    alpha: float
+    borrowed: Borrowed | None
+
+    @property
+    def difference(self) -> float | None:
+        """Candidate minus baseline, in the metric; None where the candidate has no number."""
+        return None if self.look.gap.difference is None else self.loop.sign * self.look.gap.difference
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return _turned(self.look.interval, self.loop.sign)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; an unknown number is null."""
+        gap = self.look.gap
+        return {
+            "schema": "blueberry/judge/1",
+            "decision": self.look.decision,
+            "said": said(self),
+            "table": self.loop.name,
+            "metric": self.loop.metric,
+            "goal": self.loop.goal,
+            "baseline": _side_dict(self.baseline),
+            "candidate": _side_dict(self.candidate),
+            "difference": self.difference,
+            "interval": None if self.interval is None else list(self.interval),
+            "paired": gap.paired,
+            "n": [gap.num_baseline, gap.num_candidate],
+            "sd": gap.sd,
+            "df": "inf" if isinf(gap.df) else gap.df,
+            "sigma": "borrowed" if self.borrowed else "measured",
+            "sigma_source": self.borrowed.source if self.borrowed else None,
+            "evidence": self.look.evidence,
+            "evidence_needed": 1 / self.look.error,
+            "position": self.position,
+            "alpha": self.alpha,
+            "alpha_of_change": self.look.error,
+            "run_again": {self.baseline.arm: self.look.more_baseline, self.candidate.arm: self.look.more_candidate}
+            if self.look.decision == "run again"
+            else None,
+        }
+
+
+def rule_change(
+    loop: Loop, baseline: str, candidate: str, *, alpha: float = 0.05, sigma: Borrowed | None = None
+) -> Ruling:
+    """Judge the change `candidate` against `baseline`, each the name of an arm, or of several that are one.
+
+    Raises: TableError if the table has no run of either, or they share one.
+    """
+    b = _resolved(loop, baseline, "baseline", loop.arms)
+    c = _resolved(loop, candidate, "candidate", [*loop.arms, *(arm for arm in loop.failed if arm not in loop.arms)])
+    both = [name for name in b if name in c]
+    if both:
+        raise TableError(
+            f"{loop.name}: {both[0]} is baseline and candidate; a change is judged against another arm; name it"
+        )
+    one_b, one_c = ",".join(b), ",".join(c)
+    runs = [Run(one_b if r.arm in b else one_c if r.arm in c else r.arm, r.value, r.seed) for r in loop.runs]
+    position = next((place for place, arm in enumerate(loop.arms[1:], 1) if arm in c), 1)
+    look = judge_change(runs, one_b, one_c, position=position, alpha=alpha, **noise_given(sigma))
+    ends = [loop.failed[arm] for arm in c if arm in loop.failed]
+    if "diverged" in ends or not any(arm in loop.arms for arm in c):
+        num_b = sum(run.arm == one_b for run in runs)
+        gap = Gap(None, num_b, sum(run.arm == one_c for run in runs), None, 0.0)
+        look = Look("discard", gap, 0.0, look.error, None)
+    sides = [side_of(loop, name, arms) for name, arms in ((one_b, b), (one_c, c))]
+    return Ruling(loop, sides[0], sides[1], look, position, alpha, sigma)
+
+
+def _resolved(loop: Loop, given: str, option: str, among: Sequence[str]) -> list[str]:
+    found = _matching(given, among)
+    if not found:
+        rule = "no run of that name" + (" with a number" if given in loop.failed else "")
+        raise TableError(f'{loop.name} --{option} "{given}": {rule}{did_you_mean(given, among)}')
+    return list(dict.fromkeys(found))
+
+
+def noise_given(sigma: Borrowed | None) -> dict[str, float]:
+    """As the statistics take it."""
+    return {} if sigma is None else {"sd": sigma.sd, "df": sigma.df}
+
+
+def side_of(loop: Loop, name: str, arms: Sequence[str]) -> Side:
+    """Of arms that are one, under this name."""
+    values = [value for arm in arms for value in loop.values(arm)]
+    mean = sum(values) / len(values) if values else None
+    sd = None
+    if mean is not None and len(values) > 1:
+        sd = sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return Side(name, len(values), mean, sd, mean_interval(values, 0.95))
+
+
+def _side_dict(side: Side) -> dict[str, Any]:
+    ends = None if side.interval is None else list(side.interval)
+    return {"arm": side.arm, "n": side.n, "mean": side.mean, "sd": side.sd, "interval": ends}
+
+
+def _turned(ends: tuple[float, float] | None, sign: int) -> tuple[float, float] | None:
+    return ends if ends is None or sign > 0 else (-ends[1], -ends[0])
+
+
+def places_of(loop: Loop, sd: float | None, difference: float | None) -> int:
+    """Decimals that show the noise, or where it is not known the difference, to two digits."""
+    return decimals(sd or abs(difference or 0.0) or 1e-4)
+
+
+def said(ruling: Ruling) -> str:
+    """The decision, and why, in one line."""
+    look, gap = ruling.look, ruling.look.gap
+    places = places_of(ruling.loop, gap.sd, gap.difference)
+    ends = "" if ruling.interval is None else f" {interval(ruling.interval, places, sign=True)}"
+    name = ruling.candidate.arm
+    if ruling.difference is None:
+        ended = [ruling.loop.failed[arm] for arm in name.split(",") if arm in ruling.loop.failed]
+        return f"discard {name}: {'diverged' if 'diverged' in ended else 'crashed'}; it has no number"
+    measured = f"{number(ruling.difference, places, sign=True)}{unit(ruling.loop.metric)}{ends}"
+    found = f"{measured} against {ruling.baseline.arm}, {basis(ruling)}"
+    needed = f"{1 / look.error:.3g} needed of change {ruling.position} at alpha {ruling.alpha:g}"
+    weight = f"evidence {look.evidence:.3g}, {needed}"
+    if look.decision == "keep":
+        return f"keep {name}: {found}; {weight}"
+    if look.decision == "discard":
+        small = f"so small a gain would not be shown by {MOST_RUNS} runs of each"
+        why = "not better so far" if (gap.difference or 0.0) >= 0 else small
+        return f"discard {name}: {why}: {found}"
+    asked = [
+        f"{num} more of {arm}"
+        for num, arm in ((look.more_baseline, ruling.baseline.arm), (look.more_candidate, name))
+        if num
+    ]
+    return f"run again, {listing(asked)}: {found}; {weight if gap.sd is not None else _unknown_noise(gap)}"
+
+
+def _unknown_noise(gap: Gap) -> str:
+    if max(gap.num_baseline, gap.num_candidate) > 1:
+        return "repeats with one and the same result, as on one seed, tell no noise; run other seeds, or give --sigma"
+    return "nothing tells the noise; repeats of the baseline do, for every change to come"
+
+
+def basis(ruling: Ruling) -> str:
+    """What a difference rests on: runs, pairing, noise."""
+    gap = ruling.look.gap
+    places = places_of(ruling.loop, gap.sd, gap.difference)
+    runs = (
+        f"{gap.num_candidate} paired seeds"
+        if gap.paired
+        else f"{gap.num_candidate} against {gap.num_baseline} runs, unpaired"
+    )
+    if gap.sd is None:
+        return f"{runs}, noise unknown"
+    if ruling.borrowed is not None:
+        return f"{runs}, sd {number(gap.sd, places)} {source_of(ruling.borrowed)}"
+    return f"{runs}, sd {number(gap.sd, places)} with {freedom(gap.df)}"
+
+
+def freedom(df: float) -> str:
+    """e.g. "6 degrees of freedom"."""
+    return f"{df:g} degree{'' if df == 1 else 's'} of freedom"
+
+
+def source_of(noise: Borrowed) -> str:
+    """Where noise that the two arms did not tell is from."""
+    own = noise.source.startswith(("from ", "as "))
+    return noise.source if own else f"borrowed ({noise.source})"

@@ -1,0 +1,357 @@
+"""Keep or discard, change after change: evidence that may be looked at after every run, an error over the whole loop.
+
+A loop tries one change after another and keeps those that seem better. Each change has an e-value: a number that is 1
+on average, or less, at every time at which anyone may look, if the change does not make the metric less. It is kept
+when its e-value reaches 1 / alpha_j, where the alpha_j of the changes add up to alpha. So the chance that a loop ever
+keeps a change that is no improvement is at most alpha: however many changes there are, however often each is looked at,
+whatever runs they share.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, inf, isinf, log, log1p, sqrt
+from typing import Literal
+
+import numpy as np
+
+SCALES = ((2.0, 0.8), (20.0, 0.2))
+"""Sizes of the improvements that evidence is sought for, in sds of one run, and their weights: half-normal ones, mostly
+up to four, and, so that a few runs are enough for what is plain to see, ten times as large."""
+SPENDING = 1.3
+"""Exponent by which later changes are tested more strictly."""
+_ZETA = 3.931949211809544
+"""The sum of j ** -SPENDING over all j from 1 on (the Riemann zeta function)."""
+MOST_RUNS = 16
+"""Of each side: a change that would not be shown by so many is not worth them."""
+LEAST_DF = 3
+"""Degrees of freedom below which runs are needed to know the noise, whatever the difference."""
+LEAST_BASELINE = LEAST_DF + 1
+"""Runs of the baseline that are asked for where nothing else tells the noise."""
+USUAL_NULL = 0.9
+"""Share of changes that do nothing, before the loop is looked at."""
+_PRIOR_RUNS = 10
+"""Changes that this share is taken to have been seen on."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as a loop has it, in the order in which they ended. Less of `value` is better."""
+
+    arm: str
+    value: float
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How a candidate stands against a baseline at one time."""
+
+    difference: float | None
+    """Candidate minus baseline: below 0 it is better. None until both have a run (or, paired, a common seed)."""
+    num_baseline: int
+    num_candidate: int
+    sd: float | None
+    """Of one run; of one paired difference where `paired`. None where nothing tells it."""
+    df: float
+    """Degrees of freedom of `sd`; infinite where it is taken as known."""
+    paired: bool = False
+
+    @property
+    def variance_factor(self) -> float:
+        """Of the difference, in units of sd ** 2."""
+        return 1 / self.num_candidate + (0.0 if self.paired else 1 / self.num_baseline)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One change, judged."""
+
+    decision: Literal["keep", "discard", "run again"]
+    gap: Gap
+    """At the look that decided."""
+    evidence: float
+    """The largest e-value so far, which is what counts."""
+    error: float
+    """alpha_j: kept when the evidence reaches 1 / error."""
+    interval: tuple[float, float] | None
+    """Of the difference: each end may be wrong with probability `error`, over all looks. Below 0 exactly where kept."""
+    more_baseline: int = 0
+    more_candidate: int = 0
+    """Runs to do next: those that would settle it if the difference and the noise so far are the true ones, but no more
+    than the candidate has. So a change that was lucky once costs little."""
+    decided_after: int | None = None
+    """Runs of the table up to the look that decided to keep."""
+
+
+def error_of_change(position: int, alpha: float) -> float:
+    """The error that the change at this position (from 1) may spend: alpha * position**-1.3 / 3.93.
+
+    All changes together, however many, spend alpha.
+    Source: Bonferroni over an open list; the exponent spends a quarter on the first and leaves the hundredth 1 / 1,566.
+    """
+    return alpha * position**-SPENDING / _ZETA
+
+
+def log_evidence(gap: Gap, *, shift: float = 0.0) -> float:
+    """Natural log of the e-value against "the candidate is not better than the baseline less `shift`".
+
+    The likelihood of improvements of the SCALES over that of none, as a function of t, which is all that is left of the
+    runs where neither the level nor the sd of a run is known (their right Haar priors). As runs come in, of either
+    side, it is a test martingale where there is no difference, a supermartingale where the candidate is worse.
+    Units: none. 0 or less without a difference. Never above log(2) until two runs tell the noise.
+    Source: mixtures of Robbins 1970; group-invariant e-statistics, Perez-Ortiz, Lardy, de Heide and Grünwald 2024.
+    """
+    if gap.difference is None:
+        return 0.0
+    difference, sd, df = gap.difference + shift, gap.sd, gap.df
+    if sd is None or df <= 0:  # only the sign of the difference is known
+        difference, sd, df = float(np.sign(difference)), 0.0, 0.0
+    logs = [log(weight) + _log_mixture(difference, sd, df, gap.variance_factor, scale) for scale, weight in SCALES]
+    return float(np.logaddexp.reduce(logs))
+
+
+def _log_mixture(difference: float, sd: float, df: float, factor: float, scale: float) -> float:
+    """Of the likelihood ratio of t, over improvements of half-normal size: in closed form, by Student's t."""
+    from scipy.special import log_ndtr, stdtr
+
+    width = scale**2 / factor
+    shrink = width / (1 + width)
+    if isinf(df):
+        t = difference / (sd * sqrt(factor))
+        return log(2) - log1p(width) / 2 + t * t * shrink / 2 + float(log_ndtr(-t * sqrt(shrink)))
+    across = difference**2 + df * sd**2 * factor
+    x = 0.0 if across == 0 else difference / sqrt(across)
+    left = 1 - x * x * shrink
+    tail = float(stdtr(df + 1, -x * sqrt(shrink / left) * sqrt(df + 1)))
+    return log(2) - log1p(width) / 2 - (df + 1) / 2 * log(left) + log(max(tail, 1e-300))
+
+
+def interval_of(gap: Gap, error: float) -> tuple[float, float] | None:
+    """Of the difference, for every time at which anyone may look: the shifts whose evidence stays below 1 / error.
+
+    None where the noise is not known, or known too little for so small an error.
+    """
+    from scipy.optimize import brentq
+
+    if gap.difference is None or not gap.sd or gap.df <= 0:
+        return None
+    unit = gap.sd * sqrt(gap.variance_factor)
+    at_0 = Gap(0.0, gap.num_baseline, gap.num_candidate, gap.sd, gap.df, gap.paired)
+
+    def short(half: float) -> float:
+        return log_evidence(at_0, shift=-half) + log(error)
+
+    most = 1e4 * unit
+    if short(most) <= 0:
+        return None
+    half = float(brentq(short, 0.0, most))  # pyright: ignore[reportArgumentType]
+    return gap.difference - half, gap.difference + half
+
+
+class Tally:
+    """Sums over the runs seen so far, by arm: what the gap of any two arms needs.
+
+    Where `sd` is given, noise is taken from elsewhere, with `df`; else it is pooled over all arms that were repeated.
+    A second run of one arm on one seed repeats the first and counts for nothing.
+    """
+
+    def __init__(self, sd: float | None = None, df: float = inf) -> None:
+        self._sd, self._df = sd, df
+        self._values: dict[str, list[float]] = {}
+        self._by_seed: dict[str, dict[int, float]] = {}
+        self._squares: dict[str, float] = {}
+
+    def add(self, run: Run) -> bool:
+        """Whether it counts."""
+        if run.seed is not None:
+            seeds = self._by_seed.setdefault(run.arm, {})
+            if run.seed in seeds:
+                return False
+            seeds[run.seed] = run.value
+        values = self._values.setdefault(run.arm, [])
+        values.append(run.value)
+        self._squares[run.arm] = _squares(values)
+        return True
+
+    def values(self, arm: str) -> list[float]:
+        return self._values.get(arm, [])
+
+    def noise(self) -> tuple[float | None, float]:
+        """The sd of one run and its degrees of freedom; None, 0 where no run was repeated with another result."""
+        if self._sd is not None:
+            return self._sd, self._df
+        df = sum(len(values) - 1 for values in self._values.values())
+        squares = sum(self._squares.values())
+        return (sqrt(squares / df), df) if squares > 0 else (None, 0.0)
+
+    def gap(self, baseline: str, candidate: str, *, paired: bool = False) -> Gap:
+        """The larger of the pooled noise and that of these two arms alone counts: either may be the noisier one."""
+        b, c = self.values(baseline), self.values(candidate)
+        sd, df = self.noise()
+        if paired:
+            ours, theirs = self._by_seed.get(candidate, {}), self._by_seed.get(baseline, {})
+            differences = [value - theirs[seed] for seed, value in ours.items() if seed in theirs]
+            n = len(differences)
+            mean = sum(differences) / n if n else None
+            own = sqrt(_squares(differences) / (n - 1)) if n > 1 else None
+            return Gap(mean, n, n, own or None, n - 1 if own else 0.0, paired=True)
+        if not b or not c:
+            return Gap(None, len(b), len(c), sd, df)
+        difference = sum(c) / len(c) - sum(b) / len(b)
+        if self._sd is None and sd is not None and len(b) > 1 and len(c) > 1:
+            welch = self._squares[candidate] / (len(c) - 1) / len(c) + self._squares[baseline] / (len(b) - 1) / len(b)
+            sd = max(sd, sqrt(welch / (1 / len(c) + 1 / len(b))))
+        return Gap(difference, len(b), len(c), sd, df)
+
+
+def judge_change(
+    runs: Sequence[Run],
+    baseline: str,
+    candidate: str,
+    *,
+    position: int,
+    alpha: float,
+    sd: float | None = None,
+    df: float = inf,
+) -> Look:
+    """Keep a change, discard it, or run again: from all runs of the loop so far, in their order.
+
+    `position` counts the changes that were looked at up to this one. Each run of the two arms is a look. A change that
+    was shown once stays kept. One that is not better so far is discarded: that needs no proof. So is one that MOST_RUNS
+    of each would not show even if it were one standard error better than measured.
+    Where the two arms have three seeds or more in common, they are compared seed by seed: which seeds there are decides
+    that, not what came out.
+    """
+    error = error_of_change(position, alpha)
+    threshold = -log(error)
+    tally = Tally(sd, df)
+    paired = sd is None and len(_seeds(runs, baseline) & _seeds(runs, candidate)) >= 3
+    best = 0.0
+    gap = tally.gap(baseline, candidate, paired=paired)
+    for number, run in enumerate(runs, 1):
+        if not tally.add(run) or run.arm not in (baseline, candidate):
+            continue
+        gap = tally.gap(baseline, candidate, paired=paired)
+        best = max(best, log_evidence(gap))
+        if best >= threshold:
+            return Look("keep", gap, exp(min(best, 700)), error, interval_of(gap, error), decided_after=number)
+    interval = interval_of(gap, error)
+    more = None if gap.difference is not None and gap.difference >= 0 else more_runs(gap, threshold)
+    if more is None:
+        return Look("discard", gap, exp(best), error, interval)
+    step = max(gap.num_candidate, 1) if gap.df >= LEAST_DF or gap.paired else LEAST_BASELINE
+    return Look("run again", gap, exp(best), error, interval, *(min(num, step) for num in more))
+
+
+def more_runs(gap: Gap, threshold: float) -> tuple[int, int] | None:
+    """Runs of baseline and candidate, as few as there can be, that would bring the log evidence to the threshold.
+
+    If the difference so far is the true one; else, where MOST_RUNS of each would not do, if it is one standard error
+    better. None where that would not do either. Where nothing is known of the noise: what would tell it.
+    """
+    if gap.difference is None:
+        short = 1 if gap.paired else max(1 - gap.num_baseline, 0)
+        return short, 1 if gap.paired else max(1 - gap.num_candidate, 0)
+    if gap.df < LEAST_DF and not gap.paired:
+        return max(LEAST_BASELINE - gap.num_baseline, 0), 0 if gap.num_baseline < LEAST_BASELINE else 1
+    if gap.sd is None:
+        return 1, 1
+    whole = _grown(gap, gap.difference, 2 * MOST_RUNS)
+    slack = max(gap.variance_factor - whole.variance_factor, 0.0)
+    for difference in (gap.difference, gap.difference - gap.sd * sqrt(slack)):
+        for total in range(1, 2 * MOST_RUNS + 1):
+            grown = _grown(gap, difference, total)
+            if max(grown.num_baseline, grown.num_candidate) > max(MOST_RUNS, gap.num_baseline, gap.num_candidate):
+                break
+            if log_evidence(grown) >= threshold:
+                return grown.num_baseline - gap.num_baseline, grown.num_candidate - gap.num_candidate
+    return None
+
+
+def _grown(gap: Gap, difference: float, total: int) -> Gap:
+    """After so many more runs in all, given to whichever side has fewer, the candidate first."""
+    b, c = gap.num_baseline, gap.num_candidate
+    if gap.paired:
+        n = min(b + total, max(MOST_RUNS, b))
+        return Gap(difference, n, n, gap.sd, n - 1, paired=True)
+    for _ in range(total):
+        if c <= b:
+            c += 1
+        else:
+            b += 1
+    return Gap(difference, b, c, gap.sd, gap.df + b + c - gap.num_baseline - gap.num_candidate)
+
+
+def needed_sd(gap: Gap, error: float) -> float | None:
+    """The largest sd of one run, were it known, at which this difference would be kept; None if it is not better."""
+    from scipy.optimize import brentq
+
+    if gap.difference is None or gap.difference >= 0:
+        return None
+
+    def short(log_sd: float) -> float:
+        known = Gap(gap.difference, gap.num_baseline, gap.num_candidate, exp(log_sd), inf, gap.paired)
+        return log_evidence(known) + log(error)
+
+    size = log(-gap.difference)
+    return exp(float(brentq(short, size - 7, size + 7)))  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
+class Nulls:
+    """How many of the changes did nothing, as far as the runs tell."""
+
+    share: float
+    """Of all changes: posterior mean."""
+    chances: tuple[float, ...]
+    """Of each change: that it is no improvement."""
+
+
+def chances_of_null(log_evidences: Sequence[float], *, usual: float = USUAL_NULL) -> Nulls:
+    """That each change of a loop is no improvement, by what the loop's own changes say of how many are.
+
+    A change is null, or an improvement of one of the SCALES; the share of null ones has a beta prior of mean
+    `usual` worth ten changes, and is learned from all of them.
+    Source: two-groups model of Efron 2008 (microarrays, empirical Bayes), with evidence as the likelihood ratio.
+    """
+    shares = np.linspace(0.0005, 0.9995, 1000)
+    a, b = usual * _PRIOR_RUNS, (1 - usual) * _PRIOR_RUNS
+    ratios_J = np.exp(np.clip(np.asarray(log_evidences, dtype=float), -50, 50))
+    log_posterior = (a - 1) * np.log(shares) + (b - 1) * np.log1p(-shares)
+    log_posterior += np.log(shares[:, None] + (1 - shares[:, None]) * ratios_J).sum(axis=1)
+    weights = np.exp(log_posterior - log_posterior.max())
+    weights /= weights.sum()
+    each_J = (weights[:, None] * shares[:, None] / (shares[:, None] + (1 - shares[:, None]) * ratios_J)).sum(axis=0)
+    return Nulls(float(weights @ shares), tuple(map(float, each_J)))
+
+
+def kept_by_chance(num_changes: int) -> float:
+    """Changes that a loop keeps on average if none of them does anything, each is run once, and the least value wins.
+
+    The j-th is the least of j + 1 equal ones with probability 1 / (j + 1), whatever the noise.
+    Source: records of exchangeable sequences (Rényi 1962).
+    """
+    return sum(1 / (j + 1) for j in range(1, num_changes + 1))
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """A robust sd: 1.4826 times the median distance from the median; None below three values.
+
+    Of single runs of different changes it holds noise and changes together: about as much as the noise can be.
+    """
+    if len(values) < 3:
+        return None
+    values_N = np.asarray(values, dtype=float)
+    return float(1.4826 * np.median(np.abs(values_N - np.median(values_N)))) or None
+
+
+def _squares(values: Sequence[float]) -> float:
+    """Sum of squares about the mean; 0 where all are equal, which rounding must not hide."""
+    if len(values) < 2 or min(values) == max(values):
+        return 0.0
+    mean = sum(values) / len(values)
+    return sum((value - mean) ** 2 for value in values)
+
+
+def _seeds(runs: Sequence[Run], arm: str) -> set[int]:
+    return {run.seed for run in runs if run.arm == arm and run.seed is not None}

@@ -1,0 +1,166 @@
+"""`blueberry judge`: exit codes that a loop's script acts on, one line for a person, one document for a program."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from blueberry.__main__ import UsageError
+from blueberry.cli import app
+from blueberry.errors import BlueberryError, TableError
+
+HEAD = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
+LOOP = HEAD + "".join(
+    f"{commit}\t{value:.5f}\t20.1\t{status}\t{said}\n"
+    for commit, value, status, said in [
+        ("5e82390", 1.00120, "keep", "baseline"),
+        ("a1b2c3d", 0.99910, "keep", "rate 0.02 to 0.03"),
+        ("b2c3d4e", 1.00340, "discard", "wider"),
+        ("c3d4e5f", 0.00000, "crash", "tied head"),
+        ("d4e5f60", 0.99880, "keep", "seed 43"),
+        ("e5f6071", 0.99900, "discard", "warmup"),
+    ]
+)
+REPEATED = LOOP + "".join(
+    f"{commit}\t{value:.5f}\t20.1\tkeep\tagain\n"
+    for commit, value in zip(["5e82390", "a1b2c3d"] * 3, [1.0015, 0.9989, 1.0009, 0.9994, 1.0011, 0.9990], strict=True)
+)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "results.tsv"
+    path.write_text(LOOP)
+    return path
+
+
+def asked(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["judge", *map(str, words), "--quiet"], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return done.return_value or 0, done.stdout
+
+
+def test_exit_codes(table):
+    first, second = ("--baseline", "5e82390"), ("--candidate", "a1b2c3d")
+    code, said = asked(table, *first, *second)
+    assert code == 3
+    assert "3 more of 5e82390" in said
+    assert said.count("\n") == 1
+    code, said = asked(table, *first, *second, "--sigma", "0.0003")
+    assert code == 0
+    assert said.startswith("keep a1b2c3d: -0.00210")
+    assert "borrowed" in said
+    code, said = asked(table, "--baseline", "a1b2c3d", "--candidate", "b2c3d4e")
+    assert code == 1
+    assert said.startswith("discard b2c3d4e: not better")
+    code, said = asked(table, *first, "--candidate", "c3d4e5f")
+    assert code == 1
+    assert "crashed" in said
+    table.write_text(REPEATED)
+    code, said = asked(table, *first, *second)
+    assert code == 0
+    assert "borrowed" not in said
+    assert "5 degrees of freedom" in said
+
+
+def test_noise_that_explains_a_gain_is_no_keep(table):
+    code, said = asked(table, "--baseline", "5e82390", "--candidate", "a1b2c3d", "--sigma", "0.0013")
+    assert code == 3
+    assert "more of a1b2c3d" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--baseline", "5e82390"), "without --candidate"),
+        (("--baseline", "5e82390", "--candidate", "5e82390"), "another arm"),
+        (("--baseline", "nothing", "--candidate", "a1b2c3d"), "no run of that name"),
+        (("--baseline", "c3d4e5f", "--candidate", "a1b2c3d"), "with a number"),
+        (("--metric", "status"), "number"),
+        (("--sigma", "-1"), "sigma"),
+    ],
+)
+def test_mistakes_are_one_line(table, words, said):
+    with pytest.raises((BlueberryError, UsageError), match=said) as raised:
+        asked(table, *words)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_document(table):
+    table.write_text(REPEATED)
+    code, text = asked(table, "--baseline", "5e82390", "--candidate", "a1b2c3d", "--json")
+    document = json.loads(text)
+    assert code == 0
+    assert document["decision"] == "keep"
+    assert document["sigma"] == "measured"
+    assert document["interval"][1] < 0
+    assert document["n"] == [4, 3]
+    assert document["paired"] is False
+    document = json.loads(asked(table, "--baseline", "a1b2c3d", "--candidate", "d4e5f60", "--json")[1])
+    assert document["decision"] == "run again"
+    assert sum(document["run_again"].values()) > 0
+
+
+def test_a_look_back_without_any_option(table):
+    code, said = asked(table)
+    assert code == 0
+    assert "2 kept, 2 discarded, 1 without a number" in said
+    assert "0.00021 with 1 degree of freedom, from d4e5f60, by the description a repeat" in said
+    assert "0 of 2 kept" in said
+    assert "run again first" in said
+    assert "repeats: 0 of 5 runs" in said
+    document = json.loads(asked(table, "--json")[1])
+    assert document["stand"] == []
+    assert document["noise"]["kind"] == "described"
+    assert 1 < document["expected_null"] <= 2
+    assert [one["baseline"] for one in document["changes"]] == ["5e82390", "a1b2c3d", "a1b2c3d", "d4e5f60"]
+
+
+def test_a_look_back_over_repeats(table):
+    table.write_text(REPEATED)
+    document = json.loads(asked(table, "--json")[1])
+    assert document["noise"]["kind"] == "measured"
+    assert document["repeats"] == 6
+    assert document["stand"] == ["a1b2c3d"]
+
+
+def test_more_may_be_better(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text(
+        "name,accuracy\n" + "".join(f"a,{v}\n" for v in (0.70, 0.71, 0.70, 0.705)) + "b,0.80\nb,0.81\nc,0.6\n"
+    )
+    with pytest.raises(TableError, match="maximize"):
+        asked(path, "--metric", "accuracy", "--baseline", "a", "--candidate", "b")
+    code, said = asked(path, "--metric", "accuracy", "--goal", "maximize", "--baseline", "a", "--candidate", "b")
+    assert code == 0
+    assert "+0.1" in said
+    code, _ = asked(path, "--metric", "accuracy", "--goal", "maximize", "--baseline", "b", "--candidate", "c")
+    assert code == 1
+
+
+def test_arms_are_found_by_the_beginning_of_a_commit_a_pattern_or_several_as_one(table):
+    assert asked(table, "--baseline", "5e82", "--candidate", "a1b2", "--sigma", "0.0003")[0] == 0
+    document = json.loads(asked(table, "--baseline", "5e82390", "--candidate", "a1b2c3d,d4e5f60", "--json")[1])
+    assert document["n"] == [1, 2]
+    assert document["position"] == 1
+    assert asked(table, "--baseline", "baseline", "--candidate", "wider")[0] == 1  # by their descriptions
+
+
+def test_a_table_of_settings_has_arms_by_their_settings(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text(
+        "lr,seed,val_loss\n" + "".join(f"{lr},{s},{3 + lr + 0.01 * s}\n" for lr in (0.1, 0.2) for s in range(4))
+    )
+    code, said = asked(path, "--baseline", "lr=0.2", "--candidate", "lr=0.1")
+    assert code in (0, 3)
+    assert "4 paired seeds" in said
+
+
+def test_a_diverged_candidate_is_discarded(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("name,val_loss\na,3.1\na,3.2\nb,2.0\nb,nan\n")
+    code, said = asked(path, "--baseline", "a", "--candidate", "b")
+    assert code == 1
+    assert "diverged" in said

@@ -1,0 +1,217 @@
+"""Evidence that may be looked at after every run, against its definition; and what a loop does with it."""
+
+from math import exp, inf, log, sqrt
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import nct, norm, t
+
+from blueberry.stats.loop import (
+    MOST_RUNS,
+    SCALES,
+    Gap,
+    Run,
+    Tally,
+    chances_of_null,
+    error_of_change,
+    interval_of,
+    judge_change,
+    kept_by_chance,
+    log_evidence,
+    more_runs,
+    needed_sd,
+    spread,
+)
+
+
+def test_all_changes_together_spend_alpha():
+    spent = sum(error_of_change(j, 0.05) for j in range(1, 200_001))
+    assert 0.045 < spent < 0.05
+    assert error_of_change(1, 0.05) > error_of_change(2, 0.05) > error_of_change(300, 0.05) > 0
+
+
+@pytest.mark.parametrize("difference", [-2.0, -0.7, 0.4])
+@pytest.mark.parametrize("df", [1, 4, 30])
+def test_evidence_is_the_mean_likelihood_ratio_of_t_over_improvements(difference, df):
+    gap = Gap(difference, 3, 2, 0.8, df)
+    root = sqrt(gap.variance_factor)
+    statistic = difference / (0.8 * root)
+
+    def weighted(effect: float) -> float:
+        ratio = nct.pdf(statistic, df, effect / root) / t.pdf(statistic, df)
+        return float(sum(weight * 2 * norm.pdf(effect, scale=scale) for scale, weight in SCALES) * ratio)
+
+    mean = sum(quad(weighted, low, high, limit=200)[0] for low, high in ((-150, -15), (-15, -3), (-3, 0)))
+    assert exp(log_evidence(gap)) == pytest.approx(mean, rel=2e-3)
+
+
+def test_known_noise_is_the_limit_of_many_degrees_of_freedom():
+    for difference in (-0.004, -0.001, 0.002):
+        known, nearly = (Gap(difference, 4, 3, 0.0013, df) for df in (inf, 1e7))
+        assert log_evidence(known) == pytest.approx(log_evidence(nearly), abs=1e-4)
+
+
+def test_one_run_of_each_and_no_noise_known_is_no_more_than_a_coin():
+    assert log_evidence(Gap(-1e6, 1, 1, None, 0)) <= log(2)
+    assert log_evidence(Gap(None, 0, 0, None, 0)) == 0.0
+
+
+@pytest.mark.parametrize("sd", [None, 1.0])
+@pytest.mark.parametrize("worse", [0.0, 0.5])
+def test_a_change_that_is_none_is_seldom_shown_however_often_one_looks(sd, worse):
+    generator = np.random.default_rng(3)
+    alpha, loops, shown = 0.2, 200, 0
+    for _ in range(loops):
+        tally = Tally(sd)
+        top = 0.0
+        for look in range(10):
+            for arm, level in (("a", 0.0), ("b", worse)):
+                tally.add(Run(arm, level + generator.normal()))
+                if look + (arm == "b") > 0:
+                    top = max(top, log_evidence(tally.gap("a", "b")))
+        shown += top >= -log(alpha)
+    assert shown <= loops * alpha  # by Ville's inequality; it is far less, as improvements are all on one side
+
+
+def runs(**values: list[float]) -> list[Run]:
+    return [Run(arm, value) for arm, some in values.items() for value in some]
+
+
+BASE = [1.0012, 1.0019, 1.0008, 1.0015]
+
+
+def test_what_a_loop_is_told():
+    def look(*values: float, sd: float | None = None):
+        return judge_change(runs(a=BASE, b=list(values)), "a", "b", position=1, alpha=0.05, sd=sd)
+
+    assert look(1.0030).decision == "discard"
+    assert look(0.9900, sd=0.0005).decision == "keep"
+    assert look(0.9990, 0.9985, 0.9992, 0.9988).decision == "keep"
+    again = look(0.9995)
+    assert again.decision == "run again"
+    assert again.more_baseline + again.more_candidate > 0
+    assert look(1.00132, sd=0.0005).decision == "discard"  # better by a twentieth of a sd: not worth the runs
+
+
+def test_the_interval_lies_below_0_exactly_where_a_change_is_kept():
+    for value in np.linspace(0.9950, 1.0030, 41):
+        look = judge_change(runs(a=BASE, b=[value, value + 4e-4]), "a", "b", position=2, alpha=0.05)
+        assert (look.interval is not None and look.interval[1] < 0) == (look.decision == "keep")
+
+
+def test_more_runs_keep_their_word():
+    threshold = -log(error_of_change(3, 0.05))
+    for difference in (-0.0010, -0.0015, -0.0030):
+        more = more_runs(Gap(difference, 4, 1, 0.0005, 20), threshold)
+        assert more is not None
+        grown = Gap(difference, 4 + more[0], 1 + more[1], 0.0005, 20 + sum(more))
+        assert log_evidence(grown) >= threshold
+        assert max(grown.num_baseline, grown.num_candidate) <= MOST_RUNS
+    assert more_runs(Gap(-0.0005, 4, 1, 0.0005, 20), threshold) is not None  # it might be one standard error better
+    assert more_runs(Gap(-0.0001, 4, 4, 0.0005, 20), threshold) is None
+
+
+def test_where_nothing_tells_the_noise_the_baseline_is_run_first():
+    look = judge_change(runs(a=[1.0], b=[0.99]), "a", "b", position=1, alpha=0.05)
+    assert (look.decision, look.more_baseline, look.more_candidate) == ("run again", 3, 0)
+    assert look.interval is None
+
+
+def test_repeats_with_one_result_tell_no_noise():
+    look = judge_change(runs(a=[1.0] * 5, b=[0.9] * 5), "a", "b", position=1, alpha=0.05)
+    assert look.decision == "run again"
+    assert look.gap.sd is None
+
+
+def test_the_same_seed_again_counts_for_nothing():
+    tally = Tally()
+    assert tally.add(Run("a", 1.0, 7))
+    assert not tally.add(Run("a", 1.1, 7))
+    assert tally.add(Run("a", 1.1, 8))
+    assert tally.values("a") == [1.0, 1.1]
+
+
+def test_shared_seeds_pair():
+    generator = np.random.default_rng(0)
+    blocks = generator.normal(0, 1, 8)
+    rest = generator.normal(0, 0.01, (2, 8))
+    some = [Run("a", 3 + blocks[s] + rest[0, s], s) for s in range(8)]
+    some += [Run("b", 2.95 + blocks[s] + rest[1, s], s) for s in range(8)]
+    look = judge_change(some, "a", "b", position=1, alpha=0.05)
+    assert look.gap.paired
+    assert look.decision == "keep"
+    apart = [Run(run.arm, run.value, run.seed if run.arm == "a" else 100 + (run.seed or 0)) for run in some]
+    look = judge_change(apart, "a", "b", position=1, alpha=0.05)
+    assert not look.gap.paired
+    assert look.decision != "keep"
+
+
+def test_a_noisy_candidate_is_judged_by_its_own_noise():
+    quiet = {f"arm{k}": [1.0, 1.001, 0.999] for k in range(6)}
+    some = runs(**quiet, a=[1.0, 1.001, 0.999], b=[1.05, 0.95, 0.96, 1.02])
+    look = judge_change(some, "a", "b", position=7, alpha=0.05)
+    assert look.gap.sd is not None
+    assert look.gap.sd > 0.02
+
+
+def test_once_kept_stays_kept():
+    some = runs(a=BASE, b=[0.9900, 0.9901, 0.9903])
+    assert judge_change(some, "a", "b", position=1, alpha=0.05).decision == "keep"
+    look = judge_change([*some, Run("b", 1.02)], "a", "b", position=1, alpha=0.05)
+    assert look.decision == "keep"
+    assert look.gap.num_candidate < 4
+
+
+def test_needed_sd_is_where_a_gain_is_just_kept():
+    gap, error = Gap(-0.002, 1, 1, None, 0), error_of_change(4, 0.05)
+    sd = needed_sd(gap, error)
+    assert sd is not None
+    assert (
+        log_evidence(Gap(-0.002, 1, 1, sd * 0.99, inf)) > -log(error) > log_evidence(Gap(-0.002, 1, 1, sd * 1.01, inf))
+    )
+    assert needed_sd(Gap(0.002, 1, 1, None, 0), error) is None
+
+
+def test_the_interval_is_where_the_evidence_against_each_value_ends():
+    gap = Gap(-0.003, 5, 4, 0.001, 7)
+    ends = interval_of(gap, 0.01)
+    assert ends is not None
+    assert ends[0] < -0.003 < ends[1]
+    assert log_evidence(gap, shift=-ends[1]) == pytest.approx(log(100), abs=1e-6)
+
+
+def test_chances_of_null():
+    weak, strong = chances_of_null([-1.0] * 30), chances_of_null([8.0] * 30)
+    assert weak.share > 0.9 > 0.3 > strong.share
+    mixed = chances_of_null([9.0] + [-1.0] * 20)
+    assert mixed.chances[0] < 0.05 < 0.8 < mixed.chances[1]
+
+
+def test_expected_nulls_are_about_as_many_as_there_are():
+    generator = np.random.default_rng(5)
+    expected = found = 0.0
+    for _ in range(40):
+        is_null = generator.random(60) < 0.9
+        effects = np.where(is_null, 0.0, -np.abs(generator.normal(0, 2, 60)))
+        differences = effects + generator.normal(0, sqrt(1 + 1 / 8), 60)
+        chances = chances_of_null([log_evidence(Gap(d, 8, 1, 1.0, inf)) for d in differences]).chances
+        kept = differences < -1
+        expected += float(np.array(chances)[kept].sum())
+        found += float(is_null[kept].sum())
+    assert expected == pytest.approx(found, rel=0.2)
+
+
+def test_what_a_loop_keeps_by_chance():
+    assert kept_by_chance(0) == 0
+    assert kept_by_chance(2) == pytest.approx(1 / 2 + 1 / 3)
+    generator = np.random.default_rng(1)
+    values = generator.normal(size=(4000, 21))
+    records = (values[:, 1:] < np.minimum.accumulate(values, axis=1)[:, :-1]).sum(axis=1)
+    assert records.mean() == pytest.approx(kept_by_chance(20), rel=0.05)
+
+
+def test_spread_is_the_sd_of_most_values():
+    values = [*np.random.default_rng(0).normal(0, 1, 400), 50.0, 60.0]
+    assert spread(values) == pytest.approx(1.0, rel=0.15)
+    assert spread([1.0, 2.0]) is None
