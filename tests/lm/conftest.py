@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from blueberry.lm.checkpoint import Checkpoints
+from blueberry.lm.group import Group
 from blueberry.lm.training import train
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
@@ -42,6 +43,22 @@ TINY = Recipe().with_(
         "evaluate.tokens": 512,
     }
 )
+
+
+@pytest.fixture
+def replace_gradients(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], None]:
+    """Have every group that is made from now on take its gradients from `made(group, inputs, gradients)`."""
+    initialize = Group.__init__
+
+    def replace(made: Callable) -> None:
+        def replaced(group, *given, **named):
+            initialize(group, *given, **named)
+            gradients = group.do.gradients
+            group.do.gradients = lambda inputs: made(group, inputs, gradients)
+
+        monkeypatch.setattr(Group, "__init__", replaced)
+
+    return replace
 
 
 @pytest.fixture

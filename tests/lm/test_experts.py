@@ -21,7 +21,7 @@ def _dense(x_NSD, logits_NSE, w_in, w_out):
 
 def _ours(x_NSD, logits_NSE, w_in, w_out):
     indices, weights = softmax_after(logits_NSE, None, CHOSEN)
-    assignment = Assignment(indices, EXPERTS)
+    assignment = Assignment.of(indices, EXPERTS)
     rows, matrices = dispatch(x_NSD.flatten(0, 1), assignment), (w_in.flatten(0, 1), None, w_out.flatten(0, 1))
     y = grouped_branch(rows, *matrices, None, assignment, "silu")
     return combine(y, weights.flatten(0, 1), assignment).view_as(x_NSD)
@@ -56,8 +56,8 @@ def test_an_expert_that_receives_nothing_gets_a_zero_gradient():
     w_in = torch.randn(1, EXPERTS, HIDDEN, WIDTH).requires_grad_()
     w_out = torch.randn(1, EXPERTS, WIDTH, HIDDEN)
     indices, weights = softmax_after(logits, None, CHOSEN)
-    assignment = Assignment(indices, EXPERTS)
-    assert assignment.load_NE(1).tolist() == [[5, 5, 0, 0]]
+    assignment = Assignment.of(indices, EXPERTS)
+    assert assignment.count_G().tolist() == [5, 5, 0, 0]
     rows, matrices = dispatch(torch.randn(5, WIDTH), assignment), (w_in.flatten(0, 1), None, w_out.flatten(0, 1))
     y = combine(grouped_branch(rows, *matrices, None, assignment, "silu"), weights.flatten(0, 1), assignment)
     (grad,) = torch.autograd.grad(y.sum(), [w_in])
@@ -83,13 +83,13 @@ def test_a_branch_and_its_gradients_are_those_that_autograd_finds(activation, ga
         return torch.randn(shape, generator=stream, dtype=torch.float64).requires_grad_()
 
     indices, _ = softmax_after(torch.randn(1, TOKENS, EXPERTS, generator=stream), None, CHOSEN)
-    assignment = Assignment(indices, EXPERTS)
+    assignment = Assignment.of(indices, EXPERTS)
     x, w_in, w_out = leaf(TOKENS * CHOSEN, WIDTH), leaf(EXPERTS, HIDDEN, WIDTH), leaf(EXPERTS, WIDTH, HIDDEN)
     w_gate = leaf(EXPERTS, HIDDEN, WIDTH) if gated else None
     keep = (torch.rand(len(x), HIDDEN, generator=stream, dtype=torch.float64) > 0.3) / 0.7 if dropped else None
     made = grouped_branch(x, w_in, w_gate, w_out, keep, assignment, activation)
     rows, start, act = [], 0, ACTIVATIONS[activation]
-    for e, count in enumerate(assignment.count_G.tolist()):
+    for e, count in enumerate(assignment.count_G().tolist()):
         piece = slice(start, start + count)
         start += count
         h = x[piece] @ w_in[e].T

@@ -30,7 +30,7 @@ def test_a_token_cannot_see_those_after_it(tiny, kind, training):
     recipe = tiny.with_({"model.feed_forward.kind": kind, "model.dropout": 0.1})
     weights = initialize(recipe, (0,), CPU)
     model = LanguageModel.build(recipe, CPU)
-    draws = Draws((0,), 0, range(3), CPU) if training else None
+    draws = Draws.of((0,), 0, range(3), CPU) if training else None
     tokens = _tokens(recipe)
     place = 11
     changed = tokens.clone()
@@ -72,7 +72,9 @@ def test_attention_equals_a_plain_softmax(tiny):
     tokens = _tokens(tiny)
     fused = LanguageModel.build(tiny, CPU).hidden(weights, tokens).x_NSD
     nearly_none = tiny.with_({"model.dropout": 1e-12})  # takes the explicit path and drops nothing
-    explicit = LanguageModel.build(nearly_none, CPU).hidden(weights, tokens, draws=Draws((3,), 0, range(3), CPU)).x_NSD
+    explicit = (
+        LanguageModel.build(nearly_none, CPU).hidden(weights, tokens, draws=Draws.of((3,), 0, range(3), CPU)).x_NSD
+    )
     torch.testing.assert_close(fused, explicit, rtol=1e-4, atol=1e-5)
 
 
@@ -109,7 +111,7 @@ def test_fresh_model_is_nearly_uniform(tiny):
 
 @pytest.mark.parametrize("chunk", [1 << 19, 1000])
 def test_head_loss_and_gradients_equal_cross_entropy(monkeypatch, chunk):
-    monkeypatch.setattr("blueberry.lm.layers.CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr("blueberry.lm.layers.CHUNK_ELEMENTS", {"cpu": chunk})
     stream = torch.Generator().manual_seed(0)
     x = torch.randn(2, 37, 8, generator=stream, dtype=torch.float64).requires_grad_()
     w = torch.randn(2, 99, 8, generator=stream, dtype=torch.float64).requires_grad_()
@@ -137,8 +139,8 @@ def test_dropout_acts_at_each_of_its_places(tiny, monkeypatch, kind):
 
     def recording(keep):
         def recorded(draws, site, *given):
-            drawn.append(site)
-            return keep(draws, site, *given) * (site != zeroed)
+            drawn.append(key := draws.keys_SR[site, 0].item())
+            return keep(draws, site, *given) * (key != zeroed)
 
         return recorded
 
@@ -148,11 +150,12 @@ def test_dropout_acts_at_each_of_its_places(tiny, monkeypatch, kind):
     for name in ("keep_NBK", "keep_AH"):
         monkeypatch.setattr(Draws, name, recording(getattr(Draws, name)))
     zeroed = None
-    plain = model.hidden(weights, tokens, draws=Draws((0,), 0, range(3), CPU)).x_NSD
-    sites = {0, 1} | {8 * layer + site for layer in (1, 2) for site in (2, 3, 5, 6)}
+    plain = model.hidden(weights, tokens, draws=Draws.of((0,), 0, range(3), CPU)).x_NSD
+    numbers = [0, 1, *(8 * layer + site for layer in (1, 2) for site in (2, 3, 5, 6))]
+    sites = Draws.of((0,), 0, range(3), CPU).keys_SR[numbers, 0].tolist()
     assert sorted(drawn) == sorted(sites)
     for zeroed in sites:  # what is drawn is used: a mask of zeros there changes the outcome
-        changed = model.hidden(weights, tokens, draws=Draws((0,), 0, range(3), CPU)).x_NSD
+        changed = model.hidden(weights, tokens, draws=Draws.of((0,), 0, range(3), CPU)).x_NSD
         assert not torch.equal(changed, plain), zeroed
 
 
@@ -166,7 +169,7 @@ def test_attention_with_dropout_and_its_gradients_are_those_that_autograd_finds(
     visible = torch.ones(2, 1, 7, 7, dtype=torch.bool).tril()
     if masked:
         visible = same_document(torch.tensor([[5, 0, 7, 7, 0, 0, 3], [1, 2, 3, 4, 5, 6, 7]]), 0)
-    draws = Draws((0,), 0, range(2), CPU)
+    draws = Draws.of((0,), 0, range(2), CPU)
     made = attend(q, k, v, visible if masked else None, Chance(draws, 0.4))
     score = (q @ k.mT / 2).masked_fill(~visible, float("-inf")).softmax(-1)
     expected = (score * draws.keep_NBK(ATTENTION, 3 * 7 * 7, 0.4).view(2, 3, 7, 7)) @ v

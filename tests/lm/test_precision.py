@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from blueberry.lm import model
 from blueberry.lm import weights as precision
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.evaluation import token_scores
@@ -38,7 +39,7 @@ def test_bf16_agrees_with_fp32_within_its_rounding(tiny, half, dataset, kind, dr
     for recipe in (tiny, half):
         recipe = recipe.with_({"model.feed_forward.kind": kind, "model.dropout": dropout})
         group = Group([recipe], dataset, CPU)
-        made[recipe.train.precision] = group._gradients(group._batch())
+        made[recipe.train.precision] = group.do.gradients(group.inputs())[:2]
     (loss, grads), (loss_16, grads_16) = made["fp32"], made["bf16"]
     assert loss_16.dtype == torch.float32
     torch.testing.assert_close(loss_16, loss, rtol=2e-3, atol=0)
@@ -59,7 +60,7 @@ def test_bf16_computes_in_bf16_from_weights_kept_in_fp32(half, dataset):
     assert hidden.balance_N.dtype == torch.float32
     assert compute_weights(group.weights, "fp32") is group.weights
     group.step()
-    assert {w.dtype for w in [*group.weights.values(), *group.optimizer.state.values()]} == {torch.float32}
+    assert {w.dtype for w in [*group.weights.values(), *group.do.optimizer.state.values()]} == {torch.float32}
     updated = group.weights["mlp.in" if "mlp.in" in group.weights else "expert.in"]
     assert not torch.equal(updated, updated.bfloat16().float())  # an update smaller than bf16's steps is not lost
 
@@ -75,7 +76,7 @@ def test_bf16_learns_and_says_so(half, tiny, train_group):
 def test_evaluation_is_in_the_precision_of_training(half, tiny, dataset):
     both = [Group([recipe], dataset, CPU) for recipe in (half, tiny)]
     tokens = both[0].dataset.validation.tokens[: 4 * 33].reshape(4, 33).astype("int64")
-    scores_16, scores = (token_scores(g.model, g.evaluation_weights(), tokens).loss_NWT for g in both)
+    scores_16, scores = (token_scores(g.do.model, g.evaluation_weights(), tokens).loss_NWT for g in both)
     assert (scores_16 == scores).mean() < 0.02
     assert scores_16 == pytest.approx(scores, rel=0.02)
 
@@ -135,13 +136,13 @@ def test_checkpointed_activations_are_computed_again(tiny, dataset, monkeypatch)
     """And only backward: an evaluation, which has no backward pass, computes every layer once."""
     tiny = tiny.with_({"model.num_layers": 2, "train.checkpoint_activations": True})
     group = Group([tiny], dataset, CPU)
-    block, called = LanguageModel._block, []
-    monkeypatch.setattr(LanguageModel, "_block", lambda model, *given: (called.append(1), block(model, *given))[1])
-    group._gradients(group._batch())
+    block, called = model._block, []
+    monkeypatch.setattr(model, "_block", lambda *given: (called.append(1), block(*given))[1])
+    group.do.gradients(group.inputs())
     assert len(called) == 2 * tiny.model.num_layers
     called.clear()
     with torch.no_grad():
-        group.model.hidden(group.weights, group._batch()[..., :-1])
+        group.do.model.hidden(group.weights, group._batch()[..., :-1])
     assert len(called) == tiny.model.num_layers
 
 
@@ -202,9 +203,9 @@ def test_a_token_that_occurs_often_loses_no_gradient_in_bf16(half, dataset):
     for asked in ("fp32", "bf16"):
         recipe = half.with_({"train.precision": asked, "train.batch_sequences": 64, "model.tied_head": False})
         group = Group([recipe], dataset, CPU)
-        tokens = group._batch()
-        tokens[...] = 7  # 2,048 times one token: a sum in bf16 stands still at 256 of its terms
-        made[asked] = group._gradients(tokens)[1]
+        inputs = group.inputs()
+        inputs.tokens_NBT1[...] = 7  # 2,048 times one token: a sum in bf16 stands still at 256 of its terms
+        made[asked] = group.do.gradients(inputs)[1]
     for name in ("embedding", "head"):
         exact, rounded = made["fp32"][name][0, 7], made["bf16"][name][0, 7]
         assert ((rounded - exact).norm() / exact.norm()).item() < 0.05, name

@@ -94,7 +94,7 @@ def test_loss_and_gradients_equal_the_plain_model_in_float64(name):
 def test_a_token_cannot_see_those_after_it(name, training):
     recipe = variant(name, **{"model.dropout": 0.1})
     weights, model = big_weights(recipe, 1), LanguageModel.build(recipe, CPU)
-    draws = Draws((0,), 0, range(3), CPU) if training else None
+    draws = Draws.of((0,), 0, range(3), CPU) if training else None
     tokens, place = random_tokens(1, 3, 8, lowest=1), 4
     changed = tokens.clone()
     changed[:, :, place] = changed[:, :, place] % 255 + 1
@@ -141,11 +141,11 @@ def test_micro_batches_change_no_number(name, short_documents):
     for micro in (6, 2):
         lanes = [recipe.with_({"train.micro_batch_sequences": micro, "seed": seed}) for seed in (0, 1)]
         group = Group(lanes, short_documents, CPU)
-        group.weights = {key: w.double() for key, w in big_weights(recipe, 2).items() if key in group.weights}
-        if group.balance_N is not None:
-            group.balance_N, group.z_N = torch.tensor([0.5, 1.0]).double(), torch.tensor([0.2, 0.1]).double()
-        loss_N, grads = group._gradients(group._batch())
-        outcomes.append({"loss": loss_N.double(), "load": group.load_NLE, **grads})
+        group.weights.update((key, w.double()) for key, w in big_weights(recipe, 2).items() if key in group.weights)
+        if group.do.balance_N is not None:
+            group.do.balance_N, group.do.z_N = torch.tensor([0.5, 1.0]).double(), torch.tensor([0.2, 0.1]).double()
+        loss_N, grads, load_NLE = group.do.gradients(group.inputs())
+        outcomes.append({"loss": loss_N.double(), "load": load_NLE, **grads})
     whole, other = outcomes
     for key, expected in whole.items():
         tolerance = {"rtol": 1e-6, "atol": 1e-6} if key == "loss" else {"rtol": 1e-8, "atol": 1e-10}

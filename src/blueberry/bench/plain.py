@@ -24,13 +24,15 @@ class PlainTrainer:
     """One run of a recipe with multi-head attention, softmax-after experts and Muon beside AdamW."""
 
     def __init__(self, recipe: Recipe, weights: dict[str, Tensor], *, is_bf16: bool = False) -> None:
-        """`weights` are one lane's first values, by the names of `blueberry.architecture`; they are copied."""
+        """`weights` are one lane's first values, by the names of `blueberry.architecture`; they are copied to a
+        model on their device."""
         kind, optimizer = recipe.model.feed_forward, recipe.optimizer
         assert isinstance(kind, MixtureOfExperts)
         assert isinstance(optimizer, MuonAdamWOptimizer)
         self.recipe, self.is_bf16, self.update = recipe, is_bf16, 0
         self.balance_weight, self.clip_norm = kind.balance_weight, recipe.train.clip_norm
-        self.model = _Model(recipe, kind)
+        self.device = weights["embedding"].device
+        self.model = _Model(recipe, kind).to(self.device)
         _copy(self.model, weights)
         matrices = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embedding" not in name]
         tables = [self.model.embedding.weight]
@@ -58,7 +60,7 @@ class PlainTrainer:
         size, micro = len(tokens_BT1), self.recipe.micro_batch_sequences
         total = 0.0
         for part in tokens_BT1.split(micro):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.is_bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bf16):
                 logits, balance = self.model(part[:, :-1])
                 loss = F.cross_entropy(logits.flatten(0, 1).float(), part[:, 1:].flatten())
             ((loss + self.balance_weight * balance) * (micro / size)).backward()
@@ -92,7 +94,8 @@ class _Attention(nn.Module):
         size = model.width // model.num_heads
         frequency = model.attention.rotary_base ** (-torch.arange(0, size, 2) / size)
         angle = torch.arange(model.context_tokens)[:, None] * frequency
-        self.cos, self.sin = angle.cos(), angle.sin()
+        self.register_buffer("cos", angle.cos())
+        self.register_buffer("sin", angle.sin())
 
     def forward(self, x: Tensor) -> Tensor:
         num_sequences, num_positions, width = x.shape

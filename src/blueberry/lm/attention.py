@@ -56,6 +56,11 @@ def attend(q_RQTC: Tensor, k_RQTC: Tensor, v_RQTU: Tensor, visible_R1TT: Tensor 
     size = (num_rows, num_heads, num_positions, num_positions)
     keep_RQTT = chance.keep(ATTENTION, q_RQTC.new_empty(()).expand(size))
     assert keep_RQTT is not None
+    if torch.compiler.is_compiling():  # fused, and what is cheap is computed again backward
+        visible_TT = torch.ones(num_positions, num_positions, dtype=torch.bool, device=q_RQTC.device).tril()
+        score = at_least_fp32(q_RQTC @ k_RQTC.transpose(2, 3)) * q_RQTC.shape[-1] ** -0.5
+        score = score.masked_fill(~(visible_TT if visible_R1TT is None else visible_R1TT), float("-inf"))
+        return (score.softmax(-1) * keep_RQTT).to(v_RQTU.dtype) @ v_RQTU
     visible_PTT = None if visible_R1TT is None else visible_R1TT.expand(size).flatten(0, 1)
     y_PTU = _Dropped.apply(q_RQTC.flatten(0, 1), k_RQTC.flatten(0, 1), v_RQTU.flatten(0, 1), visible_PTT, keep_RQTT)
     return y_PTU.view(num_rows, num_heads, num_positions, -1)  # pyright: ignore[reportAttributeAccessIssue]

@@ -3,7 +3,7 @@
 A counter-based hash instead of a generator with a state. So a draw does not depend on which lanes or
 micro-batches are computed together, on the device, or on what was drawn before; resuming needs no saved state.
 One hash of 32 bits is two of dropout's decisions. On a CPU numpy computes it, because its unsigned shifts need no
-masks and blocks stay in the cache; elsewhere torch does. Both give the same bits.
+masks and blocks stay in the cache; elsewhere torch does, and where it is compiled. Both give the same bits.
 
 Shapes: N lanes, B sequences, K elements of one sequence, R rows and W words of a table of hashes.
 """
@@ -11,7 +11,7 @@ Shapes: N lanes, B sequences, K elements of one sequence, R rows and W words of 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -30,49 +30,55 @@ _BLOCK_WORDS = 1 << 15
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one micro-batch. `site` is a number that each place in the model has for itself."""
+    """The random numbers of one micro-batch, or of one layer of it: a key for each site and sequence."""
 
-    seeds: tuple[int, ...]
-    """One a lane."""
-    update: int
-    sequences: range
-    """Which of the update's sequences this micro-batch holds."""
-    device: torch.device
-    num_sites: int = 64
+    keys_SR: Tensor
+    """Well mixed 32-bit numbers, int32 (S, N * B)."""
+    num_lanes: int
+
+    @classmethod
+    def of(
+        cls, seeds: tuple[int, ...], update: int, sequences: range, device: torch.device, num_sites: int = 64
+    ) -> "Draws":
+        """Of one seed a lane, and of those of the update's sequences that a micro-batch holds."""
+        keys = torch.from_numpy(keys_SNB(seeds, update, sequences, num_sites))
+        return cls(keys.flatten(1).to(device), len(seeds))
+
+    def of_sites(self, first: int, count: int) -> "Draws":
+        return Draws(self.keys_SR[first : first + count], self.num_lanes)
 
     def keep_NBK(self, site: int, num_elements: int, drop: float) -> Tensor:
         """Dropout masks: 0 with probability `drop`, else 1 / (1 - drop). Shape (N, B, num_elements), fp32."""
-        keep_RK = _keep(self._keys_SR[site], num_elements, drop, self.device)
-        return keep_RK.view(len(self.seeds), -1, num_elements)
+        keep_RK = _keep(self.keys_SR[site], num_elements, drop)
+        return keep_RK.view(self.num_lanes, -1, num_elements)
 
     def keep_AH(self, site: int, order_A: Tensor, num_features: int, drop: float) -> Tensor:
         """The same for rows of features that are some order of the micro-batch's: (A, num_features), fp32.
 
         A row's draws belong to its number before it was put in order, so that no order moves them.
         """
-        num_rows = order_A.numel() // self._keys_SR.shape[1]
-        keys_A = _words(self._keys_SR[site], num_rows, self.device).view(-1)[order_A]
-        return _keep(keys_A, num_features, drop, self.device)
+        num_rows = order_A.numel() // self.keys_SR.shape[1]
+        keys_A = _words(self.keys_SR[site], num_rows).view(-1)[order_A]
+        return _keep(keys_A, num_features, drop)
 
     def normal_NBK(self, site: int, num_elements: int) -> Tensor:
         """Standard normal numbers (Box & Muller 1958). Shape (N, B, num_elements), fp32."""
-        words_RW = _words(self._keys_SR[site], 2 * num_elements, self.device) & 0xFFFFFF
+        words_RW = _words(self.keys_SR[site], 2 * num_elements) & 0xFFFFFF
         uniform_RW = (words_RW.float() + 0.5) * 2.0**-24
         radius_RK = (-2.0 * uniform_RW[:, :num_elements].log()).sqrt_()
         normal_RK = radius_RK * (2.0 * math.pi * uniform_RW[:, num_elements:]).cos()
-        return normal_RK.view(len(self.seeds), -1, num_elements)
+        return normal_RK.view(self.num_lanes, -1, num_elements)
 
-    @cached_property
-    def _keys_SR(self) -> Tensor:
-        """A well mixed 32-bit key for each site and each sequence of each lane, int32 (S, N * B)."""
-        with np.errstate(over="ignore"):
-            seed_N = np.array(self.seeds, dtype=np.uint64)
-            site_S11 = np.arange(self.num_sites, dtype=np.uint64)[:, None, None]
-            sequence_B = np.arange(self.sequences.start, self.sequences.stop, dtype=np.uint64)
-            update_N1 = _splitmix(_splitmix(seed_N) ^ np.uint64(self.update))[:, None]
-            key_SNB = _splitmix(_splitmix(update_N1 ^ site_S11) ^ sequence_B)
-        keys = (key_SNB >> np.uint64(32)).astype(np.uint32).view(np.int32)
-        return torch.from_numpy(keys.reshape(self.num_sites, -1)).to(self.device)
+
+def keys_SNB(seeds: tuple[int, ...], update: int, sequences: range, num_sites: int) -> np.ndarray:
+    """The keys of an update's sequences, int32 (S, N, B). `site` is a number that each place in the model has."""
+    with np.errstate(over="ignore"):
+        seed_N = np.array(seeds, dtype=np.uint64)
+        site_S11 = np.arange(num_sites, dtype=np.uint64)[:, None, None]
+        sequence_B = np.arange(sequences.start, sequences.stop, dtype=np.uint64)
+        update_N1 = _splitmix(_splitmix(seed_N) ^ np.uint64(update))[:, None]
+        key_SNB = _splitmix(_splitmix(update_N1 ^ site_S11) ^ sequence_B)
+    return (key_SNB >> np.uint64(32)).astype(np.uint32).view(np.int32)
 
 
 @dataclass(frozen=True)
@@ -81,28 +87,29 @@ class Chance:
 
     draws: Draws | None
     dropout: float
-    first_site: int = 0
 
     def of_layer(self, index: int) -> "Chance":
-        return replace(self, first_site=SITES_A_LAYER * (index + 1))
+        if self.draws is None:
+            return self
+        return replace(self, draws=self.draws.of_sites(SITES_A_LAYER * (index + 1), SITES_A_LAYER))
 
     def keep(self, place: int, like: Tensor) -> Tensor | None:
         """A dropout mask for a tensor of N * B equal shares; None where nothing is dropped."""
         if self.draws is None or self.dropout == 0:
             return None
-        return self.draws.keep_NBK(self.first_site + place, self._share(like), self.dropout).view_as(like)
+        return self.draws.keep_NBK(place, self._share(like), self.dropout).view_as(like)
 
     def keep_rows(self, place: int, order_A: Tensor, num_features: int) -> Tensor | None:
         """A dropout mask (A, features) for rows that are in an order of their own; None where nothing is dropped."""
         if self.draws is None or self.dropout == 0:
             return None
-        return self.draws.keep_AH(self.first_site + place, order_A, num_features, self.dropout)
+        return self.draws.keep_AH(place, order_A, num_features, self.dropout)
 
     def normal(self, place: int, like: Tensor) -> Tensor | None:
         """Standard normal numbers for a tensor of N * B equal shares; None in evaluation."""
         if self.draws is None:
             return None
-        return self.draws.normal_NBK(self.first_site + place, self._share(like)).view_as(like)
+        return self.draws.normal_NBK(place, self._share(like)).view_as(like)
 
     def drop(self, place: int, x: Tensor) -> Tensor:
         keep = self.keep(place, x)
@@ -110,28 +117,39 @@ class Chance:
 
     def _share(self, like: Tensor) -> int:
         assert self.draws is not None
-        return like.numel() // (len(self.draws.seeds) * len(self.draws.sequences))
+        return like.numel() // self.draws.keys_SR.shape[1]
 
 
-def _keep(keys_R: Tensor, num_elements: int, drop: float, device: torch.device) -> Tensor:
+def _keep(keys_R: Tensor, num_elements: int, drop: float) -> Tensor:
     """Masks (R, num_elements): an element's 16 bits decide."""
-    num_words = (num_elements + 1) // 2
     least = min(round(drop * 2**16), 2**16 - 1) - 2**15  # of the bits as a signed number
-    keep_RK = torch.empty(len(keys_R), num_elements, device=device)
-    if device.type != "cpu":
-        halves = _words(keys_R, num_words, device).view(torch.int16)[:, :num_elements]
-        return torch.ge(halves, least, out=keep_RK).mul_(1.0 / (1.0 - drop))
-    for rows, columns, words in _blocks(keys_R, num_words):
+    if _is_elementwise(keys_R):
+        return _compared(keys_R, num_elements, least, 1.0 / (1.0 - drop))
+    keep_RK = torch.empty(len(keys_R), num_elements)
+    for rows, columns, words in _blocks(keys_R, (num_elements + 1) // 2):
         elements = slice(2 * columns.start, min(2 * columns.stop, num_elements))
         halves = torch.from_numpy(words.view(np.int16)[:, : elements.stop - elements.start])
         torch.ge(halves, least, out=keep_RK[rows, elements]).mul_(1.0 / (1.0 - drop))
     return keep_RK
 
 
-def _words(keys_R: Tensor, num_words: int, device: torch.device) -> Tensor:
+def _is_elementwise(keys_R: Tensor) -> bool:
+    """Where a hash is best written out element by element: on other devices, and where that is compiled."""
+    return keys_R.device.type != "cpu" or torch.compiler.is_compiling()
+
+
+def _compared(keys_R: Tensor, num_elements: int, least: int, height: float) -> Tensor:
+    """The same element by element, to be fused with what uses it: `height` where an element's half word is enough."""
+    element_K = torch.arange(num_elements, dtype=torch.int32, device=keys_R.device)
+    word_RK = _mix(_mix(element_K >> 1) ^ keys_R[:, None])
+    half_RK = (word_RK << (16 - 16 * (element_K & 1))) >> 16  # even elements have the low half
+    return (half_RK >= least) * height
+
+
+def _words(keys_R: Tensor, num_words: int) -> Tensor:
     """A hash of each key with each of the first numbers: int32 (R, num_words)."""
-    if device.type != "cpu":
-        counter_W = torch.arange(num_words, dtype=torch.int32, device=device)
+    if _is_elementwise(keys_R):
+        counter_W = torch.arange(num_words, dtype=torch.int32, device=keys_R.device)
         return _mix(_mix(counter_W) ^ keys_R[:, None])
     words_RW = np.empty((len(keys_R), num_words), dtype=np.uint32)
     for rows, columns, words in _blocks(keys_R, num_words):

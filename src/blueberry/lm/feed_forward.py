@@ -13,13 +13,14 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
 from blueberry.architecture import ROUTER_BIAS, Experts, MixtureOfExperts, Mlp, Model
 from blueberry.lm.draws import HIDDEN, ROUTER, SHARED_HIDDEN, Chance
 from blueberry.lm.layers import ACTIVATION_GRADIENTS, ACTIVATIONS, linear
-from blueberry.lm.weights import Weights
+from blueberry.lm.weights import Precision, Weights
 
 Router = Callable[[Tensor, Tensor | None, int], tuple[Tensor, Tensor]]
 """(logits (N, S, E), selection bias (N, E) or None, K) to indices (N, S, K) and their weights (N, S, K)."""
@@ -86,61 +87,83 @@ def rebalanced(bias_NLE: Tensor, load_NLE: Tensor, rate_N: Tensor) -> Tensor:
     return bias_NLE + rate_N[:, None, None] * lack_NLE.sign()
 
 
-class Assignment:
+class Assignment(NamedTuple):
     """Who goes where: the order that brings the assignments of one (lane, expert) together."""
 
-    def __init__(self, indices_NSK: Tensor, num_experts: int) -> None:
-        num_lanes, _num_tokens, self.num_chosen = indices_NSK.shape
-        lanes_N11 = torch.arange(num_lanes, device=indices_NSK.device)[:, None, None]
-        group_A = (indices_NSK + lanes_N11 * num_experts).flatten()
-        self.order_A = group_A.argsort(stable=True)
-        """Sorted place -> assignment."""
-        self.place_A = torch.empty_like(self.order_A)
-        """Assignment -> sorted place."""
-        self.place_A[self.order_A] = torch.arange(group_A.numel(), device=group_A.device)
-        self.token_A = self.order_A // self.num_chosen
-        """Sorted place -> token, over all lanes."""
-        self.count_G = torch.bincount(group_A, minlength=num_lanes * num_experts)
+    order_A: Tensor
+    """Sorted place -> assignment."""
+    place_A: Tensor
+    """Assignment -> sorted place."""
+    token_A: Tensor
+    """Sorted place -> token, over all lanes."""
+    end_G: Tensor
+    """Sorted place behind the last of each group, int32."""
 
-    def load_NE(self, num_lanes: int) -> Tensor:
-        """Assignments that each expert of each lane received, fp32."""
-        return self.count_G.view(num_lanes, -1).float()
+    @classmethod
+    def of(cls, indices_NSK: Tensor, num_experts: int) -> "Assignment":
+        """From the experts that each token chose. Nothing here makes a device wait for the host."""
+        num_lanes, _num_tokens, num_chosen = indices_NSK.shape
+        lanes_N11 = torch.arange(num_lanes, device=indices_NSK.device)[:, None, None]
+        num_groups = num_lanes * num_experts
+        group_A = (indices_NSK + lanes_N11 * num_experts).flatten()
+        if num_groups < 2**15:  # a device sorts bit by bit
+            group_A = group_A.to(torch.int16)
+        order_A = group_A.argsort(stable=True)
+        groups_G = torch.arange(num_groups, dtype=group_A.dtype, device=group_A.device)
+        end_G = torch.searchsorted(group_A[order_A], groups_G, right=True, out_int32=True)
+        place_A = torch.empty_like(order_A)
+        place_A[order_A] = torch.arange(group_A.numel(), device=group_A.device)
+        return cls(order_A, place_A, order_A // num_chosen, end_G)
+
+    def count_G(self) -> Tensor:
+        """Assignments of each group, int32."""
+        return self.end_G.diff(prepend=self.end_G.new_zeros(1))
 
 
 class _Dispatch(Function):
     """Token rows (P, D) to sorted assignment rows (A, D)."""
 
     @staticmethod
-    def forward(ctx: Any, x_PD: Tensor, assignment: Assignment) -> Tensor:
-        ctx.assignment = assignment
-        return x_PD.index_select(0, assignment.token_A)
+    def forward(ctx: Any, x_PD: Tensor, token_A: Tensor, place_A: Tensor) -> Tensor:
+        ctx.save_for_backward(place_A)
+        ctx.num_tokens = len(x_PD)
+        return x_PD.index_select(0, token_A)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        assignment: Assignment = ctx.assignment
-        gathered_AD = grads[0].index_select(0, assignment.place_A)
-        return gathered_AD.view(-1, assignment.num_chosen, gathered_AD.shape[-1]).sum(1), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (place_A,) = ctx.saved_tensors
+        gathered_AD = grads[0].index_select(0, place_A)
+        return gathered_AD.view(ctx.num_tokens, -1, gathered_AD.shape[-1]).sum(1), None, None
 
 
 class _Combine(Function):
     """Sorted assignment rows (A, D) and weights (P, K) to token rows (P, D): the weighted sum over K."""
 
     @staticmethod
-    def forward(ctx: Any, y_AD: Tensor, weight_PK: Tensor, assignment: Assignment) -> Tensor:
-        y_PKD = y_AD.index_select(0, assignment.place_A).view(*weight_PK.shape, -1)
-        ctx.assignment = assignment
-        ctx.save_for_backward(y_PKD, weight_PK)
-        return (weight_PK[:, None, :] @ y_PKD).squeeze(1)
+    def forward(ctx: Any, y_AD: Tensor, weight_PK: Tensor, order_A: Tensor, place_A: Tensor, token_A: Tensor) -> Tensor:
+        y_PKD = y_AD.index_select(0, place_A).view(*weight_PK.shape, -1)
+        ctx.save_for_backward(y_PKD, weight_PK, order_A, token_A)
+        return _weighed(weight_PK[:, None, :], y_PKD).squeeze(1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        y_PKD, weight_PK = ctx.saved_tensors
-        assignment: Assignment = ctx.assignment
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        y_PKD, weight_PK, order_A, token_A = ctx.saved_tensors
         grad_PD = grads[0]
-        weight_A1 = weight_PK.flatten().index_select(0, assignment.order_A)[:, None]
-        grad_y_AD = grad_PD.index_select(0, assignment.token_A) * weight_A1
-        grad_weight_PK = (y_PKD @ grad_PD[:, :, None]).squeeze(-1)
-        return grad_y_AD, grad_weight_PK, None
+        weight_A1 = weight_PK.flatten().index_select(0, order_A)[:, None]
+        grad_y_AD = grad_PD.index_select(0, token_A) * weight_A1
+        grad_weight_PK = _weighed(y_PKD, grad_PD[:, :, None]).squeeze(-1)
+        return grad_y_AD, grad_weight_PK, None, None, None
+
+
+def _weighed(a: Tensor, b: Tensor) -> Tensor:
+    """The product of many small matrices, of which one side is a row or a column."""
+    if torch.compiler.is_compiling():  # fused with what comes before and after
+        return (
+            (a.transpose(1, 2) * b).sum(1, keepdim=True)
+            if a.shape[1] == 1
+            else (a * b.transpose(1, 2)).sum(2, keepdim=True)
+        )
+    return a @ b
 
 
 class _GroupedBranch(Function):
@@ -214,12 +237,13 @@ def _groups(counts: list[int]) -> list[tuple[int, slice]]:
 
 def dispatch(x_PD: Tensor, assignment: Assignment) -> Tensor:
     """(P, D) -> (A, D): each token's row, once for each expert it goes to, sorted by (lane, expert)."""
-    return _Dispatch.apply(x_PD, assignment)  # pyright: ignore[reportReturnType]
+    return _Dispatch.apply(x_PD, assignment.token_A, assignment.place_A)  # pyright: ignore[reportReturnType]
 
 
 def combine(y_AD: Tensor, weight_PK: Tensor, assignment: Assignment) -> Tensor:
     """(A, D), (P, K) -> (P, D): the weighted sum of each token's K expert outputs, in their precision."""
-    return _Combine.apply(y_AD, weight_PK.to(y_AD.dtype), assignment)  # pyright: ignore[reportReturnType]
+    order = assignment.order_A, assignment.place_A, assignment.token_A
+    return _Combine.apply(y_AD, weight_PK.to(y_AD.dtype), *order)  # pyright: ignore[reportReturnType]
 
 
 def grouped_branch(
@@ -235,9 +259,29 @@ def grouped_branch(
 
     `keep_AH` is what its hidden features are multiplied with, dropout's mask; None: nothing.
     """
-    counts = assignment.count_G.tolist()
-    given = (x_AD.to(in_GHD.dtype), in_GHD, gate_GHD, out_GDH, keep_AH, counts, activation)
+    x_AD = x_AD.to(in_GHD.dtype)
+    is_device = x_AD.is_cuda or torch.compiler.is_compiling()
+    if is_device and x_AD.dtype == torch.bfloat16 and _are_whole(*in_GHD.shape[1:]):
+        up_AH = F.grouped_mm(x_AD, in_GHD.transpose(1, 2), offs=assignment.end_G)
+        gate_AH = None if gate_GHD is None else F.grouped_mm(x_AD, gate_GHD.transpose(1, 2), offs=assignment.end_G)
+        h_AH = _between(up_AH, gate_AH, keep_AH, activation)
+        return F.grouped_mm(h_AH, out_GDH.transpose(1, 2), offs=assignment.end_G)
+    given = (x_AD, in_GHD, gate_GHD, out_GDH, keep_AH, assignment.count_G().tolist(), activation)
     return _GroupedBranch.apply(*given)  # pyright: ignore[reportReturnType]
+
+
+def needs_counts(model: Model, precision: Precision) -> bool:
+    """Whether the host must be told how many tokens each expert received, even of a CUDA device.
+
+    Not where one kernel takes groups of any sizes: that is in bf16, for rows that begin at multiples of 16 bytes.
+    """
+    if not isinstance(model.feed_forward, Experts):
+        return False
+    return precision != "bf16" or not _are_whole(model.width, model.feed_forward.hidden)
+
+
+def _are_whole(*sizes: int) -> bool:
+    return all(size % 8 == 0 for size in sizes)
 
 
 class Routed(NamedTuple):
@@ -287,8 +331,8 @@ def experts(
         logits_NSE = logits_NSE + noise_N[:, None, None] * normal_NSE
     router = kind.router if isinstance(kind, MixtureOfExperts) else "sigmoid-bias"
     index_NSK, weight_NSK = ROUTERS[router](logits_NSE, w.get(ROUTER_BIAS), kind.top_k)
-    assignment = Assignment(index_NSK, kind.num_experts)
-    load_NE = assignment.load_NE(num_lanes)
+    assignment = Assignment.of(index_NSK, kind.num_experts)
+    load_NE = assignment.count_G().view(num_lanes, -1).float()
     balance_N = z_N = None
     if isinstance(kind, MixtureOfExperts):
         if fraction_NE is None:

@@ -3,12 +3,17 @@
 Shapes: N lanes, S tokens of a micro-batch, D width, I and O features in and out, V vocabulary, C tokens of a chunk.
 """
 
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+
+R = TypeVar("R")
 
 ACTIVATIONS = {
     "silu": F.silu,
@@ -21,6 +26,12 @@ ACTIVATION_GRADIENTS = {
     "relu-squared": lambda grad, x: F.relu(x).mul_(2).mul_(grad),
 }
 """From the gradient of the output and the input to that of the input."""
+
+
+def compiled(function: Callable[..., R]) -> Callable[..., R]:
+    """The function as fused kernels, made when it is first called with tensors of a shape."""
+    torch._dynamo.config.recompile_limit = 256  # many shapes are many studies, not a mistake
+    return torch.compile(function, fullgraph=True, dynamic=False)
 
 
 def linear(x_NSI: Tensor, w_NOI: Tensor, bias_NO: Tensor | None = None) -> Tensor:
@@ -47,9 +58,9 @@ def embed(w_NVD: Tensor, tokens_NS: Tensor) -> Tensor:
     return F.embedding(tokens_NS + offset_N1, w_NVD.view(-1, width))
 
 
-CHUNK_ELEMENTS = 1 << 19
-"""Logits held at once: 2 MB in fp32, about what a core's cache holds."""
-LEAST_ROWS = {"cpu": 256, "cuda": 2048}
+CHUNK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 28}
+"""Logits held at once: 2 MB in fp32, about what a core's cache holds, and 1 GB on a device that fills by size."""
+LEAST_ROWS = 256
 """But no fewer tokens at once than that: with few rows a product is bound by reading the head anew."""
 
 
@@ -57,45 +68,69 @@ class _HeadLoss(Function):
     """Gradients are computed on the way forward, where the logits are at hand."""
 
     @staticmethod
-    def forward(ctx: Any, x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor) -> Tensor:
-        num_lanes = x_NSD.shape[0]
+    def forward(ctx: Any, x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor, is_compiled: bool) -> Tensor:
         exact = torch.promote_types(x_NSD.dtype, torch.float32)
         grad_x_NSD, grad_w_NVD = torch.empty_like(x_NSD), torch.zeros_like(w_NVD, dtype=exact)
-        loss_N = x_NSD.new_zeros(num_lanes, dtype=exact)
-        for lane in range(num_lanes):
-            w_VD = w_NVD[lane].to(x_NSD.dtype)
-            for rows in _chunks(x_NSD, w_VD.shape[0]):
-                x_CD, target_C1 = x_NSD[lane, rows], target_NS[lane, rows, None]
-                logits_CV = (x_CD @ w_VD.T).to(exact)
-                peak_C1, right_C1 = logits_CV.amax(-1, keepdim=True), logits_CV.gather(-1, target_C1)
-                grad_CV = logits_CV.sub_(peak_C1).exp_()
-                total_C1 = grad_CV.sum(-1, keepdim=True)
-                loss_N[lane] += (total_C1.log() + peak_C1 - right_C1).sum()
-                # The gradient of a row times its total: the factor is taken to the narrow sides of the products.
-                grad_CV.scatter_(-1, target_C1, (right_C1 - peak_C1).exp_().sub_(total_C1))
-                grad_CV = grad_CV.to(x_CD.dtype)
-                grad_x_NSD[lane, rows] = (grad_CV @ w_VD).div_(total_C1)
-                share_CD = (x_CD / total_C1).to(x_CD.dtype)
-                if x_CD.dtype == exact:
-                    grad_w_NVD[lane].addmm_(grad_CV.T, share_CD)
+        loss_N = x_NSD.new_zeros(x_NSD.shape[0], dtype=exact)
+        scores = _compiled_scores() if is_compiled else _scores
+        for lanes in _lanes_at_once(x_NSD):
+            w_nVD = w_NVD[lanes].to(x_NSD.dtype)
+            for rows in _chunks(x_NSD[lanes], w_nVD.shape[-2]):
+                x_nCD, target_nC1 = x_NSD[lanes][..., rows, :], target_NS[lanes][..., rows, None]
+                loss_n, grad_nCV, total_nC1 = scores(x_nCD @ w_nVD.mT, target_nC1, x_NSD.dtype)
+                loss_N[lanes] += loss_n
+                grad_x_NSD[lanes][..., rows, :] = (grad_nCV @ w_nVD).div_(total_nC1)
+                share_nCD = (x_nCD / total_nC1).to(x_nCD.dtype)
+                if x_nCD.dtype == exact and x_nCD.ndim == 2:
+                    grad_w_NVD[lanes].addmm_(grad_nCV.mT, share_nCD)
                 else:  # summed over the chunks in fp32
-                    grad_w_NVD[lane].add_(grad_CV.T @ share_CD)
+                    grad_w_NVD[lanes].add_(grad_nCV.mT @ share_nCD)
         ctx.save_for_backward(grad_x_NSD, grad_w_NVD)
         return loss_N
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_x_NSD, grad_w_NVD = ctx.saved_tensors
         scale_N11 = grads[0][:, None, None]
-        return (grad_x_NSD * scale_N11).to(grad_x_NSD.dtype), grad_w_NVD * scale_N11, None
+        return (grad_x_NSD * scale_N11).to(grad_x_NSD.dtype), grad_w_NVD * scale_N11, None, None
 
 
-def head_loss(x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor) -> Tensor:
+def _scores(logits_nCV: Tensor, target_nC1: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """The summed cross-entropy of rows; the gradient of each row times its total, in `dtype`; and the totals (n, C, 1).
+
+    Dividing by the total is left to the narrow sides of the products that follow.
+    """
+    exact = torch.promote_types(logits_nCV.dtype, torch.float32)
+    logits_nCV = logits_nCV.to(exact)
+    peak_nC1, right_nC1 = logits_nCV.amax(-1, keepdim=True), logits_nCV.gather(-1, target_nC1)
+    grad_nCV = logits_nCV.sub_(peak_nC1).exp_()
+    total_nC1 = grad_nCV.sum(-1, keepdim=True)
+    loss_n = (total_nC1.log() + peak_nC1 - right_nC1).sum((-2, -1))
+    right_grad_nC1 = (right_nC1 - peak_nC1).exp_().sub_(total_nC1)
+    if torch.compiler.is_compiling():  # fused
+        is_right_nCV = target_nC1 == torch.arange(logits_nCV.shape[-1], device=target_nC1.device)
+        grad_nCV = torch.where(is_right_nCV, right_grad_nC1, grad_nCV)
+    else:
+        grad_nCV.scatter_(-1, target_nC1, right_grad_nC1)
+    return loss_n, grad_nCV.to(dtype), total_nC1
+
+
+@cache
+def _compiled_scores() -> Callable[[Tensor, Tensor, torch.dtype], tuple[Tensor, Tensor, Tensor]]:
+    return compiled(_scores)
+
+
+def _lanes_at_once(x_NSD: Tensor) -> Sequence[int | slice]:
+    """On a CPU one lane after another, for the cache's sake; elsewhere all."""
+    return range(x_NSD.shape[0]) if x_NSD.device.type == "cpu" else [slice(None)]
+
+
+def head_loss(x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor, *, is_compiled: bool = False) -> Tensor:
     """Sum over tokens of the cross-entropy of softmax(x w^T), in nats, one a lane: (N,).
 
     Logits are computed in the precision of x and w, softmax, loss and sums in fp32 at least.
     """
-    return _HeadLoss.apply(x_NSD, w_NVD, target_NS)  # pyright: ignore[reportReturnType]
+    return _HeadLoss.apply(x_NSD, w_NVD, target_NS, is_compiled)  # pyright: ignore[reportReturnType]
 
 
 def head_scores(x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,16 +138,20 @@ def head_scores(x_NSD: Tensor, w_NVD: Tensor, target_NS: Tensor) -> tuple[Tensor
     exact = torch.promote_types(x_NSD.dtype, torch.float32)
     loss_NS = torch.empty_like(target_NS, dtype=exact)
     right_NS = torch.empty_like(target_NS, dtype=torch.bool)
-    for lane in range(x_NSD.shape[0]):
-        w_VD = w_NVD[lane].to(x_NSD.dtype)
-        for rows in _chunks(x_NSD, w_VD.shape[0]):
-            logits_CV = (x_NSD[lane, rows] @ w_VD.T).to(exact)
-            target_C = target_NS[lane, rows]
-            loss_NS[lane, rows] = logits_CV.logsumexp(-1) - logits_CV.gather(-1, target_C[:, None]).squeeze(-1)
-            right_NS[lane, rows] = logits_CV.argmax(-1) == target_C
+    for lanes in _lanes_at_once(x_NSD):
+        w_nVD = w_NVD[lanes].to(x_NSD.dtype)
+        for rows in _chunks(x_NSD[lanes], w_nVD.shape[-2]):
+            logits_nCV = (x_NSD[lanes][..., rows, :] @ w_nVD.mT).to(exact)
+            target_nC = target_NS[lanes][..., rows]
+            right_nC = logits_nCV.gather(-1, target_nC[..., None]).squeeze(-1)
+            loss_NS[lanes][..., rows] = logits_nCV.logsumexp(-1) - right_nC
+            right_NS[lanes][..., rows] = logits_nCV.argmax(-1) == target_nC
     return loss_NS, right_NS
 
 
-def _chunks(x_NSD: Tensor, vocabulary: int) -> list[slice]:
-    num_tokens, size = x_NSD.shape[1], max(LEAST_ROWS.get(x_NSD.device.type, 1), CHUNK_ELEMENTS // vocabulary)
+def _chunks(x_nSD: Tensor, vocabulary: int) -> list[slice]:
+    """Rows of so many tokens of each of the lanes at once."""
+    num_tokens, num_lanes = x_nSD.shape[-2], x_nSD.shape[:-2].numel()
+    most = max(LEAST_ROWS, CHUNK_ELEMENTS.get(x_nSD.device.type, 1 << 19) // (num_lanes * vocabulary))
+    size = most if x_nSD.device.type == "cpu" else math.ceil(num_tokens / math.ceil(num_tokens / most))
     return [slice(start, min(start + size, num_tokens)) for start in range(0, num_tokens, size)]

@@ -6,20 +6,21 @@ Shapes: N lanes, L layers, B sequences of a micro-batch, T tokens of a sequence,
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from blueberry.architecture import UNLAYERED
+from blueberry.architecture import UNLAYERED, Model
 from blueberry.errors import DataError
 from blueberry.lm.attention import Positions, attention, rotary_tables, same_document
 from blueberry.lm.draws import ATTENTION_BRANCH, EMBEDDING, FEED_FORWARD_BRANCH, HEAD, Chance, Draws
 from blueberry.lm.feed_forward import DENSE, Routed, experts
-from blueberry.lm.layers import embed, norm
+from blueberry.lm.layers import compiled, embed, norm
 from blueberry.lm.weights import Weights
 from blueberry.recipe import Recipe
 from blueberry.text import SEPARATOR
@@ -46,16 +47,21 @@ class LanguageModel:
     rotary: tuple[Tensor, Tensor]
     separator: int | None
     """The token that ends a document."""
+    is_compiled: bool = False
 
     @classmethod
-    def build(cls, recipe: Recipe, device: torch.device, separator: int | None = SEPARATOR) -> "LanguageModel":
-        """Raises: DataError if documents are to be told apart and no token ends them."""
+    def build(
+        cls, recipe: Recipe, device: torch.device, separator: int | None = SEPARATOR, *, is_compiled: bool = False
+    ) -> "LanguageModel":
+        """`is_compiled`: whether training goes through compiled blocks. What is evaluated never does.
+
+        Raises: DataError if documents are to be told apart and no token ends them."""
         if recipe.model.document_mask and separator is None:
             raise DataError(
                 'recipe "model.document_mask": true; no token ends a document in this text; '
                 "give data.end_token, or set data.mark_documents = true"
             )
-        return cls(recipe, device, rotary_tables(recipe.model, device), separator)
+        return cls(recipe, device, rotary_tables(recipe.model, device), separator, is_compiled)
 
     def hidden(
         self,
@@ -76,50 +82,32 @@ class LanguageModel:
         model = self.recipe.model
         chance = Chance(draws, model.dropout)
         positions = self._positions(tokens_NBT)
-        x_NSD = embed(weights["embedding"], tokens_NBT.flatten(1)) * math.sqrt(model.width)
-        x_NSD = x_NSD.to(weights["attention.out"].dtype)
-        x_NSD = chance.drop(EMBEDDING, x_NSD)
+        is_compiled = self.is_compiled and draws is not None
+        first, block, last = _compiled_parts() if is_compiled else (_first, _block, _last)
+        x_NSD = embed(weights["embedding"], tokens_NBT.flatten(1))
+        x_NSD = first(model.width, weights["attention.out"].dtype, chance, x_NSD)
         layers = {name: w.unbind(1) for name, w in weights.items() if name not in UNLAYERED}
         routed: list[Routed] = []
         for index in range(model.num_layers):
             w = {name: of_layers[index] for name, of_layers in layers.items()}
             fraction_NE = None if fraction_NLE is None else fraction_NLE[:, index]
-            block = partial(self._block, w, positions, chance.of_layer(index), noise_N, fraction_NE)
+            given = model, w, positions, chance.of_layer(index), noise_N, fraction_NE
+            layer = partial(block, *given)
             if self.recipe.train.checkpoint_activations and torch.is_grad_enabled():
                 # Nothing here draws from torch's generators, so their state need not be kept.
-                outcome = checkpoint(block, x_NSD, use_reentrant=False, preserve_rng_state=False)
+                outcome = checkpoint(layer, x_NSD, use_reentrant=False, preserve_rng_state=False)
             else:
-                outcome = block(x_NSD)
+                outcome = layer(x_NSD)
             x_NSD, of_router = outcome
             if of_router is not None:
                 routed.append(of_router)
-        x_NSD = chance.drop(HEAD, norm(x_NSD, weights["norm.final"]))
+        x_NSD = last(weights["norm.final"], chance, x_NSD)
         return Hidden(
             x_NSD,
             _sum([of_router.balance_N for of_router in routed]),
             _sum([of_router.z_N for of_router in routed]),
             torch.stack([of_router.load_NE for of_router in routed], 1) if routed else None,
         )
-
-    def _block(
-        self,
-        w: Weights,
-        positions: Positions,
-        chance: Chance,
-        noise_N: Tensor | None,
-        fraction_NE: Tensor | None,
-        x_NSD: Tensor,
-    ) -> tuple[Tensor, Routed | None]:
-        """One layer: attention and feed-forward, each normed before and added to the residual stream."""
-        model, routed = self.recipe.model, None
-        y_NSD = attention(model, w, norm(x_NSD, w["norm.attention"]), positions, chance)
-        x_NSD = x_NSD + chance.drop(ATTENTION_BRANCH, y_NSD)
-        h_NSD = norm(x_NSD, w["norm.feed_forward"])
-        if model.feed_forward.kind in DENSE:
-            y_NSD = DENSE[model.feed_forward.kind](model, w, h_NSD, chance)
-        else:
-            y_NSD, routed = experts(model, w, h_NSD, chance, noise_N, fraction_NE)
-        return x_NSD + chance.drop(FEED_FORWARD_BRANCH, y_NSD), routed
 
     def _positions(self, tokens_NBT: Tensor) -> Positions:
         num_positions = tokens_NBT.shape[-1]
@@ -129,6 +117,45 @@ class LanguageModel:
             assert self.separator is not None
             visible_R1TT = same_document(tokens_NBT.flatten(0, 1), self.separator)
         return Positions(num_positions, cos, sin, visible_R1TT)
+
+
+def _block(
+    model: Model,
+    w: Weights,
+    positions: Positions,
+    chance: Chance,
+    noise_N: Tensor | None,
+    fraction_NE: Tensor | None,
+    x_NSD: Tensor,
+) -> tuple[Tensor, Routed | None]:
+    """One layer: attention and feed-forward, each normed before and added to the residual stream."""
+    routed = None
+    y_NSD = attention(model, w, norm(x_NSD, w["norm.attention"]), positions, chance)
+    x_NSD = x_NSD + chance.drop(ATTENTION_BRANCH, y_NSD)
+    h_NSD = norm(x_NSD, w["norm.feed_forward"])
+    if model.feed_forward.kind in DENSE:
+        y_NSD = DENSE[model.feed_forward.kind](model, w, h_NSD, chance)
+    else:
+        y_NSD, routed = experts(model, w, h_NSD, chance, noise_N, fraction_NE)
+    return x_NSD + chance.drop(FEED_FORWARD_BRANCH, y_NSD), routed
+
+
+def _first(width: int, dtype: torch.dtype, chance: Chance, x_NSD: Tensor) -> Tensor:
+    """From the embedding to the first layer."""
+    return chance.drop(EMBEDDING, (x_NSD * math.sqrt(width)).to(dtype))
+
+
+def _last(w_ND: Tensor, chance: Chance, x_NSD: Tensor) -> Tensor:
+    """From the last layer to the head."""
+    return chance.drop(HEAD, norm(x_NSD, w_ND))
+
+
+@cache
+def _compiled_parts() -> tuple[
+    Callable[..., Tensor], Callable[..., tuple[Tensor, Routed | None]], Callable[..., Tensor]
+]:
+    """The three parts of the model as fused kernels, one block for all layers."""
+    return compiled(_first), compiled(_block), compiled(_last)
 
 
 def _sum(values: list[Tensor | None]) -> Tensor | None:

@@ -7,7 +7,8 @@ Shapes: N lanes; a weight of one lane is (..., R, C) for Muon and anything for A
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,6 @@ from blueberry.settings import (
     MUON_GROUPS,
     WEIGHT_GROUPS,
     AdamWOptimizer,
-    Muon,
     MuonAdamWOptimizer,
     WeightGroup,
     peak_rates,
@@ -186,18 +186,21 @@ class Rates:
         """The rate of each group (N,) at the schedule's multiplier."""
         return {group: peak_N * multiplier_N for group, peak_N in self.peak_N.items()}
 
-    def bias_corrections(self, update: int) -> tuple[Tensor, Tensor]:
-        """1 - beta^(update + 1) for both betas, (N,) each; powers in float64, one lane at a time."""
+    def bias_corrections(self, update: int) -> Tensor:
+        """1 - beta^(update + 1) for both betas, (2, N) on the host; powers in float64, one lane at a time."""
         pairs = [[1 - beta ** (update + 1) for beta in betas] for betas in self.betas]
-        first_N, second_N = torch.tensor(pairs, dtype=torch.float32, device=self.clip_N.device).unbind(1)
-        return first_N, second_N
+        return torch.tensor(pairs, dtype=torch.float32).T
 
 
 class Optimizer:
     """Muon for matrices and AdamW for the rest, or AdamW for all. Weights are changed in place."""
 
-    def __init__(self, recipes: Sequence[Recipe], weights: Weights, device: torch.device) -> None:
+    def __init__(
+        self, recipes: Sequence[Recipe], weights: Weights, device: torch.device, *, is_rounded: bool = False
+    ) -> None:
+        """`is_rounded`: whether a CUDA device may round what it multiplies to orthogonalize to 10 bits (TF32)."""
         settings = recipes[0].optimizer
+        self.is_rounded = is_rounded and device.type == "cuda"
         self.muon = None if isinstance(settings, AdamWOptimizer) else settings.muon
         """None where AdamW trains every weight."""
         self.epsilon = settings.adamw.epsilon
@@ -215,25 +218,37 @@ class Optimizer:
                 self.state[f"rows.{name}"] = torch.zeros_like(weight[..., :1])
 
     @torch.no_grad()
-    def step(self, weights: Weights, grads: Weights, *, update: int, multiplier_N: Tensor) -> None:
-        """One update, counted from 0, at `multiplier_N` times the peak rates."""
-        rates_N = self.rates.used(multiplier_N)
-        corrections = self.rates.bias_corrections(update)
+    def step(self, weights: Weights, grads: Weights, *, corrections_2N: Tensor, multiplier_N: Tensor) -> None:
+        """One update at `multiplier_N` times the peak rates; see `Rates.bias_corrections`."""
+        directions = self.begin(weights, grads, corrections_2N, multiplier_N)
+        self.end(weights, self.orthogonal(directions), multiplier_N)
+
+    def begin(self, weights: Weights, grads: Weights, corrections_2N: Tensor, multiplier_N: Tensor) -> list[Tensor]:
+        """AdamW's weights are updated; Muon's moments are, and where its matrices are to go is given back."""
+        rates_N, directions = self.rates.used(multiplier_N), []
         for name, weight in weights.items():
             if self.muon is None or group_of(name) not in MUON_GROUPS:
-                self._adamw(name, weight, grads[name], corrections, rates_N[group_of(name)])
-        if self.muon is not None:
-            self._muon(self.muon, weights, grads, rates_N)
-
-    def _muon(self, muon: Muon, weights: Weights, grads: Weights, rates_N: dict[WeightGroup, Tensor]) -> None:
-        """All matrices of all lanes and layers at once."""
-        names = [name for name in weights if group_of(name) in MUON_GROUPS]
-        directions = []
-        for name in names:
-            momentum, beta = self.state[f"momentum.{name}"], along(self.rates.momentum_N, weights[name])
+                self._adamw(name, weight, grads[name], corrections_2N, rates_N[group_of(name)])
+                continue
+            momentum, beta = self.state[f"momentum.{name}"], along(self.rates.momentum_N, weight)
             momentum.lerp_(grads[name], 1 - beta)
-            directions.append(grads[name].lerp(momentum, beta) if muon.nesterov else momentum)
-        steps = orthogonalize_all(directions, num_iterations=muon.num_iterations, coefficients=muon.coefficients)
+            directions.append(grads[name].lerp(momentum, beta) if self.muon.nesterov else momentum)
+        return directions
+
+    def orthogonal(self, directions: list[Tensor]) -> list[Tensor]:
+        """All matrices of all lanes and layers at once."""
+        if self.muon is None:
+            return []
+        settings = {"num_iterations": self.muon.num_iterations, "coefficients": self.muon.coefficients}
+        with tf32() if self.is_rounded else nullcontext():
+            return orthogonalize_all(directions, **settings)
+
+    def end(self, weights: Weights, steps: list[Tensor], multiplier_N: Tensor) -> None:
+        """Muon's weights are moved along `steps`."""
+        muon, rates_N = self.muon, self.rates.used(multiplier_N)
+        names = [name for name in weights if group_of(name) in MUON_GROUPS]
+        if muon is None:
+            return
         for name, step in zip(names, steps, strict=True):
             weight, rate_N = weights[name], rates_N[group_of(name)]
             if muon.row_beta is not None:
@@ -244,10 +259,8 @@ class Optimizer:
             scale_N = -rate_N * update_scale(muon.update_scale, rows, columns)
             weight.addcmul_(step, along(scale_N, weight))
 
-    def _adamw(
-        self, name: str, weight: Tensor, grad: Tensor, corrections: tuple[Tensor, Tensor], rate_N: Tensor
-    ) -> None:
-        rates, correction1_N, correction2_N = self.rates, *corrections
+    def _adamw(self, name: str, weight: Tensor, grad: Tensor, corrections_2N: Tensor, rate_N: Tensor) -> None:
+        rates, (correction1_N, correction2_N) = self.rates, corrections_2N
         mean, square = self.state[f"mean.{name}"], self.state[f"square.{name}"]
         beta2 = along(rates.beta2_N, weight)
         mean.lerp_(grad, 1 - along(rates.beta1_N, weight))
@@ -256,6 +269,20 @@ class Optimizer:
         if self.decays_norms or group_of(name) != "norms":
             weight.mul_(along(1 - rate_N * rates.decay_N, weight))
         weight.sub_((mean / root).mul_(along(rate_N / correction1_N, weight)))
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Within, a CUDA device rounds the factors of fp32 products to 10 bits, and multiplies them on its tensor cores.
+
+    Orthogonalized so, a matrix is some 3e-3 of its norm off; all in bf16, as public code has it, it is 1e-2 and more.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def update_scale(name: str, rows: int, columns: int) -> float:
@@ -282,9 +309,24 @@ def even_rows(direction: Tensor, mean_square: Tensor, beta: float) -> Tensor:
 
 
 @torch.no_grad()
-def gradient_norm(grads: Weights) -> Tensor:
-    """The norm over all of a lane's gradients: (N,). Added one by one: a fixed order, whatever the lane count."""
-    return functools.reduce(Tensor.add_, (grad.flatten(1).square().sum(-1) for grad in grads.values())).sqrt_()
+def squares(tensors: Weights) -> Weights:
+    """The sum of squares of each of a lane's tensors, (N,)."""
+    return {name: tensor.flatten(1).square().sum(-1) for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def norms(squares: Weights) -> tuple[Tensor, dict[WeightGroup, Tensor]]:
+    """The norm over all tensors, and over each group of them, (N,) each, from their sums of squares.
+
+    Added one by one: a fixed order, whatever the lane count.
+    """
+    by_group: dict[WeightGroup, list[Tensor]] = {}
+    for name, square_N in squares.items():
+        by_group.setdefault(group_of(name), []).append(square_N)
+    by_group_N: dict[WeightGroup, Tensor] = {
+        group: functools.reduce(torch.add, members).sqrt() for group, members in by_group.items()
+    }
+    return functools.reduce(torch.add, squares.values()).sqrt(), by_group_N
 
 
 @torch.no_grad()
@@ -305,26 +347,18 @@ def along(values_N: Tensor, like: Tensor) -> Tensor:
     return values_N.view(-1, *(1,) * (like.ndim - 1))
 
 
-@dataclass(frozen=True)
-class Standing:
-    """The weights before an update, and its gradients before clipping."""
+def moved(before: Weights, weights: Weights, norms_GN: Tensor, rates: dict[WeightGroup, Tensor]) -> "Movement":
+    """What an update did to copies of the weights `before` it, at `rates` (N,). Uses the copies up.
 
-    weights: Weights
-    gradient_norms: dict[WeightGroup, Tensor]
-
-    @classmethod
-    def of(cls, weights: Weights, grads: Weights) -> "Standing":
-        """Copies the weights: they are about to change in place."""
-        return cls({name: w.clone() for name, w in weights.items()}, group_norms(grads))
-
-    def moved_to(self, weights: Weights, rates: dict[WeightGroup, Tensor]) -> "Movement":
-        """What the update did, at `rates` (N,). Uses the copies up."""
-        norms = group_norms(self.weights)
-        changes = group_norms({name: w.sub_(weights[name]) for name, w in self.weights.items()})
-        columns = [
-            torch.stack((rates[group], self.gradient_norms[group], changes[group] / norms[group])) for group in norms
-        ]
-        return Movement(tuple(norms), torch.stack(columns))
+    `norms_GN` are the norms of its gradients before clipping, by group.
+    """
+    _, lengths = norms(squares(before))
+    _, changes = norms(squares({name: w.sub_(weights[name]) for name, w in before.items()}))
+    columns = [
+        torch.stack((rates[group], norm_N, changes[group] / lengths[group]))
+        for group, norm_N in zip(lengths, norms_GN, strict=True)
+    ]
+    return Movement(tuple(lengths), torch.stack(columns))
 
 
 @dataclass(frozen=True)
@@ -343,12 +377,3 @@ def _record(group: WeightGroup, numbers: list[float]) -> GroupStatistics:
     rate, gradient, share = (number if abs(number) < float("inf") else None for number in numbers)
     assert rate is not None
     return GroupStatistics(group=group, learning_rate=rate, gradient_norm=gradient, update_fraction=share)
-
-
-@torch.no_grad()
-def group_norms(tensors: Weights) -> dict[WeightGroup, Tensor]:
-    """The norm over each group of a lane's tensors: (N,) each, for the groups there are."""
-    by_group: dict[WeightGroup, Weights] = {}
-    for name, tensor in tensors.items():
-        by_group.setdefault(group_of(name), {})[name] = tensor
-    return {group: gradient_norm(members) for group, members in by_group.items()}

@@ -192,12 +192,12 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
         train_seconds=recorded.seconds,
         shared_updates=recorded.shared_updates,
         shared_seconds=recorded.shared_seconds,
-        provenance=provenance.model_copy(update={"micro_batch_sequences": group.micro_batch_sequences}),
+        provenance=provenance.model_copy(update={"micro_batch_sequences": group.do.micro_batch_sequences}),
     )
 
 
 def _keep_weights(group: Group, lane: int, path: Path) -> None:
-    tensors = {name: w[lane].cpu().contiguous() for name, w in {**group.weights, **group.state}.items()}
+    tensors = {name: w[lane].cpu().contiguous() for name, w in {**group.weights, **group.do.state}.items()}
     save_weights(path, Trained(group.recipes[lane], group.dataset.digest, group.dataset.tokenizer, tensors))
 
 

@@ -1,0 +1,232 @@
+"""One update of every lane: tensors in, tensors out, and weights, moments and state changed in place.
+
+Nothing here knows of records, files or the host's clock. Where no step makes a CUDA device wait for the host, the
+update is captured as a graph once and then replayed: small models are bound by the time that launching takes.
+
+Shapes: N lanes, B sequences of an update, M of a micro-batch, T tokens of a sequence, L layers, E experts, S sites of
+draws, G groups of weights.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from blueberry.architecture import ROUTER_BIAS
+from blueberry.lm.draws import SITES_A_LAYER, Draws, keys_SNB
+from blueberry.lm.feed_forward import needs_counts, rebalanced
+from blueberry.lm.layers import compiled, head_loss
+from blueberry.lm.memory import free, is_out_of_memory, smaller_micro_batch
+from blueberry.lm.model import LanguageModel
+from blueberry.lm.optimizers import Optimizer, clip, norms, squares
+from blueberry.lm.weights import Precision, Weights, compute_weights, head_weight, initial_state
+from blueberry.recipe import Recipe
+
+Execution = Literal["eager", "graph", "compiled"]
+"""How an update is carried out: operator by operator, replayed from a CUDA graph, or compiled and then replayed."""
+
+WARM_UPS = 2
+"""Updates that are done operator by operator before one is captured: they allocate, and choose kernels."""
+
+
+class Inputs(NamedTuple):
+    """All that differs from one update to the next. On the device."""
+
+    tokens_NBT1: Tensor
+    keys_SNB: Tensor
+    """Of the draws: see `blueberry.lm.draws`."""
+    multiplier_N: Tensor
+    """Of the peak rates."""
+    corrections_2N: Tensor
+    """1 - beta^(update + 1) of AdamW's two moments."""
+
+
+class Outcome(NamedTuple):
+    numbers_2N: Tensor
+    """Mean cross-entropy in nats over the update's tokens, and the gradients' norm before clipping."""
+    norms_GN: Tensor
+    """That norm over each group of weights."""
+
+
+class Update:
+    """A function from `Inputs` to `Outcome`, and the tensors that it changes."""
+
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        model: LanguageModel,
+        weights: Weights,
+        device: torch.device,
+        precision: Precision,
+        execution: Execution,
+    ) -> None:
+        self.recipe, self.model, self.weights = recipes[0], model, weights
+        self.device, self.execution = device, execution
+        self.precision: Precision = precision
+        self.state = initial_state(self.recipe, len(recipes), device)
+        """What the model carries from update to update and no gradient trains."""
+        self.optimizer = Optimizer(recipes, weights, device, is_rounded=precision == "bf16")
+        self._begin, self._end = self._before_orthogonalizing, self.optimizer.end
+        if execution == "compiled":
+            self._begin, self._end = compiled(self._begin), compiled(self._end)
+        self.alive_N = torch.ones(len(recipes), dtype=torch.bool, device=device)
+        self.micro_batch_sequences = self.recipe.micro_batch_sequences
+
+        def lanes(name: str) -> Tensor | None:
+            """A setting of every lane; None where the recipe's kind has no such setting."""
+            if name not in self.recipe.flat():
+                return None
+            return torch.tensor([recipe.get(name) for recipe in recipes], dtype=torch.float32, device=device)
+
+        self.noise_N = lanes("model.feed_forward.router_noise")
+        # A backward pass for nothing is not free, nor is a forward pass that counts where tokens go.
+        self.balance_N = _unless_all_0(lanes("model.feed_forward.balance_weight"))
+        self.z_N = _unless_all_0(lanes("model.feed_forward.z_weight"))
+        self.bias_rate_N = lanes("model.feed_forward.bias_rate")
+        self._done = 0
+        self._captured: _Captured | None = None
+
+    def __call__(self, inputs: Inputs) -> Outcome:
+        """Do one update. What a replayed one gives is overwritten by the next."""
+        if self.execution == "eager" or self._done < WARM_UPS:
+            self._done += 1
+            return self._update(inputs)
+        if self._captured is None or self._captured.micro_batch_sequences != self.micro_batch_sequences:
+            self._captured = _Captured(self, inputs)
+        return self._captured.replay(inputs)
+
+    def _update(self, inputs: Inputs) -> Outcome:
+        loss_N, grads, load_NLE = self._fitting_gradients(inputs)
+        with torch.no_grad():
+            norm_N, norms_GN, directions = self._begin(self.weights, grads, loss_N, inputs)
+            steps = self.optimizer.orthogonal(directions)
+            self._end(self.weights, steps, inputs.multiplier_N * self.alive_N)
+        if self.bias_rate_N is not None and load_NLE is not None:
+            bias_NLE = self.state[ROUTER_BIAS]
+            bias_NLE.copy_(rebalanced(bias_NLE, load_NLE, self.bias_rate_N * self.alive_N))
+        return Outcome(torch.stack((loss_N, norm_N)), norms_GN)
+
+    def _before_orthogonalizing(
+        self, weights: Weights, grads: Weights, loss_N: Tensor, inputs: Inputs
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Norms of the gradients, which lanes live on, clipping, and the optimizer's beginning."""
+        norm_N, norms_GN = norms(squares(grads))
+        self.alive_N.logical_and_(loss_N.isfinite() & norm_N.isfinite())
+        clip(grads, norm_N, self.optimizer.rates.clip_N, self.alive_N)
+        multiplier_N = inputs.multiplier_N * self.alive_N
+        directions = self.optimizer.begin(weights, grads, inputs.corrections_2N, multiplier_N)
+        return norm_N, torch.stack(list(norms_GN.values())), directions
+
+    def _fitting_gradients(self, inputs: Inputs) -> tuple[Tensor, Weights, Tensor | None]:
+        """The gradients, in smaller micro-batches from now on if memory runs out. See `blueberry.lm.lanes`."""
+        while True:
+            try:
+                return self.gradients(inputs)
+            except (RuntimeError, MemoryError) as error:
+                smaller = smaller_micro_batch(self.recipe.train.batch_sequences, self.micro_batch_sequences)
+                if not is_out_of_memory(error) or smaller is None:
+                    raise
+            free(self.device)  # only outside of `except` are the tensors of the failed attempt out of reach
+            self.micro_batch_sequences = smaller
+
+    def gradients(self, inputs: Inputs) -> tuple[Tensor, Weights, Tensor | None]:
+        """Mean cross-entropy (N,) over the update's tokens, the whole objective's gradients, and the experts' load.
+
+        The load (N, L, E) counts the assignments of the update's tokens; None without experts.
+        """
+        tokens_NBT1 = inputs.tokens_NBT1
+        size, micro = self.recipe.train.batch_sequences, self.micro_batch_sequences
+        parts = [slice(start, start + micro) for start in range(0, size, micro)]
+        # The balance loss is not a sum over tokens: with several micro-batches, the shares of the whole
+        # update are counted first, so that splitting an update changes no number.
+        weights = compute_weights(self.weights, self.precision)
+        counts_first = len(parts) > 1 and self.balance_N is not None
+        fraction_NLE = self._fractions(weights, inputs, parts) if counts_first else None
+        loss_N = torch.zeros(len(self.alive_N), device=self.device)
+        grads: Weights = {}
+        loads: list[Tensor] = []
+        for part in parts:
+            leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
+            tokens_NMT1 = tokens_NBT1[:, part]
+            hidden = self.model.hidden(
+                {**leaves, **self.state},
+                tokens_NMT1[..., :-1],
+                draws=_draws(inputs, part),
+                noise_N=self.noise_N,
+                fraction_NLE=fraction_NLE,
+            )
+            target_NS = tokens_NMT1[..., 1:].flatten(1)
+            part_loss_N = (
+                head_loss(hidden.x_NSD, head_weight(leaves), target_NS, is_compiled=self.execution == "compiled")
+                / tokens_NBT1[0, :, 1:].numel()
+            )
+            objective_N = part_loss_N
+            if hidden.balance_N is not None and self.balance_N is not None:
+                objective_N = objective_N + self.balance_N * hidden.balance_N * (micro / size)
+            if hidden.z_N is not None and self.z_N is not None:
+                objective_N = objective_N + self.z_N * hidden.z_N * (micro / size)
+            if hidden.load_NLE is not None:
+                loads.append(hidden.load_NLE)
+            part_grads = torch.autograd.grad(objective_N.sum(), list(leaves.values()))
+            for name, part_grad in zip(leaves, part_grads, strict=True):
+                grad = part_grad.to(self.weights[name].dtype)
+                grads[name] = grads[name].add_(grad) if name in grads else grad
+            loss_N += part_loss_N.detach()
+        return loss_N, grads, sum(loads[1:], loads[0]) if loads else None
+
+    @torch.no_grad()
+    def _fractions(self, weights: Weights, inputs: Inputs, parts: list[slice]) -> Tensor | None:
+        """The share of the whole update's assignments that each expert receives, (N, L, E)."""
+        loads = [
+            self.model.hidden(
+                {**weights, **self.state},
+                inputs.tokens_NBT1[:, part, :-1],
+                draws=_draws(inputs, part),
+                noise_N=self.noise_N,
+            ).load_NLE
+            for part in parts
+        ]
+        counted = [load for load in loads if load is not None]
+        if not counted:
+            return None
+        total_NLE = torch.stack(counted).sum(0)
+        return total_NLE / total_NLE.sum(-1, keepdim=True)
+
+
+class _Captured:
+    """An update as a CUDA graph. Its inputs and outcome lie at fixed addresses."""
+
+    def __init__(self, update: Update, inputs: Inputs) -> None:
+        self.micro_batch_sequences = update.micro_batch_sequences
+        self._inputs = Inputs(*(given.clone() for given in inputs))
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):  # records; does nothing yet
+            self._outcome = update._update(self._inputs)
+
+    def replay(self, inputs: Inputs) -> Outcome:
+        for mine, given in zip(self._inputs, inputs, strict=True):
+            mine.copy_(given, non_blocking=True)
+        self._graph.replay()
+        return Outcome(*(made.clone() for made in self._outcome))
+
+
+def execution_of(recipe: Recipe, device: torch.device, precision: Precision) -> Execution:
+    """How updates of a recipe are carried out on a device: by graph wherever nothing in one waits for the host."""
+    if device.type != "cuda" or needs_counts(recipe.model, precision):
+        return "eager"
+    return "graph"
+
+
+def update_keys(recipe: Recipe, seeds: tuple[int, ...], update: int) -> Tensor:
+    """The keys of all draws of an update, int32 (S, N, B), on the host."""
+    num_sites = SITES_A_LAYER * (recipe.model.num_layers + 1)
+    return torch.from_numpy(keys_SNB(seeds, update, range(recipe.train.batch_sequences), num_sites))
+
+
+def _draws(inputs: Inputs, part: slice) -> Draws:
+    return Draws(inputs.keys_SNB[:, :, part].flatten(1), inputs.keys_SNB.shape[1])
+
+
+def _unless_all_0(values_N: Tensor | None) -> Tensor | None:
+    return values_N if values_N is not None and values_N.any() else None
