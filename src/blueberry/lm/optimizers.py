@@ -335,7 +335,7 @@ def clip(grads: Weights, norm_N: Tensor, limit_N: Tensor, alive_N: Tensor) -> No
     scale_N = (limit_N / (norm_N + 1e-6)).clamp(max=1.0)
     scale_N = torch.where(limit_N > 0, scale_N, torch.ones_like(scale_N))
     # Nothing times 0 makes a number of what is none; on a CPU, where that is slow and asking is not, it is asked first.
-    has_dead = alive_N.is_cuda or not bool(alive_N.all())
+    has_dead = alive_N.is_cuda or torch.compiler.is_compiling() or not bool(alive_N.all())
     for grad in grads.values():
         grad.mul_(along(scale_N, grad))
         if has_dead:

@@ -1,0 +1,103 @@
+"""An update as one function of tensors: compiled it is what it is operator by operator, and so it is as a CUDA graph."""
+
+import functools
+
+import pytest
+import torch
+
+from blueberry.lm import layers, model
+from blueberry.lm import update as of_update
+from blueberry.lm.group import Group
+from blueberry.lm.update import execution_of
+from tests.lm.conftest import CPU
+
+CUDA = torch.device("cuda")
+SMALL = {"model.dropout": 0.1, "train.precision": "bf16", "train.micro_batch_sequences": 2}
+VARIANTS = {
+    "experts": {},
+    "gated experts, a shared one, balance by a bias": {
+        "model.feed_forward.kind": "moe-bias-balanced",
+        "model.feed_forward.gated": True,
+        "model.feed_forward.num_shared_experts": 1,
+    },
+    "latent attention, swiglu, even rows": {
+        "model.attention.kind": "latent",
+        "model.feed_forward.kind": "swiglu",
+        "optimizer.muon.row_beta": 0.9,
+    },
+    "grouped queries, documents apart, AdamW alone": {
+        "model.attention.kind": "grouped-query",
+        "model.attention.num_kv_heads": 1,
+        "model.document_mask": True,
+        "optimizer.kind": "adamw",
+    },
+}
+
+
+def _losses(group: Group, num_updates: int) -> torch.Tensor:
+    """Losses and gradient norms (U, 2, N)."""
+    for _ in range(num_updates):
+        group.step()
+    return torch.stack(group.unread).cpu()
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, about itself
+@pytest.mark.parametrize(
+    "name", ["experts", *(pytest.param(name, marks=pytest.mark.slow) for name in list(VARIANTS)[1:])]
+)
+def test_the_whole_update_is_compiled_without_a_break(tiny, dataset, monkeypatch, name):
+    """By way of everything but the last step, which makes kernels: that takes minutes on a CPU."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    for made in (model._compiled_parts, layers._compiled_scores):
+        made.cache_clear()
+    torch._dynamo.reset()
+    monkeypatch.setattr(of_update, "WARM_UPS", 1 << 30)  # there is no graph to capture on a CPU
+    recipes = [tiny.with_({**SMALL, **VARIANTS[name], "seed": seed}) for seed in (0, 1)]
+    plain, fused = (Group(recipes, dataset, CPU, execution=execution) for execution in ("eager", "compiled"))
+    torch.testing.assert_close(_losses(fused, 3), _losses(plain, 3), rtol=0.02, atol=0)
+    for made in (model._compiled_parts, layers._compiled_scores):
+        made.cache_clear()
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_on_a_gpu_every_way_gives_the_cpu_s_numbers(tiny, dataset, name):
+    recipes = [tiny.with_({**SMALL, **VARIANTS[name], "seed": seed}) for seed in (0, 1)]
+    exact = [recipe.with_({"train.precision": "fp32"}) for recipe in recipes]
+    expected = _losses(Group(exact, dataset, CPU), 6)
+    torch.testing.assert_close(_losses(Group(exact, dataset, CUDA), 6), expected, rtol=1e-3, atol=0)
+    eager, graph, fused = (
+        _losses(Group(recipes, dataset, CUDA, execution=execution), 6) for execution in ("eager", "graph", "compiled")
+    )
+    assert torch.equal(graph, eager)
+    torch.testing.assert_close(eager, expected, rtol=0.02, atol=0)
+    torch.testing.assert_close(fused, expected, rtol=0.02, atol=0)
+    alone = _losses(Group(recipes[1:], dataset, CUDA, execution="graph"), 6)
+    torch.testing.assert_close(graph[..., 1:], alone, rtol=2e-3, atol=0)
+
+
+@pytest.mark.gpu
+def test_a_lane_that_turns_non_finite_is_frozen_in_a_graph_too(tiny, dataset):
+    recipes = [tiny.with_({**SMALL, "seed": seed}) for seed in (0, 1)]
+    group = Group(recipes, dataset, CUDA, execution="graph")
+    for _ in range(4):
+        group.step()
+    group.weights["embedding"][1, 0, 0] = float("inf")
+    group.step()
+    frozen = {name: w[1].clone() for name, w in group.weights.items()}
+    for _ in range(3):
+        group.step()
+    group.read()
+    assert [recorded.diverged_at for recorded in group.recorded] == [None, 5]
+    for name, w in group.weights.items():
+        torch.testing.assert_close(w[1], frozen[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_graph_is_for_devices_whose_update_never_waits_for_the_host(tiny):
+    half = tiny.with_({"train.precision": "bf16"})
+    assert execution_of(tiny, CPU, "fp32") == "eager"
+    assert execution_of(tiny, CUDA, "fp32") == "eager"  # the host is told how many tokens each expert got
+    assert execution_of(half, CUDA, "bf16") == "graph"
+    assert execution_of(half.with_({"model.feed_forward.hidden": 36}), CUDA, "bf16") == "eager"
+    assert execution_of(half.with_({"model.feed_forward.kind": "mlp"}), CUDA, "fp32") == "graph"
