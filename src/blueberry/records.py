@@ -148,6 +148,10 @@ class DocumentLoss(Record):
     num_tokens: int
 
 
+Execution = Literal["eager", "graph", "compiled"]
+"""How updates are carried out: operator by operator, replayed from a CUDA graph, or as fused kernels in one."""
+
+
 class Provenance(Record):
     """What computed a result; None where nobody said. Results of different builds or devices are not compared without
     saying so."""
@@ -161,6 +165,8 @@ class Provenance(Record):
     """Runs trained side by side with this one, itself included."""
     precision: Literal["fp32", "bf16"] | None = None
     """Of products and activations; None where nobody said."""
+    execution: Execution | None = None
+    """How updates were carried out; it changes rounding alone. None where nobody said."""
     micro_batch_sequences: int | None = None
     """Sequences of a lane held in memory at once, in the end; None where nobody said."""
     data_digest: str | None = None

@@ -15,7 +15,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from blueberry.bench.measure import CPU, recipe_of, updates_of
-from blueberry.lm import attention, feed_forward, group, optimizers
+from blueberry.lm import attention, feed_forward, group, optimizers, update
 from blueberry.lm.draws import Draws
 from blueberry.lm.group import Group
 from blueberry.text import load
@@ -37,13 +37,13 @@ _PLACES: tuple[tuple[Any, str, str], ...] = (
     (Draws, "keep_NBK", "draws"),
     (Draws, "normal_NBK", "draws"),
     (attention, "attend", "attention"),
-    (feed_forward, "Assignment", "routing"),
+    (feed_forward.Assignment, "of", "routing"),
     (feed_forward, "dispatch", "routing"),
     (feed_forward, "combine", "routing"),
     (optimizers, "orthogonalize_all", "orthogonalizing"),
     (optimizers.Optimizer, "step", "optimizer"),
-    (group, "clip", "optimizer"),
-    (group, "gradient_norm", "optimizer"),
+    (update, "clip", "optimizer"),
+    (update, "squares", "optimizer"),
 )
 _OPERATORS = {"_DispatchBackward": "routing", "_CombineBackward": "routing", "_softmax_backward_data": "attention"}
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addmm_", "matmul", "addbmm", "_grouped_mm")

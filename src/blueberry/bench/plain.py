@@ -85,6 +85,9 @@ class _Norm(nn.Module):
 
 
 class _Attention(nn.Module):
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         model = recipe.model

@@ -14,10 +14,10 @@ from blueberry.lm.checkpoint import Checkpoint
 from blueberry.lm.evaluation import Look, looks
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.optimizers import Movement, moved
-from blueberry.lm.update import Execution, Inputs, Update, execution_of, update_keys
+from blueberry.lm.update import Inputs, Update, execution_of, update_keys
 from blueberry.lm.weights import Precision, Weights, compute_weights, initialize
 from blueberry.recipe import Recipe
-from blueberry.records import Metrics
+from blueberry.records import Execution, Metrics
 from blueberry.schedules import multipliers
 from blueberry.text import Dataset, EvaluationSet, batch
 
@@ -74,11 +74,10 @@ class Group:
         self.notes: list[str] = []
         """Lines for a person, not yet said."""
         self.seeds = tuple(recipe.seed for recipe in self.recipes)
-        self.execution: Execution = execution or execution_of(self.recipe, device, self.precision)
-        is_compiled = self.execution == "compiled"
-        model = LanguageModel.build(self.recipe, device, dataset.tokenizer.separator, is_compiled=is_compiled)
+        model = LanguageModel.build(self.recipe, device, dataset.tokenizer.separator)
         self.weights = initialize(self.recipe, self.seeds, device)
-        self.do = Update(self.recipes, model, self.weights, device, self.precision, self.execution)
+        execution = execution or execution_of(self.recipe, device, self.precision)
+        self.do = Update(self.recipes, model, self.weights, device, self.precision, execution)
         self.multipliers_UN = torch.empty(self.recipe.num_updates, len(self.recipes))
         """Of the peak rates; a schedule that adapts rewrites its lane's from the update it is at."""
         self.recorded = [Recorded() for _ in self.recipes]
@@ -96,7 +95,15 @@ class Group:
             {name: w.clone() for name, w in self.weights.items()} if self.evaluates_after(self.update + 1) else None
         )
         asked = self.do.micro_batch_sequences
-        outcome = self.do(inputs)
+        try:
+            outcome = self.do(inputs)
+        except RuntimeError as error:
+            if self.do.execution != "compiled" or not type(error).__module__.startswith("torch._dynamo"):
+                raise
+            why = " ".join(str(error).split())[:160]
+            self.notes.append(f"updates cannot be compiled, and are slower without: {why}; only rounding changes")
+            self.do.without_compiling()
+            outcome = self.do(inputs)
         if self.do.micro_batch_sequences != asked:
             self._went_on_with_less(asked)
         if before is not None:

@@ -48,20 +48,17 @@ class LanguageModel:
     separator: int | None
     """The token that ends a document."""
     is_compiled: bool = False
+    """Whether training goes through fused kernels; what is evaluated never does."""
 
     @classmethod
-    def build(
-        cls, recipe: Recipe, device: torch.device, separator: int | None = SEPARATOR, *, is_compiled: bool = False
-    ) -> "LanguageModel":
-        """`is_compiled`: whether training goes through compiled blocks. What is evaluated never does.
-
-        Raises: DataError if documents are to be told apart and no token ends them."""
+    def build(cls, recipe: Recipe, device: torch.device, separator: int | None = SEPARATOR) -> "LanguageModel":
+        """Raises: DataError if documents are to be told apart and no token ends them."""
         if recipe.model.document_mask and separator is None:
             raise DataError(
                 'recipe "model.document_mask": true; no token ends a document in this text; '
                 "give data.end_token, or set data.mark_documents = true"
             )
-        return cls(recipe, device, rotary_tables(recipe.model, device), separator, is_compiled)
+        return cls(recipe, device, rotary_tables(recipe.model, device), separator)
 
     def hidden(
         self,

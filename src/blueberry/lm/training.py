@@ -192,7 +192,9 @@ def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, e
         train_seconds=recorded.seconds,
         shared_updates=recorded.shared_updates,
         shared_seconds=recorded.shared_seconds,
-        provenance=provenance.model_copy(update={"micro_batch_sequences": group.do.micro_batch_sequences}),
+        provenance=provenance.model_copy(
+            update={"micro_batch_sequences": group.do.micro_batch_sequences, "execution": group.do.execution}
+        ),
     )
 
 

@@ -8,7 +8,8 @@ draws, G groups of weights.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,12 +23,15 @@ from blueberry.lm.model import LanguageModel
 from blueberry.lm.optimizers import Optimizer, clip, norms, squares
 from blueberry.lm.weights import Precision, Weights, compute_weights, head_weight, initial_state
 from blueberry.recipe import Recipe
-
-Execution = Literal["eager", "graph", "compiled"]
-"""How an update is carried out: operator by operator, replayed from a CUDA graph, or compiled and then replayed."""
+from blueberry.records import Execution
 
 WARM_UPS = 2
 """Updates that are done operator by operator before one is captured: they allocate, and choose kernels."""
+
+
+COMPILED_FROM_TOKENS = 1 << 24
+"""A run that trains on as many saves more time by fused kernels than the half minute that making them takes: 8,192
+updates of the nano size, or 512 of moe-79m. See docs/speed.md."""
 
 
 class Inputs(NamedTuple):
@@ -69,6 +73,7 @@ class Update:
         self.optimizer = Optimizer(recipes, weights, device, is_rounded=precision == "bf16")
         self._begin, self._end = self._before_orthogonalizing, self.optimizer.end
         if execution == "compiled":
+            self.model = replace(model, is_compiled=True)
             self._begin, self._end = compiled(self._begin), compiled(self._end)
         self.alive_N = torch.ones(len(recipes), dtype=torch.bool, device=device)
         self.micro_batch_sequences = self.recipe.micro_batch_sequences
@@ -87,8 +92,16 @@ class Update:
         self._done = 0
         self._captured: _Captured | None = None
 
+    def without_compiling(self) -> None:
+        """Go on as a graph: what is needed to make kernels is not there."""
+        self.execution, self.model = "graph", replace(self.model, is_compiled=False)
+        self._begin, self._end = self._before_orthogonalizing, self.optimizer.end
+
     def __call__(self, inputs: Inputs) -> Outcome:
-        """Do one update. What a replayed one gives is overwritten by the next."""
+        """Do one update.
+
+        Raises: torch._dynamo's RuntimeErrors if the first one cannot be compiled; nothing has changed then.
+        """
         if self.execution == "eager" or self._done < WARM_UPS:
             self._done += 1
             return self._update(inputs)
@@ -212,10 +225,14 @@ class _Captured:
 
 
 def execution_of(recipe: Recipe, device: torch.device, precision: Precision) -> Execution:
-    """How updates of a recipe are carried out on a device: by graph wherever nothing in one waits for the host."""
+    """How updates of a recipe are carried out on a device: by graph wherever nothing in one waits for the host.
+
+    It depends on nothing but these, so that runs of one length are carried out alike in whatever company.
+    """
     if device.type != "cuda" or needs_counts(recipe.model, precision):
         return "eager"
-    return "graph"
+    is_long = recipe.num_updates * recipe.update_tokens >= COMPILED_FROM_TOKENS
+    return "compiled" if is_long and not recipe.train.checkpoint_activations else "graph"
 
 
 def update_keys(recipe: Recipe, seeds: tuple[int, ...], update: int) -> Tensor:
