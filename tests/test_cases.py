@@ -47,6 +47,20 @@ def at_best(one, other):
         ({"global_step": at_best(600, 1000)}, "budget", "600 to 1000 global_step"),
         ({"epoch": at_best(3, 1)}, "budget", "1 to 3 epoch"),
         ({"iterations": lambda row: 600 if row["lr"] == 0.02 and not row["seed"] else 1000}, "budget", "iterations"),
+        ({"nsteps": at_best(600, 1000)}, "budget", "600 to 1000 nsteps"),
+        ({"trainer/global_step": at_best(600, 1000)}, "budget", "600 to 1000 trainer/global_step"),
+        ({"tokens_B": at_best(0.6, 1.0)}, "budget", "0.6 to 1 tokens_B"),
+        ({"samples_seen": at_best(600, 1000)}, "budget", "600 to 1000 samples_seen"),
+        ({"steps_done": at_best(600, 1000)}, "budget", "600 to 1000 steps_done"),
+        (
+            {"batch_size": 8, "grad_accum": at_best(4, 2), "max_steps": 10},
+            "budget",
+            "(batch_size x grad_accum x max_steps)",
+        ),
+        ({"batch_size": 8, "world_size": at_best(8, 4), "max_steps": 10}, "budget", "320 to 640 tokens"),
+        ({"use_bias": at_best(True, False)}, "confounded", "use_bias is True in lr=0.02"),
+        ({"lora_rank": at_best(8, 16)}, "confounded", "lora_rank is 8 in lr=0.02"),
+        ({"init_std": at_best(0.02, 0.01)}, "confounded", "init_std is 0.02 in lr=0.02"),
         ({"val_loss": at_best(0.0, 3.0)}, "too-good", "val_loss of 0"),
         ({"val_loss": at_best(-5.3, 3.0)}, "too-good", "val_loss of -5.3"),
         ({"val_loss": at_best(0.01, 3.0)}, "too-good", "text does not allow"),
@@ -72,6 +86,7 @@ def test_what_blocks_a_table(more, audit, said):
         {"batch_size": 64, "warmup_steps": 100, "global_step": 1000, "eval_steps": 50},
         {"n_params": lambda row: 1000 + row["seed"], "grad_norm": lambda row: 0.31234 + row["lr"]},
         {"timestamp": lambda row: 17e8 + row["lr"]},
+        {"micro_batch_size": at_best(8, 16), "grad_accum": at_best(4, 2), "max_steps": 1000},
     ],
 )
 def test_what_blocks_nothing(more):
@@ -79,6 +94,71 @@ def test_what_blocks_nothing(more):
     assert blocks(found) == set()
     assert found.best is not None
     assert found.best.settings == {"lr": 0.02}
+
+
+def batches(name="batch_size", values=(16, 32, 64, 128), **more):
+    """The third value is best by far."""
+    draw = random.Random(2)
+    return [
+        {name: value, "seed": seed, "val_loss": round(3 + 0.1 * abs(place - 2) + draw.gauss(0, 0.004), 5)}
+        | {other: given(value) if callable(given) else given for other, given in more.items()}
+        for place, value in enumerate(values)
+        for seed in range(4)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "vary", "severity", "said"),
+    [
+        (batches(max_iters=1000), "batch_size", "block", "1.6e+04 to 1.28e+05 tokens (batch_size x max_iters)"),
+        (batches("block_size", batch_size=8, iters=10), "block_size", "block", "(batch_size x block_size x iters)"),
+        (batches(max_iters=lambda size: 64000 // size), "batch_size", "warn", "tokens are equal"),
+        (batches(iters=lambda size: 64000 // size, seq_len=256), "batch_size", "warn", "500 to 4000 iters"),
+        (
+            batches("total_batch_size", (2**17, 2**18, 2**19), steps=lambda n: 2**27 // n),
+            "total_batch_size",
+            "warn",
+            "",
+        ),
+        (batches(), "batch_size", "block", "a column of neither"),
+        (batches(epochs=3), "batch_size", None, ""),
+        (batches(ti=lambda size: 64000 // size), "batch_size", None, "a length, by its numbers"),
+    ],
+)
+def test_settings_imply_how_many_tokens_a_run_saw(rows, vary, severity, said):
+    found = [one for one in judged(rows, vary).audits if one.audit in ("budget", "confounded")]
+    assert [one.severity for one in found] == ([severity] if severity else [])
+    assert all(said in one.message for one in found)
+
+
+def test_arms_of_one_value_are_compared_where_the_rest_is_equal():
+    draw = random.Random(0)
+    rows = [
+        {"activation": name, "norm": norm, "heads": heads, "seed": seed, "val_loss": loss + draw.gauss(0, 0.004)}
+        for name, norm, heads, loss in (
+            ("gelu", "layer", 6, 1.7),
+            ("relu", "layer", 6, 1.6),
+            ("gelu", "none", 6, 2.0),
+            ("gelu", "layer", 1, 1.5),
+        )
+        for seed in range(4)
+    ]
+    (found,) = judged(rows, "activation").blocks
+    assert found.audit == "confounded"
+    assert "where they agree (norm layer and heads 6), gelu minus relu is +0.10" in found.message
+    assert found.remedy.endswith("--across norm,heads")
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer", "setup", "config_id"])
+def test_numbers_that_stand_for_something_are_no_axis(name):
+    draw = random.Random(0)
+    rows = [
+        {name: which, "seed": seed, "val_loss": 1.38 + 0.2 * (which != 17) + draw.gauss(0, 0.001)}
+        for which in (17, 23, 31, 40, 55)
+        for seed in range(5)
+    ]
+    found = judged(rows, vary=name)
+    assert (found.axis, blocks(found)) == (None, set())
 
 
 def test_names_stand_for_the_settings_that_differ_between_them():
@@ -130,6 +210,53 @@ def test_rows_that_are_steps_of_a_run_are_one_run():
     assert len(table_runs(table_of(unseeded), ["lr"]).runs) == 9, "three runs an arm, each step as often"
 
 
+def steps_of(name="step", steps=(100, 200, 300), ends=None, seeded=True, **more):
+    """0.001 begins above 0.003 and ends below it."""
+    return [
+        {"lr": lr, name: step, "val_loss": end + gap * (len(steps) - 1 - place) + seed / 1000}
+        | ({"seed": seed} if seeded else {})
+        | {other: given(place, lr) for other, given in more.items()}
+        for lr, end, gap in ((0.001, 3.3, 0.5), (0.003, 3.35, 0.1), (0.0005, 3.6, 0.2))
+        for seed in range(3)
+        for place, step in enumerate(steps)
+        if step <= (ends or {}).get((lr, seed), step)
+    ]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        steps_of("epoch", (1, 2, 3)),
+        steps_of("iter", (0, 500, 1000, 1500)),
+        steps_of(loss_scale=lambda place, lr: 2 ** (16 - place)),
+        steps_of(current_lr=lambda place, lr: lr * (1 - place / 3), tokens=lambda place, lr: 1000 * place),
+        [{**row, "step": row["global_step"] % 100} for row in steps_of("global_step", (100, 150, 200, 250))],
+        [
+            {
+                **row,
+                "epoch": row["which"] // 3,
+                "iter_in_epoch": row["which"] % 3,
+                "checkpoint_name": f"c{row['which']}",
+            }
+            for row in steps_of("which", tuple(range(9)))
+        ],
+    ],
+)
+def test_steps_of_a_run_under_other_names(rows):
+    found = judged(rows)
+    assert found.best is not None
+    assert found.best.settings == {"lr": 0.001}
+    assert found.best.mean == pytest.approx(3.301)
+    assert not blocks(found)
+
+
+def test_runs_that_ended_early_are_of_another_length():
+    early = {(0.003, seed): 200 for seed in range(3)}
+    assert blocks(judged(steps_of(ends=early))) == {"budget"}
+    ragged = steps_of(ends={(0.003, 2): 200}, seeded=False)
+    assert "rows are steps of a run" in table_runs(table_of(ragged), ["lr"]).notes[0]
+
+
 @pytest.mark.parametrize("seeds", [([314, 777, 1], [42, 0, 5]), ([1, 2, 3], [3, 4, 5])])
 def test_runs_that_share_no_seed_are_not_paired(seeds):
     rows = [
@@ -175,6 +302,8 @@ def test_studies_may_be_the_repeats():
         for s in range(5)
     ]
     assert "drift" not in blocks(judged(rows, vary="setting"))
+    two = [{**row, "study": row["seed"] % 2, "val_loss": row["val_loss"] + row["seed"] % 2} for row in rows]
+    assert "drift" not in blocks(judged(two, vary="setting")), "each has as many of every arm, on seeds of its own"
 
 
 def test_kept_and_discarded_runs_have_completed_and_a_crash_has_no_number():

@@ -370,7 +370,7 @@ def gather_table(
         goal=found.goal,
         source="table",
         names_arms=found.names_arms,
-        num_unfinished=len(found.unfinished),
+        num_unfinished=found.num_unfinished,
         states_success=found.states_success,
     )
     asked = Asked(evidence, found.table.path, dict.fromkeys(found.arms), chooses=chooses)

@@ -1,5 +1,6 @@
 """Rows that are steps of a run: which they are, and the last of each."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,31 +17,24 @@ def last_checkpoints(
     lengths = [name for name, kind in kind_of.items() if kind == "length" and name not in varied]
     if not lengths:
         return list(table.rows)
-    repeated = [
-        name
-        for name, kind in kind_of.items()
-        if kind == "label" and len({str(row.values.get(name)) for row in table.rows}) < len(table.rows)
-    ]
-    settings = [name for name, kind in kind_of.items() if kind == "setting" and words_in(name)[-1:] not in _RATES]
-    key = [*varied, *seeds, "stage", *repeated, *settings]
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in table.rows:
-        groups.setdefault(tuple(str(row.values.get(name)) for name in key), []).append(row)
+    fixed = [*varied, *seeds, "stage"]
+    told = [name for name, kind in kind_of.items() if kind == "setting" and name not in varied]
+    told = [name for name in told if words_in(name)[-1:] not in _RATES]
+    for name, kind in kind_of.items():
+        if kind == "label" and len({str(row.values.get(name)) for row in table.rows}) < len(table.rows):
+            told.insert(0, name)
+    groups = _grouped(table.rows, fixed)
+    key = [*fixed, *(name for name in told if not _goes_with_steps(groups, name, lengths))]
+    groups = _grouped(table.rows, key)
     rows: list[Row] = []
     ends: list[float] = []
     which = ""
-    for group in groups.values():
-        steps = next((name for name in lengths if _are_steps([row.values.get(name) for row in group])), None)
-        if steps is None:
-            rows += group
-            continue
-        which = steps
-        at = {row.place: row.values[steps] for row in group}
-        in_order = sorted(group, key=lambda row: at[row.place])
-        last = at[in_order[-1].place]
-        ends += [at[in_order[0].place], last]
-        at_end = [row for row in in_order if at[row.place] == last]
-        rows += at_end if len(at_end) > 1 else [_merged(in_order)]
+    for group in groups:
+        last, steps, first = _last_of(group, lengths)
+        rows += last
+        if steps:
+            which = steps
+            ends += [first, last[0].values[steps]]
     if which:
         notes.append(
             f"{table.name}: rows are steps of a run ({which} {min(ends):g} to {max(ends):g}); the last of each is "
@@ -53,12 +47,55 @@ def last_checkpoints(
 _RATES = (["lr"], ["rate"])
 
 
+LEAST_STEPS = 3
+"""At which one run was measured, where some of several have ended before others."""
+
+
+def _grouped(rows: Sequence[Row], columns: Sequence[str]) -> list[list[Row]]:
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(str(row.values.get(name)) for name in columns), []).append(row)
+    return list(groups.values())
+
+
+def _goes_with_steps(groups: Sequence[Sequence[Row]], name: str, lengths: Sequence[str]) -> bool:
+    """Whether something only changes as every run goes on: a scale of losses, a temperature, a checkpoint's name."""
+    moves = False
+    for group in groups:
+        values = {str(row.values.get(name)) for row in group}
+        if len(values) < 2:
+            continue
+        pairs = {(tuple(row.values.get(one) for one in lengths), str(row.values.get(name))) for row in group}
+        if len({where for where, _ in pairs}) < max(LEAST_STEPS, len(pairs)):
+            return False
+        moves = True
+    return moves
+
+
+def _last_of(group: list[Row], lengths: Sequence[str]) -> tuple[list[Row], str, float]:
+    """The last row of each run, the column that says so, "" where none does, and its first value."""
+    steps = next((name for name in lengths if _are_steps([row.values.get(name) for row in group])), None)
+    if steps is None:
+        return group, "", 0.0
+    in_order = sorted(group, key=lambda row: row.values[steps])
+    first, last = in_order[0].values[steps], in_order[-1].values[steps]
+    at_end = [row for row in in_order if row.values[steps] == last]
+    if len(at_end) == 1:
+        return [_merged(in_order)], steps, first
+    within, finer, _ = _last_of(at_end, [name for name in lengths if name != steps])  # steps within an epoch
+    return (within if finer else at_end), steps, first
+
+
 def _are_steps(values: Sequence[Any]) -> bool:
-    """Whether these are where one run, or each of several, was measured: several numbers, each equally often."""
+    """Whether these are where one run, or each of several, was measured: several numbers, each as often or, where some
+    runs have ended before others, ever less often."""
     if not all(map(is_number, values)):
         return False
-    counts = {value: values.count(value) for value in values}
-    return len(counts) > 1 and len(set(counts.values())) == 1
+    counts = [count for _, count in sorted(Counter(values).items())]
+    as_often = len(set(counts)) == 1
+    return len(counts) > 1 and (
+        as_often or (len(counts) >= LEAST_STEPS and counts[0] > 1 and counts == sorted(counts, reverse=True))
+    )
 
 
 def _merged(in_order: Sequence[Row]) -> Row:

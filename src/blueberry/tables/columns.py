@@ -15,7 +15,8 @@ from blueberry.records import is_number
 from blueberry.tables.rows import Table, is_finite
 
 
-def _words(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """Of a list of words with blanks between."""
     return frozenset(text.split())
 
 
@@ -85,18 +86,18 @@ OTHER_NAMES = {
 SAME_SETTING = (("learning_rate", "lr"), ("weight_decay", "wd"), ("batch_size", "bs"))
 """Names of one setting: --vary finds a column by any of them."""
 
-SETTING = _words(
+SETTING = word_set(
     """
     lr rate wd decay batch bs dropout beta beta1 beta2 betas momentum nesterov warmup cooldown layers layer heads
     head width hidden dim dims depth embd ff ffn mlp optimizer optim schedule scheduler activation act norm clip
     eps epsilon temperature context ctx seq block vocabulary vocab tokenizer dataset data corpus precision dtype
     init accumulation accum alpha gamma lambda topk k experts smoothing scale size coef weight factor ratio
     fraction patience every interval frequency kind type budget attention rope theta model d bias tied multiplier
-    floor capacity
+    floor capacity lora adapter
     """
 )
 """Words of what a run is given. One of them in a name makes it a setting, unless its last word is a result's."""
-NO_LENGTH = _words(
+NO_LENGTH = word_set(
     """
     warmup decay cooldown every interval accumulation accum eval evaluate evaluation save saving logging log
     patience context vocabulary vocab sequence seq window batch per data corpus horizon inner diffusion newton ns
@@ -104,13 +105,21 @@ NO_LENGTH = _words(
     """
 )
 """Words that make a number of steps or tokens a setting: warmup_steps, eval_steps, context_tokens."""
-LENGTH = _words(
+LENGTH = word_set(
     """
-    steps step updates update iters iter iterations iteration epochs epoch tokens flops flos batches seen
+    steps step nsteps nstep updates update iters iter niters niter iterations iteration epochs epoch nepochs tokens
+    flops flos batches seen checkpoint ckpt
     """
 )
 """Last words of how long a run was."""
-RESULT = _words(
+AFTER_LENGTH = word_set(
+    "done completed processed consumed trained count total so far budget b m k bn million millions billion"
+)
+"""Words after those, which say no more: steps_done, tokens_b."""
+COUNTED = word_set("samples examples sequences documents images")
+"""What a run was as long as, if the name also says that it went through them."""
+GONE_THROUGH = word_set("seen processed consumed trained total")
+RESULT = word_set(
     """
     loss losses nll ce entropy ppl perplexity bpb bpc bits byte accuracy second hour acc error err errors f1 bleu
     rouge auc reward return score scores recall r2 mfu throughput exact match likelihood seconds secs sec time
@@ -120,28 +129,31 @@ RESULT = _words(
     """
 )
 """Last words of what came out of a run, its size included."""
-LOSSES = _words(
+LOSSES = word_set(
     """
     loss nll bpb bpc ppl perplexity byte ce
     """
 )
 """Last words of what training makes small."""
-LABEL = _words(
+LABEL = word_set(
     """
     name arm run runs trial id index idx experiment exp label group tag tags note notes description desc comment
     comments commit sha hash revision url link path file folder dir number no nr variant setting condition method
-    version job attempt replica row title color config study sweep case candidate sample fold
+    version job attempt replica repeat row title color config study sweep case candidate sample fold setup combo
+    combination preset option choice treatment cell instance slot
     """
 )
 """Last words of what a run or its arm is called. Numbers in such a column name things: they are no axis."""
-META = _words(
+META = word_set(
     """
     timestamp date created started finished ended host hostname node device gpu gpus user machine platform cuda
     torch python branch state status stage summary author worker workers rank logdir pid ip uri
     """
 )
 """Last words of when, where and by whom a run was made."""
-TEXT = _words("commit sha hash revision fingerprint digest uuid")
+CODES = word_set("model optimizer optim scheduler schedule activation act dataset corpus tokenizer kind type dtype")
+"""Last words of what is one of several: whole numbers there name things too."""
+TEXT = word_set("commit sha hash revision fingerprint digest uuid")
 """Last words of columns whose cells are names even where they look like numbers: a commit may be 5e82390."""
 LEAST_DIGITS = 5
 """Significant digits of a number that was measured rather than chosen."""
@@ -170,6 +182,7 @@ SIZES = frozenset(
 )
 """Words of how large a model is: such settings grow together."""
 
+_TIMES = word_set("ms sec secs seconds time s")
 WRAPPERS = frozenset(
     ("result", "results", "metrics", "final", "summary", "eval", "evaluation", "config", "configuration", "settings",
      "params", "parameters", "hparams", "hyperparameters", "args", "run", "stats", "schedule_config", "model_config")
@@ -216,14 +229,20 @@ def kind_by_name(column: str) -> Kind | None:
     if (
         "best" in among
         or words[-2:] in (["win", "rate"], ["success", "rate"], ["pass", "rate"])
+        or ("per" in among and words[0] in _TIMES)
         or (among & {"grad", "gradient"} and "norm" in among and not among & {"clip", "max"})
     ):
         return "result"
+    if last in ("std", "sd") and among & {"init", "initializer", "noise", "weight"}:
+        return "setting"
     if last in RESULT or (words[0] in _SPLITS and len(words) > 1 and "." not in folded(column) and "/" in column):
         return "result"
     if folded(column) == "global_batch":
         return "length"
-    if last in LENGTH and not (among - {last}) & NO_LENGTH:
+    core = _without_what_follows(words)
+    if core[-1] in LENGTH and not set(core[:-1]) & NO_LENGTH:
+        return "length"
+    if among & COUNTED and among & GONE_THROUGH and not among & NO_LENGTH:
         return "length"
     if among & SETTING or last in LENGTH:
         return "setting"
@@ -232,9 +251,24 @@ def kind_by_name(column: str) -> Kind | None:
     return "meta" if last in META else None
 
 
+def _without_what_follows(words: Sequence[str]) -> Sequence[str]:
+    """ "tokens_b" and "steps_done" are tokens and steps."""
+    core = list(words)
+    while len(core) > 1 and core[-1] in AFTER_LENGTH and set(core[:-1]) & LENGTH:
+        core.pop()
+    return core
+
+
 def kinds(columns: Mapping[str, Sequence[Any]]) -> dict[str, Kind]:
     """What each column is, by its name, and where that says nothing by its values, one a row."""
-    return {name: kind_by_name(name) or _kind_by_values(values) for name, values in columns.items()}
+    return {name: _kind(name, values) for name, values in columns.items()}
+
+
+def _kind(name: str, values: Sequence[Any]) -> Kind:
+    words = words_in(name)
+    if words and words[-1] in CODES and all(isinstance(value, int) for value in values if value is not None):
+        return "label"
+    return kind_by_name(name) or _kind_by_values(values)
 
 
 def _kind_by_values(values: Sequence[Any]) -> Kind:
@@ -382,6 +416,11 @@ def is_loss(metric: str) -> bool:
     """Whether a metric is a loss, by its name: no model of text has one of 0 or below."""
     words = words_in(metric)
     return bool(words) and words[-1] in LOSSES
+
+
+def is_tokens(column: str) -> bool:
+    """Whether it counts what was trained on, whoever multiplied it out."""
+    return folded(column) == "tokens"
 
 
 def is_name(column: str) -> bool:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from blueberry.tables.columns import (
     kinds,
     words_in,
 )
+from blueberry.tables.lengths import Spent, spent
 from blueberry.tables.rows import Row, Table, is_finite
 
 Ending = Literal["completed", "diverged", "crashed", "unfinished"]
@@ -95,6 +96,10 @@ class TableRuns:
     """Of a part, which one, e.g. " at N=100"."""
 
     @property
+    def num_unfinished(self) -> int:
+        return len(self.unfinished)
+
+    @property
     def names_arms(self) -> bool:
         return not self.labels.isdisjoint(self.vary)
 
@@ -151,6 +156,9 @@ def table_runs(
     kind_of |= dict.fromkeys(table.objectives, "result")
     kind_of |= dict.fromkeys(seeds, "seed")
     rows = last_checkpoints(table, kind_of, set(columns.values()), seeds, notes)
+    trained_on = None if "tokens" in kind_of else _spent(rows, column, kind_of, columns.values())
+    if trained_on is not None:
+        notes.append(f"{table.name}: runs were trained on {trained_on.name}, as their columns imply")
     labels = frozenset(name for name, found in columns.items() if kind_of[found] == "label")
     chosen = [
         {name: _setting(row.values.get(found), is_label=name in labels) for name, found in columns.items()}
@@ -173,12 +181,13 @@ def table_runs(
         num_nan += ending == "diverged" and row.values.get("status") is None
         study = row.values.get("study")
         recipe = {**{other: row.values.get(other) for other in others}, **settings}
+        implied = {} if trained_on is None else {trained_on.name: trained_on.amounts.get(row.place)}
         runs.append(
             StudyRun(
                 arm=name,
                 seed=block,
                 stage=_stage(row),
-                result=_result(row, ending, recipe | ({} if block is None else {"seed": block}), kind_of),
+                result=_result(row, ending, recipe | ({} if block is None else {"seed": block}), kind_of, implied),
                 settings=settings,
                 study=None if study is None else str(study),
                 place=row.place,
@@ -201,6 +210,23 @@ def table_runs(
         states_success=any(run.result.status == "completed" for run in runs) and "status" in table.columns,
         notes=tuple(notes),
     )
+
+
+def _spent(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: Iterable[str]) -> Spent | None:
+    """What runs were trained on, where their settings imply it; what is found of columns on the way is entered.
+
+    Settings of one batch that make up for one another are a matter of memory.
+    """
+    found = spent([row for row in rows if is_finite(row.values.get(metric))], kind_of)
+    if found is None:
+        return None
+    if found.updates is not None and found.updates not in varied:
+        kind_of[found.updates] = "length"
+    own = [name for name in found.factors if name not in varied]
+    reads = {math.prod(row.values.get(name) or math.nan for name in found.factors) for row in rows}
+    if len(reads) == 1 and sum(len({row.values.get(name) for row in rows}) > 1 for name in own) > 1:
+        kind_of |= dict.fromkeys(own, "meta")
+    return None if found.updates is None else found
 
 
 def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: list[str]) -> tuple[str, Goal]:
@@ -323,8 +349,10 @@ def _stage(row: Row) -> Stage:
     raise TableError(f'{row.place} "stage": {given!r:.80}; no known stage; write search, compare or confirm')
 
 
-def _result(row: Row, ending: Ending, recipe: dict[str, Any], kind_of: Mapping[str, Kind]) -> RunResult:
-    """What the row says of its run, and nothing that it does not."""
+def _result(
+    row: Row, ending: Ending, recipe: dict[str, Any], kind_of: Mapping[str, Kind], implied: Mapping[str, float | None]
+) -> RunResult:
+    """What the row says of its run, and nothing that it does not but `implied`."""
     numbers = {
         name: value for name in MEANINGS if kind_of.get(name) in _NUMERIC and (value := _number(row, name)) is not None
     }
@@ -359,7 +387,7 @@ def _result(row: Row, ending: Ending, recipe: dict[str, Any], kind_of: Mapping[s
         else Provenance(evaluation_digest=str(row.values["eval_hash"])),
         extra={
             name: value
-            for name, value in numbers.items()
+            for name, value in [*numbers.items(), *implied.items()]
             if name not in own and name not in recipe and (completed or name not in is_result)
         },
     )

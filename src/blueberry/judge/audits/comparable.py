@@ -5,17 +5,20 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from blueberry.judge import words
 from blueberry.judge.audits import Span, block, unequal, warn
 from blueberry.judge.evidence import ArmRuns, RunFacts
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured
 from blueberry.records import is_number
-from blueberry.tables.columns import kind_by_name, same_name, words_in
+from blueberry.stats.paired import paired
+from blueberry.tables.columns import is_tokens, kind_by_name, same_name, words_in
+from blueberry.tables.lengths import says_the_batch
 
 DRIFT_NATS = 0.13
 """3 sqrt 2 times .03 nats, the noise of runs of a few updates; longer runs have less. Where nothing was measured."""
-BATCHES = frozenset(("accumulation", "accum", "batch", "bs"))
 COMMON = frozenset(("min", "max", "num", "n", "base", "peak", "size", "rate", "ratio", "kind", "type"))
 """Words that names of different things share."""
 
@@ -68,9 +71,14 @@ def drift(measured: Measured) -> list[Audit]:
 
 
 def _are_blocks(measured: Measured) -> bool:
-    """Whether studies are the repeats: each has one run of every arm, so that arms are compared within them."""
+    """Whether studies are the repeats: each has as many runs of every arm, on seeds of its own, so that arms are
+    compared within them."""
     studies = [sorted(one.study for one in arm.facts if one.study is not None) for arm in measured.evidence.arms]
-    return len(studies) > 1 and all(one == studies[0] and len(set(one)) == len(one) for one in studies)
+    whose: dict[int | None, set[str | None]] = {}
+    for one in facts_of(measured):
+        whose.setdefault(one.seed, set()).add(one.study)
+    alone = all(len(one) == len(set(one)) for one in studies) or all(len(names) == 1 for names in whose.values())
+    return len(studies) > 1 and all(one == studies[0] for one in studies) and alone
 
 
 def _by_study(facts: Iterable[RunFacts]) -> dict[str, list[float]]:
@@ -99,7 +107,7 @@ def budget(measured: Measured) -> list[Audit]:
         return []  # length is the question
     names = dict.fromkeys(name for one in facts_of(measured) for name in one.lengths)
     known = {name: spans for name in names if (spans := _spans(evidence.arms, name)) is not None}
-    batches = [name for name in evidence.vary if BATCHES & set(words_in(name))]
+    batches = [name for name in evidence.vary if says_the_batch(name)]
     if not known.keys() - {"flops"} and batches and evidence.source == "table":
         vary = "varies" if len(batches) == 1 else "vary"
         message = f"{words.listing(batches)} {vary}, so updates or tokens differ, and the table has a column of neither"
@@ -110,7 +118,7 @@ def budget(measured: Measured) -> list[Audit]:
         return []
     said = words.listing([f"{low:.4g} to {high:.4g} {name}" for name, (low, high) in differing.items()])
     message = f"arms have {said}, and that is not what varies"
-    if "tokens" in known and "tokens" not in differing:
+    if any(is_tokens(name) and name not in differing for name in known):
         return [warn("budget", f"{message}; tokens are equal", "read the loss beside what differs")]
     return [block("budget", message, "compare arms of one length, or vary the length and say so")]
 
@@ -143,8 +151,10 @@ def confounded(measured: Measured) -> list[Audit]:
         message = (
             f"the runs of {mixed} differ in {words.listing(several)} on one seed: they are several arms, no repeats"
         )
-        remedy = f"tell them apart: --vary {','.join([*evidence.vary, *several])}"
-        return [block("confounded", message, remedy)]
+        message += _where_the_rest_is_equal(measured, several)
+        across = ",".join(several)
+        remedy = f"tell them apart: --vary {','.join([*evidence.vary, *several])}; or compare where they agree: "
+        return [block("confounded", message, f"{remedy}--across {across}")]
     if evidence.names_arms:
         return []
     found = [name for name in names if _differs_between(evidence.arms, name) and not _is_copy(evidence.arms, name)]
@@ -160,6 +170,28 @@ def confounded(measured: Measured) -> list[Audit]:
     message = f"{words.listing(found)} {differ} between arms beside what varies ({said})"
     message += ", so whose the difference is cannot be told"
     return [block("confounded", message, f"compare arms that agree in {them}, or say that {vary} too")]
+
+
+def _where_the_rest_is_equal(measured: Measured, several: Sequence[str]) -> str:
+    """Of two arms the difference on the seeds of the first combination of what differs that both have runs of."""
+    cells: dict[tuple[str, ...], dict[str, dict[Any, float]]] = {}
+    for arm in measured.evidence.arms:
+        for one in arm.facts:
+            if one.value is not None and math.isfinite(one.value) and one.seed is not None:
+                key = tuple(f"{name} {one.settings.get(name)}" for name in several)
+                cells.setdefault(key, {}).setdefault(arm.name, {})[one.seed] = one.value
+    for key, arms in cells.items():
+        if len(arms) < 2:
+            continue
+        (a, of_a), (b, of_b) = sorted(arms.items(), key=lambda item: fmean(item[1].values()))[:2]
+        seeds = sorted(of_a.keys() & of_b.keys())
+        pair = paired(np.array([of_a[seed] for seed in seeds]), np.array([of_b[seed] for seed in seeds]))
+        ends = pair.interval(1 - measured.evidence.alpha)
+        if pair.difference is not None and ends is not None:
+            number = words.difference(pair.difference, ends, measured.evidence.metric, measured.evidence.min_effect)
+            pairs = words.count(pair.n, "paired seed")
+            return f"; where they agree ({words.listing(key)}), {b} minus {a} is {number} on {pairs}"
+    return ""
 
 
 def _differs_within(arm: ArmRuns, name: str) -> bool:
@@ -201,12 +233,11 @@ def _is_copy(arms: Sequence[ArmRuns], name: str) -> bool:
         }
         if len({given for given, _ in pairs}) < len(pairs) or len({copy for _, copy in pairs}) < len(pairs):
             continue
-        if set(words_in(same_name(varied))) & set(words_in(same_name(name))) - COMMON:
-            return True
-        if all(isinstance(copy, str) and str(given) in copy for given, copy in pairs):
+        if all(isinstance(copy, str) and str(given).casefold() in copy.casefold() for given, copy in pairs):
             return True
         numbers = [(float(given), float(copy)) for given, copy in pairs if is_number(given) and is_number(copy)]
-        if len(numbers) == len(pairs) and _is_same_or_logarithm(numbers):
+        shared = set(words_in(same_name(varied))) & set(words_in(same_name(name))) - COMMON
+        if len(numbers) == len(pairs) and (shared or _is_same_or_logarithm(numbers)):
             return True
     return False
 
