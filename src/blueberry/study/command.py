@@ -87,6 +87,7 @@ class CommandTrainer:
         try:
             if not program.resumes:
                 shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
             result.parent.mkdir(parents=True, exist_ok=True)
             process = self._start(recipe, folder)
         except OSError as cause:
