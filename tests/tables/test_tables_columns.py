@@ -26,7 +26,7 @@ def test_what_may_mean_something_else_keeps_its_name(column):
 
 def test_the_name_itself_goes_before_others():
     assert understood(["final_loss", "val_loss"]) == {}
-    assert understood(["final_loss", "eval_loss"]) == {"final_loss": "val_loss"}
+    assert understood(["final_loss", "eval_loss"]) == {"eval_loss": "val_loss"}
 
 
 def test_no_name_stands_for_two_columns():

@@ -225,16 +225,15 @@ def test_the_doctor_reads_names_by_a_pattern_too(tmp_path):
 
 def test_lightnings_tensorboard_logger_has_its_settings_beside_it(tmp_path):
     events = pytest.importorskip("tensorboard.compat.proto.event_pb2")
-    from tensorboard.compat.proto import summary_pb2
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
+    summaries = pytest.importorskip("tensorboard.compat.proto.summary_pb2")
+    records = pytest.importorskip("tensorboard.summary.writer.record_writer")
     folder = tmp_path / "lightning_logs" / "version_0"
     folder.mkdir(parents=True)
     (folder / "hparams.yaml").write_text("lr: 0.01\nseed: 4\n")
-    value = summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag="val_loss", simple_value=3.0)])
+    value = summaries.Summary(value=[summaries.Summary.Value(tag="val_loss", simple_value=3.0)])
     with open(folder / "events.out.tfevents.1.vm", "wb") as file:
         for event in (events.Event(file_version="brain.Event:2"), events.Event(step=5, summary=value)):
-            RecordWriter(file).write(event.SerializeToString())
+            records.RecordWriter(file).write(event.SerializeToString())
     (row,) = values(tmp_path)
     assert (row["lr"], row["seed"], row["val_loss"]) == (0.01, 4, 3.0)
 

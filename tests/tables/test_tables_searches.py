@@ -30,7 +30,7 @@ def test_a_data_frame_of_optunas_trials(tmp_path):
     with pytest.raises(TableError, match=r"not whether it was made small; say --goal minimize or --goal maximize"):
         blueberry.analyse(tmp_path / "trials.csv", vary="lr")
     found = table_runs(read_table(tmp_path / "trials.csv"), ["lr"], goal="maximize")
-    assert (found.metric, found.goal, len(found.runs), found.num_unfinished) == ("value", "maximize", 3, 2)
+    assert (found.metric, found.goal, len(found.runs), len(found.unfinished)) == ("value", "maximize", 3, 2)
     assert "what the search went by" in found.notes[0]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
 from blueberry.records import is_number
-from blueberry.tables.rows import Table, is_finite
+from blueberry.tables.rows import Table, duration_of, is_finite
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -155,6 +155,8 @@ CODES = word_set("model optimizer optim scheduler schedule activation act datase
 """Last words of what is one of several: whole numbers there name things too."""
 TEXT = word_set("commit sha hash revision fingerprint digest uuid")
 """Last words of columns whose cells are names even where they look like numbers: a commit may be 5e82390."""
+DECISIONS = frozenset(("keep", "kept", "discard", "discarded"))
+"""What the status of a loop's table says of its changes; each is a commit, whatever else its row says of it."""
 LEAST_DIGITS = 5
 """Significant digits of a number that was measured rather than chosen."""
 
@@ -193,6 +195,7 @@ LONGEST_NAME = 1_000
 """Characters of a column's name; what is longer is refused."""
 _SPLITS = {"val": "val", "valid": "val", "validation": "val", "eval": "val", "evaluation": "val",
            "train": "train", "training": "train", "test": "test"}  # fmt: skip
+_HELD_OUT = frozenset(split for split, meaning in _SPLITS.items() if meaning == "val")
 _UNITS = {"minutes": 60.0, "hours": 3600.0, "min": 60.0, "mins": 60.0, "h": 3600.0, "hrs": 3600.0}
 
 _KIND_OF: dict[str, Kind] = {
@@ -294,6 +297,8 @@ def differing_settings(table: Table) -> tuple[str, ...]:
     names its arms, or its settings were drawn (of a random search), planned as a fraction, or are sizes of one model.
     Raises: TableError if there is neither.
     """
+    if len(table.rows) == 1:
+        raise TableError(f"{table.path}: one run; the doctor compares arms; add runs, or give the folder of all")
     values = {name: [row.values.get(name) for row in table.rows] for name in table.columns}
     differing = {name: some for name, some in values.items() if len({str(value) for value in some}) > 1}
     kind_of = kinds(values)
@@ -301,8 +306,9 @@ def differing_settings(table: Table) -> tuple[str, ...]:
     named = [name for name in ("arm", *differing) if name in differing and kind_of[name] == "label"]
     if not settings and not named:
         raise TableError(f"{table.path}: its rows differ in no setting; the doctor compares arms; name one with --vary")
-    if not settings:
-        return (named[0],)
+    changes = [name for name in named if is_name(name)] if is_of_a_loop(table) else []
+    if changes or not settings:
+        return ((changes or named)[0],)
     chosen = list(zip(*([_comparable(value) for value in differing[name]] for name in settings), strict=True))
     arms = list(dict.fromkeys(chosen))
     columns = dict(zip(settings, zip(*arms, strict=True), strict=True))
@@ -313,6 +319,11 @@ def differing_settings(table: Table) -> tuple[str, ...]:
     names = [str(name) for name in differing["arm"]] if "arm" in named else []
     named_so = len(set(names)) == len(arms) == len(set(zip(names, chosen, strict=False)))
     return ("arm",) if named_so else tuple(kept)
+
+
+def is_of_a_loop(table: Table) -> bool:
+    """Whether the table is one of a loop that keeps and discards changes, by its status."""
+    return any(folded(str(row.values.get("status"))) in DECISIONS for row in table.rows)
 
 
 def _comparable(value: Any) -> Any:
@@ -361,8 +372,11 @@ def understood(columns: Iterable[str]) -> dict[str, str]:
     columns = list(dict.fromkeys(columns))
     taken = {name for name in columns if name in MEANINGS}
     renamed: dict[str, str] = {}
+    held_out = any(_HELD_OUT & set(words_in(column)) and is_loss(column) for column in columns)
     for column in columns:
         meaning = None if column in MEANINGS else _meaning(column)
+        if meaning == "val_loss" and held_out and not _HELD_OUT & set(words_in(column)):
+            continue  # final_loss beside val_bpb is that of training
         if meaning is not None and meaning not in taken:
             taken.add(meaning)
             renamed[column] = meaning
@@ -467,7 +481,7 @@ def renamed_values(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dic
     made: dict[str, Any] = {}
     for column, value in values.items():
         name = renamed.get(column, column)
-        if name == "train_seconds" and is_number(value):
-            value = value * seconds_in(column)
+        if name == "train_seconds":
+            value = value * seconds_in(column) if is_number(value) else duration_of(value)
         made[name] = value
     return made

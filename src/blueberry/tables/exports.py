@@ -3,12 +3,15 @@
 Lightning's loggers, the Trainer of transformers and TensorBoard are read here; trackers and searches have their files.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.files import refused_as
+from blueberry.records import is_number
+from blueberry.tables.columns import kind_by_name
 from blueberry.tables.json_rows import flat, trainer_state
 from blueberry.tables.rows import Found, Placed
 from blueberry.tables.searches import OPTUNA_TABLES, optuna_database, optuna_journal, ray_trials
@@ -28,6 +31,8 @@ ENDINGS = {1: "completed", 2: "crashed", 3: "unfinished"}
 """Of TensorBoard's hparams plugin."""
 OF_A_RUN = {"metrics.csv": "hparams.yaml", "result.json": "params.json", "progress.csv": "params.json"}
 """Files that mean something only with the one beside them, in the folder of their run."""
+LARGEST_RESULT = 1_000_000
+"""Bytes of a file that holds one run."""
 JOURNAL = b'{"op_code":'
 
 
@@ -70,8 +75,8 @@ def read_export(path: Path) -> Found:
                 return _of_database(file)
     raise TableError(
         f"{path}: a folder without runs; it must have tfevents files, *.wandb or wandb-summary.json, metrics.csv "
-        "(Lightning), trainer_state.json, result.json (Ray Tune) or meta.yaml (MLflow) in it; give one that has, or a "
-        "table"
+        "(Lightning), trainer_state.json, result.json (Ray Tune), meta.yaml (MLflow) or JSON files with results in it; "
+        "give one that has, or a table"
     )
 
 
@@ -155,7 +160,24 @@ def _hparams(events: Any) -> dict[str, Any]:
     return values
 
 
+def _result_files(root: Path) -> Iterator[Placed]:
+    """JSON files that each are the object of one run, as scripts leave them."""
+    for file in sorted(root.rglob("*.json")):
+        if file.stat().st_size > LARGEST_RESULT:
+            continue
+        try:
+            read = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(read, dict) or str(read.get("schema", "")).startswith("blueberry/"):
+            continue
+        values = flat(read)
+        if any(kind_by_name(name) == "result" and is_number(value) for name, value in values.items()):
+            name = place_of(file.with_suffix(""), root)
+            yield name, {"name": name, **values}
+
+
 _READERS: tuple[Callable[[Path], Iterator[Placed]], ...] = (
-    wandb_runs, mlflow_folders, ray_trials, _trainer, _lightning, _tensorboard,
+    wandb_runs, mlflow_folders, ray_trials, _trainer, _lightning, _tensorboard, _result_files,
 )  # fmt: skip
 """The first that finds a run in a folder reads it: tools that write more come before those that others write too."""

@@ -11,6 +11,7 @@ from blueberry.tables.rows import Placed, value_of
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
 _RULE_CELL = re.compile(r":?-+:?")
+_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 _UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
 
 
@@ -59,11 +60,11 @@ def read_tables(text: str) -> list[MarkdownTable]:
 
 
 def split_row(line: str) -> tuple[str, ...]:
-    """The cells of one line, stripped; `\\|` is a bar within a cell."""
+    """The cells of one line, stripped; `\\|` is a bar within a cell, and `\\_` an underscore."""
     inside = line.strip().removeprefix("|")
     if inside.endswith("|") and not inside.endswith("\\|"):
         inside = inside[:-1]
-    return tuple(cell.strip().replace("\\|", "|") for cell in _UNESCAPED_BAR.split(inside))
+    return tuple(_ESCAPED.sub(r"\1", cell.strip()) for cell in _UNESCAPED_BAR.split(inside))
 
 
 def _begins_table(line: str, below: str) -> bool:

@@ -15,6 +15,11 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_CLOCK = re.compile(r"(?:(\d+) days?,? )?(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+_DURATION = re.compile(
+    r"(\d+(?:\.\d+)?) ?(ms|msecs?|milliseconds?|secs?|seconds?|s|mins?|minutes?|m|hours?|hrs?|h|days?|d)(?![a-z])"
+)
+_SECONDS_IN = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LARGEST_DIGITS = 18
 """Of a whole number that is read as one; a longer one is a name."""
 
@@ -87,10 +92,25 @@ def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     if _INTEGER.fullmatch(text):
         return int(text) if len(text) <= _LARGEST_DIGITS and not _has_leading_zero(text) else text
     if _NUMBER.fullmatch(text):
-        return float(text)
+        number = float(text)  # a hash such as 16e73105 is no number of any run
+        return number if math.isfinite(number) else text
     if text.endswith("%") and _NUMBER.fullmatch(text[:-1].rstrip()):
         return float(text[:-1]) / 100
     return text
+
+
+def duration_of(value: Any) -> Any:
+    """Seconds of "85415ms", "80.4 s", "1h 2m", "1:02:03" or "0 days 01:02:03.5"; else as it is."""
+    text = value.strip().casefold() if isinstance(value, str) else ""
+    if (clock := _CLOCK.fullmatch(text)) is not None:
+        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        return 86400 * days + 3600 * hours + 60 * minutes + seconds
+    parts = _DURATION.findall(text)
+    if parts and not _DURATION.sub("", text).strip(" ,"):
+        return sum(
+            float(number) * _SECONDS_IN["ms" if unit.startswith(("ms", "mil")) else unit[0]] for number, unit in parts
+        )
+    return value
 
 
 def uses_decimal_comma(cells: list[str]) -> bool:

@@ -29,6 +29,7 @@ from blueberry.tables.columns import (
     folded,
     is_loss,
     is_name,
+    is_of_a_loop,
     kind_by_name,
     kinds,
     words_in,
@@ -148,6 +149,7 @@ def table_runs(
         table = replace(table, rows=rows)
     columns = {name: find_column(name, table.columns, f"{table.path} vary", table.renamed) for name in vary}
     column, goal = _metric_column(table, metric, goal, notes)
+    table = _decisions_as_endings(table, column, notes)
     if column in columns.values():
         name = next(name for name, found in columns.items() if found == column)
         raise TableError(f'{table.path} vary "{name}": it is the metric; an arm is told by its settings; change it')
@@ -229,6 +231,31 @@ def _spent(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: I
     return None if found.updates is None else found
 
 
+def _decisions_as_endings(table: Table, metric: str, notes: list[str]) -> Table:
+    """A loop's table says what became of each change. Other words than keep and discard are decisions too, and a loss
+    of exactly 0 is how such loops write that there is none."""
+    if not is_of_a_loop(table):
+        return table
+    rows: list[Row] = []
+    words: dict[str, None] = {}
+    num_zero = 0
+    for row in table.rows:
+        values, status = dict(row.values), row.values.get("status")
+        if status is not None and folded(str(status)) not in ENDINGS:
+            words[str(status)] = None
+            values["status"] = None
+        if is_loss(metric) and values.get(metric) == 0:
+            num_zero += status is not None and ENDINGS.get(folded(str(status))) != "crashed"
+            values[metric] = None
+        rows.append(replace(row, values=values))
+    if words:
+        shown = ", ".join(f"{word:.30}" for word in [*words][:5])
+        notes.append(f"{table.name}: status {shown}: a decision like keep and discard, of a run that ended")
+    if num_zero:
+        notes.append(f"{table.name}: {num_zero} with a {metric} of exactly 0 are taken to have crashed")
+    return replace(table, rows=tuple(rows))
+
+
 def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: list[str]) -> tuple[str, Goal]:
     """The column that judges, and which way."""
     if metric is None:
@@ -238,7 +265,9 @@ def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: l
         some = [name for name in PREFERRED if name in table.columns] or searched or held_out or losses
         if not some or (some[0] not in PREFERRED and len(some) > 1):
             which = f"; which of {', '.join(some[:8])}? say it with --metric" if some else ""
-            have = which or f"; its columns are {', '.join(table.columns[:30])}; say it with --metric"
+            other = next((f"e.g. --metric {name} --goal maximize" for name in table.columns if _is_score(name)), "")
+            said = other or "say it with --metric"
+            have = which or f"; its columns are {', '.join(table.columns[:30])}; {said}"
             raise TableError(f'{table.path} metric "val_loss": no such column{have}')
         column = some[0]
         if column in searched and column not in PREFERRED:
@@ -262,6 +291,10 @@ def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: l
             "say --goal minimize or --goal maximize"
         )
     return column, goal or "minimize"
+
+
+def _is_score(column: str) -> bool:
+    return kind_by_name(column) == "result" and goal_of(column) == "maximize"
 
 
 def _seed_columns(table: Table, seed: str | None, varied: Any) -> tuple[str, ...]:
