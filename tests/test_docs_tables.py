@@ -8,7 +8,7 @@ import pytest
 import blueberry
 from blueberry.sinks.tools import SINKS
 from blueberry.tables.columns import MEANINGS, OTHER_NAMES, SAME_SETTING
-from blueberry.tables.runs import ENDINGS
+from blueberry.tables.endings import ENDINGS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tables.md").read_text(encoding="utf-8")
 
@@ -64,3 +64,28 @@ def test_every_option_it_names_exists(word):
     command = get_command(app).commands["analyse"]  # pyright: ignore[reportAttributeAccessIssue]
     assert word in {name for parameter in command.params for name in parameter.opts}
     assert word in PAGE
+
+
+def test_each_form_is_read_as_it_comes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = section("Each form, as it comes")
+    for name, text in re.findall(r"^```text (\S+)\n(.*?)^```$", shown, flags=re.DOTALL | re.MULTILINE):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    commands = re.findall(
+        r"^`blueberry analyse (\S+) --vary (\w+)(?: --(goal|name-pattern) (?:\"([^\"]+)\"|(\w+)))?`$", shown, flags=re.M
+    )
+    read = {
+        path: blueberry.analyse(path, vary=vary, **({} if not option else {option.replace("-", "_"): text or word}))
+        for path, vary, option, text, word in commands
+    }
+    assert {path: [(arm.arm, arm.n) for arm in judged.arms] for path, judged in read.items()} == {
+        "results.tsv": [("383abb4", 1), ("c67ad2a", 1), ("909dd59", 1), ("5e82390", 0)],
+        "page.csv": [("lr=0.01", 1), ("lr=0.03", 1)],
+        "chart.csv": [("lr=0.01", 1), ("lr=0.03", 1)],
+        "trials.csv": [("lr=0.0002", 1), ("lr=0.0008", 1), ("lr=0.05", 0)],
+        "lightning_logs": [("lr=0.001", 1), ("lr=0.003", 1)],
+        "matrix.md": [("lr=0.01", 3), ("lr=0.03", 2)],
+        "names.csv": [("lr=0.001", 2), ("lr=0.003", 2)],
+    }
+    assert read["matrix.md"].metric == read["names.csv"].metric == "val_loss"

@@ -7,8 +7,9 @@ import pytest
 from blueberry.errors import TableError
 from blueberry.judge.gather import gather_table
 from blueberry.judge.weigh import weigh
+from blueberry.tables.endings import ENDINGS
 from blueberry.tables.reading import read_table, table_of
-from blueberry.tables.runs import ENDINGS, table_runs
+from blueberry.tables.runs import table_runs
 
 DATA = next((found for up in Path(__file__).parents if (found := up / "shared" / "data").is_dir()), None)
 

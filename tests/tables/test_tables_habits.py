@@ -7,7 +7,7 @@ import pytest
 import blueberry
 from blueberry.analysis import checkup
 from blueberry.errors import TableError
-from blueberry.tables.columns import differing_settings
+from blueberry.tables.columns import differing_settings, kind_by_name
 from blueberry.tables.reading import read_table, table_of
 from blueberry.tables.rows import duration_of, value_of
 from blueberry.tables.runs import table_runs
@@ -113,3 +113,69 @@ def test_the_doctor_says_that_a_state_is_one_run(tmp_path):
     (tmp_path / "trainer_state.json").write_text('{"log_history": [{"step": 5, "eval_loss": 3.0}], "global_step": 5}')
     with pytest.raises(TableError, match="one run; the doctor compares arms"):
         checkup([tmp_path / "trainer_state.json"])
+
+
+@pytest.mark.parametrize(
+    ("head", "rows", "expected"),
+    [
+        (
+            r"| lr \ optimizer | AdamW | **Muon** |",
+            "| 0.01 | 3.4 | 3.3 |",
+            {"lr": 0.01, "optimizer": "Muon", "val_loss": 3.3},
+        ),
+        (
+            "| lr \u2193 / batch size \u2192 | 32 | 64 |",
+            "| 0.01 | 3.4 | 3.3 |",
+            {"lr": 0.01, "batch size": 64, "val_loss": 3.3},
+        ),
+        ("| | bs = 32 | bs = 64 |", "| base | 3.4 | 3.3 |", {"row": "base", "bs": 64, "val_loss": 3.3}),
+    ],
+)
+def test_matrices_of_two_settings(tmp_path, head, rows, expected):
+    (tmp_path / "m.md").write_text(f"{head}\n|---|---|---|\n{rows}\n")
+    wanted = [name for name in expected if name != "val_loss"]
+    table = read_table(tmp_path / "m.md", wanted=wanted)
+    assert dict(table.rows[-1].values) == expected
+
+
+@pytest.mark.parametrize(
+    "head", ["| train/loss | val/loss | steps |", r"| lr \ split | val loss | test loss |", "| lr | AdamW | Muon |"]
+)
+def test_what_is_no_matrix_is_read_as_it_stands(tmp_path, head):
+    (tmp_path / "m.md").write_text(f"{head}\n|---|---|---|\n| 0.01 | 3.4 | 3.3 |\n")
+    assert len(read_table(tmp_path / "m.md").rows) == 1
+
+
+def test_a_table_with_a_run_in_each_column(tmp_path):
+    (tmp_path / "pr.md").write_text(
+        "| metric | baseline | this PR |\n|---|---:|---:|\n| val_loss | 3.2802 | **3.2783** |\n"
+        "| train time | 80.7 s | 79.6 s |\n| steps | 3125 | 3125 |\n"
+    )
+    table = read_table(tmp_path / "pr.md", wanted=["name"])
+    assert [(row.values["name"], row.values["val_loss"]) for row in table.rows] == [
+        ("baseline", 3.2802),
+        ("this PR", 3.2783),
+    ]
+    assert table.rows[1].values["train_seconds"] == 79.6
+    assert "a run in each column" in table.notes[0]
+
+
+def test_objects_of_programs_in_hparams_are_missing(tmp_path):
+    pytest.importorskip("yaml")
+    (tmp_path / "hparams.yaml").write_text("lr: 0.1\nloss: !!python/object:torch.nn.CrossEntropyLoss\n  a: 1\n")
+    (tmp_path / "metrics.csv").write_text("step,val_loss\n1,3.0\n")
+    (row,) = read_table(tmp_path).rows
+    assert (row.values["lr"], row.values["val_loss"]) == (0.1, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [
+        ("result", "num_params_M param_count n_params Params_(M) artifact_bytes mfu_percent val_loss_min loss_ema ms/step "
+         "sec/iter train/step_loss core_score grad_norm peak_vram_mb training_seconds tok_per_sec iter_time_ms it/s"),
+        ("length", "total_tokens_M num_steps steps_k total_flos tokens_B"),
+        ("setting", "lr_min top_k tokens_per_param batch_size_k momentum_max min_lr weight_decay ema_decay"),
+    ],
+)  # fmt: skip
+def test_what_columns_are_by_their_names(kind, columns):
+    assert {name: kind_by_name(name) for name in columns.split()} == dict.fromkeys(columns.split(), kind)

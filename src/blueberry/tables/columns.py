@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
 from blueberry.records import is_number
-from blueberry.tables.rows import Table, duration_of, is_finite
+from blueberry.tables.rows import Table, duration_of, is_finite, is_of_a_loop
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -123,12 +123,16 @@ RESULT = word_set(
     """
     loss losses nll ce entropy ppl perplexity bpb bpc bits byte accuracy second hour acc error err errors f1 bleu
     rouge auc reward return score scores recall r2 mfu throughput exact match likelihood seconds secs sec time
-    runtime duration elapsed latency minutes hours ms s memory mem vram gb mb gib params parameters gap diff
+    runtime duration elapsed latency minutes hours ms s memory mem vram gb mb gib bytes params param parameters gap diff
     difference delta improvement speedup std sd stderr sem wer cer tps utilization watts energy cost
     rank_correlation margin
     """
 )
 """Last words of what came out of a run, its size included."""
+SIZES_OF_ALL = word_set("params param parameters parameter")
+"""Of RESULT, the words of a model's size: tokens per parameter are chosen."""
+MODIFIERS = word_set("m k b percent pct count avg mean min max ema")
+"""Words after what a column is: num_params_M, val_loss_min."""
 LOSSES = word_set(
     """
     loss nll bpb bpc ppl perplexity byte ce
@@ -155,8 +159,6 @@ CODES = word_set("model optimizer optim scheduler schedule activation act datase
 """Last words of what is one of several: whole numbers there name things too."""
 TEXT = word_set("commit sha hash revision fingerprint digest uuid")
 """Last words of columns whose cells are names even where they look like numbers: a commit may be 5e82390."""
-DECISIONS = frozenset(("keep", "kept", "discard", "discarded"))
-"""What the status of a loop's table says of its changes; each is a commit, whatever else its row says of it."""
 LEAST_DIGITS = 5
 """Significant digits of a number that was measured rather than chosen."""
 
@@ -227,6 +229,9 @@ def kind_by_name(column: str) -> Kind | None:
     if not words:
         return None
     last, among = words[-1], set(words)
+    while last in MODIFIERS and len(words) > 1 and words[-2] not in MODIFIERS | {"top"}:
+        words = words[:-1]
+        last = words[-1]
     if last in ("seed", "seeds"):
         return "seed"
     if (
@@ -238,6 +243,10 @@ def kind_by_name(column: str) -> Kind | None:
         return "result"
     if last in ("std", "sd") and among & {"init", "initializer", "noise", "weight"}:
         return "setting"
+    if last in SIZES_OF_ALL and "per" in among:
+        return "setting"
+    if words[0] in ("ms", "s", "sec", "seconds") and "/" in column:
+        return "result"
     if last in RESULT or (words[0] in _SPLITS and len(words) > 1 and "." not in folded(column) and "/" in column):
         return "result"
     if folded(column) == "global_batch":
@@ -319,11 +328,6 @@ def differing_settings(table: Table) -> tuple[str, ...]:
     names = [str(name) for name in differing["arm"]] if "arm" in named else []
     named_so = len(set(names)) == len(arms) == len(set(zip(names, chosen, strict=False)))
     return ("arm",) if named_so else tuple(kept)
-
-
-def is_of_a_loop(table: Table) -> bool:
-    """Whether the table is one of a loop that keeps and discards changes, by its status."""
-    return any(folded(str(row.values.get("status"))) in DECISIONS for row in table.rows)
 
 
 def _comparable(value: Any) -> Any:

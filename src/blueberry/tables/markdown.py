@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from blueberry.errors import TableError
-from blueberry.tables.columns import find_column, is_name, refuse_twice, understood
+from blueberry.tables.columns import find_column, is_loss, is_name, kind_by_name, refuse_twice, understood
 from blueberry.tables.rows import Placed, value_of
 
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*?)\s*#*\s*$")
@@ -91,7 +91,7 @@ def read_markdown(text: str, place: str, wanted: Sequence[str]) -> tuple[list[Pl
     Raises: TableError if no table has all that is wanted.
     """
     read = read_tables(text)
-    tables = [_unfolded(table, wanted) or table for table in read]
+    tables = [_unfolded(table, wanted) or _turned(table, wanted) or table for table in read]
     if not tables:
         raise TableError(f"{place}: no table in it; a Markdown table has a header and a line of dashes; add one")
     fitting = [table for table in tables if _has(table, wanted)]
@@ -105,34 +105,70 @@ def read_markdown(text: str, place: str, wanted: Sequence[str]) -> tuple[list[Pl
         under = f' under "{fitting[0].heading}"' if fitting[0].heading else ""
         notes.append(f"{place}: {len(fitting)} tables fit; the first, at line {fitting[0].line}{under}, is read")
     if fitting[0] not in read:
-        name = fitting[0].header[-1]
-        notes.append(f"{place}: the table at line {fitting[0].line} has a run in each cell, read as its {name}")
+        how = f"a run in each cell, read as its {fitting[0].header[-1]}"
+        if fitting[0].header[0] == _TURNED:
+            how = f"a run in each column, its {_TURNED}"
+        notes.append(f"{place}: the table at line {fitting[0].line} has {how}")
     return list(_runs(fitting[0], place)), notes
 
 
 def _unfolded(table: MarkdownTable, wanted: Sequence[str]) -> MarkdownTable | None:
     """A table with a run in each cell, as one with a run in each row; None where it is no such.
 
-    Its columns are values of one thing: numbers, or "seed 0", "lr = 0.01".
+    Its columns are values of one thing: numbers, or "seed 0", "lr = 0.01"; or any words, where its corner names what
+    goes down and what goes across.
     """
-    heads = [_VALUE.fullmatch(_bare(name)) for name in table.header[1:]]
+    bare = [_bare(name) for name in table.header]
+    heads = [_VALUE.fullmatch(name) for name in bare[1:]]
     matched = [head for head in heads if head]
-    if len(matched) < len(heads) or len(matched) < 2 or len({head[1] for head in matched}) > 1:
+    down, *across = [part.strip() for part in _CORNER.split(bare[0]) if part.strip()] or ["row"]
+    if len(matched) == len(heads) and len({head[1] for head in matched}) == 1:
+        values = [head[2] for head in matched]
+        name = matched[0][1] or (across[0] if across else "seed")
+    elif len(across) == 1 and _NAMED_CORNER.search(bare[0]) and not any(map(_is_measured, bare[1:])):
+        values, name = bare[1:], across[0]
+    else:
         return None
-    down, *across = [part.strip() for part in _CORNER.split(_bare(table.header[0])) if part.strip()] or ["row"]
-    name = matched[0][1] or (across[0] if across else "seed")
+    cells_of = [_bare(cell) for cells in table.rows for cell in cells[1:]]
+    if len(values) < 2 or any(isinstance(value_of(cell), str) for cell in cells_of):
+        return None
     heading = (table.heading or "").casefold()
     said = next((metric for word, metric in _METRICS if word in heading), "val_loss")
     metric = next((one for one in wanted if one not in (down, name)), said)
     rows = tuple(
-        (cells[0], head[2], cell)
+        (cells[0], value, cell)
         for cells in table.rows
-        for head, cell in zip(matched, cells[1:], strict=True)
+        for value, cell in zip(values, cells[1:], strict=True)
         if _bare(cell)
     )
     return MarkdownTable(table.heading, table.line, (down, name, metric), rows)
 
 
+def _turned(table: MarkdownTable, wanted: Sequence[str]) -> MarkdownTable | None:
+    """A table with a run in each column, as pull requests have them, as one with a run in each row; None where it is
+    no such: what goes down its first column, which is called metric or nothing, are columns of runs, a loss among them.
+    """
+    names = [_bare(cells[0]) for cells in table.rows]
+    corner = _bare(table.header[0]).casefold()
+    if corner not in _TURNED_CORNERS or len(table.header) < 3 or len(set(names)) < len(names) or not all(names):
+        return None
+    known = understood(names)
+    if not any(is_loss(known.get(name, name)) or name in wanted for name in names):
+        return None
+    header = (_TURNED, *names)
+    rows = tuple(
+        (_bare(run), *(cells[number] for cells in table.rows)) for number, run in enumerate(table.header[1:], 1)
+    )
+    return MarkdownTable(table.heading, table.line, header, rows)
+
+
+def _is_measured(name: str) -> bool:
+    return understood([name]) != {} or kind_by_name(name) in ("result", "length", "seed", "meta")
+
+
+_TURNED = "name"
+_TURNED_CORNERS = ("", "metric", "metrics", "measure", "quantity", "statistic", "field", "setting")
+_NAMED_CORNER = re.compile(r"\\|\s[/|]\s|[\u00d7\u2193\u2192]")
 _VALUE = re.compile(r"(?:([A-Za-z][\w ]*?)\s*[= ]\s*)?([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
 _CORNER = re.compile(r"[\\/|\u00d7\u2193\u2192]+")
 _METRICS = (("bits per byte", "val_bits_per_byte"), ("bpb", "val_bits_per_byte"), ("perplexity", "val_perplexity"))

@@ -70,6 +70,15 @@ class Table:
         return tuple(dict.fromkeys(name for row in self.rows for name in row.values))
 
 
+DECISIONS = frozenset(("keep", "kept", "discard", "discarded"))
+"""What the status of a loop's table says of its changes; each is a commit, whatever else its row says of it."""
+
+
+def is_of_a_loop(table: Table) -> bool:
+    """Whether the table is one of a loop that keeps and discards changes, by its status."""
+    return any(str(row.values.get("status")).partition(" ")[0].casefold() in DECISIONS for row in table.rows)
+
+
 def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     """A number where the cell is one, true/false, None where it says nothing, else its text.
 

@@ -26,38 +26,16 @@ from blueberry.tables.columns import (
     MEANINGS,
     Kind,
     find_column,
-    folded,
     is_loss,
     is_name,
-    is_of_a_loop,
     kind_by_name,
     kinds,
     words_in,
 )
+from blueberry.tables.endings import Ending, decisions_as_endings, has_not_completed, measured_ending
 from blueberry.tables.lengths import Spent, spent
 from blueberry.tables.rows import Row, Table, is_finite
 
-Ending = Literal["completed", "diverged", "crashed", "unfinished"]
-
-ENDINGS: dict[str, Ending] = {
-    **dict.fromkeys(
-        ("completed", "complete", "finished", "success", "succeeded", "successful", "ok", "done", "true", "yes", "1",
-         "keep", "kept", "discard", "discarded"),
-        "completed",
-    ),
-    **dict.fromkeys(("diverged", "nan", "unstable", "exploded", "non_finite", "loss_is_nan"), "diverged"),
-    **dict.fromkeys(
-        ("crashed", "crash", "failed", "failure", "fail", "error", "killed", "oom", "timeout", "false", "no", "0"),
-        "crashed",
-    ),
-    **dict.fromkeys(
-        ("running", "pending", "queued", "scheduled", "preempted", "unfinished", "interrupted", "pruned", "stopped"),
-        "unfinished",
-    ),
-}  # fmt: skip
-"""What a status column may say, and what it means here."""
-LARGEST = 1e12
-"""Of a metric: beyond any perplexity, and far from where squares overflow."""
 MOST_PRINTED = 6
 """Decimals of a number that was rounded to be read; one with more was not."""
 PREFERRED = ("val_loss", "val_bits_per_byte", "val_perplexity")
@@ -149,7 +127,7 @@ def table_runs(
         table = replace(table, rows=rows)
     columns = {name: find_column(name, table.columns, f"{table.path} vary", table.renamed) for name in vary}
     column, goal = _metric_column(table, metric, goal, notes)
-    table = _decisions_as_endings(table, column, notes)
+    table = decisions_as_endings(table, column, notes)
     if column in columns.values():
         name = next(name for name, found in columns.items() if found == column)
         raise TableError(f'{table.path} vary "{name}": it is the metric; an arm is told by its settings; change it')
@@ -176,7 +154,7 @@ def table_runs(
     others = [name for name, kind in kind_of.items() if kind == "setting" and name not in columns.values()]
     runs, unfinished, num_nan = [], [], 0
     for row, name, settings, block in zip(rows, names, chosen, blocks, strict=True):
-        ending = _measured(row, column)
+        ending = measured_ending(row, column)
         if ending == "unfinished":
             unfinished.append(settings)
             continue
@@ -229,31 +207,6 @@ def _spent(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: I
     if len(reads) == 1 and sum(len({row.values.get(name) for row in rows}) > 1 for name in own) > 1:
         kind_of |= dict.fromkeys(own, "meta")
     return None if found.updates is None else found
-
-
-def _decisions_as_endings(table: Table, metric: str, notes: list[str]) -> Table:
-    """A loop's table says what became of each change. Other words than keep and discard are decisions too, and a loss
-    of exactly 0 is how such loops write that there is none."""
-    if not is_of_a_loop(table):
-        return table
-    rows: list[Row] = []
-    words: dict[str, None] = {}
-    num_zero = 0
-    for row in table.rows:
-        values, status = dict(row.values), row.values.get("status")
-        if status is not None and folded(str(status)) not in ENDINGS:
-            words[str(status)] = None
-            values["status"] = None
-        if is_loss(metric) and values.get(metric) == 0:
-            num_zero += status is not None and ENDINGS.get(folded(str(status))) != "crashed"
-            values[metric] = None
-        rows.append(replace(row, values=values))
-    if words:
-        shown = ", ".join(f"{word:.30}" for word in [*words][:5])
-        notes.append(f"{table.name}: status {shown}: a decision like keep and discard, of a run that ended")
-    if num_zero:
-        notes.append(f"{table.name}: {num_zero} with a {metric} of exactly 0 are taken to have crashed")
-    return replace(table, rows=tuple(rows))
 
 
 def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: list[str]) -> tuple[str, Goal]:
@@ -316,7 +269,7 @@ def _seeds(rows: Sequence[Row], columns: Sequence[str], *, is_named: bool) -> li
             1 + max((s for row in rows if isinstance(s := row.values.get("seed"), int)), default=-1)
         )
         return [
-            next(spare) if row.values.get("seed") is None and _has_not_completed(row) else _seed(row) for row in rows
+            next(spare) if row.values.get("seed") is None and has_not_completed(row) else _seed(row) for row in rows
         ]
     keys = [tuple(row.values.get(name) for name in columns) for row in rows]
     missing = next((row for row, key in zip(rows, keys, strict=True) if None in key), None)
@@ -328,11 +281,6 @@ def _seeds(rows: Sequence[Row], columns: Sequence[str], *, is_named: bool) -> li
     return [number[key] for key in keys]
 
 
-def _has_not_completed(row: Row) -> bool:
-    """By its status. Such a run has no number to be paired, and may have ended before it said its seed."""
-    return _ending(row) not in (None, "completed")
-
-
 def _seed(row: Row) -> int:
     given = row.values.get("seed")
     if given is None:
@@ -340,37 +288,6 @@ def _seed(row: Row) -> int:
     if not is_number(given) or not float(given).is_integer():
         raise TableError(f'{row.place} "seed": {given!r}; a seed is a whole number; mend it')
     return int(given)
-
-
-def _measured(row: Row, metric: str) -> Ending:
-    """How the run ended. One that says it completed, without a number, has crashed."""
-    given = row.values.get(metric)
-    if given is not None and not is_number(given):
-        shown = f"{given!r:.80}"
-        raise TableError(f'{row.place} "{metric}": {shown}; the metric is a number, or empty if there is none; mend')
-    if given is not None and math.isfinite(given) and abs(given) > LARGEST:
-        raise TableError(
-            f'{row.place} "{metric}": {given!r:.80}; no metric is so large; a run that diverged has no number, or a '
-            "status that says so; mend"
-        )
-    ending = _ending(row)
-    if ending in ("crashed", "unfinished"):
-        return ending
-    if ending == "diverged" or (given is not None and not math.isfinite(given)):
-        return "diverged"
-    return "crashed" if given is None else "completed"
-
-
-def _ending(row: Row) -> Ending | None:
-    """What the status column says; None where it says nothing."""
-    given = row.values.get("status")
-    if given is None:
-        return None
-    said = folded(str(given))
-    if said not in ENDINGS:
-        known = ", ".join(dict.fromkeys(ENDINGS.values()))
-        raise TableError(f'{row.place} "status": {given!r:.80}; no known ending of a run; write one of {known}')
-    return ENDINGS[said]
 
 
 def _stage(row: Row) -> Stage:

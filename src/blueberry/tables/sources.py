@@ -60,8 +60,13 @@ def yaml_mapping(path: Path) -> dict[str, Any]:
         import yaml  # pyright: ignore[reportMissingImports]
     except ImportError:
         return _plain_yaml(text, path)
+
+    class Plain(yaml.SafeLoader):
+        """What is an object of a program is missing."""
+
+    Plain.add_multi_constructor("", lambda *_: None)
     try:
-        read = yaml.safe_load(text) or {}
+        read = yaml.load(text, Plain) or {}
     except yaml.YAMLError:
         raise TableError(f"{path}: not plain YAML; it must be as its tool wrote it; restore it") from None
     return read if isinstance(read, dict) else {}
