@@ -114,7 +114,8 @@ def test_a_look_back_without_any_option(table):
     document = json.loads(asked(table, "--json")[1])
     assert document["stand"] == []
     assert document["noise"]["kind"] == "described"
-    assert 1 < document["expected_null"] <= 2
+    assert 0.9 < document["expected_null"] <= 2
+    assert -0.0024 < document["expected"] < 0
     assert [one["baseline"] for one in document["changes"]] == ["5e82390", "a1b2c3d", "a1b2c3d", "d4e5f60"]
 
 
@@ -164,3 +165,40 @@ def test_a_diverged_candidate_is_discarded(tmp_path):
     code, said = asked(path, "--baseline", "a", "--candidate", "b")
     assert code == 1
     assert "diverged" in said
+
+
+def test_a_block_for_a_pull_request(table):
+    table.write_text(REPEATED)
+    code, said = asked(table, "--baseline", "5e82390", "--candidate", "a1b2c3d", "--markdown")
+    assert code == 0
+    assert said.startswith("**keep a1b2c3d: -0.00")
+    assert "| 5e82390 | 4 | 1.0011" in said
+    for word in ("unpaired", "| runs | mean | sd | interval |", "5 degrees of freedom", "0.05 at most"):
+        assert word in said
+    assert "| d4e5f60: seed 43 | kept | a1b2c3d | -0.0003" in asked(table, "--markdown")[1]
+
+
+def test_a_page(table, tmp_path):
+    table.write_text(REPEATED.replace("wider", "<b>wider</b>"))
+    code, said = asked(table, "--out", tmp_path / "page")
+    assert code == 0
+    assert said.endswith("index.html\n")
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert "<svg" in page and "2 kept, 2 discarded" in page and "var(--accent)" in page  # noqa: PT018
+    assert "&lt;b&gt;wider" in page
+    assert "<script" not in page
+    assert json.loads((tmp_path / "page" / "judge.json").read_text())["kept"] == 2
+    assert asked(table, "--baseline", "5e82390", "--candidate", "a1b2c3d", "--out", tmp_path / "one")[0] == 0
+    assert "| difference |" in (tmp_path / "one" / "judge.md").read_text()
+
+
+def test_noise_that_is_no_longer_than_its_store(tmp_path):
+    with pytest.raises(BlueberryError, match="store"):
+        asked_noise(tmp_path / "nothing")
+
+
+def asked_noise(store: Path) -> str:
+    done = CliRunner().invoke(app, ["noise", "--store", str(store)], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout

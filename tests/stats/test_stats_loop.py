@@ -13,8 +13,9 @@ from blueberry.stats.loop import (
     Gap,
     Run,
     Tally,
-    chances_of_null,
+    Trial,
     error_of_change,
+    hindsight,
     interval_of,
     judge_change,
     kept_by_chance,
@@ -181,25 +182,46 @@ def test_the_interval_is_where_the_evidence_against_each_value_ends():
     assert log_evidence(gap, shift=-ends[1]) == pytest.approx(log(100), abs=1e-6)
 
 
-def test_chances_of_null():
-    weak, strong = chances_of_null([-1.0] * 30), chances_of_null([8.0] * 30)
-    assert weak.share > 0.9 > 0.3 > strong.share
-    mixed = chances_of_null([9.0] + [-1.0] * 20)
-    assert mixed.chances[0] < 0.05 < 0.8 < mixed.chances[1]
+def looped(generator: np.random.Generator, effects: np.ndarray) -> tuple[Trial, list[Trial], float]:
+    """Single runs, sd 1, the lower is kept; and what was really gained."""
+    level, best = 0.0, float(generator.normal())
+    first, changes = Trial(best, 1, True), []
+    for effect in effects:
+        value = float(generator.normal(level + effect))
+        changes.append(Trial(value, 1, value < best))
+        if value < best:
+            level, best = level + float(effect), value
+    return first, changes, level
 
 
-def test_expected_nulls_are_about_as_many_as_there_are():
+def test_in_hindsight_as_many_are_null_as_there_are_and_the_gain_is_what_it_was():
     generator = np.random.default_rng(5)
     expected = found = 0.0
-    for _ in range(40):
-        is_null = generator.random(60) < 0.9
-        effects = np.where(is_null, 0.0, -np.abs(generator.normal(0, 2, 60)))
-        differences = effects + generator.normal(0, sqrt(1 + 1 / 8), 60)
-        chances = chances_of_null([log_evidence(Gap(d, 8, 1, 1.0, inf)) for d in differences]).chances
-        kept = differences < -1
-        expected += float(np.array(chances)[kept].sum())
-        found += float(is_null[kept].sum())
-    assert expected == pytest.approx(found, rel=0.2)
+    told, gained, claimed = [], [], []
+    for _ in range(12):
+        effects = np.where(generator.random(60) < 0.1, -generator.uniform(1, 3, 60), 0.0)
+        first, changes, gain = looped(generator, effects)
+        seen = hindsight(first, changes, 1.0)
+        kept = np.array([one.kept for one in changes])
+        expected += float(np.array(seen.chances_of_null)[kept].sum())
+        found += float((effects[kept] >= 0).sum())
+        told, gained = [*told, seen.gain], [*gained, gain]
+        claimed.append(min([first.value, *(one.value for one in changes)]) - first.value)
+    assert expected == pytest.approx(found, rel=0.25)
+    errors, flattered = np.subtract(told, gained), np.subtract(claimed, gained)
+    assert abs(errors.mean()) < 0.5
+    assert np.square(errors).mean() < np.square(flattered).mean() / 3
+
+
+def test_hindsight_where_there_is_no_doubt():
+    first = Trial(0.0, 8, True)
+    seen = hindsight(first, [Trial(-4.0, 8, True), Trial(-4.0, 8, True), Trial(3.0, 8, False)], 1.0)
+    assert seen.chances_of_null[0] < 0.01 < 0.5 < seen.chances_of_null[1]
+    assert seen.chances_of_null[2] > 0.99
+    assert seen.gain == pytest.approx(-4.0, abs=0.4)
+    shifted = hindsight(Trial(7.0, 8, True), [Trial(6.96, 8, True), Trial(6.96, 8, True), Trial(7.03, 8, False)], 0.01)
+    assert shifted.chances_of_null == pytest.approx(seen.chances_of_null, abs=0.02)
+    assert shifted.gain == pytest.approx(seen.gain / 100, abs=2e-3)
 
 
 def test_what_a_loop_keeps_by_chance():

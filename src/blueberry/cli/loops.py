@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blueberry.cli import GoalOption, JsonOption, MetricOption, QuietOption, SeedOption, _answer, app, say
+from blueberry.cli import GoalOption, JsonOption, MetricOption, QuietOption, SeedOption, StoreOption, _answer, app, say
 
 CODES = {"keep": 0, "discard": 1, "run again": 3}
 """Exit codes of a decision on one change."""
@@ -13,8 +13,8 @@ CODES = {"keep": 0, "discard": 1, "run again": 3}
 SigmaOption = Annotated[
     str | None,
     typer.Option(
-        metavar="S",
-        help="The sd of one run, where the table has no repeats: 0.0013, or 0.0013/10 if measured on 10 runs.",
+        metavar="S|bank:NAME",
+        help="The sd of one run, borrowed: 0.0013, 0.0013/10 if of 10 runs, bank:NAME as blueberry noise has it.",
         show_default="as the table's repeats tell",
     ),
 ]
@@ -36,28 +36,57 @@ def judge(
     alpha: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Chance that the loop ever keeps a change that is none, at most.")
     ] = 0.05,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a page, judge.md and judge.json.", show_default=False)
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A block to paste into a pull request.")] = False,
     json: JsonOption = False,
+    store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> int:
     """Keep a change, discard it, or run again, by exit code: 0, 1, 3. Without runs: look back over the whole loop."""
     from blueberry.judge.look_back import look_back, sentences
     from blueberry.judge.loop import read_loop, rule_change, said
-    from blueberry.stats.noise import read_sigma
+    from blueberry.judge.noise_bank import sigma_of
+    from blueberry.study.spec import default_store
 
     if (baseline is None) != (candidate is None):
         given, missing = ("--baseline", "--candidate") if candidate is None else ("--candidate", "--baseline")
         raise typer.BadParameter(
             f"{given} is given without {missing}; a change is judged against a baseline; give both"
         )
-    borrowed = None if sigma is None else read_sigma(sigma)
     arms = [arm for arm in (baseline, candidate) if arm is not None]
     loop = read_loop(table, metric=metric, goal=goal, seed=seed, arms=arms)
+    borrowed = None if sigma is None else sigma_of(sigma, Path(store or default_store()), loop.metric)
     for note in loop.notes if not quiet else ():
         say(note)
     if baseline is None or candidate is None:
-        back = look_back(loop, alpha=alpha, sigma=borrowed)
-        _answer(json, back.to_dict(), "\n".join(sentences(back)))
-        return 0
-    ruling = rule_change(loop, baseline, candidate, alpha=alpha, sigma=borrowed)
-    _answer(json, ruling.to_dict(), said(ruling))
-    return CODES[ruling.look.decision]
+        judged = look_back(loop, alpha=alpha, sigma=borrowed)
+        text, code = "\n".join(sentences(judged)), 0
+    else:
+        judged = rule_change(loop, baseline, candidate, alpha=alpha, sigma=borrowed)
+        text, code = said(judged), CODES[judged.look.decision]
+    if out is not None or markdown:
+        from blueberry.report.loop import markdown_of, write_loop  # drawing is slow to load
+
+        page = None if out is None else write_loop(judged, out)
+        text = markdown_of(judged).rstrip() if markdown else text
+        if page is not None and not markdown:
+            text = f"{text}\nsee {page}"
+    _answer(json, judged.to_dict(), text)
+    return code
+
+
+@app.command()
+def noise(
+    metric: Annotated[str, typer.Option(help="Of the validation set.")] = "val_loss",
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Print the noise that this store has measured, by recipe family and horizon."""
+    from blueberry.judge.noise_bank import stored_noise, told
+    from blueberry.study.spec import default_store
+
+    banked = stored_noise(Path(store or default_store()), metric)
+    _answer(json, {"schema": "blueberry/noise/1", "noise": [one.to_dict() for one in banked]}, told(banked))
+    return 0

@@ -15,7 +15,7 @@ from blueberry.judge.judgement import BASELINE, Noise
 from blueberry.judge.measured import measure, noise_of, smallest_shown
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.stats.noise import measure_noise
+from blueberry.stats.noise import better_half, measure_noise
 from blueberry.study.database import EndedRun
 from blueberry.study.plan import Change, Plan, as_planned, looks_of
 from blueberry.study.sharing import forks
@@ -112,6 +112,9 @@ class FamilyNoise:
     """Of a difference of two arms on one seed; None until two arms share two seeds."""
     n: int
     """Runs that entered."""
+    df: float
+    """Degrees of freedom of `sd`: fewer where arms share their seeds' luck. Source: Satterthwaite 1946, as squares
+    correlate by rho**2."""
 
 
 def forecast(
@@ -321,7 +324,9 @@ def noise_by_horizon(
         values_KN = np.array([[values.get(seed, math.nan) for seed in seeds] for values in arms.values()])
         noise = measure_noise(values_KN)
         if noise.sd is not None:
-            found.append(FamilyNoise(num_updates, noise.sd, noise.rho, noise.paired_sd, noise.n))
+            num_arms, rho = len(better_half(values_KN)), max(noise.rho or 0.0, 0.0)
+            df = (noise.n - num_arms) / (1 + (num_arms - 1) * rho**2)
+            found.append(FamilyNoise(num_updates, noise.sd, noise.rho, noise.paired_sd, noise.n, df))
     return tuple(found)
 
 

@@ -20,15 +20,15 @@ from blueberry.judge.loop import (
 )
 from blueberry.judge.words import count, interval, listing, number, unit
 from blueberry.stats.loop import (
-    Gap,
+    Hindsight,
     Look,
-    Nulls,
     Run,
     Tally,
-    chances_of_null,
+    Trial,
+    cautious_sd,
+    hindsight,
     judge_change,
     kept_by_chance,
-    log_evidence,
     needed_sd,
     spread,
 )
@@ -75,11 +75,12 @@ class LookBack:
     """From repeats; from changes of a seed alone, by their descriptions; from elsewhere; at most so much."""
     kept_by_chance: float
     """Changes that such a loop keeps if none does anything, each is run once and the best wins."""
-    null_share: float | None
     total: Ruling | None
     """The last that was kept against the first, on runs that chose neither; None where nothing was kept."""
     claimed: float
     """The same by the runs that chose: what the loop would report."""
+    expected: float | None
+    """The same by all values of the loop at once, which corrects for the luck of those that were kept."""
 
     @property
     def keeps(self) -> tuple[Change, ...]:
@@ -131,9 +132,9 @@ class LookBack:
             "stand": [one.arm for one in self.keeps if one.stands],
             "expected_null": self.expected_null,
             "kept_by_chance": self.kept_by_chance,
-            "null_share": self.null_share,
             "run_first": None if first is None else first.to_dict()["run_again"],
             "claimed": self.claimed,
+            "expected": self.expected,
             "total": None if self.total is None else self.total.to_dict(),
             "changes": [
                 {
@@ -166,9 +167,10 @@ def look_back(loop: Loop, *, alpha: float = 0.05, sigma: Borrowed | None = None)
     noise, kind = _noise(loop, baselines, sigma)
     given = None if kind == "measured" else noise
     rulings = {arm: rule_change(loop, baselines[arm], arm, alpha=alpha, sigma=given) for arm in loop.arms[1:]}
-    nulls: Nulls | None = None
+    seen: Hindsight | None = None
     if noise is not None:
-        nulls = chances_of_null([log_evidence(_final(loop, one, given)) for one in rulings.values()])
+        first_one, *others = (_trial(loop, arm, arm in kept) for arm in loop.arms)
+        seen = hindsight(first_one, others, cautious_sd(noise.sd, noise.df))
     changes = tuple(
         Change(
             arm,
@@ -177,7 +179,7 @@ def look_back(loop: Loop, *, alpha: float = 0.05, sigma: Borrowed | None = None)
             arm in kept,
             ruling,
             needed_sd(ruling.look.gap, ruling.look.error),
-            None if nulls is None else nulls.chances[place],
+            None if seen is None else seen.chances_of_null[place],
         )
         for place, (arm, ruling) in enumerate(rulings.items())
     )
@@ -186,7 +188,8 @@ def look_back(loop: Loop, *, alpha: float = 0.05, sigma: Borrowed | None = None)
     total = None if last == first else _total(loop, first, last, alpha, given)
     claimed = loop.values(last)[0] - loop.values(first)[0]
     by_chance = kept_by_chance(len(loop.arms) - 1)
-    return LookBack(loop, alpha, changes, noise, kind, by_chance, nulls and nulls.share, total, claimed)
+    expected = None if seen is None else loop.sign * seen.gain
+    return LookBack(loop, alpha, changes, noise, kind, by_chance, total, claimed, expected)
 
 
 def _lineage(loop: Loop) -> tuple[list[str], dict[str, str]]:
@@ -242,14 +245,9 @@ def _root(arm: str, baselines: Mapping[str, str], described: Mapping[str, str]) 
     return arm
 
 
-def _final(loop: Loop, ruling: Ruling, sigma: Borrowed | None) -> Gap:
-    """By all runs, not only those up to the look that decided."""
-    if ruling.look.decision != "keep":
-        return ruling.look.gap
-    tally = Tally(**noise_given(sigma))
-    for run in loop.runs:
-        tally.add(run)
-    return tally.gap(ruling.baseline.arm, ruling.candidate.arm)
+def _trial(loop: Loop, arm: str, kept: bool) -> Trial:
+    values = [run.value for run in loop.runs if run.arm == arm]
+    return Trial(sum(values) / len(values), len(values), kept)
 
 
 def _total(loop: Loop, first: str, last: str, alpha: float, sigma: Borrowed | None) -> Ruling:
@@ -287,7 +285,7 @@ def sentences(back: LookBack) -> list[str]:
         which = f": {listing(standing)}" if standing else ""
         lines.append(f"stand at alpha {back.alpha:g} over the whole loop: {len(standing)} of {len(keeps)} kept{which}")
         if back.needed_sd is not None and len(standing) < len(keeps):
-            lines.append(f"for all to stand, the sd of one run had to be {number(back.needed_sd, places + 1)} or less")
+            lines.append(f"for all to stand, the sd of one run had to be {back.needed_sd:.2g} or less")
         if back.expected_null is not None:
             lines.append(f"expected to be no improvement: {back.expected_null:.1f} of the {len(keeps)} kept")
     if back.num_repeats < num_changes:
@@ -310,12 +308,12 @@ def _what_next(back: LookBack, places: int) -> list[str]:
         found = f"{number(total.difference, places, sign=True)}{unit(loop.metric)}{ends}"
         pair = f"{total.candidate.arm} against {total.baseline.arm}"
         claim = f"the runs that chose say {number(back.claimed, places, sign=True)}"
+        if back.expected is not None:
+            claim += f", all values at once {number(back.expected, places, sign=True)}"
         if measured:
             lines.append(f"total: {pair} measured again {found}, {basis(total)}; {claim}")
         else:
-            lines.append(
-                f"total: {claim} for {pair}, which flatters; run both again, 4 times each, to know what was gained"
-            )
+            lines.append(f"total: {pair}: {claim}; run both again, 4 times each, to know")
     first = back.run_first
     if first is not None:
         asked = {first.baseline.arm: first.look.more_baseline, first.candidate.arm: first.look.more_candidate}

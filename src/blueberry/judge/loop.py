@@ -319,7 +319,7 @@ def basis(ruling: Ruling) -> str:
 
 def freedom(df: float) -> str:
     """e.g. "6 degrees of freedom"."""
-    return f"{df:g} degree{'' if df == 1 else 's'} of freedom"
+    return f"{df:.3g} degree{'' if df == 1 else 's'} of freedom"
 
 
 def source_of(noise: Borrowed) -> str:

@@ -49,6 +49,17 @@ def ledger_markdown(lines: Sequence[LinePage], *, has_picture: bool) -> str:
     return _rendered("ledger.md", lines=lines, has_picture=has_picture)
 
 
+def loop_html(page: Any, picture: Markup) -> str:
+    """The page of a loop, with its picture inside it."""
+    light, dark = Markup(css_variables(LIGHT)), Markup(css_variables(DARK))
+    return _rendered("loop.html", page=page, picture=picture, light=light, dark=dark)
+
+
+def loop_markdown(page: Any) -> str:
+    """A loop, or one of its changes, in GitHub's Markdown."""
+    return _rendered("loop.md", page=page)
+
+
 def _rendered(template: str, **held: Any) -> str:
     """A template filled, with what HTML cannot hold replaced; of Markdown no two empty lines in a row."""
     html = template.endswith(".html")

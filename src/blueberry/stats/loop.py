@@ -31,6 +31,10 @@ USUAL_NULL = 0.9
 """Share of changes that do nothing, before the loop is looked at."""
 _PRIOR_RUNS = 10
 """Changes that this share is taken to have been seen on."""
+FAR = 5.0
+"""Sds of one run."""
+_GRID, _ROUNDS = 400, 6
+"""Levels that are told apart in hindsight, and rounds in which the share is learned."""
 
 
 @dataclass(frozen=True)
@@ -259,25 +263,27 @@ def more_runs(gap: Gap, threshold: float) -> tuple[int, int] | None:
     whole = _grown(gap, gap.difference, 2 * MOST_RUNS)
     slack = max(gap.variance_factor - whole.variance_factor, 0.0)
     for difference in (gap.difference, gap.difference - gap.sd * sqrt(slack)):
-        for total in range(1, 2 * MOST_RUNS + 1):
-            grown = _grown(gap, difference, total)
-            if max(grown.num_baseline, grown.num_candidate) > max(MOST_RUNS, gap.num_baseline, gap.num_candidate):
-                break
-            if log_evidence(grown) >= threshold:
-                return grown.num_baseline - gap.num_baseline, grown.num_candidate - gap.num_candidate
+        if log_evidence(_grown(gap, difference, 2 * MOST_RUNS)) < threshold:
+            continue
+        low, high = 0, 2 * MOST_RUNS  # more runs of one difference are more evidence
+        while high - low > 1:
+            total = (low + high) // 2
+            low, high = (low, total) if log_evidence(_grown(gap, difference, total)) >= threshold else (total, high)
+        grown = _grown(gap, difference, high)
+        return grown.num_baseline - gap.num_baseline, grown.num_candidate - gap.num_candidate
     return None
 
 
 def _grown(gap: Gap, difference: float, total: int) -> Gap:
-    """After so many more runs in all, given to whichever side has fewer, the candidate first."""
+    """After so many more runs in all, given to whichever side has fewer, up to MOST_RUNS; the candidate first."""
     b, c = gap.num_baseline, gap.num_candidate
     if gap.paired:
-        n = min(b + total, max(MOST_RUNS, b))
+        n = max(min(b + total, MOST_RUNS), b)
         return Gap(difference, n, n, gap.sd, n - 1, paired=True)
     for _ in range(total):
-        if c <= b:
+        if c <= b and c < MOST_RUNS:
             c += 1
-        else:
+        elif b < MOST_RUNS:
             b += 1
     return Gap(difference, b, c, gap.sd, gap.df + b + c - gap.num_baseline - gap.num_candidate)
 
@@ -298,31 +304,99 @@ def needed_sd(gap: Gap, error: float) -> float | None:
 
 
 @dataclass(frozen=True)
-class Nulls:
-    """How many of the changes did nothing, as far as the runs tell."""
+class Trial:
+    """One change of a loop and how it ended."""
 
-    share: float
-    """Of all changes: posterior mean."""
-    chances: tuple[float, ...]
+    value: float
+    """Mean over its runs."""
+    num_runs: int
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Hindsight:
+    """What all runs of a loop together say of each of its changes, and of what was gained."""
+
+    chances_of_null: tuple[float, ...]
     """Of each change: that it is no improvement."""
+    gain: float
+    """Expected value of the last kept arm less that of the first, in the unit of the values."""
 
 
-def chances_of_null(log_evidences: Sequence[float], *, usual: float = USUAL_NULL) -> Nulls:
-    """That each change of a loop is no improvement, by what the loop's own changes say of how many are.
+def hindsight(first: Trial, changes: Sequence[Trial], sd: float, *, usual: float = USUAL_NULL) -> Hindsight:
+    """Which changes did nothing, by all values of a loop at once: each kept arm is the baseline of those after it.
 
-    A change is null, or an improvement of one of the SCALES; the share of null ones has a beta prior of mean
-    `usual` worth ten changes, and is learned from all of them.
-    Source: two-groups model of Efron 2008 (microarrays, empirical Bayes), with evidence as the likelihood ratio.
+    A change improves, by a half-normal size of the smaller of the SCALES; does nothing; or makes it worse, by up to
+    twice that. What share improves has a beta prior of mean 1 - `usual` worth ten changes, and is learned here. That a
+    change was kept because it came out low needs no correction: all values are conditioned on. A discarded one that
+    came out FAR above what was kept is none, and tells nothing of the rest.
+    Units: those of the values; `sd` is that of one run.
+    Source: forward-backward smoothing of a hidden level (Rabiner 1989); empirical Bayes for the share (Efron 2008).
     """
-    shares = np.linspace(0.0005, 0.9995, 1000)
-    a, b = usual * _PRIOR_RUNS, (1 - usual) * _PRIOR_RUNS
-    ratios_J = np.exp(np.clip(np.asarray(log_evidences, dtype=float), -50, 50))
-    log_posterior = (a - 1) * np.log(shares) + (b - 1) * np.log1p(-shares)
-    log_posterior += np.log(shares[:, None] + (1 - shares[:, None]) * ratios_J).sum(axis=1)
-    weights = np.exp(log_posterior - log_posterior.max())
-    weights /= weights.sum()
-    each_J = (weights[:, None] * shares[:, None] / (shares[:, None] + (1 - shares[:, None]) * ratios_J)).sum(axis=0)
-    return Nulls(float(weights @ shares), tuple(map(float, each_J)))
+    near, base = [], first
+    for place, one in enumerate(changes):
+        if one.kept or one.value < base.value + FAR * sd:
+            near.append(place)
+        base = one if one.kept else base
+    told = [first, *(changes[place] for place in near)]
+    low, high = (bound(one.value for one in told) / sd for bound in (min, max))
+    step = max((high - low + 8) / _GRID, 0.05)
+    grid_G = np.arange(low - 4, high + 4, step)
+    sizes = np.arange(step, 2 * FAR, step)
+    lower, higher = (np.exp(-0.5 * np.square(sizes / scale)) for scale in (SCALES[0][0], 2 * SCALES[0][0]))
+    lower, higher = lower / lower.sum(), higher / higher.sum()
+    likely_JG = np.array([np.exp(-0.5 * one.num_runs * np.square(one.value / sd - grid_G)) for one in told])
+
+    def moved(mass_G: np.ndarray) -> np.ndarray:
+        """After an improvement, nothing, a worsening. Shapes: (G,) -> (3, G)."""
+        return np.stack([_shifted(mass_G, lower, -1), mass_G, _shifted(mass_G, higher, 1)])
+
+    def seen(mass_G: np.ndarray) -> np.ndarray:
+        """The same the other way: of each level before, what is found after. Shapes: (G,) -> (3, G)."""
+        return np.stack([_shifted(mass_G, lower, 1), mass_G, _shifted(mass_G, higher, -1)])
+
+    better, gain = 1 - usual, 0.0
+    chances_J = np.ones(len(changes))
+    for _ in range(_ROUNDS):
+        shares_3 = np.array([better, (1 - better) / 2, (1 - better) / 2])
+        before = [likely_JG[0] / likely_JG[0].sum()]
+        for one, likely_G in zip(told[1:], likely_JG[1:], strict=True):
+            found_G = shares_3 @ (moved(before[-1]) if one.kept else seen(likely_G))
+            after_G = found_G * (likely_G if one.kept else before[-1])
+            before.append(after_G / max(after_G.sum(), 1e-300))
+        later_G = np.ones(len(grid_G))
+        for place in range(len(near) - 1, -1, -1):
+            if told[place + 1].kept:
+                later_G = likely_JG[place + 1] * later_G
+                each_3 = shares_3 * (moved(before[place]) @ later_G)
+                later_G = shares_3 @ seen(later_G)
+            else:
+                found_3G = seen(likely_JG[place + 1])
+                each_3 = shares_3 * (found_3G @ (before[place] * later_G))
+                later_G = later_G * (shares_3 @ found_3G)
+            later_G = later_G / max(later_G.max(), 1e-300)
+            chances_J[near[place]] = 1 - each_3[0] / max(each_3.sum(), 1e-300)
+        better = float(((1 - chances_J).sum() + (1 - usual) * _PRIOR_RUNS) / (len(changes) + _PRIOR_RUNS))
+        start_G = before[0] * later_G
+        gain = float(before[-1] @ grid_G / before[-1].sum() - start_G @ grid_G / max(start_G.sum(), 1e-300))
+    return Hindsight(tuple(map(float, chances_J)), gain * sd)
+
+
+def cautious_sd(sd: float, df: float) -> float:
+    """The upper end of the sd's one-sided 80% interval, for what takes it as known; of few repeats far larger.
+
+    Source: chi-squared of a sum of squares.
+    """
+    from scipy.special import chdtri
+
+    return sd if isinf(df) else sd * sqrt(df / float(chdtri(df, 0.8)))
+
+
+def _shifted(mass_G: np.ndarray, sizes: np.ndarray, sign: int) -> np.ndarray:
+    """Mass moved up the grid (or down) by sizes of one step or more, whose weights are given; what leaves is lost."""
+    if sign > 0:
+        return np.concatenate([[0.0], np.convolve(mass_G, sizes)])[: len(mass_G)]
+    return _shifted(mass_G[::-1], sizes, 1)[::-1]
 
 
 def kept_by_chance(num_changes: int) -> float:
