@@ -98,6 +98,9 @@ def test_a_folder_of_json_files_each_of_a_run(tmp_path):
             (tmp_path / f"lr{lr}" / f"seed_{seed}_result.json").write_text(json.dumps(said))
     (tmp_path / "package.json").write_text('{"name": "x", "version": "1.0"}')
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "old.json").write_text('{"lr": 0.3, "post_ttt_val_bpb": 9}')
     judged = blueberry.analyse(tmp_path, vary="lr", metric="post_ttt_val_bpb")
     assert [(arm.arm, arm.n) for arm in judged.arms] == [("lr=0.1", 3), ("lr=0.2", 3)]
     assert judged.verdicts[0].verdict == "winner"

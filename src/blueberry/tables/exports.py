@@ -161,9 +161,10 @@ def _hparams(events: Any) -> dict[str, Any]:
 
 
 def _result_files(root: Path) -> Iterator[Placed]:
-    """JSON files that each are the object of one run, as scripts leave them."""
+    """JSON files that each are the object of one run, as scripts leave them; what is hidden is nobody's result."""
     for file in sorted(root.rglob("*.json")):
-        if file.stat().st_size > LARGEST_RESULT:
+        is_hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+        if is_hidden or not file.is_file() or file.stat().st_size > LARGEST_RESULT:
             continue
         try:
             read = json.loads(file.read_text(encoding="utf-8"))
