@@ -9,7 +9,7 @@ import blueberry
 from blueberry.analysis import checkup
 from blueberry.errors import TableError
 from blueberry.tables.columns import differing_settings
-from blueberry.tables.reading import table_of
+from blueberry.tables.reading import read_table, table_of
 from blueberry.tables.runs import table_runs
 
 RATES = [0.005, 0.01, 0.02, 0.04, 0.08]
@@ -146,7 +146,24 @@ def test_arms_of_one_value_are_compared_where_the_rest_is_equal():
     (found,) = judged(rows, "activation").blocks
     assert found.audit == "confounded"
     assert "where they agree (norm layer and heads 6), gelu minus relu is +0.10" in found.message
+    assert "(4 paired seeds)" in found.message
     assert found.remedy.endswith("--across norm,heads")
+
+
+@pytest.mark.parametrize("mark", [",", "|"])
+def test_none_is_a_choice_among_others(mark, tmp_path):
+    """Not where numbers or results stand: there it says nothing."""
+    lines = [["arm", "norm", "dropout", "seed", "val_loss"]]
+    lines += [["a", "none", "none", "0", "3.1"], ["b", "rms", "0.1", "0", "none"], ["c", "None", "0.2", "0", "3.3"]]
+    text = "\n".join(mark.join(line) for line in lines)
+    if mark == "|":
+        head, *rest = (f"| {' | '.join(line)} |" for line in lines)
+        text = "\n".join([head, "|---|---|---|---|---|", *rest])
+    path = tmp_path / ("runs.csv" if mark == "," else "runs.md")
+    path.write_text(text + "\n")
+    rows = [row.values for row in read_table(path).rows]
+    assert [row["norm"] for row in rows] == ["none", "rms", "none"]
+    assert [(row["dropout"], row["val_loss"]) for row in rows] == [(None, 3.1), (0.1, None), (0.2, 3.3)]
 
 
 @pytest.mark.parametrize("name", ["model", "optimizer", "setup", "config_id"])

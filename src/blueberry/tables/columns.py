@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
 from blueberry.records import is_number
-from blueberry.tables.rows import Table, duration_of, is_finite, is_of_a_loop
+from blueberry.tables.rows import Table, duration_of, is_finite, is_of_a_loop, value_of
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -434,6 +434,11 @@ def is_loss(metric: str) -> bool:
     """Whether a metric is a loss, by its name: no model of text has one of 0 or below."""
     words = words_in(metric)
     return bool(words) and words[-1] in LOSSES
+
+
+def none_is_a_choice(column: str, cells: Iterable[str]) -> bool:
+    """Whether "none" in a column is what was chosen, as "layer" or "rms" are, and not a cell that says nothing."""
+    return kind_by_name(column) in ("setting", None) and any(isinstance(value_of(cell), str) for cell in cells)
 
 
 def is_tokens(column: str) -> bool:

@@ -3,9 +3,18 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from blueberry.errors import TableError
-from blueberry.tables.columns import find_column, is_loss, is_name, kind_by_name, refuse_twice, understood
+from blueberry.tables.columns import (
+    find_column,
+    is_loss,
+    is_name,
+    kind_by_name,
+    none_is_a_choice,
+    refuse_twice,
+    understood,
+)
 from blueberry.tables.rows import Placed, value_of
 
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*?)\s*#*\s*$")
@@ -177,12 +186,14 @@ _METRICS = (("bits per byte", "val_bits_per_byte"), ("bpb", "val_bits_per_byte")
 def _runs(table: MarkdownTable, place: str) -> Iterator[Placed]:
     names = [_bare(name) for name in table.header]
     refuse_twice(names, f"{place} line {table.line}")
+    columns = [[_bare(cell) for cell in column] for column in zip(*table.rows, strict=True)]
+    choices = {name for name, cells in zip(names, columns, strict=False) if none_is_a_choice(name, cells)}
     for number, cells in enumerate(table.rows, table.line + 2):
-        pairs = zip(names, cells, strict=True)
-        yield (
-            f"line {number}",
-            {name: _bare(cell) if is_name(name) else value_of(_bare(cell)) for name, cell in pairs if name},
-        )
+        values: dict[str, Any] = {}
+        for name, cell in zip(names, map(_bare, cells), strict=True):
+            is_none = name in choices and cell.casefold() == "none"
+            values |= {name: "none" if is_none else cell if is_name(name) else value_of(cell)} if name else {}
+        yield f"line {number}", values
 
 
 def _has(table: MarkdownTable, wanted: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from blueberry.tables.columns import (
     WRAPPERS,
     folded,
     is_name,
+    none_is_a_choice,
     refuse_twice,
     renamed_values,
     understood,
@@ -148,6 +149,9 @@ def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
     names = [name.strip() for name in header]
     _refuse_bad_header(names, f"{place} line {number}")
     comma = delimiter != "," and uses_decimal_comma([cell for _, cells in lines[1:] for cell in cells])
+    whole = [cells for _, cells in lines[1:] if len(cells) == len(names)]
+    columns = dict(zip(names, zip(*whole, strict=True), strict=False))
+    choices = {name for name, cells in columns.items() if none_is_a_choice(name, cells)}
     rows: list[Placed] = []
     for number, cells in lines[1:]:
         if len(cells) != len(names):
@@ -158,7 +162,8 @@ def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
         values: dict[str, Any] = {}
         for name, cell in zip(names, cells, strict=True):
             if name not in ("", _PANDAS_INDEX):
-                values |= _cell(name, cell, decimal_comma=comma)
+                is_none = name in choices and cell.strip().casefold() == "none"
+                values |= {name: "none"} if is_none else _cell(name, cell, decimal_comma=comma)
         rows.append((f"line {number}", values))
     return chart_runs(rows, place) if is_chart(names) else (rows, [])
 

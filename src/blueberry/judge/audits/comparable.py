@@ -1,7 +1,8 @@
 """Audits of whether arms may be compared: do they differ in what varies, and in nothing else?"""
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -173,25 +174,35 @@ def confounded(measured: Measured) -> list[Audit]:
 
 
 def _where_the_rest_is_equal(measured: Measured, several: Sequence[str]) -> str:
-    """Of two arms the difference on the seeds of the first combination of what differs that both have runs of."""
-    cells: dict[tuple[str, ...], dict[str, dict[Any, float]]] = {}
-    for arm in measured.evidence.arms:
+    """Of the arms that were run under one combination of all other settings, the first that has such, what each is
+    above the least; of three all pairs."""
+    evidence = measured.evidence
+    cells: dict[tuple[str, ...], dict[str, dict[int, float]]] = {}
+    said: dict[tuple[str, ...], str] = {}
+    for arm in evidence.arms:
         for one in arm.facts:
             if one.value is not None and math.isfinite(one.value) and one.seed is not None:
-                key = tuple(f"{name} {one.settings.get(name)}" for name in several)
+                key = tuple(f"{name} {value}" for name, value in sorted(one.settings.items()))
+                said[key] = words.listing([f"{name} {one.settings.get(name)}" for name in several])
                 cells.setdefault(key, {}).setdefault(arm.name, {})[one.seed] = one.value
     for key, arms in cells.items():
-        if len(arms) < 2:
-            continue
-        (a, of_a), (b, of_b) = sorted(arms.items(), key=lambda item: fmean(item[1].values()))[:2]
-        seeds = sorted(of_a.keys() & of_b.keys())
-        pair = paired(np.array([of_a[seed] for seed in seeds]), np.array([of_b[seed] for seed in seeds]))
-        ends = pair.interval(1 - measured.evidence.alpha)
-        if pair.difference is not None and ends is not None:
-            number = words.difference(pair.difference, ends, measured.evidence.metric, measured.evidence.min_effect)
-            pairs = words.count(pair.n, "paired seed")
-            return f"; where they agree ({words.listing(key)}), {b} minus {a} is {number} on {pairs}"
+        order = sorted(arms, key=lambda name: fmean(arms[name].values()))
+        pairs = list(itertools.combinations(order[:3], 2)) + [(order[0], name) for name in order[3:]]
+        found = [text for a, b in pairs if (text := _difference(measured, a, b, arms[a], arms[b]))]
+        if found:
+            return f"; where they agree ({said[key]}), {words.listing(found)}"
     return ""
+
+
+def _difference(measured: Measured, a: str, b: str, of_a: Mapping[int, float], of_b: Mapping[int, float]) -> str:
+    """Of the seeds that both have, with its interval; empty where there is none."""
+    seeds, evidence = sorted(of_a.keys() & of_b.keys()), measured.evidence
+    pair = paired(np.array([of_a[seed] for seed in seeds]), np.array([of_b[seed] for seed in seeds]))
+    ends = pair.interval(1 - evidence.alpha)
+    if pair.difference is None or ends is None:
+        return ""
+    number = words.difference(pair.difference, ends, evidence.metric, evidence.min_effect)
+    return f"{b} minus {a} is {number} ({words.count(pair.n, 'paired seed')})"
 
 
 def _differs_within(arm: ArmRuns, name: str) -> bool:
