@@ -55,7 +55,24 @@ def test_the_examples_run(tmp_path, monkeypatch):
     assert any("crashed" in audit.message for audit in judged.audits)
 
 
-@pytest.mark.parametrize("word", ["--vary", "--metric", "--min-effect", "--out", "--json"])
+def test_the_tables_of_parts_say_what_the_page_says(tmp_path):
+    told = PAGE.partition("### Three tables of parts\n")[2].partition("\n## ")[0]
+    tables = re.findall(r"^```\n(.*?)^```$", told, flags=re.DOTALL | re.MULTILINE)
+    said = [
+        " ".join(line.strip("> ") for line in some.splitlines()) for some in re.findall(r"(?:^> .*\n)+", told, re.M)
+    ]
+    commands = re.findall(r"`blueberry analyse (\S+) --vary (\S+)(?: --(across|tune) (\S+))?`", told)
+    assert len(tables) == len(said) == len(commands) == 3
+    for text, words, (name, vary, option, columns) in zip(tables, said, commands, strict=True):
+        (tmp_path / name).write_text(text)
+        more = {option: columns.split(",")} if option else {}
+        found = blueberry.analyse(tmp_path / name, vary=vary, **more)
+        assert words in f"{found.known} {found.unknown}"
+    found = blueberry.analyse(tmp_path / "activations.csv", vary="activation", across=["norm", "heads"])
+    assert found.blocks == ()
+
+
+@pytest.mark.parametrize("word", ["--vary", "--across", "--tune", "--metric", "--min-effect", "--out", "--json"])
 def test_every_option_it_names_exists(word):
     from typer.main import get_command
 
