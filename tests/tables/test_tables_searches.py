@@ -144,6 +144,19 @@ def test_ray_tunes_folders(tmp_path):
     assert trial.values["val_loss"] in (3.1, 3.2), "the file itself is its trial"
 
 
+def test_a_folder_of_ray_tune_without_its_parameters_beside(tmp_path):
+    for lr in (0.1, 0.2):
+        ray_trial(tmp_path / f"trial_{lr}", lr, 0, 3.0 + lr)
+        (tmp_path / f"trial_{lr}" / "params.json").unlink()
+    found = table_runs(read_table(tmp_path), ["lr"])
+    assert [(run.settings["lr"], run.result.metric("val_loss")) for run in found.runs] == [(0.1, 3.1), (0.2, 3.2)]
+    (tmp_path / "trial_0.1" / "result.json").rename(tmp_path / "result.json")
+    text = (tmp_path / "result.json").read_text().rpartition("\n")[0]
+    (tmp_path / "result.json").write_text(text)
+    (run,) = table_runs(read_table(tmp_path / "result.json"), ["lr"], least_arms=1).runs
+    assert (run.settings["lr"], run.result.metric("val_loss")) == (0.1, 3.1)
+
+
 def test_a_data_frame_of_ray_tune(tmp_path):
     (tmp_path / "frame.csv").write_text(
         "val_loss,timestamp,done,training_iteration,trial_id,pid,hostname,node_ip,time_total_s,iterations_since_restore,"

@@ -17,6 +17,8 @@ OPTUNA_TABLES = ("studies", "study_directions", "trials", "trial_params", "trial
 STATES = ("running", "complete", "pruned", "fail", "waiting")
 """Of a trial, as a journal counts them."""
 GOALS: tuple[Goal | None, ...] = (None, "minimize", "maximize")
+LONGEST_LINE = 100_000
+"""Bytes of a file of Ray Tune in which it is known for one."""
 NAMES_KEY = "study:metric_names"
 _SPECIAL = {"INF_POS": float("inf"), "INF_NEG": float("-inf"), "NAN": float("nan")}
 
@@ -203,20 +205,25 @@ _RAYS_OWN = frozenset(
 
 
 def ray_trials(root: Path) -> Iterator[Placed]:
-    """Each trial's folder: of all that `result.json` (or `progress.csv`) reported the last, and its `params.json`."""
-    folders = {file.parent for file in root.rglob("params.json")}
+    """Each trial's folder: of all that `result.json` (or `progress.csv`) reported the last, and its settings: those of
+    `params.json`, or the config that is reported."""
+    folders = {file.parent for name in ("result.json", "progress.csv") for file in root.rglob(name) if _is_rays(file)}
     for folder in sorted(folders):
-        reported, csv_file = folder / "result.json", folder / "progress.csv"
-        if not reported.is_file() and not csv_file.is_file():
-            continue
+        reported, csv_file, params = (folder / name for name in ("result.json", "progress.csv", "params.json"))
         last: dict[str, Any] = {}
         for text in reported.read_text(encoding="utf-8").splitlines() if reported.is_file() else ():
             said = _parsed(text)  # a line that a kill has torn says nothing
             last |= flat(said) if isinstance(said, dict) else {}
         if not last and csv_file.is_file():
             last = last_of_csv(csv_file)
-        measured = {name: v for name, v in _of_ray(last).items() if name != "trial_id" and f"config.{name}" not in last}
+        measured = {name: value for name, value in _of_ray(last).items() if name != "trial_id"}
+        given = flat(json_object(params)) if params.is_file() else {}
         place = place_of(folder, root)
         has_failed = any((folder / name).is_file() for name in ("error.txt", "error.pkl"))
         ending = {"status": "error"} if has_failed else {}
-        yield place, {"name": place, **flat(json_object(folder / "params.json")), **measured, **ending}
+        yield place, {"name": place, **measured, **given, **ending}
+
+
+def _is_rays(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return file.with_name("params.json").is_file() or b"training_iteration" in opened.read(LONGEST_LINE)
