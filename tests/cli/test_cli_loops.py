@@ -202,3 +202,19 @@ def asked_noise(store: Path) -> str:
     if done.exception is not None:
         raise done.exception
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [("status", ("keep", "discard")), ("decision", ("accepted", "rejected")), ("kept", ("yes", "no"))],
+)
+def test_what_was_kept_stands_in_a_column_whatever_it_is_called(tmp_path, column, words):
+    path = tmp_path / "log.jsonl"
+    values = {"base": 1.010, "e1": 1.012, "e2": 1.008, "e3": 1.011}
+    rows = [
+        {"experiment": name, "val_loss": value, column: words[name in ("e2", "e3")]} for name, value in values.items()
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    document = json.loads(asked(path, "--json")[1])
+    assert [one["arm"] for one in document["changes"] if one["kept"]] == ["e1"]  # not the lower: the column says so
+    assert [one["baseline"] for one in document["changes"]] == ["base", "e1", "e1"]

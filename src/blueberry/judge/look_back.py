@@ -288,7 +288,7 @@ def sentences(back: LookBack) -> list[str]:
             lines.append(f"for all to stand, the sd of one run had to be {back.needed_sd:.2g} or less")
         if back.expected_null is not None:
             lines.append(f"expected to be no improvement: {back.expected_null:.1f} of the {len(keeps)} kept")
-    if back.num_repeats < num_changes:
+    if 1 < num_changes > back.num_repeats:
         lines.append(
             f"by chance alone: {count(num_changes, 'change')} that do nothing, run once each, keep "
             f"{back.kept_by_chance:.1f} on average"

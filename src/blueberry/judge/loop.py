@@ -39,7 +39,7 @@ class Loop:
     arms: tuple[str, ...]
     """That have a run, in order."""
     kept: Mapping[str, bool]
-    """Of the arms whose status says keep or discard."""
+    """Of the arms of which a column says keep or discard."""
     described: Mapping[str, str]
     failed: Mapping[str, str]
     """Of the arms with a run that has no number: how it ended, diverged rather than crashed."""
@@ -99,9 +99,27 @@ def _matching(given: str, names: Sequence[str]) -> list[str]:
     return found
 
 
+KEPT = {
+    **dict.fromkeys(("keep", "kept", "accept", "accepted", "merged", "promoted"), True),
+    **dict.fromkeys(("discard", "discarded", "reject", "rejected", "revert", "reverted", "drop", "dropped"), False),
+}
+"""Words that say whether a change was kept."""
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _said_kept(table: Table) -> dict[str, bool]:
+    """By place of a row: what the first column says that says it of any row. One named "kept" may say yes or no."""
+    for name in table.columns:
+        words = {**KEPT, **(_FLAGS if KEPT.get((words_in(name) or [""])[-1]) else {})}
+        told = {row.place: words.get(str(row.values.get(name)).strip().casefold()) for row in table.rows}
+        if any(one is not None for one in told.values()) and kind_by_name(name) not in ("label", "result", "seed"):
+            return {place: one for place, one in told.items() if one is not None}
+    return {}
+
+
 def _loop(table: Table, found: TableRuns) -> Loop:
     sign = -1 if found.goal == "maximize" else 1
-    at = {row.place: row.values for row in table.rows}
+    at, told_kept = {row.place: row.values for row in table.rows}, _said_kept(table)
     runs: list[Run] = []
     kept: dict[str, bool] = {}
     described: dict[str, str] = {}
@@ -111,7 +129,6 @@ def _loop(table: Table, found: TableRuns) -> Loop:
     prose = [name for name in table.columns if (words_in(name) or [""])[-1] in PROSE]
     for run in found.runs:
         cells = at.get(run.place, {})
-        said = str(cells.get("status") or "").strip().casefold()
         value = run.result.metric(found.metric) if run.result.status == "completed" else None
         if value is None:
             ending = "diverged" if run.result.status == "diverged" else "crashed"
@@ -124,8 +141,8 @@ def _loop(table: Table, found: TableRuns) -> Loop:
         if run.seed is not None:
             seen.add((run.arm, run.seed))
         runs.append(Run(run.arm, sign * value, run.seed))
-        if said in ("keep", "kept", "discard", "discarded"):
-            kept[run.arm] = kept.get(run.arm, False) or said.startswith("ke")
+        if run.place in told_kept:
+            kept[run.arm] = kept.get(run.arm, False) or told_kept[run.place]
         told = next((str(cells[name]) for name in prose if cells.get(name)), None)
         if told is not None:
             described.setdefault(run.arm, told)
