@@ -5,6 +5,7 @@ from scipy import stats
 from blueberry.stats.robustness import (
     band_within,
     binomial_interval,
+    exchange,
     first_at_target,
     lower_bound,
     lr_sensitivity,
@@ -116,3 +117,16 @@ def test_a_miss_is_never_dropped():
     assert median_time([10, 20, INF, INF]) == INF
     assert median_time([10, INF]) == INF
     assert median_time([]) is None
+
+
+def test_the_exchange_of_updates_for_loss_near_the_end():
+    def curve(slope: float, last: int = 1000) -> list[tuple[float, float]]:
+        return [(u, 3.0 + 5 / u - slope * (u - last) / 100) for u in range(10, last + 1, 10)]
+
+    worth = exchange([curve(0.004), curve(0.005), curve(0.0045, 600)])
+    assert worth.n == 3
+    assert worth.difference == pytest.approx(0.0045, abs=0.0015)  # what 5 / u still falls is in it
+    low, high = worth.interval(0.95) or (0, 0)
+    assert low < 0.0045 < high
+    assert exchange([[(1, 3.0), (2, 2.0)]]).difference is None
+    assert exchange([[(100, INF), (200, 3.0), (300, 2.9), (400, 2.8)]]).difference == pytest.approx(0.1)

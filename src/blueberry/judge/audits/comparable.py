@@ -15,6 +15,7 @@ from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured
 from blueberry.records import is_number
 from blueberry.stats.paired import paired
+from blueberry.stats.robustness import exchange
 from blueberry.tables.columns import is_tokens, kind_by_name, same_name, words_in
 from blueberry.tables.lengths import says_the_batch
 
@@ -118,10 +119,25 @@ def budget(measured: Measured) -> list[Audit]:
     if not differing:
         return []
     said = words.listing([f"{low:.4g} to {high:.4g} {name}" for name, (low, high) in differing.items()])
-    message = f"arms have {said}, and that is not what varies"
+    message = f"arms have {said}, and that is not what varies{_exchange(measured, differing)}"
     if any(is_tokens(name) and name not in differing for name in known):
         return [warn("budget", f"{message}; tokens are equal", "read the loss beside what differs")]
     return [block("budget", message, "compare arms of one length, or vary the length and say so")]
+
+
+def _exchange(measured: Measured, differing: Mapping[str, Span]) -> str:
+    """What the updates that some arms have more are worth at most, by the ends of all learning curves."""
+    if "updates" not in differing or measured.evidence.goal == "maximize":
+        return ""
+    worth = exchange(points for arm in measured.evidence.arms for points in arm.evaluations.values() if points)
+    ends = worth.interval(1 - measured.evidence.alpha)
+    if worth.difference is None or ends is None or worth.difference <= 0:
+        return ""
+    metric, (low, high) = measured.evidence.metric, differing["updates"]
+    each = f"{worth.difference:.2g}{words.unit(metric)} [{ends[0]:.2g}, {ends[1]:.2g}]"
+    total = worth.difference * (high - low) / 100
+    near = f"near the end of {words.count(worth.n, 'curve')} 100 updates are {each}"
+    return f"; {near}, so length alone may make {total:.2g}"
 
 
 def _spans(arms: Sequence[ArmRuns], name: str) -> list[Span | None] | None:
