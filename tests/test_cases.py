@@ -123,6 +123,7 @@ def batches(name="batch_size", values=(16, 32, 64, 128), **more):
         (batches(), "batch_size", "block", "a column of neither"),
         (batches(epochs=3), "batch_size", None, ""),
         (batches(ti=lambda size: 64000 // size), "batch_size", None, "a length, by its numbers"),
+        (batches(ti=lambda n: 64000 // n, iter=lambda n: 64000 // n - 1), "batch_size", "warn", "499 to 3999"),
     ],
 )
 def test_settings_imply_how_many_tokens_a_run_saw(rows, vary, severity, said):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from blueberry.tables.columns import Kind, word_set, words_in
+from blueberry.tables.columns import Kind, kind_by_name, word_set, words_in
 from blueberry.tables.rows import Row, is_finite
 
 _BATCH = word_set("batch bs batchsize minibatch microbatch")
@@ -42,6 +42,8 @@ class Spent:
     """The column of updates; None where there is none."""
     amounts: Mapping[str, float]
     """By place of the row, the product of all."""
+    alike: tuple[str, ...] = ()
+    """Columns of numbers that go with the updates or with the product, and that no name says to be something else."""
 
     @property
     def name(self) -> str:
@@ -72,7 +74,15 @@ def spent(rows: Sequence[Row], kind_of: Mapping[str, Kind]) -> Spent | None:
     updates = (done or named or [_going_with(reads, others)])[0]
     each = others[updates] if updates else [1.0] * len(rows)
     amounts = {row.place: read * number for row, read, number in zip(rows, reads, each, strict=True)}
-    return Spent(factors, updates, amounts)
+    unnamed = {name: values for name, values in others.items() if kind_by_name(name) is None}
+    alike = [
+        name
+        for name, values in unnamed.items()
+        if updates
+        and max(values) > min(values)
+        and any(_is_one([a / b for a, b in zip(values, some, strict=True)]) for some in (each, list(amounts.values())))
+    ]
+    return Spent(factors, updates, amounts, tuple(alike))
 
 
 def _factors(rows: Sequence[Row], numeric: Sequence[str]) -> tuple[str, ...]:

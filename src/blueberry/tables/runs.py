@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
@@ -192,7 +192,7 @@ def table_runs(
     )
 
 
-def _spent(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: Iterable[str]) -> Spent | None:
+def _spent(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: Collection[str]) -> Spent | None:
     """What runs were trained on, where their settings imply it; what is found of columns on the way is entered.
 
     Settings of one batch that make up for one another are a matter of memory.
@@ -200,8 +200,8 @@ def _spent(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: I
     found = spent([row for row in rows if is_finite(row.values.get(metric))], kind_of)
     if found is None:
         return None
-    if found.updates is not None and found.updates not in varied:
-        kind_of[found.updates] = "length"
+    lengths = [name for name in (found.updates, *found.alike) if name is not None and name not in varied]
+    kind_of |= dict.fromkeys(lengths, "length")
     own = [name for name in found.factors if name not in varied]
     reads = {math.prod(row.values.get(name) or math.nan for name in found.factors) for row in rows}
     if len(reads) == 1 and sum(len({row.values.get(name) for row in rows}) > 1 for name in own) > 1:
