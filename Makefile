@@ -1,8 +1,10 @@
 # `make demo` answers a question on this machine; `make lint` and `make test` check everything.
 PY ?= python3
 BIN := .venv/bin
+DOCUMENTS := 000-before-after 001-schedule 002-rates 002-horizon 003-search 003-leak 004-ablation 004-accumulation \
+             004-schedule 004-stack 004-routing 004-longer
 
-.PHONY: demo test setup lint docs truth noise efficiency clean
+.PHONY: demo test setup lint docs documents truth noise efficiency clean
 
 demo: setup
 	$(BIN)/blueberry run studies/demo-lr-sweep.toml
@@ -29,6 +31,17 @@ noise: setup
 
 efficiency: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.sweep --replays 1000 --out docs/efficiency.md
+
+# Exit code 1 is an answer here: a claim is blocked, a promotion refused.
+documents: setup
+	for study in $(DOCUMENTS); do \
+	  $(BIN)/blueberry run studies/documents/$$study-small.toml --out reports/documents/$$study --quiet || [ $$? -eq 1 ] || exit 1; \
+	done
+	for study in 000-before-after 001-schedule 004-ablation; do \
+	  $(BIN)/blueberry promote studies/documents/$$study-small.toml --to documents || [ $$? -eq 1 ] || exit 1; \
+	done
+	$(BIN)/blueberry ledger --remeasure documents --stages --out reports/documents/ledger --quiet || [ $$? -eq 1 ]
+	$(BIN)/python -m bench.documents --out docs/documents.md
 
 setup: .venv/stamp
 

@@ -16,7 +16,6 @@ FOLDER = Path(__file__).parent.parent / "studies" / "documents"
 FULL = sorted(path.stem for path in FOLDER.glob("[0-9]*.toml") if not path.stem.endswith(("-small", "-as-written")))
 SMALL = sorted(path.stem for path in FOLDER.glob("[0-9]*-small.toml"))
 AS_WRITTEN = sorted(path.stem for path in FOLDER.glob("*-as-written.toml"))
-RECORD = sorted(path.stem for path in FOLDER.glob("record-*.toml"))
 ASKED_FOR = {"004-accumulation": {"budget"}}
 """Audits that block a study because of its very question."""
 WRITTEN_BY_THE_DOCUMENTS = {
@@ -35,7 +34,7 @@ def blocks(name: str) -> set[str]:
 def test_every_question_has_its_forms() -> None:
     assert [f"{name}-small" for name in FULL] == SMALL
     assert {name.removesuffix("-as-written") for name in AS_WRITTEN} == WRITTEN_BY_THE_DOCUMENTS
-    assert {path.stem for path in FOLDER.glob("*.toml")} == {*FULL, *SMALL, *AS_WRITTEN, *RECORD}
+    assert {path.stem for path in FOLDER.glob("*.toml")} == {*FULL, *SMALL, *AS_WRITTEN}
 
 
 @pytest.mark.parametrize("name", FULL + SMALL)
@@ -83,12 +82,6 @@ def test_small_forms_share_what_they_have_in_common(prepared: Path) -> None:
     assert len(contents["004-ablation"] & stack) == 4
     assert contents["001-schedule"] & stack
     assert contents["004-accumulation"] & contents["004-ablation"]
-    assert contents["004-schedule"] & contents["004-ablation"]
-
-
-@pytest.mark.parametrize("name", RECORD)
-def test_the_record_goes_on_from_the_ledger(name: str) -> None:
-    assert 'base    = "ledger:documents"' in (FOLDER / f"{name}.toml").read_text()
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from blueberry.__main__ import main
 from blueberry.errors import LedgerError, StudyError
 from blueberry.identity import fingerprint
 from blueberry.judge.promotion import Promotion, Refusal
+from blueberry.recipe import Recipe
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 from blueberry.text import data_digest
@@ -341,3 +342,33 @@ def test_the_commands(line: Place, monkeypatch, capsys) -> None:
     code, out, err = command(monkeypatch, capsys, "ledger", "--rollback", "tny", *store)
     assert (code, out) == (2, "")
     assert 'did you mean "tiny"?' in err
+
+
+def test_a_baseline_is_a_recipe_wherever_one_is_named(line: Place, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(line.folder)
+    store = ["--store", str(line.store)]
+    words = ["train", "ledger:tiny", "train.updates=7", "--dry-run", "--json"]
+    code, out, _ = command(monkeypatch, capsys, *words, *store)
+    dry = json.loads(out)["recipe"]
+    assert (code, dry["optimizer"]["muon"]["learning_rate"], dry["train"]["updates"]) == (0, 0.03, 7)
+    code, out, _ = command(monkeypatch, capsys, "ledger", "--recipe", "tiny", *store)
+    Path("written.toml").write_text(out)
+    assert code == 0
+    assert Recipe.load("written.toml") == api.load_recipe("ledger:tiny", store=line.store)
+    words = ["new", "compare", "--base", "ledger:tiny", "-o", "c.toml"]
+    assert command(monkeypatch, capsys, *words, *store)[0] == 0
+    study = Study.load("c.toml", line.store)
+    assert (study.entry, study.line) == (2, "tiny")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["train", "ledger:tny", "--dry-run"], ["new", "compare", "--base", "ledger:tny"], ["ledger", "--recipe", "tny"]],
+)
+def test_a_line_that_there_is_not_is_one_line(line: Place, words: list[str], monkeypatch, capsys) -> None:
+    monkeypatch.chdir(line.folder)
+    code, _, said = command(monkeypatch, capsys, *words, "--store", str(line.store))
+    assert code == 2
+    assert 'did you mean "tiny"?' in said
+    assert said.strip().count("\n") == 0
+    assert not Path("compare.toml").exists()

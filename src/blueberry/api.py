@@ -4,7 +4,7 @@ Nothing here trains or judges; it hands the built-in trainer to the engine, the 
 judgement to the report.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,7 +21,7 @@ from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.ledger import reserved_seeds
 from blueberry.judge.parts import REFEREE, judge
 from blueberry.lm.trainer import Trainer, code_digest, has_weights
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, read_overrides
 from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.settings import Data
 from blueberry.study import engine
@@ -29,7 +29,8 @@ from blueberry.study.command import command_trainer
 from blueberry.study.database import EndedRun
 from blueberry.study.engine import Placement, Snapshot, placement
 from blueberry.study.plan import DataDigest, Plan, Run, as_planned, change, plan
-from blueberry.study.spec import Study, default_store
+from blueberry.study.sections import LEDGER
+from blueberry.study.spec import Study, default_store, load_baseline
 from blueberry.study.status import num_of_other_builds
 from blueberry.study.store import BasedOn, DamagedResults, Results, Store
 from blueberry.text import data_digest, load, overlap, require_fit
@@ -38,6 +39,17 @@ if TYPE_CHECKING:
     from blueberry.lm.trained import Sample
 
 T = TypeVar("T")
+
+
+def load_recipe(given: str, overrides: Sequence[str] = (), *, store: str | Path | None = None) -> Recipe:
+    """A recipe file, one that comes with Blueberry, or "ledger:NAME", the newest baseline of a line of the store.
+
+    Raises: RecipeError, StudyError.
+    """
+    if not given.startswith(LEDGER):
+        return Recipe.load(given, overrides)
+    base = load_baseline(given, "recipe", Path(store or default_store()))
+    return base.recipe.with_(read_overrides(overrides), place=given) if overrides else base.recipe
 
 
 def train(
@@ -126,6 +138,7 @@ def export(run: str, folder: Path, *, store: str | Path | None = None) -> str:
 class Judged:
     """A study as far as it has come."""
 
+    study: Study
     plan: Plan
     judgement: Judgement
     store: Path
@@ -158,7 +171,7 @@ class Judged:
         """Write the report; returns its `index.html`. Raises: ReportError if the folder cannot be written."""
         from blueberry.report.writing import write  # drawing is slow to load, and only this needs it
 
-        return write(self.judgement, self.runs, folder)
+        return write(self.judgement, self.runs, folder, self.study)
 
 
 def conduct(
@@ -208,7 +221,7 @@ def conduct(
                 notes.append(str(damaged))
                 opened.discard(damaged.fingerprints)
         others = num_of_other_builds(opened.ended(outcome.plan.ended).values(), build)
-    return Judged(outcome.plan, judgement, folder, crashed, outcome.failures, outcome.num_trained, others)
+    return Judged(study, outcome.plan, judgement, folder, crashed, outcome.failures, outcome.num_trained, others)
 
 
 def _placed(study: Study, run: Run, result: RunResult) -> StudyRun:
@@ -262,7 +275,7 @@ def _so_far(study: Study, store: Path) -> Judged | None:
             return None
         crashed = opened.failures(run.fingerprint for run in planned.todo)
         judgement = _judge(study, planned, crashed, opened, own_text=study.trainer is None)
-    return Judged(planned, judgement, store, crashed)
+    return Judged(study, planned, judgement, store, crashed)
 
 
 def audits(study: Study, store: Path) -> tuple[Audit, ...]:

@@ -146,9 +146,10 @@ def test_losses_of_conditions_are_drawn_above_each_ones_own_best(horizons):
 
 def test_the_page_of_a_horizon_study_says_what_carries_over(horizons):
     shown = page(horizons.judgement, horizons.runs)
-    assert [table.title for table in shown.tables] == ["Each part's own search", "What carries over", "Power laws"]
+    titles = ["What was measured", "Each part's own search", "What carries over", "Power laws"]
+    assert [table.title for table in shown.tables] == titles
     assert {row.status_words for row in shown.rows} == {"not compared"}
-    assert next(row[-1] for row in shown.tables[1].rows) == "is the best"
+    assert next(row[-1] for row in shown.tables[2].rows) == "is the best"
     names = {figure.name for figure in page_figures(compute(horizons.judgement, horizons.runs)).of_kind}
     assert names == {"searches", "law"}
 

@@ -79,7 +79,8 @@ def say(text: str, *, error: bool = True, longest: bool = False) -> None:
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe file (TOML), or one that comes with Blueberry.", show_default=False)
+        str,
+        typer.Argument(help="A recipe file (TOML), one that comes with Blueberry, or ledger:NAME.", show_default=False),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Settings to change.", show_default=False)
@@ -98,11 +99,10 @@ def train(
     from blueberry.architecture import cost
     from blueberry.cli import words
     from blueberry.cli.progress import watching_a_run
-    from blueberry.recipe import Recipe
     from blueberry.records import StudyRun
     from blueberry.sinks.log import SINGLE_RUNS, logging_to
 
-    made = Recipe.load(recipe, overrides or ())
+    made = api.load_recipe(recipe, overrides or (), store=store)
     if dry_run:
         spent = cost(made)
         planned = made.planned_rates()
@@ -141,14 +141,21 @@ def bench(
 @app.command()
 def new(
     kind: Annotated[str, typer.Argument(help=KINDS, show_default=False)],
-    base: Annotated[str, typer.Option(help="The recipe that its arms start from.")] = "moe-nano",
+    base: Annotated[
+        str, typer.Option(metavar="RECIPE|ledger:NAME", help="The recipe that its arms start from.")
+    ] = "moe-nano",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write.", show_default="KIND.toml")
     ] = None,
+    store: StoreOption = None,
 ) -> int:
     """Write a commented study file to begin with."""
-    from blueberry.study.sections import write_study_file
+    from blueberry.study.sections import LEDGER, write_study_file
 
+    if base.startswith(LEDGER):
+        from blueberry import api
+
+        api.load_recipe(base, store=store)  # that there is such a line
     path = write_study_file(kind, base, output or Path(f"{kind}.toml"))
     say(f"wrote {path}; next: blueberry plan {path}, then blueberry run {path}", error=False)
     return 0
@@ -366,6 +373,9 @@ def ledger(
         str | None,
         typer.Option("--rollback", metavar="NAME", help="Go back to what a line's newest baseline replaced."),
     ] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="NAME", help="Print a line's newest baseline as a recipe file.")
+    ] = None,
     stages: Annotated[bool, typer.Option("--stages", help="Remeasure every stage between too.")] = False,
     seeds: Annotated[int, typer.Option(min=3, max=1000, help="Fresh seeds of a remeasurement.")] = 5,
     workers: WorkersOption = None,
@@ -382,13 +392,20 @@ def ledger(
     from blueberry.judge.promotion import Refusal
     from blueberry.report.ledger import entry_line, terminal
 
-    if remeasure is not None and rollback is not None:
-        raise typer.BadParameter("--remeasure is given beside --rollback; they are two commands; give one of them")
+    asked = {"--remeasure": remeasure, "--rollback": rollback, "--recipe": recipe}
+    if len(given := [name for name, line in asked.items() if line is not None]) > 1:
+        raise typer.BadParameter(f"{given[0]} is given beside {given[1]}; they are two commands; give one of them")
     if stages and remeasure is None:
         raise typer.BadParameter(
             "--stages is given without --remeasure; only that measures stages; add --remeasure NAME"
         )
     document, text, code = None, None, 0
+    if recipe is not None:
+        from blueberry import api
+
+        made = api.load_recipe(f"ledger:{recipe}", store=store)
+        _answer(json, {"recipe": made.model_dump(mode="json")}, made.to_toml().rstrip("\n"), longest=True)
+        return 0
     if rollback is not None:
         entry = promotions.rollback(rollback, store=store)
         document, text = {"entry": entry.model_dump(mode="json")}, entry_line(entry)

@@ -116,7 +116,6 @@ def _clearly_worse(judgement: Judgement) -> dict[str, list[str]]:
         verdict.b
         for verdict in judgement.verdicts
         if verdict.a == verdict.winner == judgement.best.arm
-        and verdict.b != BASELINE
         and verdict.interval is not None
         and min(map(abs, verdict.interval)) >= judgement.min_effect
     ]

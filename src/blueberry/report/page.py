@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from blueberry.judge import words
 from blueberry.judge.judgement import ArmSummary, Audit, Best, Judgement, Purpose, RunCost
@@ -26,21 +27,20 @@ from blueberry.report.differences import BASELINE, verdict_words
 from blueberry.report.kinds import of_the_whole
 from blueberry.report.learning_curves import by_seed
 from blueberry.report.rules import how_judged
-from blueberry.report.tables import Table, tables
+from blueberry.report.tables import Fact, Table, tables
+from blueberry.report.trained import (
+    kept_runs,
+    measured_table,
+    names_its_settings,
+    trained_facts,
+    values_of_baseline,
+)
 from blueberry.report.valley import search_sentences
 from blueberry.stats.decide import POWER
+from blueberry.study.spec import Study
 
 MOST_ARMS = 12
 """That a sentence lists."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A label, what stands beside it, and a remark or ""."""
-
-    label: str
-    value: str
-    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ class Page:
     against_baseline: tuple[Comparison, ...]
     """Empty where the baseline is the best, or there is none."""
     tables: tuple[Table, ...]
-    """Of parts, conditions and effects."""
+    """What else was measured of the arms; parts, conditions and effects."""
+    trained: tuple[Fact, ...]
+    """What was trained; empty where no study of ours asked for it."""
     findings: tuple[Fact, ...]
     """What stands out in the learning curves, by arm; empty where nothing does."""
     patterns: str | None
@@ -111,12 +113,14 @@ class Page:
     provenance: tuple[Fact, ...]
 
 
-def page(judgement: Judgement, runs: Sequence[StudyRun]) -> Page:
-    """Everything a reader is told, in the order in which it is told. Pure."""
+def page(judgement: Judgement, runs: Sequence[StudyRun], study: Study | None = None) -> Page:
+    """Everything a reader is told, in the order in which it is told. `study` asked for the runs. Pure."""
     recommendation = judgement.recommendation
     withheld = None if recommendation.withheld is None else sentence(recommendation.withheld)
     best = judgement.best.arm if judgement.best and judgement.verdicts else None
     whole = of_the_whole(judgement, runs)
+    unchanged = values_of_baseline(judgement, runs, BASELINE)
+    measured = measured_table(judgement, whole)
     names = [one.arm for each in (judgement, *(part.judgement for part in judgement.parts)) for one in each.arms]
     names += [*judgement.vary, *(part.name for part in judgement.parts)]
     return Page(
@@ -134,9 +138,10 @@ def page(judgement: Judgement, runs: Sequence[StudyRun]) -> Page:
         purposes=tuple(_purpose(purpose) for purpose in judgement.purposes),
         measured=_measured(judgement),
         best=best,
-        rows=tuple(_row(judgement, arm, best) for arm in judgement.arms),
+        rows=tuple(_row(judgement, arm, best, unchanged) for arm in judgement.arms),
         against_baseline=_against_baseline(judgement),
-        tables=tables(judgement),
+        tables=(*((measured,) if measured.rows else ()), *tables(judgement)),
+        trained=trained_facts(study, runs),
         findings=_findings(judgement),
         patterns=_patterns(judgement),
         noise=noise_facts(judgement),
@@ -195,9 +200,10 @@ def _against_baseline(judgement: Judgement) -> tuple[Comparison, ...]:
     return tuple(_comparison(judgement, arm.arm, BASELINE) for arm in judgement.arms if arm.arm != BASELINE)
 
 
-def _row(judgement: Judgement, arm: ArmSummary, best: str | None) -> ArmRow:
+def _row(judgement: Judgement, arm: ArmSummary, best: str | None, unchanged: dict[str, Any]) -> ArmRow:
+    """`unchanged`: what the baseline has where others differ from it."""
     places = decimals(judgement.min_effect)
-    one_axis = len(judgement.vary) == 1
+    settings = unchanged if arm.arm == BASELINE else arm.settings
     words = {"best": "best", "unresolved": "not told apart", "worse": "worse", "diverged": "diverged"}[arm.status]
     if judgement.is_located:  # a valley compares values, not arms
         where = {"unresolved": "in the optimum's interval", "worse": "outside the optimum's interval"}
@@ -210,7 +216,7 @@ def _row(judgement: Judgement, arm: ArmSummary, best: str | None) -> ArmRow:
         words = f"{arm.num_diverged} of {arm.n} diverged"
     return ArmRow(
         arm=arm.arm,
-        settings="" if one_axis else settings_text(arm.settings),
+        settings="" if names_its_settings(judgement, arm.arm, arm.settings) else settings_text(settings),
         mean=number(arm.mean, places),
         interval=interval(arm.interval, places),
         n=str(arm.n),
@@ -238,7 +244,10 @@ def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
 
 
 def _findings(judgement: Judgement) -> tuple[Fact, ...]:
-    return tuple(Fact(one.arm, sentence(one.message)) for one in judgement.findings if one.severity == "warn")
+    """Of the whole, and of each part by its name."""
+    found = [(one.arm, one) for one in judgement.findings]
+    found += [(f"{part.name}: {one.arm}", one) for part in judgement.parts for one in part.judgement.findings]
+    return tuple(Fact(label, sentence(one.message)) for label, one in found if one.severity == "warn")
 
 
 def _patterns(judgement: Judgement) -> str | None:
@@ -401,6 +410,7 @@ def confirmation_facts(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[
     if best.confirmed:
         fresh = f"{number(best.mean, places)} {interval(best.interval, places)}"
         facts += [Fact("On fresh seeds", fresh, count(best.n, "run")), *_each(judgement, best, runs)]
+        facts += [kept for kept in (kept_runs(_fresh(best, runs)),) if kept is not None]
     else:
         facts.append(Fact("On fresh seeds", "not measured", "the number above is unconfirmed"))
     if best.test_mean is not None:
@@ -410,9 +420,12 @@ def confirmation_facts(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[
 
 
 def _each(judgement: Judgement, best: Best, runs: Sequence[StudyRun]) -> list[Fact]:
-    fresh = [run for run in runs if run.stage == "confirm" and run.arm == best.arm]
-    said = [_ended(run.result, judgement) for run in sorted(fresh, key=by_seed)]
+    said = [_ended(run.result, judgement) for run in _fresh(best, runs)]
     return [Fact("Each of them", ", ".join(said))] if said else []
+
+
+def _fresh(best: Best, runs: Sequence[StudyRun]) -> list[StudyRun]:
+    return sorted((run for run in runs if run.stage == "confirm" and run.arm == best.arm), key=by_seed)
 
 
 def _ended(result: RunResult, judgement: Judgement) -> str:

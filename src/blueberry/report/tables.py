@@ -1,4 +1,4 @@
-"""The tables of a page that are not about arms: parts, conditions, laws, speedups and effects."""
+"""The tables of a page beside that of arms: parts, conditions, laws, speedups and effects; and lines of facts."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,17 @@ from blueberry.report.valley import search_in_short
 
 
 @dataclass(frozen=True)
+class Fact:
+    """A label, what stands beside it, and a remark or ""."""
+
+    label: str
+    value: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table of the page that is not about arms."""
+    """A table of the page beside that of arms."""
 
     title: str
     said: str

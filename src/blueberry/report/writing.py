@@ -29,6 +29,7 @@ from blueberry.report.interactive import page_figures
 from blueberry.report.page import page
 from blueberry.report.templating import html, markdown, notebook_html
 from blueberry.report.vega import png
+from blueberry.study.spec import Study
 
 MANIFEST = ".blueberry-report.json"
 """Of a report's folder: which files the report in it has written, each with the sha256 of its content. The next report
@@ -36,8 +37,8 @@ removes those that it does not have itself and that are as they were written. It
 MANIFEST_SCHEMA = "blueberry/report-files/1"
 
 
-def write(judgement: Judgement, runs: Sequence[StudyRun], out_dir: Path) -> Path:
-    """Write the whole report and return the path of its `index.html`.
+def write(judgement: Judgement, runs: Sequence[StudyRun], out_dir: Path, study: Study | None = None) -> Path:
+    """Write the whole report and return the path of its `index.html`. `study` asked for the runs, if one of ours did.
 
     A reader, or a kill in the middle, never meets a half-written file; the page appears last.
     Raises: ReportError if `out_dir` cannot be written.
@@ -48,7 +49,7 @@ def write(judgement: Judgement, runs: Sequence[StudyRun], out_dir: Path) -> Path
         partial_folder(out_dir) as partial,
     ):
         written = {}
-        for path, content in _files(judgement, runs):
+        for path, content in _files(judgement, runs, study):
             target = partial / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
@@ -67,10 +68,10 @@ def notebook(judgement: Judgement) -> str:
     return notebook_html(page(judgement, ()), judgement.metric, picture, "" if main is None else main.caption)
 
 
-def _files(judgement: Judgement, runs: Sequence[StudyRun]) -> Iterator[tuple[str, bytes]]:
+def _files(judgement: Judgement, runs: Sequence[StudyRun], study: Study | None) -> Iterator[tuple[str, bytes]]:
     """Relative path and content of every file, the page last."""
     computed = compute(judgement, runs)
-    shown = page(judgement, runs)
+    shown = page(judgement, runs, study)
     listed = []
     # Altair checks each part against its schema as it is made; the tests do that, and a reader need not wait for it.
     with debug_mode(False):

@@ -188,6 +188,8 @@ _FOLDER = Path(blueberry.__file__).parent / "templates"
 TEMPLATES = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 """The kinds there are."""
 DEFAULT_BASE = "moe-nano"
+LEDGER = "ledger:"
+"""Begins a base that is the baseline of a line."""
 
 
 def inherit(given: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -272,14 +274,16 @@ def study_file(kind: str, base: str) -> str:
 
 
 def write_study_file(kind: str, base: str | Path, path: Path) -> Path:
-    """Write a study file of a kind at `path`, over the recipe `base`; returns `path`.
+    """Write a study file of a kind at `path`, over the recipe `base` or the baseline "ledger:NAME"; returns `path`.
 
     Raises: StudyError if there is no such kind, if `path` exists or cannot be written; RecipeError if `base`
     is no recipe.
     """
-    found = recipe_path(base)
-    Recipe.load(found)
-    is_name = str(base) == found.stem
+    is_name = str(base).startswith(LEDGER)
+    if not is_name:
+        found = recipe_path(base)
+        Recipe.load(found)
+        is_name = str(base) == found.stem
     text = study_file(kind, str(base) if is_name else os.path.relpath(base, path.parent).replace(os.sep, "/"))
     if os.path.lexists(path):
         raise StudyError(f"{path}: exists already; nothing is overwritten; choose another name with -o")

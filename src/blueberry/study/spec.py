@@ -35,7 +35,7 @@ from blueberry.study.arms import (
 )
 from blueberry.study.designs import Design
 from blueberry.study.program import PLACES, RECIPE, Program
-from blueberry.study.sections import NAMED_METRIC, PROPOSING, Method, Seeds, Strategy, StudyFile, inherit
+from blueberry.study.sections import LEDGER, NAMED_METRIC, PROPOSING, Method, Seeds, Strategy, StudyFile, inherit
 from blueberry.study.store import Store
 
 __all__ = ["BASELINE", "Arm", "Seeds", "Strategy", "Study", "settled"]
@@ -48,7 +48,6 @@ MOST_VALUES = 100
 """That a search along one axis may come to."""
 MAX_PARTS = 100
 MAX_RUNS = 100_000
-LEDGER = "ledger:"
 LINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
 """Of a line of baselines."""
 _DECIDE_THE_SETS = (
@@ -278,7 +277,7 @@ def _load_base(file: StudyFile, path: Path, store: Path | None) -> Base:
     if file.base is None:
         return Base(Recipe(), path.stem)  # a program with settings of its own needs none of ours
     if file.base.startswith(LEDGER):
-        return _load_baseline(file.base, path, store)
+        return load_baseline(file.base, f'{path} "base"', store or default_store(), begun_by=path)
     try:
         found = recipe_path(file.base, path.parent)
     except RecipeError as error:
@@ -291,12 +290,17 @@ def default_store() -> Path:
     return Path(os.environ.get("BLUEBERRY_STORE") or ".blueberry")
 
 
-def _load_baseline(given: str, path: Path, store: Path | None) -> Base:
-    """The newest baseline of a line; for a study file that has begun, the one it began from."""
-    folder, place, name = store or default_store(), f'{path} "base"', given.removeprefix(LEDGER)
+def load_baseline(given: str, place: str, folder: Path, *, begun_by: Path | None = None) -> Base:
+    """The newest baseline of the line that "ledger:NAME" says, in the store `folder`.
+
+    For a study file that has begun, `begun_by`, the one it began from.
+    Raises: StudyError naming `place`.
+    """
+    name = given.removeprefix(LEDGER)
     try:
         with Store.open(folder, create=False) as opened:
-            rows, begun = opened.ledger(), opened.bases().get(str(path.absolute()))
+            rows = opened.ledger()
+            begun = None if begun_by is None else opened.bases().get(str(begun_by.absolute()))
     except StoreError as error:
         refuse(place, given, f"the ledger cannot be read ({error}); give the path of a recipe, or mend --store")
     own = [row for row in rows if row.line == name and row.recipe is not None]

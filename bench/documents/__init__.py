@@ -1,0 +1,1 @@
+"""What the five documents claim, held against runs of our own: docs/documents.md is made here, from a store."""

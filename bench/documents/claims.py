@@ -1,0 +1,307 @@
+"""What the documents claim, one by one, and how each is read off the judgement of a study of ours.
+
+A claim is held against the verdicts of the judge, never against means: it holds where they show it, does not where they
+show the contrary or that the difference is too small to matter, and else cannot be told.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.documents.measured import Measured
+from blueberry.judge import words
+from blueberry.judge.judgement import Optimum, Verdict
+
+Outcome = Literal["holds", "does not hold", "cannot be told at this size"]
+Shown = tuple[str, Outcome]
+"""What the runs show, and what that makes of the claim."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    document: str
+    says: str
+    """In the document's words, or close to them."""
+    where: str
+    """Lines of the document."""
+    study: str
+    read: Callable[[Measured], Shown]
+
+
+def _number(found: Measured, verdict: Verdict) -> str:
+    judgement = found.judgement
+    if verdict.difference is None:
+        return "no difference could be measured"
+    said = words.difference(verdict.difference, verdict.interval, judgement.metric, judgement.min_effect)
+    return f"{said}, {words.count(verdict.n, 'paired seed')}"
+
+
+def _better(new: str, old: str) -> Callable[[Measured], Shown]:
+    """Whether one arm is better than another: the claim's direction."""
+
+    def read(found: Measured) -> Shown:
+        verdict = found.judgement.verdict(old, new)
+        if verdict is None:
+            return f"{new} and {old} were not compared", "cannot be told at this size"
+        said = f"{new} minus {old}: {_number(found, verdict)}"
+        if verdict.winner == new:
+            return said, "holds"
+        if verdict.winner == old:
+            return f"{said}: the contrary", "does not hold"
+        if verdict.verdict == "tie":
+            return f"{said}: less than {found.judgement.min_effect:g} either way", "does not hold"
+        return said, "cannot be told at this size"
+
+    return read
+
+
+def _effect(change: str, claimed: str) -> Callable[[Measured], Shown]:
+    """Whether a change, averaged over the others, lowers the loss."""
+
+    def read(found: Measured) -> Shown:
+        judgement = found.judgement
+        effect = next(one for one in judgement.effects if one.changes == (change,))
+        if effect.difference is None or effect.interval is None:
+            return "the effect could not be estimated", "cannot be told at this size"
+        number = words.difference(effect.difference, effect.interval, judgement.metric, judgement.min_effect)
+        said = f"{claimed}: {number}, averaged over what else varies"
+        if effect.is_significant:
+            return said, "holds" if effect.difference < 0 else "does not hold"
+        if max(map(abs, effect.interval)) < judgement.min_effect:
+            return f"{said}: less than {judgement.min_effect:g} either way", "does not hold"
+        return said, "cannot be told at this size"
+
+    return read
+
+
+def _rate(found: Measured) -> Shown:
+    optimum, best = found.judgement.optimum, found.judgement.best
+    if not isinstance(optimum, Optimum) or best is None:
+        return "the optimum was not located", "cannot be told at this size"
+    low, high = (words.setting_value(end) for end in optimum.interval)
+    said = (
+        f"the optimum lies between {low} and {high} (95%, if the curve is one smooth valley); "
+        f"{best.arm} is recommended and ends at {best.mean:.3f} on {words.count(best.n, 'fresh seed')}"
+    )
+    inside = optimum.interval[0] <= 0.065 <= optimum.interval[1]
+    return said, "holds" if inside else "does not hold"
+
+
+def _unstable(found: Measured) -> Shown:
+    highest = found.judgement.arms[-1]
+    values = [arm for arm in found.judgement.arms if arm.mean is not None]
+    failed = [one.arm for one in found.judgement.failures]
+    rates = found.study.axes[0].setting
+    beyond = [arm for arm in values if arm.settings[rates] > 0.15]
+    ends = ", ".join(f"{words.setting_value(arm.settings[rates])}: {arm.mean:.3f}" for arm in beyond)
+    said = f"mean losses above 0.15 are {ends}; guessing is at 6.238 (ln 512)"
+    if failed:
+        return f"{said}; runs failed at {words.listing(failed)}", "holds"
+    return f"{said}; no run diverged up to {words.setting_value(highest.settings[rates])}", "does not hold"
+
+
+def _moves(found: Measured) -> Shown:
+    ends = []
+    for part in found.judgement.parts:
+        optimum = part.judgement.optimum
+        if not isinstance(optimum, Optimum):
+            return f"under {part.name} the optimum was not located", "cannot be told at this size"
+        ends.append((part.name, optimum))
+    said = "; ".join(
+        f"{name}: {words.setting_value(one.estimate)} [{', '.join(map(words.setting_value, one.interval))}]"
+        for name, one in ends
+    )
+    first, last = ends[0][1].interval, ends[-1][1].interval
+    apart = first[1] < last[0] or last[1] < first[0]
+    said = f"the best rate, with its interval, at {said}"
+    return said, "does not hold" if apart else "cannot be told at this size"
+
+
+def _largest(found: Measured) -> Shown:
+    optimum, best = found.judgement.optimum, found.judgement.best
+    if not isinstance(optimum, Optimum) or best is None:
+        return "the optimum was not located", "cannot be told at this size"
+    low, high = (words.setting_value(end) for end in optimum.interval)
+    said = (
+        f"the optimum lies between {low} and {high}; a range up to 0.003 would have ended below it"
+        if optimum.interval[0] > 0.003
+        else f"the optimum lies between {low} and {high}"
+    )
+    return said, "holds" if optimum.interval[0] <= 0.003 <= optimum.interval[1] else "does not hold"
+
+
+def _stack(found: Measured) -> Shown:
+    stack, judgement = found.judgement.stack, found.judgement
+    if stack is None:
+        return "the sum could not be measured", "cannot be told at this size"
+    together = words.difference(stack.difference, stack.interval, judgement.metric, judgement.min_effect)
+    alone = words.difference(stack.sum_of_singles, stack.sum_interval, judgement.metric, judgement.min_effect)
+    said = f"all four together {together}; the four alone add up to {alone}; {words.count(stack.n, 'seed')}"
+    if stack.interval[1] < stack.sum_interval[0]:
+        return said, "holds"
+    return said, "does not hold" if stack.interval[0] > stack.sum_interval[1] else "cannot be told at this size"
+
+
+def _leak(found: Measured) -> Shown:
+    """The claim: that validation losses near the training loss show generalisation."""
+    overlapping, disjoint = found.judgement.parts
+    rates = [arm.arm for arm in overlapping.judgement.arms]
+    said = []
+    for part in (overlapping, disjoint):
+        ends = ", ".join(
+            f"{arm}: validation {found.mean('val_loss', arm, part=part.name) or float('nan'):.3f}, training "
+            f"{found.mean('train_loss', arm, part=part.name) or float('nan'):.3f}"
+            for arm in rates
+        )
+        said.append(f"{part.name}: {ends}")
+    blocked = sorted({audit.audit for audit in overlapping.judgement.blocks})
+    said.append(f"the doctor blocks the first by {', '.join(blocked) or 'nothing'}")
+    gaps = [
+        (found.mean("val_loss", arm, part=disjoint.name) or 0)
+        - (found.mean("val_loss", arm, part=overlapping.name) or 0)
+        for arm in rates
+    ]
+    return "; ".join(said), "does not hold" if min(gaps) > found.judgement.min_effect else "cannot be told at this size"
+
+
+def _held_out(found: Measured) -> Shown:
+    best = found.judgement.best
+    if best is None or best.test_mean is None:
+        return "the test set was not measured", "cannot be told at this size"
+    said = (
+        f"{best.arm}: {best.search_mean:.3f} on the seeds that chose it, {best.mean:.3f} on fresh seeds, "
+        f"{best.test_mean:.3f} on the test set"
+    )
+    inside = best.interval is not None and best.interval[0] <= best.search_mean <= best.interval[1]
+    return said, "holds" if inside else "cannot be told at this size"
+
+
+def _accumulation_at_equal_updates(found: Measured) -> Shown:
+    verdict = found.judgement.verdict("baseline", "grad_accum_2")
+    if verdict is None or verdict.difference is None or verdict.interval is None:
+        return "not compared", "cannot be told at this size"
+    blocked = sorted({audit.audit for audit in found.judgement.blocks})
+    said = f"grad_accum_2 minus baseline: {_number(found, verdict)}"
+    said += f" (blocked by {', '.join(blocked)}: it has half the tokens)" if blocked else ""
+    if verdict.interval[0] > 0:
+        return said, "does not hold"
+    return said, "holds" if verdict.interval[1] < 0 else "cannot be told at this size"
+
+
+def _routing(arms: tuple[str, ...]) -> Callable[[Measured], Shown]:
+    """Nothing is claimed, only named as next: what the runs say of each."""
+
+    def read(found: Measured) -> Shown:
+        said, outcomes = [], set[str]()
+        for arm in arms:
+            text, outcome = _better(arm, "baseline")(found)
+            said.append(text)
+            outcomes.add(outcome)
+        if outcomes == {"holds"}:
+            return "; ".join(said), "holds"
+        return "; ".join(said), "does not hold" if outcomes == {"does not hold"} else "cannot be told at this size"
+
+    return read
+
+
+def _longer(found: Measured) -> Shown:
+    said, outcome = [], "cannot be told at this size"
+    for part in found.judgement.parts:
+        verdict = part.judgement.verdict("baseline", "dropout_05")
+        if verdict is not None:
+            said.append(f"{part.name}, dropout_05 minus baseline: {_number(found, verdict)}")
+        rising = [one.arm for one in part.judgement.findings if one.finding == "overfitting"]
+        said.append(f"overfitting {'in ' + words.listing(rising) if rising else 'was not found'}")
+    last = found.judgement.parts[-1].judgement
+    verdict = last.verdict("baseline", "dropout_05")
+    if verdict is not None and verdict.winner == "dropout_05":
+        outcome = "does not hold"
+    elif verdict is not None and verdict.winner == "baseline":
+        outcome = "holds"
+    return "; ".join(said), outcome  # pyright: ignore[reportReturnType]
+
+
+CLAIMS = (
+    Claim("000", "0.065 is far better than 0.01", "42, 49", "000-before-after", _better("optimized", "baseline")),
+    Claim("002", "0.065 is the optimal rate", "7, 249", "002-rates", _rate),
+    Claim("002", "above 0.15 training is unstable, above 0.4 it breaks down", "168, 211", "002-rates", _unstable),
+    Claim(
+        "002", "the rate found in 80 steps is the one for production and long runs", "196, 202", "002-horizon", _moves
+    ),
+    Claim("003", "3e-3 is optimal, and the range covers what matters", "77, 97", "003-search", _largest),
+    Claim(
+        "003",
+        "accuracy of 99.7% and a validation loss of 0.015 show a model that generalises",
+        "39, 83",
+        "003-leak",
+        _leak,
+    ),
+    Claim("001", "10% warmup is better than 5%", "52", "001-schedule", _effect("warmup_10", "10% minus 5% warmup")),
+    Claim(
+        "001", "a floor of 5% is better than 10%", "57", "001-schedule", _effect("floor_05", "floor of 5% minus 10%")
+    ),
+    Claim("004", "5% warmup is better than 10%", "116", "004-schedule", _better("cosine_warmup_05", "baseline")),
+    Claim(
+        "004",
+        "accumulation 2 is better than 4 (equal tokens, twice the updates)",
+        "106",
+        "004-ablation",
+        _better("grad_accum_2", "baseline"),
+    ),
+    Claim(
+        "004",
+        "accumulation 2 is better than 4 (equal updates, half the tokens)",
+        "106",
+        "004-accumulation",
+        _accumulation_at_equal_updates,
+    ),
+    Claim(
+        "004",
+        "dropout of 0.05 is better than 0.10",
+        "111",
+        "004-stack",
+        _effect("dropout", "dropout of 0.05 minus 0.10"),
+    ),
+    Claim(
+        "004",
+        "combo_grad_dropout is better than the baseline",
+        "27",
+        "004-ablation",
+        _better("combo_grad_dropout", "baseline"),
+    ),
+    Claim("004", "the stages together exceed the sum of each", "123", "004-stack", _stack),
+    Claim("004", "less dropout overfits in longer runs (to be monitored)", "113, 134", "004-longer", _longer),
+    Claim(
+        "004",
+        "(next) one or four experts for a token are better than two",
+        "151",
+        "004-routing",
+        _routing(("top_1", "top_4")),
+    ),
+    Claim("004", "(next) sixteen experts are better than eight", "151", "004-routing", _routing(("experts_16",))),
+    Claim(
+        "004",
+        "(next) another router, or no balancing, is better",
+        "151",
+        "004-routing",
+        _routing(("softmax_before", "bias_balanced", "no_balancing")),
+    ),
+    Claim(
+        "003",
+        "(next) the chosen rate's number stands on seeds and text that chose nothing",
+        "114",
+        "002-rates",
+        _held_out,
+    ),
+)
+"""In the order of the page."""
+
+
+def held_against(measured: Mapping[str, Measured | None]) -> list[tuple[Claim, str, str]]:
+    """Each claim with what the runs show and the verdict."""
+    rows = []
+    for claim in CLAIMS:
+        found = measured[claim.study]
+        said, outcome = ("", "not yet measured") if found is None else claim.read(found)
+        rows.append((claim, said, outcome))
+    return rows
