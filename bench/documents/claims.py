@@ -55,8 +55,8 @@ def _better(new: str, old: str) -> Callable[[Measured], Shown]:
     return read
 
 
-def _effect(change: str, claimed: str) -> Callable[[Measured], Shown]:
-    """Whether a change, averaged over the others, lowers the loss."""
+def _effect(change: str, claimed: str, *, against: bool = False) -> Callable[[Measured], Shown]:
+    """Whether a change, averaged over the others, lowers the loss; `against`: whether doing without it does."""
 
     def read(found: Measured) -> Shown:
         judgement = found.judgement
@@ -66,7 +66,7 @@ def _effect(change: str, claimed: str) -> Callable[[Measured], Shown]:
         number = words.difference(effect.difference, effect.interval, judgement.metric, judgement.min_effect)
         said = f"{claimed}: {number}, averaged over what else varies"
         if effect.is_significant:
-            return said, "holds" if effect.difference < 0 else "does not hold"
+            return said, "holds" if (effect.difference < 0) != against else "does not hold"
         if max(map(abs, effect.interval)) < judgement.min_effect:
             return f"{said}: less than {judgement.min_effect:g} either way", "does not hold"
         return said, "cannot be told at this size"
@@ -204,6 +204,24 @@ def _routing(arms: tuple[str, ...]) -> Callable[[Measured], Shown]:
     return read
 
 
+def _best_is(arm: str) -> Callable[[Measured], Shown]:
+    """Whether one arm is the best of all."""
+
+    def read(found: Measured) -> Shown:
+        judgement = found.judgement
+        if judgement.best is None:
+            return "no arm has a finite mean", "cannot be told at this size"
+        open_, best = judgement.unresolved, judgement.best
+        said = f"{best.arm} has the least mean, {best.search_mean:.3f}; it may also be {words.listing(open_, most=8)}"
+        if open_ == (best.arm,):
+            said = f"{best.arm} is the best, {best.search_mean:.3f}"
+        if arm not in open_:
+            return f"{said}; {arm} is not the best", "does not hold"
+        return said, "holds" if open_ == (arm,) else "cannot be told at this size"
+
+    return read
+
+
 def _longer(found: Measured) -> Shown:
     said, outcome = [], "cannot be told at this size"
     for part in found.judgement.parts:
@@ -240,7 +258,14 @@ CLAIMS = (
     Claim(
         "001", "a floor of 5% is better than 10%", "57", "001-schedule", _effect("floor_05", "floor of 5% minus 10%")
     ),
-    Claim("004", "5% warmup is better than 10%", "116", "004-schedule", _better("cosine_warmup_05", "baseline")),
+    Claim(
+        "004",
+        "5% warmup is better than 10%",
+        "116",
+        "001-schedule",
+        _effect("warmup_10", "10% minus 5% warmup", against=True),
+    ),
+    Claim("004", "cosine_warmup_05 is the best of eight schedules", "42", "004-schedule", _best_is("cosine_warmup_05")),
     Claim(
         "004",
         "accumulation 2 is better than 4 (equal tokens, twice the updates)",
