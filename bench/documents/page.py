@@ -65,7 +65,7 @@ def _claims(rows: Sequence[tuple[Claim, str, str]], measured: Mapping[str, Measu
     shown = []
     for claim, said, outcome in rows:
         shown.append(
-            f"**{words.sentence(claim.says).rstrip('.')}** (line {claim.where}). "
+            f"**{words.sentence(claim.says).rstrip('.')}** (line{'s' if ',' in claim.where else ''} {claim.where}). "
             + (f"{words.sentence(said)} " if said else "")
             + f"*{outcome.capitalize()}* (`{claim.study}-small.toml`)."
             + _warned(measured[claim.study])
