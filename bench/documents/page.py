@@ -34,7 +34,7 @@ study; losses are nats per token; differences are the new minus the old, so belo
 
 MADE = """## Made by
 
-`make documents` runs what is missing of the small forms (some 45 minutes on two quiet cores; safe to interrupt),
+`make documents` runs what is missing of the small forms (250 runs, some 45 minutes on two quiet cores; safe to stop),
 promotes what their verdicts support, measures the record again, and writes this page. `python -m bench.documents
 --store DIR --out docs/documents.md` writes it from a store; with `--documents FOLDER` the doctor reads the documents
 again (`bench/documents/doctor.json`)."""
@@ -51,6 +51,8 @@ def page(measured: Mapping[str, Measured | None], audits: Sequence[Mapping[str, 
         ]
         if document == "003":
             parts.append(_leak(measured["003-leak"]))
+        if document == "004":
+            parts.append(_together(measured["004-stack"]))
         parts.append(_doctor(document, audits))
     parts += [_record(record), _studies(measured), MADE]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -113,13 +115,40 @@ def _leak(found: Measured | None) -> str:
             shown = [words.MISSING if value is None else f"{value:.3f}" for value in numbers]
             blocked = ", ".join(sorted({audit.audit for audit in part.judgement.blocks})) or "none"
             rate = words.setting_value(next(iter(arm.settings.values())))
-            rows.append((part.name, rate, *shown, words.MISSING if accuracy is None else f"{accuracy:.1%}", blocked))
+            rows.append(
+                (
+                    part.name.removeprefix("windows="),
+                    rate,
+                    *shown,
+                    words.MISSING if accuracy is None else f"{accuracy:.1%}",
+                    blocked,
+                )
+            )
     heading = ("windows", "rate", "validation", "training", "test", "validation accuracy", "blocked by")
     said = "The same text, model and updates, once split as the document split them and once by whole documents; means "
     said += "over three seeds. Training loss is the last update's. The leak also chooses another rate: "
     bests = [(part.name, part.judgement.best.arm) for part in found.judgement.parts if part.judgement.best]
     said += ", ".join(f"under {name} the best is {arm}" for name, arm in bests) + "."
     return f"### The leak, and its mending\n\n{said}\n\n" + table(heading, rows)
+
+
+def _together(found: Measured | None) -> str:
+    """What each change does, and with which others: why stages measured one by one do not add up."""
+    if found is None:
+        return ""
+    rows = []
+    for effect in found.judgement.effects:
+        if effect.difference is None or (len(effect.changes) > 1 and not effect.is_significant):
+            continue
+        number = words.difference(effect.difference, effect.interval, "val_loss", found.judgement.min_effect)
+        kind = "alone" if len(effect.changes) == 1 else "together, beyond the sum"
+        rows.append((" with ".join(effect.changes), kind, number, "yes" if effect.is_significant else "no"))
+    said = (
+        "All four changes in every combination (`004-stack-small.toml`), each effect averaged over the other changes; "
+    )
+    said += "of those of two changes, the ones told from 0."
+    heading = ("change", "does", "difference", "told from 0")
+    return f"### What goes with what\n\n{said}\n\n" + table(heading, rows)
 
 
 def _record(entries: Sequence[Entry]) -> str:
