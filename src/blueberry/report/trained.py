@@ -1,6 +1,7 @@
 """What was trained, and what was measured of it beside the number that judges."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import exp
 from statistics import fmean, median
 from typing import Any
 
@@ -14,6 +15,8 @@ from blueberry.records import StudyRun, arm_name
 from blueberry.report.tables import Fact, Table
 from blueberry.study.spec import Study
 
+LARGEST_LOSS = 700.0
+"""Whose exponential a float can hold."""
 MOST_VALUES = 6
 """That a setting's place lists."""
 _MODEL = (
@@ -126,7 +129,8 @@ def measured_table(judgement: Judgement, runs: Sequence[StudyRun]) -> Table:
     names = list(dict.fromkeys([judgement.metric, *_ALSO, *sets]))
     by_arm = {arm.arm: [run for run in searched if run.arm == arm.arm] for arm in judgement.arms}
     means = {
-        arm: {name: _mean([run.result.metric(name) for run in own]) for name in names} for arm, own in by_arm.items()
+        arm: _with_perplexity({name: _mean([run.result.metric(name) for run in own]) for name in names})
+        for arm, own in by_arm.items()
     }
     shown = [name for name in names if any(of_arm[name] is not None for of_arm in means.values())]
     header, title = ("Arm", *map(_column, shown)), "What was measured"
@@ -137,7 +141,9 @@ def measured_table(judgement: Judgement, runs: Sequence[StudyRun]) -> Table:
     if judgement.axis is not None and not judgement.parts and len(means) > 2:
         rows += [_over_arms(said, over, means, shown, places) for said, over in (("Mean", fmean), ("Median", median))]
     said = "Means at the end of training over the seeds that search, of the runs that completed. Only "
-    said += f"{metric_name(judgement.metric)} is judged; a time is what one run took where it ran."
+    said += f"{metric_name(judgement.metric)} is judged"
+    said += "; perplexity is that of the mean loss" if "val_perplexity" in shown else ""
+    said += "; a time is what one run took where it ran." if "train_seconds" in shown else "."
     return Table(title, said, header, tuple(rows))
 
 
@@ -155,7 +161,16 @@ def _over_arms(
     places: int,
 ) -> tuple[str, ...]:
     known = {name: [value for of_arm in means.values() if (value := of_arm[name]) is not None] for name in names}
-    return (f"{said} of the arms", *(_cell(name, over(known[name]), places) for name in names))
+    row = _with_perplexity({name: over(known[name]) for name in names})
+    return (f"{said} of the arms", *(_cell(name, row[name], places) for name in names))
+
+
+def _with_perplexity(means: dict[str, float | None]) -> dict[str, float | None]:
+    """With the perplexity of the mean loss, not the mean of perplexities: one follows from the other on a page."""
+    loss = means.get("val_loss")
+    if means.get("val_perplexity") is not None and loss is not None and loss < LARGEST_LOSS:
+        return {**means, "val_perplexity": exp(loss)}
+    return means
 
 
 def _column(name: str) -> str:
