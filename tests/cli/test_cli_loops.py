@@ -218,3 +218,11 @@ def test_what_was_kept_stands_in_a_column_whatever_it_is_called(tmp_path, column
     document = json.loads(asked(path, "--json")[1])
     assert [one["arm"] for one in document["changes"] if one["kept"]] == ["e1"]  # not the lower: the column says so
     assert [one["baseline"] for one in document["changes"]] == ["base", "e1", "e1"]
+
+
+def test_borrowed_noise_that_the_table_itself_contradicts_is_said(table):
+    table.write_text(REPEATED)
+    words = ["judge", str(table), "--baseline", "5e82390", "--candidate", "a1b2c3d", "--sigma"]
+    said = CliRunner().invoke(app, [*words, "0.00003"], standalone_mode=False).stderr
+    assert "repeats in the table spread by 0.000234 with 6 degrees of freedom, more than the borrowed 0.000030" in said
+    assert "spread" not in CliRunner().invoke(app, [*words, "0.0003"], standalone_mode=False).stderr

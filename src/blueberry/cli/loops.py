@@ -46,7 +46,7 @@ def judge(
 ) -> int:
     """Keep a change, discard it, or run again, by exit code: 0, 1, 3. Without runs: look back over the whole loop."""
     from blueberry.judge.look_back import look_back, sentences
-    from blueberry.judge.loop import read_loop, rule_change, said
+    from blueberry.judge.loop import doubt, read_loop, rule_change, said
     from blueberry.judge.noise_bank import sigma_of
     from blueberry.study.spec import default_store
 
@@ -58,7 +58,8 @@ def judge(
     arms = [arm for arm in (baseline, candidate) if arm is not None]
     loop = read_loop(table, metric=metric, goal=goal, seed=seed, arms=arms)
     borrowed = None if sigma is None else sigma_of(sigma, Path(store or default_store()), loop.metric)
-    for note in loop.notes if not quiet else ():
+    warned = None if borrowed is None else doubt(loop, borrowed)
+    for note in (*loop.notes, *([warned] if warned else [])) if not quiet else ():
         say(note)
     if baseline is None or candidate is None:
         judged = look_back(loop, alpha=alpha, sigma=borrowed)

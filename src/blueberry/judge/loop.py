@@ -13,7 +13,7 @@ from typing import Any
 from blueberry.errors import TableError, did_you_mean
 from blueberry.judge.words import count, decimals, interval, listing, number, unit
 from blueberry.records import Goal
-from blueberry.stats.loop import MOST_RUNS, Gap, Look, Run, judge_change
+from blueberry.stats.loop import MOST_RUNS, Gap, Look, Run, Tally, judge_change
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.paired import mean_interval
 from blueberry.tables.columns import differing_settings, is_name, kind_by_name, words_in
@@ -246,6 +246,21 @@ def rule_change(
         look = Look("discard", gap, 0.0, look.error, None)
     sides = [side_of(loop, name, arms) for name, arms in ((one_b, b), (one_c, c))]
     return Ruling(loop, sides[0], sides[1], look, position, alpha, sigma)
+
+
+def doubt(loop: Loop, sigma: Borrowed) -> str | None:
+    """A line where the table's own repeats spread more than borrowed noise allows (chi-squared, at 1%)."""
+    from scipy.special import chdtri
+
+    tally = Tally()
+    for run in loop.runs:
+        tally.add(run)
+    sd, df = tally.noise()
+    if sd is None or df * (sd / sigma.sd) ** 2 <= float(chdtri(df, 0.01)):
+        return None
+    places = places_of(loop, sigma.sd, None)
+    own = f"repeats in the table spread by {number(sd, places)} with {freedom(df)}"
+    return f"{loop.name}: {own}, more than the borrowed {number(sigma.sd, places)}; leave --sigma out to use theirs"
 
 
 def _resolved(loop: Loop, given: str, option: str, among: Sequence[str]) -> list[str]:
