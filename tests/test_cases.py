@@ -284,20 +284,20 @@ def test_runs_that_share_no_seed_are_not_paired(seeds):
     ]
     found = judged(rows, vary="arm")
     assert found.metric == "val_bits_per_byte", "the one loss there is"
-    assert blocks(found) == {"seeds"}
-    assert "share" in (found.recommendation.withheld or "")
-    assert "3 seeds each" in found.unknown
+    assert not blocks(found)
+    assert [(one.paired, one.runs, one.verdict) for one in found.verdicts] == [(False, (3, 3), "inconclusive")]
+    assert "3 runs each, unpaired" in found.known
 
 
 def test_runs_without_a_seed_are_counted_as_runs():
     rows = [{"optimizer": name, "val_loss": 3.27 + k / 1000} for name in ("muon", "adamw") for k in range(10)]
     found = judged(rows, vary="optimizer")
-    assert blocks(found) == {"seeds"}
-    assert "10 runs each" in found.unknown
+    assert not blocks(found) - {"dead-knob"}
+    assert "10 runs each, unpaired" in found.known
     assert "10 runs that chose it" in found.known
     assert "1 seed" not in found.known + found.unknown
     numbered = [{**row, "trial": k % 10} for k, row in enumerate(rows)]
-    assert blocks(judged(numbered, vary="optimizer")) == {"seeds"}, "a number of a trial is no seed"
+    assert not judged(numbered, vary="optimizer").verdicts[0].paired, "a number of a trial is no seed"
     assert blocks(judged(numbered, vary="optimizer", seed="trial")) <= {"dead-knob"}, "unless somebody says so"
 
 

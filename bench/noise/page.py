@@ -33,9 +33,9 @@ the rate of least mean at that horizon, with Fisher's 95% interval."""
 
 POOLED = """## As a study would measure it
 
-Pooled over the better half of the rates (four of the five) by the function that plans studies,
-`stats.measure_noise`; intervals by the jackknife over the seeds, 95%. The paired sd is that of a difference of two
-arms on one seed; with rho = 0 it would be sqrt(2) sd."""
+Measured before each arm had a noise of its own, pooled over the better half of the rates; intervals by the
+jackknife over the seeds, 95%. The paired sd is that of a difference of two arms on one seed; with rho = 0 it would
+be sqrt(2) sd."""
 
 REPLAY = """## Three, five and eight seeds against all of them
 
@@ -51,9 +51,8 @@ The same noise with every rate's mean taken away, so that all five are equally g
 it: once with the measured values (seeds with replacement, all rates on the same ones; a seed drawn twice raises the
 share a little), once as Gaussian noise of the same covariance. Every winner is a false one, and at most 5% of the
 studies may have one; **bold** is significantly more (binomial test, .01). One rate is three to seven times as noisy as
-the others, so the noise pooled over them is too small for it: what is pooled counts for fewer degrees of freedom there
-(`stats.noise.effective_df`). What the Gaussian rows do not show comes from seeds drawn twice or from noise that is not
-Gaussian: these runs cannot tell which."""
+the others: these rows are of the rule that pooled, before each arm had a noise of its own. What the Gaussian rows do
+not show comes from seeds drawn twice or from noise that is not Gaussian: these runs cannot tell which."""
 
 MADE = """## Made by
 

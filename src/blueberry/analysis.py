@@ -15,9 +15,11 @@ from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.measured import measure
 from blueberry.judge.parts import judge_table
+from blueberry.judge.words import MIN_EFFECT_NATS
 from blueberry.proofread import Document
 from blueberry.proofread import examine as proofread
 from blueberry.records import Goal
+from blueberry.stats.noise import Borrowed, read_sigma
 from blueberry.tables.columns import differing_settings
 from blueberry.tables.parts import table_in_parts
 from blueberry.tables.reading import MARKDOWN, read_table, table_of
@@ -31,6 +33,8 @@ class Analysed:
 
     found: TableRuns
     judgement: Judgement
+    is_effect_stated: bool = True
+    """Whether somebody said which difference matters; else it is the default."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -38,7 +42,18 @@ class Analysed:
         table = self.found.table
         named = [f"{given} is read as {meaning}" for given, meaning in table.renamed.items()]
         understood = (f"{table.name}: {'; '.join(named)}",) if named else ()
-        return (*table.notes, *understood, *self.found.notes)
+        return (*table.notes, *understood, *self.found.notes, *self._proposed())
+
+    def _proposed(self) -> list[str]:
+        """A smallest difference that matters, in units of how runs scatter, where none was stated."""
+        judged, noise = self.judgement, self.judgement.noise
+        sd = noise.borrowed_sd or noise.sd
+        if self.is_effect_stated or not sd:
+            return []
+        taken = f"{self.found.table.name}: no --min-effect was stated; {judged.min_effect:g} is taken"
+        return [
+            f"{taken}, {judged.min_effect / sd:.2g} times what runs of one arm scatter by; half of that is {sd / 2:.2g}"
+        ]
 
     def report(self, folder: Path) -> Path:
         """Write the report; returns its `index.html`. Raises: ReportError if the folder cannot be written."""
@@ -57,8 +72,9 @@ def examine(
     goal: Goal | None = None,
     seed: str | None = None,
     name_pattern: str | None = None,
-    min_effect: float = 0.005,
+    min_effect: float | None = None,
     alpha: float = 0.05,
+    sigma: float | str | Borrowed | None = None,
 ) -> Analysed:
     """Read a table and judge its runs. See `analyse`."""
     vary, across, tune = ([names] if isinstance(names, str) else list(names) for names in (vary, across, tune))
@@ -67,7 +83,10 @@ def examine(
     how: dict[str, Any] = {"wanted": wanted, "name_pattern": name_pattern}
     table = read_table(rows_or_path, **how) if is_path else table_of(rows_or_path, **how)
     found = table_in_parts(table, vary, across=across, tune=tune, metric=metric, goal=goal, seed=seed)
-    return Analysed(found, judge_table(found, min_effect=min_effect, alpha=alpha))
+    borrowed = sigma if sigma is None or isinstance(sigma, Borrowed) else read_sigma(sigma)
+    effect = MIN_EFFECT_NATS if min_effect is None else min_effect
+    judged = judge_table(found, min_effect=effect, alpha=alpha, borrowed=borrowed)
+    return Analysed(found, judged, is_effect_stated=min_effect is not None)
 
 
 def analyse(
@@ -80,8 +99,9 @@ def analyse(
     goal: Goal | None = None,
     seed: str | None = None,
     name_pattern: str | None = None,
-    min_effect: float = 0.005,
+    min_effect: float | None = None,
     alpha: float = 0.05,
+    sigma: float | str | Borrowed | None = None,
 ) -> Judgement:
     """What runs that were trained elsewhere support.
 
@@ -91,11 +111,13 @@ def analyse(
     choose its best from. `metric` names the one that judges (the validation loss, or the one loss there is); `goal`
     says "maximize" where more of it is better. `seed` names the column that says which runs share a seed, where its own
     name does not. `name_pattern`, such as "lr{lr}_wd{weight_decay}", says which settings stand in the names of runs.
-    `min_effect`, in the metric's unit, is the smallest difference that matters.
+    `min_effect`, in the metric's unit, is the smallest difference that matters (0.005 if it is not said). `sigma` is
+    the sd of one run, in that unit, borrowed from other runs: a number taken as known, or "0.0013/10" where it was
+    measured over 10 runs. What is claimed with it says so; single runs can be compared.
     Raises: TableError, one line, for whatever is wrong with the table.
     """
     given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "name_pattern": name_pattern}
-    given |= {"min_effect": min_effect, "alpha": alpha}
+    given |= {"min_effect": min_effect, "alpha": alpha, "sigma": sigma}
     return examine(rows_or_path, vary=vary, across=across, tune=tune, **given).judgement
 
 
@@ -153,7 +175,9 @@ def checkup(
             notes.append(f"{table.path}: arms differ in {', '.join(chosen)}; --vary says otherwise")
         runs = table_runs(table, chosen, metric, goal=goal, seed=seed)
         notes += [*table.notes, *runs.notes]
-        found += placed(audit(measure(gather_table(runs))), names[path])
+        found += placed(
+            [one for one in audit(measure(gather_table(runs))) if one.audit != "min-effect"], names[path]
+        )  # nobody asked which differences matter
         found += audit_histories(histories(_raw(path)), names[path])
     return Checkup(blocking_first(found), tuple(notes))
 

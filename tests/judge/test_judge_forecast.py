@@ -7,7 +7,7 @@ from blueberry.architecture import cost
 from blueberry.judge.forecast import forecast
 from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe
-from blueberry.stats.decide import smallest_difference
+from blueberry.stats.decide import Df, smallest_difference
 from blueberry.stats.noise import measure_noise
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
@@ -75,11 +75,11 @@ def test_measured_noise_gives_what_can_be_detected(study):
     assert shown is not None
     assert (seen.detectable, shown.seeds) == (pytest.approx(shown.difference), 3)
     assert shown.difference == pytest.approx(
-        smallest_difference(3, seen.noise_sd, alpha=0.05 / 10, df_per_seed=shown_df(judge(study, results, planned)))
+        smallest_difference(3, seen.noise_sd, alpha=0.05 / 10, df=shown_df(judge(study, results, planned)))
     )
 
 
-def shown_df(judgement) -> float:
-    """Degrees of freedom a seed: of the noise of the better four of five arms, or fewer where one is noisier."""
+def shown_df(judgement) -> Df:
+    """Degrees of freedom a seed of the noise of a typical pair."""
     values_KN = np.array([arm.values for arm in judgement.arms])
-    return measure_noise(values_KN).df / (values_KN.shape[1] - 1)
+    return Df.of(measure_noise(values_KN).typical.df, values_KN.shape[1])

@@ -10,7 +10,7 @@ from scipy import stats
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Bound, Judgement, Optimum
 from blueberry.judge.weigh import weigh
-from blueberry.stats.noise import effective_df
+from blueberry.stats.noise import measure_noise
 
 RATE = "optimizer.muon.learning_rate"
 RATES = [float(f"{rate:.4g}") for rate in np.geomspace(0.005, 0.32, 13)]
@@ -65,12 +65,11 @@ def test_holm_adjusts_the_intervals_over_all_pairs():
     values = null(rng, 3, 6)
     judged = weigh_arms(values)
     matrix = np.array(list(values.values()))
-    residual = matrix - matrix.mean(1, keepdims=True) - matrix.mean(0) + matrix.mean()
-    pooled, df = (2 * (residual**2).sum() / 10) ** 0.5, min(10, effective_df(matrix))
+    names, noise = list(values), measure_noise(matrix)
     for verdict in judged.verdicts:
         d = np.array(values[verdict.b]) - np.array(values[verdict.a])
-        sd = max(float(d.std(ddof=1)), pooled)
-        half = stats.t.isf(0.05 / 3 / 2, df) * sd / 6**0.5  # none is rejected: all at alpha / 3
+        pair = noise.difference(names.index(verdict.a), names.index(verdict.b))
+        half = stats.t.isf(0.05 / 3 / 2, pair.df) * pair.sd / 6**0.5  # none is rejected: all at alpha / 3
         assert verdict.interval == pytest.approx((d.mean() - half, d.mean() + half))
 
 
@@ -346,15 +345,15 @@ def test_more_may_be_better():
 
 
 def test_runs_without_seeds_are_not_paired():
-    """Their keys only number them: no verdict, and it is said why; each arm's own mean and spread are still there."""
+    """Their keys only number them."""
     arms = (
         ArmRuns("a", {}, {0: 3.0, 1: 3.01, 2: 3.02, 3: 3.01}),
         ArmRuns("b", {}, {4: 2.0, 5: 2.01, 6: 2.02}),
     )
     judged = weigh(Evidence("q", "val_loss", 0.01, 0.05, (), arms, is_seeded=False))
-    assert [(v.verdict, v.n, v.more_seeds) for v in judged.verdicts] == [("inconclusive", 0, None)]
+    assert [(v.verdict, v.n, v.paired, v.runs) for v in judged.verdicts] == [("winner", 3, False, (3, 4))]
     assert (judged.best and judged.best.arm, judged.arms[0].seeds) == ("b", (None,) * 4)
-    assert "no run says its seed" in judged.known
+    assert "3 to 4 runs, unpaired" in judged.known
     assert "on the 3 runs that chose it" in judged.known
 
 
@@ -368,11 +367,19 @@ def test_seeds_that_are_missing_are_not_called_enough():
 
 
 def test_the_least_mean_is_not_said_of_an_arm_that_has_it_on_shared_seeds_only():
-    judged = weigh_arms({"one": [3.05], "three": [3.1, 3.0, 2.99], "worse": [3.3, 3.2, 3.21]})
+    judged = weigh_arms({"four": [3.1, 3.0, 2.99, 3.3], "three": [3.11, 3.01, 3.0], "worse": [3.3, 3.2, 3.21]})
     assert judged.best
-    assert judged.best.arm == "one"
-    assert "one is ahead on the seeds that arms share" in judged.known
-    assert "three, on other seeds, has the least mean, 3.030 nats" in judged.known
+    assert judged.best.arm == "four"
+    assert "four is ahead on the seeds that arms share" in judged.known
+    assert "three, on other seeds, has the least mean, 3.040 nats" in judged.known
+
+
+def test_an_arm_of_fewer_runs_is_not_said_to_be_least_nor_passed_over_in_silence():
+    judged = weigh_arms({"one": [3.0], "three": [3.1, 3.0, 2.99], "worse": [3.3, 3.2, 3.21]})
+    assert judged.best
+    assert judged.best.arm == "three"
+    assert "of the arms with 3 runs or more three has the least mean val_loss, 3.030 nats" in judged.known
+    assert "one is lower, 3.000 nats on 1 seed, too few to tell" in judged.known
 
 
 @pytest.mark.parametrize(("optimum", "inside"), [(0.031, False), (0.027, True)])

@@ -250,7 +250,7 @@ def test_one_seed_measures_no_noise() -> None:
     study = planted.one_seed()
     shown = page(study.judgement, study.runs)
     assert shown.noise[-1].value == MISSING
-    assert shown.noise[-1].remark == "needs at least two seeds"
+    assert shown.noise[-1].remark == "needs an arm that was run twice"
 
 
 @pytest.mark.parametrize("name", ["all_diverged", "grid"])

@@ -118,7 +118,7 @@ def test_more_seeds_is_calibrated():
     ],
 )
 def test_divergence_decides_only_when_it_is_the_rule(a, b, verdict):
-    decision = decide_diverged(paired(a, b), num_diverged_a=0, num_diverged_b=b.count(math.inf))
+    decision = decide_diverged((0, b.count(math.inf)), (len(a), len(b)))
     assert decision.verdict == verdict
     assert decision.b_is_better is (False if verdict == "winner" else None)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from blueberry.stats.noise import two_way_fit
+from blueberry.stats.noise import Borrowed, two_way_fit
 from blueberry.stats.paired import t_quantile
 from blueberry.stats.unresolved import against_baseline, against_best, best_arm, candidates, unresolved
 
@@ -65,21 +65,24 @@ def test_arms_without_two_common_seeds_stay():
     assert unresolved(values, alpha=0.05) == [0, 1]
 
 
-def test_arms_without_a_common_seed_are_ranked_by_their_plain_means():
-    """One run at 1.0 against four of mean 1.1, each on seeds of its own: a fit of seeds would shrink the single one."""
-    values = np.array([[1.0, NAN, NAN, NAN, NAN], [NAN, 1.1, 1.1, 1.1, 1.1]])
+def test_arms_that_share_few_seeds_are_ranked_by_their_own_means():
+    """Four runs of mean 1.1 and four of 1.05 share one seed, on which the first is the better: no matter."""
+    values = np.array([[1.0, 1.1, 1.2, 1.1, NAN, NAN, NAN], [NAN, NAN, NAN, 1.15, 1.05, 1.0, 1.0]])
+    assert best_arm(values) == 1
+
+
+def test_seeds_are_taken_out_where_any_two_arms_share_three():
+    """Seed 3 costs 0.5, and arm 1 lacks it: it is worse by 0.1 on each that they share."""
+    values = np.array([[1.0, 1.1, 1.2, 1.6], [1.1, 1.2, 1.3, NAN]])
+    assert two_way_fit(values).arm_means == pytest.approx([1.225, 1.325])
     assert best_arm(values) == 0
-    assert two_way_fit(values).arm_means == pytest.approx([1.0, 1.1])
-    values = np.array([[NAN, 2.0, 2.1, 2.2, 2.3], [2.14, NAN, NAN, NAN, NAN]])
-    assert best_arm(values) == 1
-    assert two_way_fit(values).arm_means == pytest.approx([2.15, 2.14])
 
 
-def test_seeds_are_taken_out_only_among_arms_that_they_join():
-    """Seed 1 costs 0.5: arm 1 ran on it alone of the two, and is better by 0.1. Arm 2 shares no seed with either."""
-    values = np.array([[1.0, 1.5, NAN], [NAN, 1.4, NAN], [NAN, NAN, 1.2]])
-    assert two_way_fit(values).arm_means == pytest.approx([1.25, 1.15, 1.2])
+def test_a_lucky_single_run_is_not_the_best_of_arms_that_have_more():
+    values = np.array([[1.0, NAN, NAN], [1.1, 1.2, 1.1], [1.3, 1.2, 1.3]])
     assert best_arm(values) == 1
+    assert best_arm(values, Borrowed(0.1)) == 0
+    assert best_arm(values[:2]) == best_arm(values[:, :1]) == 0
 
 
 def far_apart(n=4):
@@ -127,7 +130,7 @@ def test_a_row_that_beats_the_best_on_the_seeds_they_share_is_not_called_better(
 
 
 def test_of_many_noisy_rows_an_optimum_lies_at_fewer_than_may_be_the_best():
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(4)
     values = np.linspace(0, 6.0, 13)[:, None] + 0.7 * rng.normal(size=(13, 3))
     kept = unresolved(values, alpha=0.05)
     near = candidates(values, kept, alpha=0.05)

@@ -245,8 +245,17 @@ def analyse(
     goal: GoalOption = None,
     seed: SeedOption = None,
     name_pattern: NamePatternOption = None,
-    min_effect: Annotated[float, typer.Option(help="The smallest difference that matters, in its unit.")] = 0.005,
+    min_effect: Annotated[
+        float | None, typer.Option(help="The smallest difference that matters, in its unit.", show_default="0.005")
+    ] = None,
     alpha: Annotated[float, typer.Option(help="Chance of any false winner, at most.")] = 0.05,
+    sigma: Annotated[
+        str | None,
+        typer.Option(
+            help="Borrowed noise: the sd of one run, in the metric's unit. 0.0013/10: measured over 10 runs.",
+            show_default="measured in the table",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/TABLE")] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -256,7 +265,7 @@ def analyse(
     from blueberry.cli import words
 
     given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
-    given["name_pattern"] = name_pattern
+    given |= {"name_pattern": name_pattern, "sigma": sigma}
     judged = analysis.examine(table, vary=_columns(vary), across=_columns(across), tune=_columns(tune), **given)
     for note in judged.notes if not quiet else ():
         say(note)

@@ -8,7 +8,6 @@ from blueberry.judge.answers import AxisAnswer, Conservative, Failing, Failures,
 from blueberry.judge.evidence import ArmRuns
 from blueberry.judge.judgement import Ranges
 from blueberry.judge.measured import Measured
-from blueberry.stats.paired import paired
 from blueberry.stats.robustness import (
     DECADE,
     Edge,
@@ -109,22 +108,22 @@ def _failing(edge: Edge | None) -> Failing | None:
 
 def _conservative(measured: Measured, values: tuple[float, ...], best: int) -> Conservative | None:
     """Lowest value whose loss exceeds the best arm's by less than min_effect with one-sided error alpha."""
-    evidence, table = measured.evidence, measured.values_KN
+    evidence = measured.evidence
     for index, value in enumerate(values):
         arm = measured.arm(index)
         if num_failed(measured, index) or arm.crashed:
             continue
-        pair = paired(table[best], table[index], floor=measured.noise.floor)
-        interval = pair.interval(1 - 2 * evidence.alpha / evidence.looks)
-        if index != best and (interval is None or interval[1] >= evidence.min_effect):
+        pair = measured.noise.difference(best, index) if index != best else None
+        interval = pair and pair.interval(1 - 2 * evidence.alpha / evidence.looks)
+        if pair is not None and (interval is None or interval[1] >= evidence.min_effect):
             continue
         n = len(arm.search) + len(arm.confirm)
         return Conservative(
             arm=arm.name,
             value=value,
-            difference=None if index == best else pair.difference,
-            interval=None if index == best else interval,
-            n=pair.n,
+            difference=pair and pair.difference,
+            interval=interval,
+            n=pair.n if pair else len(arm.search),
             num_runs=n,
             bound=upper_bound(0, n, level=1 - evidence.alpha),
         )

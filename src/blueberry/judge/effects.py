@@ -7,7 +7,6 @@ from blueberry.judge.answers import Effect, Stack
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.measured import Measured
 from blueberry.stats.factorial import factorial_effects, is_regular, pair_effects
-from blueberry.stats.paired import paired
 
 LEAST_COMBINED = 2
 """Changes in one arm, without which there is nothing beyond the comparisons with the baseline."""
@@ -19,7 +18,7 @@ def find_effects(measured: Measured) -> tuple[Effect, ...]:
     if not names or not measured.can_judge:
         return ()
     estimate = factorial_effects if is_regular(signs_KF) else pair_effects
-    found = estimate(signs_KF, measured.values_KN, alpha=measured.evidence.alpha, floor=measured.noise.floor)
+    found = estimate(signs_KF, measured.values_KN, alpha=measured.evidence.alpha)
     return tuple(
         Effect(
             changes=tuple(names[factor] for factor in effect.factors),
@@ -43,12 +42,12 @@ def find_stack(measured: Measured) -> Stack | None:
     everything, nothing = row_of.get(tuple(range(len(names)))), row_of.get(())
     if everything is None or nothing is None or None in singles:
         return None
-    values_KN, floor = measured.values_KN, measured.noise.floor
     level = 1 - measured.evidence.alpha
-    together = paired(values_KN[nothing], values_KN[everything], floor=floor)
-    summed = paired(
-        len(names) * values_KN[nothing], values_KN[[one for one in singles if one is not None]].sum(axis=0), floor=None
-    )
+    together = measured.noise.difference(nothing, everything)
+    weights_K = np.zeros(len(signs_KF))
+    weights_K[[one for one in singles if one is not None]] = 1.0
+    weights_K[nothing] = -len(names)
+    summed = measured.noise.contrast(weights_K)
     interval, sum_interval = together.interval(level), summed.interval(level)
     if together.difference is None or summed.difference is None or interval is None or sum_interval is None:
         return None

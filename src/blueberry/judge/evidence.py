@@ -7,6 +7,7 @@ from typing import Any, Literal
 from blueberry.judge.judgement import BASELINE, Audit, CurveFinding, RunCost
 from blueberry.records import Provenance, Stage
 from blueberry.stats.locate import Search
+from blueberry.stats.noise import Borrowed
 
 __all__ = ["BASELINE", "ArmRuns", "Evidence", "RunFacts"]
 
@@ -94,6 +95,8 @@ class Evidence:
     """How often the runs are judged in all, when the number of seeds depends on what was seen; 1 for a fixed design."""
     look_seeds: tuple[int, ...] = ()
     """Of a race: how many seeds there are at each look, the last being the most there may be. Empty: a fixed design."""
+    borrowed: Borrowed | None = None
+    """The noise to judge with, in the metric's unit, in place of what the runs themselves show."""
     search: Search | None = None
     """How a search along the axis ended; its values are turned so that lower is better."""
     num_unfinished: int = 0

@@ -15,7 +15,8 @@ from blueberry.judge.judgement import BASELINE, Noise
 from blueberry.judge.measured import measure, noise_of, smallest_shown
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.stats.noise import better_half, measure_noise
+from blueberry.stats.decide import Df
+from blueberry.stats.noise import measure_noise
 from blueberry.study.database import EndedRun
 from blueberry.study.plan import Change, Plan, as_planned, looks_of
 from blueberry.study.sharing import forks
@@ -150,7 +151,7 @@ def forecast(
     sizes = {arm: 4 * parameters(recipe).total for arm, recipe in kept.items()}
     weights_bytes = sum(sizes.get((run.part, run.arm), 0) for run in planned.todo)
     weights_bytes += 4 * base.parameters.total * planned.num_expected * study.base.train.keep_weights
-    noise, source, df_per_seed = _noise(study, planned, results, past_runs, data_digest)
+    noise, source, df = _noise(study, planned, results, past_runs, data_digest)
     detectable = None
     if noise.paired_sd is not None:
         num_seeds, arms = _comparison(study)
@@ -160,7 +161,7 @@ def forecast(
             num_arms=len(arms),
             has_baseline=any(arm.name == BASELINE for arm in arms),
             alpha=study.alpha / (len(looks_of(study.seeds.search, study.seeds.max)) if study.method == "race" else 1),
-            df_per_seed=None if study.joined == "tune" else df_per_seed,
+            df=None if study.joined == "tune" else df,
         )
     at_once = min(workers * lanes, num_runs)
     state_bytes = 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw)
@@ -242,9 +243,9 @@ def _noise(
     results: Mapping[str, RunResult],
     past_runs: Sequence[EndedRun],
     data_digest: str | None,
-) -> tuple[Noise | FamilyNoise, Literal["study", "family"] | None, float | None]:
-    """The study's own where two of its arms share two seeds, else its family's at its length; with the degrees of
-    freedom that a seed gives it, None where the design must tell.
+) -> tuple[Noise | FamilyNoise, Literal["study", "family"] | None, Df | None]:
+    """The study's own where two of its arms share two seeds, else its family's at its length; with how its
+    degrees of freedom grow, None where the design must tell.
 
     Of a study made of parts, the part's that has most of it.
     """
@@ -263,7 +264,8 @@ def _noise(
     measured = measure(gather_study(study, results, planned))
     own = noise_of(measured)
     if own.paired_sd is not None:
-        return own, "study", measured.noise.df / max(len(measured.seeds) - 1, 1)
+        typical = measured.noise.typical
+        return own, "study", None if typical is None else Df.of(typical.df, len(measured.seeds))
     family, num_updates = family_of(study.base), study.base.num_updates
     if any(family_of(arm.recipe) != family or arm.recipe.num_updates != num_updates for arm in study.arms):
         return own, None, None  # how runs of two families go together on a seed, no family has measured
@@ -324,8 +326,8 @@ def noise_by_horizon(
         values_KN = np.array([[values.get(seed, math.nan) for seed in seeds] for values in arms.values()])
         noise = measure_noise(values_KN)
         if noise.sd is not None:
-            num_arms, rho = len(better_half(values_KN)), max(noise.rho or 0.0, 0.0)
-            df = (noise.n - num_arms) / (1 + (num_arms - 1) * rho**2)
+            num_arms, rho = int(noise.runs.known_K.sum()), max(noise.rho or 0.0, 0.0)
+            df = float(noise.runs.df_K.sum()) / (1 + (num_arms - 1) * rho**2)
             found.append(FamilyNoise(num_updates, noise.sd, noise.rho, noise.paired_sd, noise.n, df))
     return tuple(found)
 

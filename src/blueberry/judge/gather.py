@@ -20,6 +20,7 @@ from blueberry.judge.evidence import ArmRuns, Evidence, RunFacts
 from blueberry.judge.judgement import Audit, CurveFinding, RunCost
 from blueberry.recipe import Recipe
 from blueberry.records import Provenance, RunResult, Stage, StudyRun
+from blueberry.stats.noise import Borrowed
 from blueberry.study.arms import is_usable_number
 from blueberry.study.plan import Plan, Run, as_planned, looks_of, study_runs
 from blueberry.study.spec import Arm, Study
@@ -350,9 +351,11 @@ def gather_table(
     *,
     min_effect: float = 0.005,
     alpha: float = 0.05,
+    borrowed: Borrowed | None = None,
     chooses: Collection[Stage] = ("search", "compare"),
 ) -> Evidence:
-    """The evidence of a table's runs; of one made of parts, all but its arms. `min_effect` is in the metric's unit.
+    """The evidence of a table's runs; of one made of parts, all but its arms. `min_effect` and
+    `borrowed` are in the metric's unit.
 
     Raises: TableError for a min_effect or alpha that is none.
     """
@@ -369,6 +372,7 @@ def gather_table(
         arms=(),
         goal=found.goal,
         source="table",
+        borrowed=borrowed,
         names_arms=found.names_arms,
         num_unfinished=found.num_unfinished,
         states_success=found.states_success,

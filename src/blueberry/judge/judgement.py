@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection
 from typing import Any, Literal
 
+from blueberry.judge import words
 from blueberry.judge.answers import (
     AxisAnswer,
     Condition,
@@ -29,7 +30,7 @@ SCHEMA = "blueberry/insights/1"
 BASELINE = "baseline"
 """The arm that the others are also compared with, when there is one of this name."""
 LEAST_BLOCKS = 3
-"""Seeds on which every arm has ended, below which nothing is told from chance."""
+"""Runs of an arm, or seeds that two share, below which nothing is told from chance by their own noise."""
 
 Status = Literal["best", "unresolved", "worse", "diverged"]
 Pattern = Literal["fast", "moderate", "slow", "unstable"]
@@ -60,6 +61,8 @@ class ArmSummary(Finding):
     """Of the metric; infinite when a run diverged, None when no run ended."""
     sd: float | None
     """Between seeds; None below two finite values."""
+    sd_interval: tuple[float, float] | None = None
+    """Of that sd, at level 1 - alpha."""
     interval: tuple[float, float] | None = None
     """t interval of the mean at level 1 - alpha; None below two finite values."""
     status: Status
@@ -76,13 +79,22 @@ class Noise(Finding):
     """How much repeats of one arm differ, measured from this study's own runs."""
 
     sd: float | None
-    """Of one run around its arm's mean, pooled over arms."""
+    """Of one run around its arm's mean, of a typical arm."""
     rho: float | None
     """Correlation between two arms' results on the same seed."""
     paired_sd: float | None
-    """Of the difference of two arms on the same seed, pooled: what decides how many seeds are needed."""
+    """Of the difference of two arms on the same seed: what decides how many seeds are needed. None where no seeds are
+    shared."""
     n: int
     """Runs that entered."""
+    prior_df: float | None = None
+    """How alike the arms are in noise: degrees of freedom of the distribution that their variances come from; infinite
+    where nothing says that they differ. None where no arm is repeated."""
+    borrowed_sd: float | None = None
+    """Of one run, from elsewhere: what every difference is judged with in place of the above."""
+    borrowed_df: float | None = None
+    """Infinite where it is taken as known."""
+    borrowed_from: str | None = None
 
 
 class Detectable(Finding):
@@ -131,7 +143,7 @@ class Bound(Finding):
 
 
 class Verdict(Finding):
-    """Two arms, paired by seed. `difference` is b - a in the metric."""
+    """Two arms. `difference` is b - a in the metric."""
 
     a: str
     b: str
@@ -139,10 +151,22 @@ class Verdict(Finding):
     interval: tuple[float, float] | None
     """That decides: it excludes 0 exactly where there is a winner. None where nothing may be told apart."""
     n: int
+    """Pairs; of unpaired runs those of the arm that has fewer."""
+    runs: tuple[int, int] = (0, 0)
+    """Of a and of b."""
+    paired: bool = True
+    """Whether the difference is taken within seeds; else all runs of one arm against all of the other."""
+    sigma: Literal["measured", "borrowed"] = "measured"
+    """Whose noise the interval rests on: these runs', or another's that was given."""
     verdict: Literal["winner", "tie", "inconclusive"]
     winner: str | None
     more_seeds: int | None
     """That would settle it with power .8; None when settled or unknown."""
+
+    @property
+    def pairing(self) -> str:
+        """What the difference was taken between, in words."""
+        return words.pairing(self.n, self.runs, is_paired=self.paired, is_borrowed=self.sigma == "borrowed")
 
     def turned(self) -> "Verdict":
         """The same, said of the two the other way round."""
@@ -153,6 +177,7 @@ class Verdict(Finding):
                 "b": self.a,
                 "difference": None if self.difference is None else -self.difference,
                 "interval": None if ends is None else (-ends[1], -ends[0]),
+                "runs": self.runs[::-1],
             }
         )
 
@@ -328,16 +353,14 @@ class Judgement(Finding):
         return self.located is not None and not self.located.is_broken and self.best is not None
 
     @property
-    def num_blocks(self) -> int:
-        """Seeds on which every arm's run ended; arms that diverged need no more of them, if others did not."""
-        finite = [arm.arm for arm in self.arms if not arm.num_diverged]
-        return self.num_shared(finite or [arm.arm for arm in self.arms])
-
-    @property
     def can_judge(self) -> bool:
-        """Whether arms may be told apart at all. Where not, none is called better or worse than another."""
+        """Whether any two arms may be told apart. Where not, none is called better or worse than another."""
         looked = not self.looks or self.looks_taken > 0
-        return looked and self.noise.sd is not None and self.num_blocks >= LEAST_BLOCKS
+        counts = [arm.n for arm in self.arms if not arm.num_diverged] or [arm.n for arm in self.arms]
+        if self.noise.borrowed_sd is not None:
+            return looked and any(counts)
+        enough = sum(count >= LEAST_BLOCKS for count in counts) >= min(len(counts), 2) > 0
+        return looked and enough and self.noise.sd is not None
 
     def num_shared(self, names: Collection[str]) -> int:
         """Seeds on which each of these arms ended."""

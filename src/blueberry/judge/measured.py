@@ -12,7 +12,6 @@ from blueberry.judge import words
 from blueberry.judge.answers import Valley, ValleyModel, ValleyPoint
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.judgement import (
-    LEAST_BLOCKS,
     ArmSummary,
     Axis,
     Best,
@@ -26,11 +25,11 @@ from blueberry.judge.race import Race, follow
 from blueberry.judge.verdicts import Rulings, error_of, rule
 from blueberry.records import is_number
 from blueberry.stats import optimum as optima
-from blueberry.stats.decide import smallest_difference
+from blueberry.stats.decide import Df, smallest_difference
 from blueberry.stats.locate import LOG_FROM_RATIO, Search
-from blueberry.stats.noise import LEAST_ARMS, NoiseEstimate, measure_noise
+from blueberry.stats.noise import NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, OneSided, is_clear, locate_optimum, read_valley
-from blueberry.stats.paired import mean_interval
+from blueberry.stats.paired import mean_interval, sd_interval
 from blueberry.stats.unresolved import candidates, mean_or_inf
 
 THINNED = 4
@@ -67,14 +66,6 @@ class Measured:
         return self.rulings.best
 
     @property
-    def num_blocks(self) -> int:
-        """Seeds on which every arm's run ended; arms that diverged need no more of them, if others did not."""
-        if not self.values_KN.size:
-            return 0
-        finite = np.flatnonzero(~np.isinf(self.values_KN).any(axis=1)).tolist()
-        return self.num_shared(finite or range(len(self.values_KN)))
-
-    @property
     def located(self) -> Search | None:
         """The search along the axis whose answer stands; None where there was none, or it found no valley."""
         search = self.evidence.search
@@ -82,13 +73,11 @@ class Measured:
 
     @property
     def can_judge(self) -> bool:
-        """Whether arms may be told apart at all. Where not, none is called better or worse than another."""
+        """Whether any two arms may be told apart. Where not, none is called better or worse than another; an arm that
+        diverged needs no runs of its own for that, if others did not."""
+        finite = np.flatnonzero(~np.isinf(self.values_KN).any(axis=1)).tolist()
         looked = self.race is None or len(self.race.taken) > 0
-        return looked and self.noise.sd is not None and self.num_blocks >= LEAST_BLOCKS and self.evidence.is_seeded
-
-    def num_shared(self, rows: Sequence[int]) -> int:
-        """Seeds on which each of these arms ended, diverged or not."""
-        return int((~np.isnan(self.values_KN[list(rows)])).all(axis=0).sum())
+        return looked and self.noise.can_compare(finite or range(len(self.values_KN)))
 
     def arm(self, index: int) -> ArmRuns:
         return self.evidence.arms[index]
@@ -112,7 +101,7 @@ def measure(evidence: Evidence) -> Measured:
         evidence=evidence,
         seeds=seeds,
         values_KN=values_KN,
-        noise=measure_noise(values_KN),
+        noise=measure_noise(values_KN, evidence.borrowed),
         rulings=(race and race.rulings) or _rulings(evidence, values_KN),
         unresolved=(undiverged := tuple(np.flatnonzero(~np.isinf(seen_KN).any(axis=1)).tolist())),
         candidates=undiverged,
@@ -133,7 +122,7 @@ def measure(evidence: Evidence) -> Measured:
     if not measured.can_judge:
         return measured
     kept = [row for row in measured.unresolved if not _is_worse(measured, row)]
-    near = candidates(seen_KN, kept, alpha=evidence.alpha / evidence.looks)
+    near = candidates(seen_KN, kept, alpha=evidence.alpha / evidence.looks, borrowed=evidence.borrowed)
     optimum = _optimum(axis, locate_optimum(x_K, found, near), evidence.alpha) if axis is not None else None
     return replace(measured, unresolved=tuple(kept), candidates=tuple(near), optimum=optimum)
 
@@ -217,7 +206,8 @@ def _follow(evidence: Evidence, values_KN: np.ndarray) -> Race | None:
 
 def _rulings(evidence: Evidence, values_KN: np.ndarray) -> Rulings:
     alpha = evidence.alpha / evidence.looks
-    return rule((values_KN,), alpha=alpha, min_effect=evidence.min_effect, baseline=_baseline(evidence))
+    asked = {"baseline": _baseline(evidence), "borrowed": evidence.borrowed}
+    return rule((values_KN,), alpha=alpha, min_effect=evidence.min_effect, **asked)
 
 
 def _baseline(evidence: Evidence) -> int | None:
@@ -266,47 +256,58 @@ def expected_at(measured: Measured, index: int) -> float:
 
 
 def detectable(measured: Measured, *, num_seeds: int | None = None, num_arms: int | None = None) -> Detectable | None:
-    """What so many seeds can show of so many arms, by default those of the arm that has most and these arms.
+    """What so many seeds, or runs of each arm, can show of so many arms, by default those of the arm that has most and
+    these arms; of a single arm, beside one more like it.
 
     With the degrees of freedom of the noise, as more seeds give more.
     """
     noise, evidence = measured.noise, measured.evidence
-    num_seeds = num_seeds or max((len(arm.search) for arm in evidence.arms), default=0)
+    most = max((len(arm.search) for arm in evidence.arms), default=0)
+    num_seeds, typical = num_seeds or most, noise.typical
+    if typical is None:
+        return None
     found = smallest_shown(
-        noise.paired_sd,
+        math.sqrt(typical.value),
         num_seeds=num_seeds,
-        num_arms=num_arms or len(evidence.arms),
+        num_arms=num_arms or max(len(evidence.arms), 2),
         has_baseline=_baseline(evidence) is not None,
         alpha=evidence.alpha / evidence.looks,
-        df_per_seed=noise.df / max(measured.values_KN.shape[1] - 1, 1),
+        df=Df(2.0) if len(evidence.arms) == 1 else Df.of(typical.df, most, is_borrowed=noise.borrowed is not None),
     )
     return None if found is None else Detectable(seeds=num_seeds, difference=found)
 
 
 def smallest_shown(
-    paired_sd: float | None,
+    sd: float,
     *,
     num_seeds: int,
     num_arms: int,
     has_baseline: bool,
     alpha: float,
-    df_per_seed: float | None = None,
+    df: Df | None = None,
 ) -> float | None:
     """The true difference that so many seeds find with power .8, at the error of the study's question (`error_of`).
 
-    `paired_sd` is that of a difference on one seed; without its degrees of freedom a seed, those of a complete table.
+    `sd` is that of a difference on one seed, or with one run a side; without its degrees of freedom, those of a
+    complete table of equally noisy arms.
     """
-    if paired_sd is None:
-        return None
-    if df_per_seed is None or not df_per_seed > 0:
-        df_per_seed = float(max(min(num_arms, max(LEAST_ARMS, -(-num_arms // 2))) - 1, 1))
     error = error_of(num_arms, alpha, has_baseline=has_baseline)
-    return smallest_difference(num_seeds, paired_sd, alpha=2 * error, df_per_seed=df_per_seed)
+    return smallest_difference(num_seeds, sd, alpha=2 * error, df=df or Df(float(max(num_arms - 1, 1))))
 
 
 def noise_of(measured: Measured) -> Noise:
     noise = measured.noise
-    return Noise(sd=noise.sd, rho=noise.rho, paired_sd=noise.paired_sd, n=noise.n)
+    borrowed = noise.borrowed
+    return Noise(
+        sd=noise.sd,
+        rho=noise.rho,
+        paired_sd=noise.paired_sd,
+        n=noise.n,
+        prior_df=None if noise.sd is None else noise.prior_df,
+        borrowed_sd=borrowed and borrowed.sd,
+        borrowed_df=borrowed and borrowed.df,
+        borrowed_from=borrowed and borrowed.source,
+    )
 
 
 def axis_values(evidence: Evidence, setting: str) -> list[float] | None:
@@ -364,6 +365,7 @@ def _summary(measured: Measured, index: int) -> ArmSummary:
         n=int(ended.sum()),
         mean=None if math.isnan(mean) else mean,
         sd=_sd(finite),
+        sd_interval=sd_interval(finite, 1 - measured.evidence.alpha) if not num_diverged else None,
         interval=mean_interval(finite, 1 - measured.evidence.alpha) if not num_diverged else None,
         status=_status(measured, index, num_diverged, num_ended=int(ended.sum())),
         num_diverged=num_diverged,

@@ -37,6 +37,7 @@ from blueberry.judge.sentences import best_value, tell
 from blueberry.judge.weigh import numbers, weigh
 from blueberry.recipe import LENGTHS
 from blueberry.records import RunResult
+from blueberry.stats.noise import Borrowed
 from blueberry.stats.scaling import effective_speedup
 from blueberry.stats.unresolved import best_arm
 from blueberry.study.arms import is_usable_number
@@ -79,12 +80,14 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
     return _tuned(whole, parts, _tuned_arms(study, results, plan))
 
 
-def judge_table(found: TableRuns, *, min_effect: float = 0.005, alpha: float = 0.05) -> Judgement:
-    """Judge the runs of a table, as those of a study are; `min_effect` is in the metric's unit.
+def judge_table(
+    found: TableRuns, *, min_effect: float = 0.005, alpha: float = 0.05, borrowed: Borrowed | None = None
+) -> Judgement:
+    """Judge the runs of a table, as those of a study are; `min_effect` and `borrowed` are in the metric's unit.
 
     Raises: TableError for a min_effect or alpha that is none.
     """
-    asked: dict[str, Any] = {"min_effect": min_effect, "alpha": alpha}
+    asked: dict[str, Any] = {"min_effect": min_effect, "alpha": alpha, "borrowed": borrowed}
     whole = gather_table(found, **asked)
     if not found.parts:
         return weigh(whole)
@@ -374,7 +377,7 @@ def _located_condition(judgement: Judgement, part: Part, carried: str, value: fl
         carried=carried,
         difference=point.expected - here.expected if point is not None and here is not None else None,
         interval=None,
-        n=judgement.located.seeds if judgement.located else judgement.num_blocks,
+        n=judgement.located.seeds if judgement.located else 0,
         holds=holds,
     )
 

@@ -151,7 +151,7 @@ def _unbeaten(
         else words.difference(said.difference, said.interval, judgement.metric, judgement.min_effect)
     )
     more = f"; about {words.count(verdict.more_seeds, 'more seed')} would settle it" if verdict.more_seeds else ""
-    pairs = f"{number}, {words.count(verdict.n, 'paired seed')}".lstrip(", ")
+    pairs = f"{number}, {verdict.pairing}".lstrip(", ")
     return [f"{best} is not shown to beat {baseline}: {pairs}: {verdict.verdict}{more}"]
 
 

@@ -8,6 +8,7 @@ from blueberry.judge.answers import Condition, Law
 from blueberry.judge.effects import told_effects
 from blueberry.judge.judgement import (
     BASELINE,
+    LEAST_BLOCKS,
     Audit,
     Best,
     Judgement,
@@ -17,7 +18,9 @@ from blueberry.judge.judgement import (
     Verdict,
 )
 from blueberry.judge.purposes import purposes, why_the_baseline
+from blueberry.judge.verdicts import runs_of, told_borrowed
 from blueberry.records import is_number
+from blueberry.stats.decide import POWER
 from blueberry.stats.scaling import LEAST_POINTS
 
 
@@ -34,13 +37,32 @@ def known(judgement: Judgement) -> str:
     best = judgement.best
     if best is None:
         said = f"No arm has a finite {judgement.metric}: {_how_all_failed(judgement)}."
+    elif len(judgement.arms) == 1:
+        said = _known_of_a_floor(judgement, best)
     elif judgement.is_located and not withholds_differences(judgement):
         said = _known_of_a_valley(judgement, best)
     elif withholds_differences(judgement) and judgement.can_judge:
         said = f"{_leads(judgement, best)}; whether it is better is withheld.{_how_the_race_ended(judgement)}"
     else:
         said = f"{_known(judgement, best)}{_how_the_race_ended(judgement)}"
-    return " ".join([*_how_the_search_broke(judgement), said, *told_effects(judgement)])
+    return " ".join([*_how_the_search_broke(judgement), said, *told_borrowed(judgement), *told_effects(judgement)])
+
+
+def _known_of_a_floor(judgement: Judgement, best: Best) -> str:
+    """Of one arm alone: its mean, how its runs scatter, and what as many runs of two arms could tell."""
+    arm, found, places = judgement.arms[0], judgement.detectable, words.decimals(judgement.min_effect) + 1
+    name, unit = _its_number(judgement, best).replace("mean ", "a mean ", 1), words.unit(judgement.metric)
+    said = f"{arm.arm} has {name.replace(' that chose it', '')}"
+    if arm.sd is not None:
+        said += (
+            f"; one run scatters by {words.number(arm.sd, places)}{unit} {words.interval(arm.sd_interval, places)} (sd)"
+        )
+    if found is not None:
+        least = f"{words.number(found.difference, places)}{unit}"
+        said += (
+            f"; {words.count(found.seeds, 'run')} a side, unpaired, show a difference of {least} with power {POWER:g}"
+        )
+    return f"{said}."
 
 
 def unknown(judgement: Judgement) -> str:
@@ -53,6 +75,8 @@ def unknown(judgement: Judgement) -> str:
     if best is None:  # what crashed or has not ended blocks, so all that is left diverged
         lower = "lower the rates" if _noun(judgement) == "rate" else "change what diverges"
         return f"{which}; {lower}, so that some arm trains without diverging on every seed."
+    if len(judgement.arms) == 1:
+        return "How any other arm compares: nothing else was run; its runs, or --sigma with this sd, would show it."
     if left_open := _left_open(judgement):
         return left_open
     open_ = [v for v in _on_unresolved(judgement, best) if v.verdict == "inconclusive"]
@@ -72,6 +96,8 @@ def recommendation(judgement: Judgement) -> Recommendation:
     best = judgement.best
     if best is None:
         return Recommendation(withheld="no arm has a finite result")
+    if len(judgement.arms) == 1:
+        return Recommendation(withheld="one arm alone: there is nothing to choose from")
     against = _against_baseline(judgement, best)
     baseline = next((arm for arm in judgement.arms if arm.arm == BASELINE), None)
     if baseline is not None and (best.arm == BASELINE or against is None or against.winner != best.arm):
@@ -149,18 +175,14 @@ def why_withheld(audits: Sequence[Audit]) -> str | None:
 
 def _known(judgement: Judgement, best: Best) -> str:
     label = _label(judgement, best.arm)
-    if not judgement.is_seeded:
-        seeds = "no run says its seed, so arms cannot be compared seed by seed"
-        return f"{_leads(judgement, best)}; {seeds}, and whether it is better is withheld.{_where(judgement)}"
     if not judgement.can_judge:
         return f"{_leads(judgement, best)}{_from_the_others(judgement, best)}.{_where(judgement)}"
     against = _against_baseline(judgement, best)
     if against is not None:
         return f"{_on_the_baseline(judgement, against)}; {label} has a {_its_number(judgement, best)}."
     if len(judgement.unresolved) > 1:
-        seeds = words.count(judgement.num_shared(judgement.unresolved), "seed")
-        group = f"{_group(judgement)} are not separated by {seeds}{_ties(judgement, best)}"
-        return f"{group}; {_leads(judgement, best)}.{_where(judgement)}"
+        runs = f"{runs_of(_on_unresolved(judgement, best))}{_ties(judgement, best)}; {_leads(judgement, best)}"
+        return f"{_group(judgement)} are not separated by {runs}.{_where(judgement)}"
     is_ = _its_number(judgement, best).replace(", ", " is ", 1)
     return f"{label} is {_better(judgement, best)}; its {is_}.{_where(judgement)}"
 
@@ -180,6 +202,12 @@ def _leads(judgement: Judgement, best: Best) -> str:
     if not ahead:
         return f"{label} has the {words.extreme(judgement.goal)} {number}"
     lowest = min(ahead, key=lambda arm: _sign(judgement) * (arm.mean or 0.0))
+    if lowest.n < LEAST_BLOCKS and judgement.can_judge:
+        one = words.count(lowest.n, "seed" if judgement.is_seeded else "run")
+        alone = words.metric_value(lowest.mean or 0.0, None, judgement.metric, judgement.min_effect)
+        better = "greater" if judgement.goal == "maximize" else "lower"
+        of = f"of the arms with {LEAST_BLOCKS} runs or more {label} has the {words.extreme(judgement.goal)} {number}"
+        return f"{of}; {_label(judgement, lowest.arm)} is {better}, {alone} on {one}, too few to tell"
     own = words.metric_value(lowest.mean or 0.0, lowest.interval, judgement.metric, judgement.min_effect)
     return (
         f"{label} is ahead on the seeds that arms share, with {number}; {_label(judgement, lowest.arm)}, on other "
@@ -200,7 +228,7 @@ def _better(judgement: Judgement, best: Best) -> str:
     noun = "arm" if judgement.sweep is None else f"{_noun(judgement)} tried"
     beaten = {v.b for v in judgement.verdicts if v.a == best.arm and v.winner == best.arm}
     left = [arm for arm in judgement.arms if arm.num_diverged and arm.arm not in beaten]
-    seeds = _seeds_of_all(judgement)
+    seeds = runs_of([v for v in judgement.verdicts if v.a == best.arm] or judgement.verdicts)
     if not left:
         return f"better than every other {noun} on {seeds}"
     if len(left) == len(judgement.arms) - 1:
@@ -260,17 +288,10 @@ def _ties(judgement: Judgement, best: Best) -> str:
     if not tied:
         return ""
     labels = words.listing([_label(judgement, v.b) for v in tied])
-    least, most = min(v.n for v in tied), max(v.n for v in tied)
-    pairs = words.count(most, "paired seed") if least == most else f"{least} to {most} paired seeds"
+    pairs = words.listing(list(dict.fromkeys(v.pairing for v in tied)))
     each = "equals" if len(tied) == 1 else "each equal"
     within = f"within {judgement.min_effect:g}{words.unit(judgement.metric)}"
     return f", and {labels} {each} {_label(judgement, best.arm)} {within} ({pairs})"
-
-
-def _seeds_of_all(judgement: Judgement) -> str:
-    """e.g. "3 to 16 seeds": arms of a race have unequal numbers."""
-    least, most = judgement.num_blocks, len({seed for arm in judgement.arms for seed in arm.seeds})
-    return words.count(least, "seed") if not judgement.looks or least == most else f"{least} to {most} seeds"
 
 
 def _its_number(judgement: Judgement, best: Best) -> str:
@@ -321,7 +342,7 @@ def _on_the_baseline(judgement: Judgement, against: Verdict) -> str:
         "tie": f"{against.b} equals the baseline within {within}",
         "inconclusive": f"{against.b} is not separated from the baseline",
     }[against.verdict]
-    return f"{said}: {number}, {words.count(against.n, 'paired seed')}"
+    return f"{said}: {number}, {against.pairing}"
 
 
 def _what_would_settle(judgement: Judgement, open_: Sequence[Verdict]) -> str:

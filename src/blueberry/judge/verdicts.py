@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blueberry.judge.judgement import LEAST_BLOCKS, Verdict
-from blueberry.stats.decide import Decision, decide, decide_diverged, seeds_for_tie, seeds_for_winner
-from blueberry.stats.paired import Floor
+from blueberry.judge import words
+from blueberry.judge.judgement import LEAST_BLOCKS, Judgement, Verdict
+from blueberry.stats.decide import Decision, Df, decide, decide_diverged, more_seeds
+from blueberry.stats.noise import Borrowed
 from blueberry.stats.unresolved import (
     Compared,
     against_baseline,
@@ -88,7 +89,14 @@ class Rulings:
         return Rulings(best, tuple(rows[row] for row in self.contenders), on_best, on_baseline)
 
 
-def rule(tables: Sequence[np.ndarray], *, alpha: float, min_effect: float, baseline: int | None = None) -> Rulings:
+def rule(
+    tables: Sequence[np.ndarray],
+    *,
+    alpha: float,
+    min_effect: float,
+    baseline: int | None = None,
+    borrowed: Borrowed | None = None,
+) -> Rulings:
     """Rule on every row. `alpha` is the error of one look; tables of later looks have the seeds of earlier ones first.
 
     Without a baseline the question is which row is best: a row that a look calls worse is out, whatever comes later.
@@ -97,54 +105,57 @@ def rule(tables: Sequence[np.ndarray], *, alpha: float, min_effect: float, basel
     is the baseline where a row has won against it.
     Shapes: (K, n) each, NaN missing, infinity diverged.
     """
-    last_KN = tables[-1]
+    last_KN, asked = tables[-1], _Asked(alpha, min_effect, borrowed)
     diverged = [row for row in range(len(last_KN)) if np.isinf(last_KN[row]).any()]
     finite = [row for row in range(len(last_KN)) if row not in diverged]
     if baseline is None:
-        on_best, left, best = _by_elimination(tables, range(len(last_KN)), alpha, min_effect)
+        on_best, left, best = _by_elimination(tables, range(len(last_KN)), asked)
         left = [row for row in left if row in finite]
         if best is not None:
-            led, _, _ = _by_elimination(tables, range(len(last_KN)), alpha, min_effect, best)
+            led, _, _ = _by_elimination(tables, range(len(last_KN)), asked, best)
             on_best |= {row: led[row] for row in finite if row not in left and led[row].compared.is_worse}
-            on_best |= _on_best(last_KN, [best, *diverged], best, alpha, min_effect)
+            on_best |= _on_best(last_KN, [best, *diverged], best, asked)
             on_best.pop(best, None)  # against one that led earlier
         return Rulings(best, tuple(left), on_best, {})
-    on_baseline = _on_baseline(tables, baseline, alpha, min_effect)
+    on_baseline = _on_baseline(tables, baseline, asked)
     left = [row for row in finite if row == baseline or not on_baseline[row].is_worse]
     if any(on_baseline[row].is_better for row in left if row != baseline):
         left = [row for row in left if row != baseline]
-    best = _least(last_KN, left)
+    best = _least(last_KN, left, asked)
     if best is None or best == baseline:
         return Rulings(best, tuple(left), on_baseline if best is not None else {}, on_baseline)
     to_beat = on_baseline[best].turned(best)
     others = [row for row in range(len(last_KN)) if row != baseline]
-    on_best, _, _ = _by_elimination(tables, others, alpha, min_effect, best, num_others=int(not to_beat.is_worse))
+    on_best, _, _ = _by_elimination(tables, others, asked, best, num_others=int(not to_beat.is_worse))
     on_best[baseline] = to_beat
     return Rulings(best, tuple(left), on_best, on_baseline)
 
 
-def _least(values_KN: np.ndarray, rows: Sequence[int]) -> int | None:
-    row = best_arm(values_KN[list(rows)])
+@dataclass(frozen=True)
+class _Asked:
+    alpha: float
+    min_effect: float
+    borrowed: Borrowed | None
+
+
+def _least(values_KN: np.ndarray, rows: Sequence[int], asked: _Asked) -> int | None:
+    row = best_arm(values_KN[list(rows)], asked.borrowed)
     return None if row is None else rows[row]
 
 
-def _on_baseline(tables: Sequence[np.ndarray], baseline: int, alpha: float, min_effect: float) -> dict[int, Ruling]:
+def _on_baseline(tables: Sequence[np.ndarray], baseline: int, asked: _Asked) -> dict[int, Ruling]:
     """At the first look that decides, or the last."""
     found: dict[int, Ruling] = {}
     for seen_KN in tables:
-        for row, compared in against_baseline(seen_KN, baseline, alpha=alpha).items():
+        compared = against_baseline(seen_KN, baseline, alpha=asked.alpha, borrowed=asked.borrowed)
+        for row, one in compared.items():
             if row not in found or found[row].decision.verdict == "inconclusive":
-                found[row] = _rule(seen_KN, baseline, row, compared, alpha, min_effect)
+                found[row] = _rule(seen_KN, baseline, row, one, asked)
     return found
 
 
 def _by_elimination(
-    tables: Sequence[np.ndarray],
-    rows: Iterable[int],
-    alpha: float,
-    min_effect: float,
-    best: int | None = None,
-    num_others: int = 0,
+    tables: Sequence[np.ndarray], rows: Iterable[int], asked: _Asked, best: int | None = None, num_others: int = 0
 ) -> tuple[dict[int, Ruling], list[int], int | None]:
     """Rulings on these rows against the best of those left at each look, or this one at all; the rows left; the last
     look's best, None where all of them diverged.
@@ -152,32 +163,36 @@ def _by_elimination(
     found: dict[int, Ruling] = {}
     left, leader = list(rows), best
     for seen_KN in tables:
-        leader = _least(seen_KN, left) if best is None else best
+        leader = _least(seen_KN, left, asked) if best is None else best
         if leader is None:
             break
-        found |= _on_best(seen_KN, left, leader, alpha, min_effect, num_others)
+        found |= _on_best(seen_KN, left, leader, asked, num_others)
         left = [row for row in left if row == leader or not found[row].compared.is_worse]
     return found, left, leader
 
 
 def _on_best(
-    seen_KN: np.ndarray, rows: Sequence[int], best: int, alpha: float, min_effect: float, num_others: int = 0
+    seen_KN: np.ndarray, rows: Sequence[int], best: int, asked: _Asked, num_others: int = 0
 ) -> dict[int, Ruling]:
-    compared = against_best(seen_KN, alpha=alpha, among=rows, best=best, num_others=num_others)
-    return {row: _rule(seen_KN, best, row, one, alpha, min_effect) for row, one in compared.items()}
+    more = {"alpha": asked.alpha, "borrowed": asked.borrowed}
+    compared = against_best(seen_KN, among=rows, best=best, num_others=num_others, **more)
+    return {row: _rule(seen_KN, best, row, one, asked) for row, one in compared.items()}
 
 
-def _rule(seen_KN: np.ndarray, reference: int, row: int, compared: Compared, alpha: float, min_effect: float) -> Ruling:
+def _rule(seen_KN: np.ndarray, reference: int, row: int, compared: Compared, asked: _Asked) -> Ruling:
     pair = compared.pair
     if pair.difference is not None and math.isinf(pair.difference):
-        common_2N = seen_KN[[reference, row]]
-        common_2N = common_2N[:, ~np.isnan(common_2N).any(axis=0)]
-        a, b = (int(num) for num in np.isinf(common_2N).sum(axis=1))
-        return Ruling(reference, compared, decide_diverged(pair, num_diverged_a=a, num_diverged_b=b))
-    decision = decide(
-        pair, interval=compared.interval, alpha=2 * compared.error, tie_alpha=alpha, min_effect=min_effect
-    )
-    return Ruling(reference, compared, decision)
+        both_2N = seen_KN[[reference, row]]
+        if pair.is_paired:
+            both_2N = both_2N[:, ~np.isnan(both_2N).any(axis=0)]
+        diverged, runs = (tuple(map(int, one)) for one in (np.isinf(both_2N).sum(axis=1), _counts(both_2N)))
+        return Ruling(reference, compared, decide_diverged((diverged[0], diverged[1]), (runs[0], runs[1])))
+    given = {"alpha": 2 * compared.error, "tie_alpha": asked.alpha, "min_effect": asked.min_effect}
+    return Ruling(reference, compared, decide(pair, interval=compared.interval, **given))
+
+
+def _counts(values_KN: np.ndarray) -> np.ndarray:
+    return (~np.isnan(values_KN)).sum(axis=1)
 
 
 def compare(measured: "Measured") -> tuple[Verdict, ...]:
@@ -196,7 +211,7 @@ def compare(measured: "Measured") -> tuple[Verdict, ...]:
 
 def _verdict(measured: "Measured", ruling: Ruling, row: int) -> Verdict:
     pair, decision = ruling.compared.pair, ruling.decision
-    if not measured.can_judge:
+    if not measured.can_judge or (decision.verdict == "inconclusive" and decision.interval is None):
         decision = _withheld(measured, ruling)
     winner = None
     if decision.b_is_better is not None:
@@ -207,6 +222,9 @@ def _verdict(measured: "Measured", ruling: Ruling, row: int) -> Verdict:
         difference=pair.difference,
         interval=decision.interval,
         n=pair.n,
+        runs=pair.runs,
+        paired=pair.is_paired,
+        sigma="borrowed" if pair.is_borrowed else "measured",
         verdict=decision.verdict,
         winner=winner,
         more_seeds=decision.more_seeds,
@@ -214,33 +232,46 @@ def _verdict(measured: "Measured", ruling: Ruling, row: int) -> Verdict:
 
 
 def _withheld(measured: "Measured", ruling: Ruling) -> Decision:
-    """Where there are too few blocks to tell arms apart: no interval either, as that alone would tell them apart.
+    """Where there are too few runs to tell two arms apart: no interval either, as that alone would tell them apart.
 
-    The seeds that are missing are not always enough: how many more would settle it is said at the noise measured so
-    far; unknown where there is none, or no difference.
+    The runs that are missing are not always enough: how many more would settle it is said at the noise that the other
+    arms have; unknown where there is none, or no difference.
     """
-    missing = max(LEAST_BLOCKS - measured.num_blocks, 1)
-    more = ruling.decision.more_seeds
-    if more is None and ruling.decision.verdict != "inconclusive":
-        more = missing
-    elif more is None and measured.noise.floor is not None:
-        more = _more_seeds(measured, ruling.compared, measured.noise.floor)
-    return Decision("inconclusive", None, None, None if more is None else max(more, missing))
+    pair, noise, evidence = ruling.compared.pair, measured.noise, measured.evidence
+    typical, more = noise.typical, None
+    if pair.difference is not None and math.isfinite(pair.difference) and typical is not None:
+        size = max(float(np.median(_counts(measured.values_KN))), 2.0)
+        more = more_seeds(
+            pair.difference,
+            math.sqrt(typical.value),
+            pair.size,
+            Df.of(typical.df, size, is_borrowed=noise.borrowed is not None),
+            alpha=2 * ruling.compared.error,
+            tie_alpha=evidence.alpha / evidence.looks,
+            min_effect=evidence.min_effect,
+        )
+    return Decision("inconclusive", None, None, None if more is None else max(more, LEAST_BLOCKS - pair.n, 1))
 
 
-def _more_seeds(measured: "Measured", compared: Compared, noise: Floor) -> int | None:
-    """By the noise of all arms: the pair has none of its own."""
-    pair, evidence = compared.pair, measured.evidence
-    if pair.difference is None or math.isinf(pair.difference):
-        return None
-    per_seed = noise.df / max(measured.values_KN.shape[1] - 1, 1)
-    won = seeds_for_winner(pair.difference, noise.sd, alpha=2 * compared.error, df_per_seed=per_seed)
-    tied = seeds_for_tie(
-        pair.difference,
-        noise.sd,
-        alpha=evidence.alpha / evidence.looks,
-        min_effect=evidence.min_effect,
-        df_per_seed=per_seed,
-    )
-    needed = min((n for n in (won, tied) if n is not None), default=None)
-    return None if needed is None else max(needed - pair.n, 1)
+def runs_of(verdicts: Sequence[Verdict]) -> str:
+    """What some differences were taken between, e.g. "5 seeds", "3 to 16 seeds", "10 runs each, unpaired"."""
+    said = []
+    if pairs := [v.n for v in verdicts if v.paired and v.n]:
+        least, most = min(pairs), max(pairs)
+        said.append(words.count(most, "seed") if least == most else f"{least} to {most} seeds")
+    if runs := [n for v in verdicts if not v.paired for n in v.runs if n]:
+        least, most = min(runs), max(runs)
+        said.append(
+            f"{words.count(most, 'run')} each, unpaired" if least == most else f"{least} to {most} runs, unpaired"
+        )
+    borrowed = ", on borrowed noise" if any(v.sigma == "borrowed" for v in verdicts) else ""
+    return f"{words.listing(said) or 'these runs'}{borrowed}"
+
+
+def told_borrowed(judgement: Judgement) -> list[str]:
+    """What claims rest on that these runs did not measure, in a sentence; none where they did."""
+    noise = judgement.noise
+    if noise.borrowed_sd is None or judgement.is_located:
+        return []
+    sd = f"{noise.borrowed_sd:g}{words.unit(judgement.metric)}"
+    return [f"This rests on borrowed noise: single runs are taken to scatter by {sd} ({noise.borrowed_from})."]

@@ -163,6 +163,18 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def pairing(n: int, runs: tuple[int, int], *, is_paired: bool, is_borrowed: bool = False) -> str:
+    """What a difference was taken between, e.g. "5 paired seeds", "unpaired, 10 runs each"."""
+    if is_paired:
+        return count(n, "paired seed")
+    said = (
+        f"unpaired, {count(n, 'run')} each"
+        if runs[0] == runs[1]
+        else f"unpaired, {runs[0]} and {count(runs[1], 'run')}"
+    )
+    return f"{said}, on borrowed noise" if is_borrowed else said
+
+
 def listing(names: Sequence[str], *, most: int = 4) -> str:
     """e.g. "a, b and c"; beyond `most`, how many more."""
     if len(names) > most:

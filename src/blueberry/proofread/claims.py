@@ -11,8 +11,7 @@ from blueberry.judge import words
 from blueberry.judge.audits import block, warn
 from blueberry.judge.audits.comparable import DRIFT_NATS
 from blueberry.judge.audits.runs import CLOCK
-from blueberry.judge.judgement import Audit
-from blueberry.judge.measured import LEAST_BLOCKS
+from blueberry.judge.judgement import LEAST_BLOCKS, Audit
 from blueberry.proofread.document import Document, Line, Result
 from blueberry.proofread.printed import SEED_COLUMN, Number, cell, quantity
 

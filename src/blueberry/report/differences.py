@@ -1,4 +1,4 @@
-"""Paired differences to a reference arm: the main figure of a study of named arms."""
+"""Differences to a reference arm: the main figure of a study of named arms."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ MAX_INTERVAL_IN_SPREADS = 1.0
 
 @dataclass(frozen=True)
 class Difference:
-    """One arm minus the reference, over the seeds they share."""
+    """One arm minus the reference."""
 
     arm: str
     difference: float | None
@@ -34,6 +34,7 @@ class Difference:
     num_diverged: int
     words: str
     """The verdict as said of this arm."""
+    is_paired: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class Differences:
     rows: tuple[Difference, ...]
     """Least difference first, those without one last."""
     x_range: tuple[float, float]
+
+    @property
+    def title(self) -> str:
+        paired = {row.is_paired for row in self.rows}
+        how = ", paired by seed" if paired == {True} else ", unpaired" if paired == {False} else ""
+        return f"Difference to {self.reference}{how}"
 
     @property
     def label(self) -> str:
@@ -65,7 +72,8 @@ def verdict_words(verdict: Verdict, reference: str) -> str:
         return "better" if verdict.winner == verdict.b else "worse"
     if verdict.more_seeds is None:
         return "inconclusive"
-    return f"inconclusive, {count(verdict.more_seeds, 'more seed')}"
+    one = "more seed" if verdict.paired else "more run"
+    return f"inconclusive, {count(verdict.more_seeds, one)}{'' if verdict.paired else ' of each'}"
 
 
 def find_reference(judgement: Judgement) -> str | None:
@@ -101,9 +109,12 @@ def differences(judgement: Judgement) -> Differences | None:
                 verdict=verdict.verdict,
                 winner=verdict.winner,
                 more_seeds=verdict.more_seeds,
-                seeds=tuple((seed, x - y) for seed, x, y in pairs if math.isfinite(x) and math.isfinite(y)),
+                seeds=tuple(
+                    (seed, x - y) for seed, x, y in pairs if verdict.paired and math.isfinite(x) and math.isfinite(y)
+                ),
                 num_diverged=arm.num_diverged,
                 words=verdict_words(verdict, reference),
+                is_paired=verdict.paired,
             )
         )
     rows.sort(key=lambda row: (row.difference is None, row.difference or 0.0))
@@ -117,7 +128,8 @@ def differences(judgement: Judgement) -> Differences | None:
 
 
 def differences_caption(shown: Differences) -> str:
-    said = ["Each small circle is one seed, each dot the mean difference with its interval, adjusted for the number of"]
+    circles = "Each small circle is one seed, each dot" if any(row.seeds for row in shown.rows) else "Each dot is"
+    said = [f"{circles} the mean difference with its interval, adjusted for the number of"]
     said.append("comparisons. The shaded band is the difference declared too small to matter.")
     beyond = sum(row.difference is not None and row.difference > shown.x_range[1] for row in shown.rows)
     if beyond:

@@ -132,7 +132,7 @@ def _loss_picture(curve: LrCurve, judgement: Judgement) -> Picture:
 
 
 def _differences_picture(shown: Differences, judgement: Judgement) -> Picture:
-    title = f"Difference to {shown.reference}, paired by seed"
+    title = shown.title
     drawn = draw_differences(shown, LIGHT, decimals(judgement.min_effect))
     spec = finished(drawn, title, judgement.question)
     return Picture("figures/main_branch_comparison.png", title, differences_caption(shown), spec)

@@ -91,7 +91,7 @@ def _main(computed: Computed) -> PageFigure | None:
         spec = specification(draw_lr_curve(computed.curve, PAGE, width="container"), PAGE)
         return PageFigure("main-figure", title, curve_caption(computed.curve), spec)
     if computed.differences is not None:
-        title = f"Difference to {computed.differences.reference}, paired by seed"
+        title = computed.differences.title
         spec = specification(
             draw_differences(computed.differences, PAGE, decimals(judgement.min_effect), width="container"), PAGE
         )

@@ -1,6 +1,7 @@
 """What the page and its Markdown twin say, in words and strings: computed once, laid out by two templates."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Comparison:
     difference: str
     interval: str
     n: str
-    """Seeds they share."""
+    """Seeds they share; of unpaired runs how many there are."""
     verdict: str
 
 
@@ -238,7 +239,7 @@ def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
         arm=arm,
         difference=number(verdict.difference, places, sign=True),
         interval=interval(verdict.interval, places, sign=True),
-        n=str(verdict.n),
+        n=str(verdict.n) if verdict.paired else verdict.pairing,
         verdict=verdict_words(verdict, reference),
     )
 
@@ -351,15 +352,22 @@ def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
             MISSING if noise.rho is None else f"{noise.rho:.2f}",
             "1: seeds move all arms alike; 0: not at all",
         ),
-        Fact("Measured on", "no arm on two seeds" if noise.sd is None else count(noise.n, "run")),
+        Fact("Measured on", "no arm was run twice" if noise.sd is None else count(noise.n, "run")),
     ]
+    if noise.prior_df is not None and math.isfinite(noise.prior_df):
+        remark = "degrees of freedom that arms lend one another; the fewer, the more each is judged by its own noise"
+        facts.append(Fact("Arms differ in noise", f"{noise.prior_df:g}", remark))
+    if noise.borrowed_sd is not None and noise.borrowed_df is not None:
+        known = "taken as known" if math.isinf(noise.borrowed_df) else f"{noise.borrowed_df:g} degrees of freedom"
+        value = f"{noise.borrowed_sd:g}{unit} ({noise.borrowed_from})"
+        facts.append(Fact("Borrowed, and judged with: one run (sd)", value, known))
     if noise.paired_sd is not None:
         facts.insert(2, Fact("Difference of two arms on one seed (sd)", number(noise.paired_sd, places) + unit))
     if judgement.is_located:  # a valley compares values, not arms
         return tuple(facts)
     found = judgement.detectable
     least, seeds = (found.difference, found.seeds) if found else (None, max((a.n for a in judgement.arms), default=0))
-    remark = "needs at least two seeds"
+    remark = "needs an arm that was run twice"
     if least is not None:
         than = "larger" if least > judgement.min_effect else "no larger"
         remark = (
@@ -367,7 +375,9 @@ def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
             f"{than} than the {judgement.min_effect:g}{unit} said to matter"
         )
     value = MISSING if least is None else number(least, places - 1) + unit
-    return (*facts, Fact(f"Smallest difference that {count(seeds, 'seed')} can show", value, remark))
+    one = "seed" if noise.paired_sd is not None and noise.borrowed_sd is None else "run"
+    each = "" if one == "seed" else " of each arm"
+    return (*facts, Fact(f"Smallest difference that {count(seeds, one)}{each} can show", value, remark))
 
 
 def _held_against(judgement: Judgement) -> str:
@@ -378,7 +388,7 @@ def _noise_there(name: str, judgement: Judgement) -> Fact:
     noise, unit, places = judgement.noise, words.unit(judgement.metric), decimals(judgement.min_effect) + 1
     label = f"{name}: one run around its arm's mean (sd)"
     if noise.sd is None:
-        return Fact(label, MISSING, "no arm on two seeds")
+        return Fact(label, MISSING, "no arm was run twice")
     said = [f"from {count(noise.n, 'run')}"]
     if noise.paired_sd is not None:
         said.append(f"difference of two arms on one seed {number(noise.paired_sd, places)}")

@@ -21,8 +21,7 @@ def how_judged(judgement: Judgement) -> tuple[str, ...]:
         seed = "A seed fixes the initial weights, the order of the data and every random draw."
         return (seed, *searched, failed)
     return (
-        "A seed fixes the initial weights, the order of the data and every random draw. Arms are compared seed by "
-        "seed, so that what a seed does to all of them cancels.",
+        _how_compared(compared),
         *_one_rule(compared, where),
         f"A tie is claimed only when the {narrow:.3g}% interval of a difference lies within ± {effect}, the smallest "
         "that was said to matter before the first run (two one-sided tests). It is narrower than the interval printed. "
@@ -31,6 +30,34 @@ def how_judged(judgement: Judgement) -> tuple[str, ...]:
         *_race(judgement),
         failed,
     )
+
+
+def _how_compared(compared: Judgement) -> str:
+    """Pair by pair or not, and by whose noise."""
+    paired = {verdict.paired for verdict in compared.verdicts}
+    said = [
+        "A seed fixes the initial weights, the order of the data and every random draw. Arms are compared seed by "
+        "seed, so that what a seed does to all of them cancels."
+    ]
+    if paired == {False}:
+        said = [
+            "No pairs: arms share fewer than three seeds, or no run says its seed, so all runs of one arm are compared "
+            "with all of the other."
+        ]
+    elif False in paired:
+        said.append("Arms that share fewer than three seeds are compared unpaired, all runs with all.")
+    if compared.noise.borrowed_sd is not None:
+        sd, source = compared.noise.borrowed_sd, compared.noise.borrowed_from
+        return (
+            f"Every difference is judged by borrowed noise: single runs are taken to scatter by {sd:g} ({source}), "
+            "which these runs did not measure. Claims hold if that is their noise; all runs of one arm are compared "
+            "with all of the other."
+        )
+    said.append(
+        "The noise of a difference is that of its own arms, and so far as the arms are alike in noise that of the "
+        "others too; an arm that is noisier than the rest is judged by its own."
+    )
+    return " ".join(said)
 
 
 def _search(judgement: Judgement) -> tuple[str, ...]:
@@ -52,7 +79,7 @@ def _search(judgement: Judgement) -> tuple[str, ...]:
 def _one_rule(compared: Judgement, where: str) -> tuple[str, ...]:
     has_baseline = any(arm.arm == BASELINE for arm in compared.arms)
     said = (
-        "An arm is worse than the best when the interval of their paired difference lies above zero, and not told "
+        "An arm is worse than the best when the interval of their difference lies above zero, and not told "
         "apart from it where it does not. The clearest is tested first; the more arms are left, any of which may be "
         "the best, the wider the interval. Its end nearer to zero is what was tested; the other makes all intervals "
         "hold at once."
@@ -60,7 +87,7 @@ def _one_rule(compared: Judgement, where: str) -> tuple[str, ...]:
     if compared.goal == "maximize":
         said = said.replace("above", "below")
     against = (
-        "An arm is better or worse than the baseline when the interval of their paired difference excludes zero; it is "
+        "An arm is better or worse than the baseline when the interval of their difference excludes zero; it is "
         "wider where more arms are compared with the baseline."
     )
     error = f"The chance of any false winner {where} is held at {compared.alpha:g}"

@@ -1,20 +1,40 @@
-"""Winner, tie or inconclusive: what a paired difference supports, over several comparisons and several looks.
+"""Winner, tie or inconclusive: what a difference supports, over several comparisons and several looks.
 
 And the other way round: how many seeds a question needs, and how small a difference some seeds can see.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isinf, isnan, sqrt
+from math import ceil, isinf, isnan, sqrt
 from typing import Literal
 
-from blueberry.stats.paired import Paired, t_quantile
+from blueberry.stats.paired import Difference, t_quantile, t_tail
 
 LEAST_DIVERGED = 3
 """Common seeds on which an arm must diverge, every time, to lose for it."""
 POWER = 0.8
 MOST_SEEDS = 10_000
 """Beyond this no number of seeds is given: nobody will run them, and the normal model is not good to so many digits."""
+
+
+@dataclass(frozen=True)
+class Df:
+    """How degrees of freedom grow with seeds: a number a seed beyond the first, or some that do not grow at all."""
+
+    per_seed: float = 1.0
+    fixed: float | None = None
+    """Where the noise is that of other runs."""
+
+    @staticmethod
+    def of(df: float, size: float, *, is_borrowed: bool = False) -> "Df":
+        """As `size` seeds have had these."""
+        return Df(fixed=df) if is_borrowed else Df(df / (size - 1) if size > 1 else 1.0)
+
+    def at(self, n: int) -> float:
+        return (n - 1) * self.per_seed if self.fixed is None else self.fixed
+
+
+ONE_A_SEED = Df()
 
 
 @dataclass(frozen=True)
@@ -30,7 +50,7 @@ class Decision:
 
 
 def decide(
-    pair: Paired,
+    pair: Difference,
     *,
     alpha: float,
     tie_alpha: float,
@@ -53,31 +73,35 @@ def decide(
     assert narrow is not None
     if -min_effect < narrow[0] and narrow[1] < min_effect:
         return Decision("tie", None, interval, None)
-    df_per_seed = pair.df / (pair.n - 1)
-    needed = seeds_for_winner(pair.difference, pair.sd, alpha=alpha, df_per_seed=df_per_seed)
-    tied = seeds_for_tie(
-        pair.difference,
-        pair.sd,
-        alpha=tie_alpha,
-        min_effect=min_effect,
-        df_per_seed=df_per_seed,
-        most=MOST_SEEDS if needed is None else needed,
-    )
-    needed = needed if tied is None else tied
-    return Decision("inconclusive", None, interval, None if needed is None else max(needed - pair.n, 1))
+    df = Df.of(pair.df, pair.size, is_borrowed=pair.is_borrowed)
+    more = more_seeds(pair.difference, pair.sd, pair.size, df, alpha=alpha, tie_alpha=tie_alpha, min_effect=min_effect)
+    return Decision("inconclusive", None, interval, more)
 
 
-def decide_diverged(pair: Paired, *, num_diverged_a: int, num_diverged_b: int) -> Decision:
-    """Judge two arms when one of them diverged on a common seed, so that the difference is infinite.
+def more_seeds(
+    difference: float, sd: float, size: float, df: Df, *, alpha: float, tie_alpha: float, min_effect: float
+) -> int | None:
+    """Further seeds, or runs a side, after which this difference would be settled with power .8, as winner or as tie,
+    whichever is nearer, if it and the noise are the true ones; at least 1, None above `MOST_SEEDS`.
 
-    winner: the other arm never diverged, and this one did on every common seed, three at least. If both were
-    equally prone to diverge, that would happen with probability (1/4)**n at most.
+    `size` are those there are; `sd` is of the difference on one seed, or of one run a side.
+    """
+    won = seeds_for_winner(difference, sd, alpha=alpha, df=df)
+    most = MOST_SEEDS if won is None else won
+    tied = seeds_for_tie(difference, sd, alpha=tie_alpha, min_effect=min_effect, df=df, most=most)
+    needed = won if tied is None else tied
+    return None if needed is None else max(ceil(needed - size), 1)
+
+
+def decide_diverged(num_diverged: tuple[int, int], runs: tuple[int, int]) -> Decision:
+    """Judge two arms, a and b, when one of them diverged.
+
+    winner: the other arm never diverged, and this one did on every one of its runs, three at least of each. If both
+    were equally prone to diverge, that would happen with probability (1/4)**n at most.
     inconclusive: else. One divergence in three ranks an arm last, but does not prove the others safe.
     """
-    if pair.difference is None or not isinf(pair.difference) or pair.n < LEAST_DIVERGED:
-        return Decision("inconclusive", None, None, None)
-    if pair.n in (num_diverged_a, num_diverged_b):
-        return Decision("winner", num_diverged_a == pair.n, None, None)
+    if min(runs) >= LEAST_DIVERGED and num_diverged in ((runs[0], 0), (0, runs[1])):
+        return Decision("winner", num_diverged[1] == 0, None, None)
     return Decision("inconclusive", None, None, None)
 
 
@@ -110,32 +134,30 @@ def level_of_a_look(alpha: float, looks: int) -> float:
     return alpha / looks
 
 
-def power_of_winner(n: int, difference: float, sd: float, *, alpha: float, df_per_seed: float = 1.0) -> float:
+def power_of_winner(n: int, difference: float, sd: float, *, alpha: float, df: Df = ONE_A_SEED) -> float:
     """Probability that the two-sided t interval at level 1 - alpha excludes 0 on the right side.
 
-    `difference` and `sd` are those of paired differences; df = (n - 1) * df_per_seed.
+    `difference` and `sd` are those of differences on one seed, or with one run a side.
     Source: noncentral t with noncentrality difference * sqrt(n) / sd.
     """
-    df = (n - 1) * df_per_seed
     if sd == 0:
         return 1.0 if difference else alpha / 2
-    return _exceeds(df, abs(difference) * sqrt(n) / sd, t_quantile(df, alpha / 2))
+    return _exceeds(df.at(n), abs(difference) * sqrt(n) / sd, t_quantile(df.at(n), alpha / 2))
 
 
 def power_of_tie(
-    n: int, difference: float, sd: float, *, alpha: float, min_effect: float, df_per_seed: float = 1.0
+    n: int, difference: float, sd: float, *, alpha: float, min_effect: float, df: Df = ONE_A_SEED
 ) -> float:
     """Probability that the interval at level 1 - 2 * alpha lies within -+min_effect.
 
     Source: two one-sided tests (Schuirmann 1987), by noncentral t (Phillips 1990's first approximation, which
     takes the sd to be the same in both tests: exact in the limit, slightly low at few seeds).
     """
-    df = (n - 1) * df_per_seed
     if sd == 0:
         return 1.0 if abs(difference) < min_effect else 0.0
-    critical, scale = t_quantile(df, alpha), sqrt(n) / sd
-    above_lower = _exceeds(df, (min_effect + abs(difference)) * scale, critical)
-    above_upper = _exceeds(df, (min_effect - abs(difference)) * scale, critical)
+    critical, scale = t_quantile(df.at(n), alpha), sqrt(n) / sd
+    above_lower = _exceeds(df.at(n), (min_effect + abs(difference)) * scale, critical)
+    above_upper = _exceeds(df.at(n), (min_effect - abs(difference)) * scale, critical)
     return max(above_lower + above_upper - 1, 0.0)
 
 
@@ -145,13 +167,14 @@ def seeds_for_winner(
     *,
     alpha: float,
     power: float = POWER,
-    df_per_seed: float = 1.0,
+    df: Df = ONE_A_SEED,
     most: int = MOST_SEEDS,
 ) -> int | None:
     """Least n at which a true difference becomes a winner with this power; None above `most`, or for 0."""
     if difference == 0:
         return None
-    return _least_seeds(lambda n: power_of_winner(n, difference, sd, alpha=alpha, df_per_seed=df_per_seed), power, most)
+    least = 2 if df.fixed is None else 1
+    return _least_seeds(lambda n: power_of_winner(n, difference, sd, alpha=alpha, df=df), power, least, most)
 
 
 def seeds_for_tie(
@@ -161,35 +184,34 @@ def seeds_for_tie(
     alpha: float,
     min_effect: float,
     power: float = POWER,
-    df_per_seed: float = 1.0,
+    df: Df = ONE_A_SEED,
     most: int = MOST_SEEDS,
 ) -> int | None:
     """Least n at which a true difference within -+min_effect becomes a tie with this power; None above `most`."""
     if abs(difference) >= min_effect:
         return None
     return _least_seeds(
-        lambda n: power_of_tie(n, difference, sd, alpha=alpha, min_effect=min_effect, df_per_seed=df_per_seed),
+        lambda n: power_of_tie(n, difference, sd, alpha=alpha, min_effect=min_effect, df=df),
         power,
+        2 if df.fixed is None else 1,
         most,
     )
 
 
-def smallest_difference(
-    n: int, sd: float, *, alpha: float, power: float = POWER, df_per_seed: float = 1.0
-) -> float | None:
-    """The true paired difference that n seeds find with this power; None below two seeds.
+def smallest_difference(n: int, sd: float, *, alpha: float, power: float = POWER, df: Df = ONE_A_SEED) -> float | None:
+    """The true difference that n seeds, or runs a side, find with this power; None where they have no df.
 
-    Units: those of `sd`, the sd of one paired difference.
+    Units: those of `sd`, the sd of the difference on one seed, or with one run a side.
     """
     from scipy.optimize import brentq
 
-    if n < 2:
+    if not df.at(n) > 0:
         return None
     if sd == 0:
         return 0.0
 
     def shortfall(difference: float) -> float:
-        return power_of_winner(n, difference, sd, alpha=alpha, df_per_seed=df_per_seed) - power
+        return power_of_winner(n, difference, sd, alpha=alpha, df=df) - power
 
     largest = sd
     while shortfall(largest) < 0:
@@ -198,24 +220,26 @@ def smallest_difference(
 
 
 def _exceeds(df: float, noncentrality: float, critical: float) -> float:
-    """Probability that noncentral t exceeds a value."""
+    """Probability that noncentral t exceeds a value; that a normal one does, where df is infinite."""
     from scipy.special import nctdtr
 
+    if isinf(df):
+        return t_tail(df, critical - noncentrality)
     below = float(nctdtr(df, noncentrality, critical))
     if isnan(below):  # scipy gives up where the probability is 0 or 1 to all digits
         return 1.0 if noncentrality > critical else 0.0
     return 1 - below
 
 
-def _least_seeds(power_at: Callable[[int], float], power: float, most: int) -> int | None:
+def _least_seeds(power_at: Callable[[int], float], power: float, least: int, most: int) -> int | None:
     """Bisection: power grows with n."""
-    if most < 2 or power_at(most) < power:
+    if most < least or power_at(most) < power:
         return None
-    high = 2
+    high = least
     while power_at(high) < power:
         high = min(2 * high, most)
-    low = high // 2
+    low = max(high // 2, least - 1)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power_at(middle) >= power else (middle, high)
-    return max(high, 2)
+    return max(high, least)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from itertools import combinations
-from math import sqrt
 
 import numpy as np
 
 from blueberry.stats.decide import holm_levels
-from blueberry.stats.paired import Floor, Paired, paired
+from blueberry.stats.noise import measure_noise
+from blueberry.stats.paired import Difference
 
 MOST_ALIASED = 3
 """Aliases are named up to interactions of this many factors; larger ones are taken to be small."""
@@ -23,7 +23,7 @@ class Effect:
     factors: Factors
     aliases: tuple[Factors, ...]
     """Effects that these arms cannot tell from this one: the estimate is of their sum, signs aside."""
-    pair: Paired
+    pair: Difference
     """`difference` is the estimate, over the seeds on which every arm of the contrast ended; None if one diverged."""
     interval: tuple[float, float] | None
     """At the level this effect was tested at."""
@@ -44,15 +44,13 @@ def is_regular(signs_KF: np.ndarray) -> bool:
     return balanced and all(abs(int(a @ b)) in (0, num_arms) for a, b in combinations(columns, 2))
 
 
-def factorial_effects(
-    signs_KF: np.ndarray, values_KN: np.ndarray, *, alpha: float, floor: Floor | None = None
-) -> tuple[Effect, ...]:
+def factorial_effects(signs_KF: np.ndarray, values_KN: np.ndarray, *, alpha: float) -> tuple[Effect, ...]:
     """Main effects and two-factor interactions of a full factorial or a regular fraction, by Holm at alpha together.
 
     A main effect is the mean with the factor on minus that with it off; an interaction is AB - A - B + 0. Both are
     averaged over the settings of the other factors, so every run serves every effect. Effects that the
     design cannot tell apart stand once, under the first of them, main effects before interactions.
-    `floor` is the noise of a difference of two arms, as in `paired`.
+    Noise as in `NoiseEstimate.contrast`.
     Shapes: (K, F) of -1 and +1, one row an arm; (K, n), NaN missing, infinity diverged. Units: those of the values.
     Source: Box, Hunter and Hunter 2005, ch. 5 and 6. Their interaction is half of AB - A - B + 0.
     """
@@ -65,12 +63,10 @@ def factorial_effects(
         if not known and abs(column.sum()) != num_arms:  # a constant column is the mean, not an effect
             chosen.append(factors)
     weights = [2 * len(factors) * _column(signs_KF, factors) / num_arms for factors in chosen]
-    return _tested(chosen, weights, [aliases(signs_KF, factors) for factors in chosen], values_KN, alpha, floor)
+    return _tested(chosen, weights, [aliases(signs_KF, factors) for factors in chosen], values_KN, alpha)
 
 
-def pair_effects(
-    signs_KF: np.ndarray, values_KN: np.ndarray, *, alpha: float, floor: Floor | None = None
-) -> tuple[Effect, ...]:
+def pair_effects(signs_KF: np.ndarray, values_KN: np.ndarray, *, alpha: float) -> tuple[Effect, ...]:
     """A - 0 for every arm with one factor on, AB - A - B + 0 for every two, as far as the arms exist; Holm at alpha.
 
     For single changes and pairs, where the other factors are always off. Empty without an arm of all -1.
@@ -90,7 +86,7 @@ def pair_effects(
                 weight_K[row_of[part]] = weight
             chosen.append(factors)
             weights.append(weight_K)
-    return _tested(chosen, weights, [() for _ in chosen], values_KN, alpha, floor)
+    return _tested(chosen, weights, [() for _ in chosen], values_KN, alpha)
 
 
 def aliases(signs_KF: np.ndarray, factors: Factors) -> tuple[Factors, ...]:
@@ -106,9 +102,9 @@ def _tested(
     aliased: list[tuple[Factors, ...]],
     values_KN: np.ndarray,
     alpha: float,
-    floor: Floor | None,
 ) -> tuple[Effect, ...]:
-    pairs = [_contrast(weight_K, values_KN, floor) for weight_K in weights]
+    noise = measure_noise(values_KN)
+    pairs = [noise.contrast(weight_K) for weight_K in weights]
     p_values = [pair.p_value() for pair in pairs]
     levels = iter(holm_levels([p for p in p_values if p is not None], alpha))
     effects = []
@@ -116,18 +112,6 @@ def _tested(
         level = alpha if p is None else next(levels)
         effects.append(Effect(factors, others, pair, pair.interval(1 - level), p, p is not None and p <= level))
     return tuple(effects)
-
-
-def _contrast(weight_K: np.ndarray, values_KN: np.ndarray, floor: Floor | None) -> Paired:
-    """The weighted sum of the arms, seed by seed."""
-    parts_KN = values_KN[weight_K != 0]
-    ended_KN = parts_KN[:, ~np.isnan(parts_KN).any(axis=0)]
-    if np.isinf(ended_KN).any():
-        return Paired(None, None, ended_KN.shape[1], max(ended_KN.shape[1] - 1, 0))
-    sums_N = weight_K[weight_K != 0] @ ended_KN
-    if floor is not None:  # that of a difference of two arms, whose squared weights sum to 2
-        floor = Floor(floor.sd * sqrt(float(weight_K @ weight_K) / 2), floor.df)
-    return paired(np.zeros_like(sums_N), sums_N, floor=floor)
 
 
 def _words(num_factors: int, most: int) -> list[Factors]:

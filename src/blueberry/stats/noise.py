@@ -1,15 +1,21 @@
 """How much repeats of one arm differ, and how much of that the arms on one seed share."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import inf, isfinite, sqrt
 
 import numpy as np
 
 from blueberry.errors import TableError
-from blueberry.stats.paired import Floor
+from blueberry.stats.paired import Difference, mean_and_variance
+from blueberry.stats.spread import Spread, Variance, larger, of_rest, of_runs
 
-LEAST_ARMS = 4
-"""Arms that noise is pooled over at least, when there are as many."""
+LEAST_RUNS = 3
+"""Seeds that two arms share, below which they are not compared pair by pair; and runs of each, below which they are not
+compared at all by the noise of these runs."""
+ROUNDING = 1e-14
+"""Relative to the values: sums of arms that scatter less are all the same."""
 
 
 @dataclass(frozen=True)
@@ -42,98 +48,131 @@ def read_sigma(text: str | float) -> Borrowed:
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """Two-way components of value = arm + seed + rest, pooled over the better half of the arms."""
+    """How runs of one arm scatter, and what a difference of arms is uncertain by.
 
-    sd: float | None
-    """Of one run around its arm's mean: seed and rest together. None without a repeated arm."""
-    rho: float | None
-    """Share of sd**2 that arms on one seed have in common; may be slightly negative by chance."""
-    paired_sd: float | None
-    """Of a difference of two arms on one seed: sqrt(2) times the rest's sd. None below two arms."""
-    df: float
-    """Degrees of freedom that a test may count on with `paired_sd`: those of its sum of squares, or fewer where some
-    arms are noisier than others. See `effective_df`."""
+    Two arms that share three seeds are compared on those, pair by pair. Where they share fewer, or nobody says which
+    runs share one, all runs of one are compared with all of the other. Which it is follows from the seeds there are,
+    not from what was measured.
+    """
+
+    values_KN: np.ndarray
+    """NaN missing, infinity diverged."""
+    runs: Spread
+    """Of single runs about their arm's mean: what unpaired differences rest on."""
+    rest: Spread
+    """Without what a seed does to all arms: what pairs rest on."""
+    borrowed: Borrowed | None
+    """In place of both, where it was given; nothing is paired then, as it is the sd of single runs."""
     n: int
     """Runs that entered."""
 
     @property
-    def floor(self) -> Floor | None:
-        return None if self.paired_sd is None else Floor(self.paired_sd, self.df)
+    def sd(self) -> float | None:
+        """Of one run around its arm's mean, of a typical arm. None without a repeated arm."""
+        return sqrt(self.runs.typical.value) if self.runs.typical else None
+
+    @property
+    def rho(self) -> float | None:
+        """Share of sd**2 that arms on one seed have in common; may be slightly negative by chance."""
+        one, rest = self.runs.typical, self.rest.typical
+        return 1 - rest.value / one.value if one and rest and one.value > 0 else None
+
+    @property
+    def paired_sd(self) -> float | None:
+        """Of a difference of two typical arms on one seed. None below two arms that share two."""
+        return sqrt(2 * self.rest.typical.value) if self.rest.typical else None
+
+    @property
+    def prior_df(self) -> float:
+        """How alike the arms are in noise; infinite where nothing says that they differ. See `Spread`."""
+        return (self.rest if self.rest.typical else self.runs).prior_df
+
+    @property
+    def typical(self) -> Variance | None:
+        """Of a difference of two typical arms, on one seed or with one run a side; None where no noise is known."""
+        if self.borrowed is not None:
+            return Variance(2 * self.borrowed.sd**2, self.borrowed.df)
+        found = self.rest.typical or self.runs.typical
+        return None if found is None else Variance(2 * found.value, found.df)
+
+    def can_compare(self, rows: Collection[int]) -> bool:
+        """Whether these rows have runs enough for one of them to be told from another."""
+        counts = (~np.isnan(self.values_KN[list(rows)])).sum(axis=1)
+        least = 1 if self.borrowed else LEAST_RUNS
+        return self.typical is not None and int((counts >= least).sum()) >= min(len(counts), 2) > 0
+
+    def difference(self, a: int, b: int) -> Difference:
+        """Row b less row a, with the interval that their runs support."""
+        weights_K = np.zeros(len(self.values_KN))
+        weights_K[b] += 1.0
+        weights_K[a] -= 1.0
+        ended_2N = np.logical_not(np.isnan(self.values_KN[[a, b]]))
+        shared, runs = int(ended_2N.all(axis=0).sum()), (int(ended_2N[0].sum()), int(ended_2N[1].sum()))
+        is_paired = self.borrowed is None and (shared >= LEAST_RUNS or (min(runs) < LEAST_RUNS and shared > 0))
+        n = shared if is_paired else min(runs)
+        a_diverged, b_diverged = (bool(np.isinf(self.values_KN[row]).any()) for row in (a, b))
+        if a_diverged or b_diverged or n == 0:
+            value = None if a_diverged == b_diverged else -inf if a_diverged else inf
+            return Difference(value, None, n, max(n - 1, 0), is_paired, runs)
+        found = self.contrast(weights_K) if is_paired else self._unpaired(weights_K)
+        return replace(found, n=n, runs=runs)
+
+    def contrast(self, weights_K: np.ndarray) -> Difference:
+        """The sum of rows with these coefficients, seed by seed, over the seeds on which all of them ended.
+
+        Its variance is the larger of what the arms' own noise says and what is seen of the sums, which also hold what
+        an arm and a seed do together.
+        """
+        parts_KN = self.values_KN[weights_K != 0]
+        ended_KN = parts_KN[:, ~np.isnan(parts_KN).any(axis=0)]
+        n = ended_KN.shape[1]
+        if np.isinf(parts_KN).any() or n == 0:
+            return Difference(None, None, n, max(n - 1, 0))
+        sums_N = weights_K[weights_K != 0] @ ended_KN
+        if n < LEAST_RUNS:
+            return Difference(float(sums_N.mean()), None, n, n - 1)
+        if np.ptp(sums_N) <= ROUNDING * np.abs(ended_KN).max():
+            sums_N[:] = sums_N[0]
+        mean, seen = mean_and_variance(sums_N)
+        variance = Variance(seen, n - 1)
+        if self.rest.known_K[weights_K != 0].all():
+            variance = larger(self.rest.of(np.square(weights_K)), variance)
+        return Difference(mean, sqrt(variance.value / n), n, variance.df)
+
+    def _unpaired(self, weights_K: np.ndarray) -> Difference:
+        rows = np.flatnonzero(weights_K).tolist()
+        ended = [self.values_KN[row][~np.isnan(self.values_KN[row])] for row in rows]
+        counts_K = np.ones(len(weights_K))
+        counts_K[rows] = [len(values) for values in ended]
+        mean = sum(weights_K[row] * float(values.mean()) for row, values in zip(rows, ended, strict=True))
+        shares_K = np.square(weights_K) / counts_K
+        least = int(counts_K[rows].min())
+        if self.borrowed is not None:
+            variance = Variance(self.borrowed.sd**2 * float(shares_K.sum()), self.borrowed.df)
+        elif least < LEAST_RUNS:
+            return Difference(float(mean), None, least, 0, is_paired=False)
+        else:
+            variance = self.runs.of(shares_K)
+        is_borrowed = self.borrowed is not None
+        return Difference(
+            float(mean), sqrt(variance.value), least, variance.df, is_paired=False, is_borrowed=is_borrowed
+        )
 
 
-def measure_noise(values_KN: np.ndarray) -> NoiseEstimate:
-    """Pool the noise over the better half of the arms that never diverged (at least 4 when there are as many).
+def measure_noise(values_KN: np.ndarray, borrowed: Borrowed | None = None) -> NoiseEstimate:
+    """Measure every arm's noise. Arms that diverged have none.
 
-    Only the better half: noise grows towards divergence, and the comparisons that are close are among good arms.
-    Choosing arms by their means does not bias the variance of Gaussian values.
     Shapes: (K, n), NaN missing, infinity diverged. Units: those of the values.
-    Source: two-way analysis of variance without interaction (Scheffé 1959, ch. 4), by least squares, so that cells
-    may be missing.
+    Source: two-way analysis of variance without interaction (Scheffé 1959, ch. 4), each arm with its own variance.
     """
-    good_HN = values_KN[better_half(values_KN)]
-    finite_HN = np.isfinite(good_HN)
-    num_runs = int(finite_HN.sum())
-    means_H1 = np.where(finite_HN, good_HN, 0.0).sum(axis=1, keepdims=True) / finite_HN.sum(axis=1, keepdims=True)
-    within = float(np.square(np.where(finite_HN, good_HN - means_H1, 0.0)).sum())
-    df_within = num_runs - len(good_HN)
-    if len(good_HN) == 0 or df_within <= 0:
-        return NoiseEstimate(None, None, None, 0, num_runs)
-    variance = within / df_within
-    fit = two_way_fit(good_HN)
-    if fit.df <= 0:
-        return NoiseEstimate(sqrt(variance), None, None, 0, num_runs)
-    rest = fit.residual / fit.df
-    df = min(fit.df, effective_df(values_KN))
-    return NoiseEstimate(sqrt(variance), 1 - rest / variance if variance > 0 else None, sqrt(2 * rest), df, num_runs)
+    return _measured(values_KN.tobytes(), values_KN.shape, borrowed)
 
 
-def effective_df(values_KN: np.ndarray) -> float:
-    """Degrees of freedom of a variance pooled over arms whose noise may differ; infinite below three arms.
-
-    With each arm's own variance v: sum(v)**2 / sum(v**2) times n - 1. So n - 1 where one arm has all the noise:
-    the others say nothing of it. All arms that never diverged enter, not only those that are pooled, and where some
-    are far noisier the rest are relied on less: at three seeds one arm in fifteen with tenfold noise looks like any
-    other, and only what the other arms look like can warn of that.
-    Shapes: (K, n), NaN missing, infinity diverged.
-    Source: Satterthwaite 1946, Box 1954 (two-way layouts with unequal variances).
-    """
-    num_finite_K = np.isfinite(values_KN).sum(axis=1)
-    usable_K = (num_finite_K >= 2) & ~np.isinf(values_KN).any(axis=1)
-    if usable_K.sum() <= 2:
-        return inf
-    df_K = num_finite_K[usable_K] - 1
-    variances_K = arm_variances(values_KN[usable_K])
-    squares = float(df_K @ np.square(variances_K))
-    if squares == 0:
-        return inf
-    return float(df_K @ variances_K) ** 2 / squares
-
-
-def arm_variances(values_KN: np.ndarray) -> np.ndarray:
-    """Each arm's own variance, without what the arms on one seed share; not below 0. At least three arms.
-
-    The variance of a difference of two arms is the sum of their own: least squares over all two,
-    weighted by their common seeds less one.
-    Shapes: (K, n) -> (K,), NaN missing. Units: those of the values, squared.
-    Source: Grubbs 1948.
-    """
-    differences_KKN = values_KN[:, None] - values_KN
-    there_KKN = np.isfinite(differences_KKN)
-    counts_KK = there_KKN.sum(axis=2)
-    means_KK = np.where(there_KKN, differences_KKN, 0.0).sum(axis=2) / np.maximum(counts_KK, 1)
-    squares_KK = np.square(np.where(there_KKN, differences_KKN - means_KK[:, :, None], 0.0)).sum(axis=2)
-    df_KK = np.maximum(counts_KK - 1, 0) * (1 - np.eye(len(values_KN)))
-    normal_KK = df_KK + np.diag(df_KK.sum(axis=1))
-    return np.maximum(np.linalg.lstsq(normal_KK, squares_KK.sum(axis=1))[0], 0.0)
-
-
-def better_half(values_KN: np.ndarray) -> list[int]:
-    """Rows with the least means among those that never diverged: half of them, at least 4, all when fewer."""
-    finite_KN = np.isfinite(values_KN)
-    kept = np.flatnonzero(finite_KN.any(axis=1) & ~np.isinf(values_KN).any(axis=1)).tolist()
-    totals_K, counts_K = np.where(finite_KN, values_KN, 0.0).sum(axis=1), finite_KN.sum(axis=1)
-    kept.sort(key=lambda row: totals_K[row] / counts_K[row])
-    return kept[: max(LEAST_ARMS, -(-len(kept) // 2))]
+@lru_cache(maxsize=64)  # the same table is judged from several sides
+def _measured(values: bytes, shape: tuple[int, int], borrowed: Borrowed | None) -> NoiseEstimate:
+    values_KN = np.frombuffer(values).reshape(shape)
+    counts_K = np.isfinite(values_KN).sum(axis=1) * ~np.isinf(values_KN).any(axis=1)
+    return NoiseEstimate(values_KN, of_runs(values_KN), of_rest(values_KN), borrowed, int(counts_K.sum()))
 
 
 @dataclass(frozen=True)

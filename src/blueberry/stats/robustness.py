@@ -7,7 +7,7 @@ from math import exp, inf, isinf, log
 
 import numpy as np
 
-from blueberry.stats.paired import Paired, paired
+from blueberry.stats.paired import Difference, paired
 from blueberry.stats.unresolved import best_arm, mean_or_inf
 
 DECADE = 10.0
@@ -34,7 +34,7 @@ class Band:
 
 def lr_sensitivity(
     rates_K: np.ndarray, values_KN: np.ndarray, *, cap: float | None = None, span: float = DECADE
-) -> Paired | None:
+) -> Difference | None:
     """Expected excess loss of a rate drawn log-uniformly from `span` times below to `span` times above the best.
 
     Seed by seed, the loss interpolated linearly in log rate minus that at the best rate, no more than `cap` (the loss
@@ -166,7 +166,9 @@ def first_at_target(points: Iterable[tuple[float, float]], target: float) -> flo
     return next((position for position, loss in points if loss <= target), inf)
 
 
-def exchange(curves: Iterable[Sequence[tuple[float, float]]], *, positions: float = 100, part: float = 0.25) -> Paired:
+def exchange(
+    curves: Iterable[Sequence[tuple[float, float]]], *, positions: float = 100, part: float = 0.25
+) -> Difference:
     """What so many more updates (or tokens) are worth near the end: by how much the loss falls, over several runs.
 
     Of each run the least-squares slope over the last part of its curve that has three points or more. `difference` is

@@ -5,21 +5,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from blueberry.stats.noise import measure_noise, two_way_fit
-from blueberry.stats.paired import Paired, paired, t_quantile
+from blueberry.stats.noise import LEAST_RUNS, Borrowed, measure_noise, two_way_fit
+from blueberry.stats.paired import Difference, t_quantile
 
 
-def best_arm(values_KN: np.ndarray) -> int | None:
+def best_arm(values_KN: np.ndarray, borrowed: Borrowed | None = None) -> int | None:
     """The row of least mean; None when every arm diverged or is missing. Ties go to the first row.
 
-    Where rows lack different seeds, what the seeds do to all of them is taken out first, as far as rows share seeds.
+    Where rows lack different seeds, what the seeds do to all of them is taken out first, if any two of them share
+    enough to be compared pair by pair; else each row's own mean counts. A row of too few runs to be told from others
+    is not the best where others can be told apart.
     """
     means_K = means_or_inf(values_KN)
     finite = np.flatnonzero(np.isfinite(means_K)).tolist()
     if not finite:
         return None
-    if np.isnan(values_KN[finite]).any():
-        return finite[int(np.argmin(two_way_fit(values_KN[finite]).arm_means))]
+    if borrowed is None:
+        there_KN = ~np.isnan(values_KN)
+        enough = [row for row in finite if there_KN[row].sum() >= LEAST_RUNS]
+        finite = enough if len(enough) > 1 else finite
+        there = there_KN[finite].astype(int)
+        if (there == 0).any() and (there @ there.T >= LEAST_RUNS).all():
+            return finite[int(np.argmin(two_way_fit(values_KN[finite]).arm_means))]
     return min(finite, key=lambda row: means_K[row])
 
 
@@ -57,7 +64,7 @@ def baseline_error(num_arms: int, alpha: float) -> float:
 class Compared:
     """One row against a reference. Everything that is said of the two follows from `interval`."""
 
-    pair: Paired
+    pair: Difference
     """Row minus reference."""
     interval: tuple[float, float] | None
     """Of the difference: above 0 exactly where the row is worse, below 0 exactly where it is better."""
@@ -79,17 +86,15 @@ class Compared:
         return Compared(turned, None if ends is None else (-ends[1], -ends[0]), self.error)
 
 
-def against_baseline(values_KN: np.ndarray, baseline: int, *, alpha: float) -> dict[int, Compared]:
+def against_baseline(
+    values_KN: np.ndarray, baseline: int, *, alpha: float, borrowed: Borrowed | None = None
+) -> dict[int, Compared]:
     """Every other row against this one, all at one error, with symmetric intervals that hold together at 1 - alpha.
 
     Shapes: (K, n), NaN missing, infinity diverged.
     """
-    floor, error = measure_noise(values_KN).floor, baseline_error(len(values_KN), alpha)
-    pairs = {
-        row: paired(values_KN[baseline], values_KN[row], floor=floor)
-        for row in range(len(values_KN))
-        if row != baseline
-    }
+    noise, error = measure_noise(values_KN, borrowed), baseline_error(len(values_KN), alpha)
+    pairs = {row: noise.difference(baseline, row) for row in range(len(values_KN)) if row != baseline}
     return {row: Compared(pair, pair.interval(1 - 2 * error), error) for row, pair in pairs.items()}
 
 
@@ -100,6 +105,7 @@ def against_best(
     among: Sequence[int] | None = None,
     best: int | None = None,
     num_others: int = 0,
+    borrowed: Borrowed | None = None,
 ) -> dict[int, Compared]:
     """Every other row of `among` against the row of least mean, or `best`; none where all diverged.
 
@@ -108,8 +114,8 @@ def against_best(
     So far as rows are told apart, the rest pay for fewer comparisons; the last of them pays for one, two-sided.
     `error` is what a row was tested at, and the lower end of its interval is there: above 0 exactly where it is worse.
     The upper end, which decides nothing, is at the error of the first test, and not below 0: that a row be better than
-    the best is not asked. Noise as in `paired` with the floor of `measure_noise`. Rows that diverged are compared
-    with an infinite difference, and count for nothing. `num_others` may be the best too, and are compared elsewhere.
+    the best is not asked. Noise as in `NoiseEstimate.difference`. Rows that diverged are compared with an infinite
+    difference, and count for nothing. `num_others` may be the best too, and are compared elsewhere.
 
     Any false claim has probability alpha at most where arms are equally good: g of them have g (g - 1) ordered pairs,
     any of which may have the best on one side. Where the best stands out, the lower ends pay
@@ -122,12 +128,12 @@ def against_best(
     """
     rows = list(range(len(values_KN)) if among is None else among)
     if best is None:
-        leader = best_arm(values_KN[rows])
+        leader = best_arm(values_KN[rows], borrowed)
         if leader is None:
             return {}
         best = rows[leader]
-    floor, means_K = measure_noise(values_KN).floor, means_or_inf(values_KN)
-    pairs = {row: paired(values_KN[best], values_KN[row], floor=floor) for row in rows if row != best}
+    noise, means_K = measure_noise(values_KN, borrowed), means_or_inf(values_KN)
+    pairs = {row: noise.difference(best, row) for row in rows if row != best}
     left = 1 + num_others + sum(bool(np.isfinite(means_K[row])) for row in pairs)
     first = error = first_error(left, alpha)
     compared: dict[int, Compared] = {}
@@ -140,7 +146,7 @@ def against_best(
     return {row: compared[row] for row in pairs}
 
 
-def _one_sided_p(pair: Paired) -> float:
+def _one_sided_p(pair: Difference) -> float:
     """Of the row being worse; 1 where nothing is known."""
     p = pair.p_value()
     if p is None or pair.difference is None:
@@ -148,7 +154,7 @@ def _one_sided_p(pair: Paired) -> float:
     return p / 2 if pair.difference > 0 else 1 - p / 2
 
 
-def _ends(pair: Paired, *, low: float, high: float) -> tuple[float, float] | None:
+def _ends(pair: Difference, *, low: float, high: float) -> tuple[float, float] | None:
     if pair.difference is None or pair.standard_error is None:
         return None
     below, above = (t_quantile(pair.df, error) * pair.standard_error for error in (low, high))
@@ -169,13 +175,15 @@ def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1, among: Se
     return [row for row in rows if np.isfinite(means_K[row]) and row not in worse]
 
 
-def candidates(values_KN: np.ndarray, rows: Sequence[int], *, alpha: float) -> list[int]:
+def candidates(
+    values_KN: np.ndarray, rows: Sequence[int], *, alpha: float, borrowed: Borrowed | None = None
+) -> list[int]:
     """Those of the rows that may be the best that also one-sided alpha / (K - 1) does not tell from the best of them.
 
     For where an optimum may lie, which makes no claim on any two rows: it is enough that the truly best one is kept.
     Shapes: (K, n); `rows` as `unresolved` gives them.
-    Source: multiple comparisons with the best (Hsu 1984), by paired t tests and Bonferroni.
+    Source: multiple comparisons with the best (Hsu 1984), by t tests and Bonferroni.
     """
     error = alpha / max(len(values_KN) - 1, 1)
-    compared = against_best(values_KN, alpha=alpha, among=rows)
+    compared = against_best(values_KN, alpha=alpha, among=rows, borrowed=borrowed)
     return [row for row in rows if row not in compared or _one_sided_p(compared[row].pair) > error]

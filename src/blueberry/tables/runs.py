@@ -44,6 +44,9 @@ OWN = frozenset(("val_loss", "val_bits_per_byte", "val_accuracy", "test_loss", "
                  "updates", "tokens", "flops", "train_seconds"))  # fmt: skip
 """Columns that have a place of their own in a RunResult; every other number is kept in `extra`."""
 
+LEAST_REPEATS = 3
+"""Of one arm alone, from which on its runs are a noise floor."""
+
 
 @dataclass(frozen=True)
 class TableRuns:
@@ -113,7 +116,7 @@ def table_runs(
     and no goal says so, or a cell of the seed, status, stage or metric is not what it must be.
     """
     notes: list[str] = []
-    if not vary:
+    if not vary and not _is_one_arm(table):
         have = f"its columns are {', '.join(table.columns[:30])}"
         raise TableError(f"{table.path}: nothing varies; name the columns that tell arms apart; {have}")
     if len(table.rows) == 1 and least_arms > 1:
@@ -145,10 +148,12 @@ def table_runs(
         for row in rows
     ]
     bare = len(columns) == 1 and all(is_name(found) and kind_of[found] == "label" for found in columns.values())
-    names = _arm_names(rows, chosen, has_names="arm" in table.columns, bare=bare)
+    names = _arm_names(rows, chosen, has_names="arm" in table.columns, bare=bare) if vary else [table.name] * len(rows)
     if len(set(names)) < least_arms:
-        what = f"every row has {arm_name(chosen[0])}"
-        raise TableError(f"{table.path}: {what}; two arms or more are compared; vary another column")
+        what = f"every row has {arm_name(chosen[0])}" if vary else "one arm"
+        if len(rows) < LEAST_REPEATS:
+            raise TableError(f"{table.path}: {what}; two arms or more are compared; vary another column")
+        notes.append(f"{table.name}: {what}, so nothing is compared: judged as a noise floor")
     blocks = _seeds(rows, seeds, is_named=seed is not None)
     half = _half_digits(rows, kind_of)
     others = [name for name, kind in kind_of.items() if kind == "setting" and name not in columns.values()]
@@ -207,6 +212,14 @@ def _spent(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: C
     if len(reads) == 1 and sum(len({row.values.get(name) for row in rows}) > 1 for name in own) > 1:
         kind_of |= dict.fromkeys(own, "meta")
     return None if found.updates is None else found
+
+
+def _is_one_arm(table: Table) -> bool:
+    """Whether its rows are told apart by no setting and no name: repeats of one run, a noise floor."""
+    values = {name: [row.values.get(name) for row in table.rows] for name in table.columns}
+    kind_of = kinds(values)
+    telling = [name for name, some in values.items() if len({str(one) for one in some}) > 1]
+    return len(table.rows) >= LEAST_REPEATS and not any(kind_of[name] in ("setting", "label") for name in telling)
 
 
 def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: list[str]) -> tuple[str, Goal]:

@@ -19,8 +19,7 @@ from blueberry.architecture import flops_per_token
 from blueberry.identity import common_updates, course, trunk_key
 from blueberry.judge import words
 from blueberry.judge.audits import EQUAL, LEAST_AXIS_VALUES, block, blocking_first, unequal, warn
-from blueberry.judge.judgement import Audit
-from blueberry.judge.measured import LEAST_BLOCKS
+from blueberry.judge.judgement import LEAST_BLOCKS, Audit
 from blueberry.recipe import LENGTHS, Recipe
 from blueberry.schedules import horizon_updates, multiplier, num_warmup, sketch
 from blueberry.study.arms import is_usable_number

@@ -14,9 +14,10 @@ from blueberry.judge import words
 from blueberry.judge.audits import block, blocking_first, warn
 from blueberry.judge.audits.axis import edge, valley
 from blueberry.judge.audits.comparable import budget, confounded, drift, evaluation_set, facts_of
+from blueberry.judge.audits.noise import min_effect, too_few
 from blueberry.judge.evidence import ArmRuns, RunFacts
 from blueberry.judge.judgement import Audit
-from blueberry.judge.measured import LEAST_BLOCKS, Measured
+from blueberry.judge.measured import Measured
 from blueberry.tables.columns import is_loss, words_in
 
 BELOW_ENTROPY = 0.97
@@ -56,25 +57,8 @@ def audit(measured: Measured) -> tuple[Audit, ...]:
 
 
 def seeds(measured: Measured) -> list[Audit]:
-    """Too few blocks, one seed several times, or seeds that change nothing."""
-    evidence, num_blocks = measured.evidence, measured.num_blocks
-    if measured.located is not None:
-        num_blocks = LEAST_BLOCKS  # a valley is read from all runs together, whatever seeds each value has
-    numbers = [len(arm.search) + len(arm.crashed) for arm in evidence.arms]
-    found = []
-    if not evidence.is_seeded:
-        each = _range(numbers, "run")
-        message = f"no run says its seed, so nothing pairs the arms ({each} each), and their differences are not judged"
-        remedy = "name the column that says which runs share a seed (--seed), or run every arm on the same seeds"
-        found.append(block("seeds", message, remedy))
-    elif num_blocks < LEAST_BLOCKS and min(numbers, default=0) >= LEAST_BLOCKS:
-        shared = words.count(num_blocks, "seed") if num_blocks else "no seed"
-        message = f"arms ended on {_range(numbers, 'seed')} each and share {shared}, so nothing pairs them"
-        found.append(block("seeds", message, f"run every arm on the same seeds, at least {LEAST_BLOCKS}"))
-    elif num_blocks < LEAST_BLOCKS:
-        what = f"every arm ended on {words.count(num_blocks, 'seed')}" if num_blocks else "on no seed did every arm end"
-        message = f"{what}, and with fewer than {LEAST_BLOCKS} no difference can be told from chance"
-        found.append(block("seeds", message, f"run every arm on at least {LEAST_BLOCKS} seeds"))
+    """Too few runs, one seed several times, seeds that change nothing, or a borrowed noise that is not theirs."""
+    evidence, found = measured.evidence, too_few(measured)
     if evidence.repeated_seeds:
         message = f"{words.listing(evidence.repeated_seeds)}: one seed value more than once; a repeat is no new block"
         found.append(block("seeds", message, "give each run of an arm its own seed, or leave the repeats out"))
@@ -365,7 +349,7 @@ def passes(measured: Measured) -> list[Audit]:
 
 def curse(measured: Measured) -> list[Audit]:
     """The best of several flatters itself on the seeds that chose it."""
-    if measured.best is None or measured.arm(measured.best).confirm:
+    if measured.best is None or measured.arm(measured.best).confirm or len(measured.evidence.arms) < 2:
         return []
     message = "unconfirmed: the best arm's number is from the seeds that chose it, so it flatters itself"
     return [warn("curse", message, "run the best arm on fresh seeds (in a study: [seeds] confirm = 5)")]
@@ -398,6 +382,7 @@ AUDITS: dict[str, Callable[[Measured], list[Audit]]] = {
     "valley": valley,
     "passes": passes,
     "curse": curse,
+    "min-effect": min_effect,
     "one-rate": one_rate,
     "overfitting": overfitting,
     "trivial": trivial,
@@ -433,9 +418,3 @@ def _known(facts: Iterable[RunFacts], name: str) -> list[float]:
 def _where(one: RunFacts, arm: str) -> str:
     """Where a run stands: its place in a file, else its arm and seed."""
     return one.place or (f"{arm}, seed {one.seed}" if one.seed is not None else arm)
-
-
-def _range(numbers: Sequence[int], noun: str) -> str:
-    """e.g. "10 runs", "3 to 5 seeds"."""
-    low, high = min(numbers, default=0), max(numbers, default=0)
-    return words.count(low, noun) if low == high else f"{low} to {high} {noun}s"
