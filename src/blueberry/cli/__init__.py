@@ -252,7 +252,7 @@ def analyse(
     sigma: Annotated[
         str | None,
         typer.Option(
-            help="Borrowed noise: the sd of one run, in the metric's unit. 0.0013/10: measured over 10 runs.",
+            help="Borrowed noise: the sd of one run, in the metric's unit. 0.0013/10: over 10 runs; bank:NAME.",
             show_default="measured in the table",
         ),
     ] = None,
@@ -265,7 +265,12 @@ def analyse(
     from blueberry.cli import words
 
     given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
-    given |= {"name_pattern": name_pattern, "sigma": sigma}
+    given["name_pattern"] = name_pattern
+    if sigma is not None:
+        from blueberry.judge.noise_bank import sigma_of
+        from blueberry.study.spec import default_store
+
+        given["sigma"] = sigma_of(sigma, Path(default_store()), metric or "val_loss")
     judged = analysis.examine(table, vary=_columns(vary), across=_columns(across), tune=_columns(tune), **given)
     for note in judged.notes if not quiet else ():
         say(note)
