@@ -169,7 +169,7 @@ def _record(entries: Sequence[Entry]) -> str:
     said = (
         "What the studies' verdicts let into the line `documents`. Each difference is from its own study, on the seeds "
     )
-    said += "that chose."
+    said += "that chose. An entry keeps the verdict that it was made with; the claims above are judged anew."
     lines = [heading, said, table(("entry", "study", "change", "against its predecessor", "on fresh seeds"), shown)]
     total, now = latest_total(entries), current(entries)
     if total is not None and total.total is not None and now is not None:
