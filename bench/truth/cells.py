@@ -63,6 +63,12 @@ class Cell:
     n: int = 3
     noise: Noise = MIDDLE_NOISE
     min_effect_nats: float = 0.005
+    least_n: int | None = None
+    """Runs of the arms go up from here to `n`, arm by arm, and begin anew; None: all have `n`."""
+    seeds_apart: bool = False
+    """Whether every arm has seeds of its own. `noise.rho` is 0 then."""
+    is_borrowed: bool = False
+    """Whether the judge is told the sd of the noise."""
     most_replicates: int | None = None
     """Where a replicate takes long."""
 
@@ -145,6 +151,34 @@ def _nulls() -> list[Cell]:
     cells += [_null(13, n, Noise(MIDDLE_SD, kind="tenfold"), "tenfold noise in two arms") for n in (3, 5)]
     beside = [_null(k, n, Noise(MIDDLE_SD), "one a baseline") for k, n in ((3, 3), (4, 5), (13, 5))]
     return cells + [replace(cell, has_baseline=True, gates=(*cell.gates, INTERVALS_BESIDE)) for cell in beside]
+
+
+def _unpaired() -> list[Cell]:
+    """Arms that share no seed, that have unlike numbers of runs, or single runs on a noise that is known."""
+    apart = Noise(MIDDLE_SD, rho=0.0)
+    base = Cell("", "unpaired", "fixed", (FALSE_WINNERS, INTERVALS), seeds_apart=True, noise=apart)
+    cells = []
+
+    def add(told: str, excess: tuple[float, ...], n: int, **more) -> None:
+        name = f"unpaired/{told}"
+        cells.append(replace(base, name=name, excess_nats=excess, num_arms=len(excess), n=n, **more))
+
+    for num_arms, n in ((2, 3), (2, 10), (2, 30), (4, 5), (13, 3), (25, 5)):
+        add(f"{num_arms} equal arms, {n} runs", (0.0,) * num_arms, n)
+    for num_arms in (4, 13):
+        add(f"{num_arms} equal arms, 3 to 8 runs", (0.0,) * num_arms, 8, least_n=3)
+        for n in (3, 10):
+            noise = replace(apart, kind="tenfold")
+            add(f"{num_arms} equal arms, {n} runs, tenfold noise in two", (0.0,) * num_arms, n, noise=noise)
+    for num_arms in (2, 13):
+        add(f"{num_arms} equal arms, 1 run, noise known", (0.0,) * num_arms, 1, is_borrowed=True)
+    for num_arms in (2, 4, 13):
+        worse = (0.0, *(3 * MIDDLE_SD,) * (num_arms - 1))
+        add(f"{num_arms} arms, one better by 3 sd, 5 runs", worse, 5)
+    add("13 arms, one better by 3 sd, 5 runs, tenfold noise in two", (0.0, *(3 * MIDDLE_SD,) * 12), 5,
+        noise=replace(apart, kind="tenfold"))  # fmt: skip
+    add("2 arms, one better by 5 sd, 1 run, noise known", (0.0, 5 * MIDDLE_SD), 1, is_borrowed=True)
+    return cells
 
 
 def _ties() -> list[Cell]:
@@ -283,6 +317,7 @@ def _doctor() -> list[Cell]:
 
 CELLS: tuple[Cell, ...] = (
     *_nulls(),
+    *_unpaired(),
     *_ties(),
     *_contrasts(),
     *_ablations(),

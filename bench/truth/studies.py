@@ -17,6 +17,7 @@ from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.judgement import Verdict
 from blueberry.judge.measured import Measured, measure
 from blueberry.judge.verdicts import compare
+from blueberry.stats.noise import Borrowed
 from blueberry.stats.optimum import Located, OneSided, locate_optimum, read_valley
 from blueberry.stats.unresolved import candidates, unresolved
 from blueberry.study.plan import LOOKS
@@ -59,13 +60,22 @@ def evidence_of(cell: Cell, truth: Truth, values_KN: np.ndarray, *, looks: tuple
         alpha=ALPHA,
         vary=(RATE,) if cell.surface is not None else (),
         arms=tuple(
-            ArmRuns(name, {RATE: rate} if cell.surface is not None else {}, dict(enumerate(values)))
-            for name, rate, values in zip(names, rates, values_KN.tolist(), strict=True)
+            ArmRuns(name, {RATE: rate} if cell.surface is not None else {}, _by_seed(cell, k, values))
+            for k, (name, rate, values) in enumerate(zip(names, rates, values_KN.tolist(), strict=True))
         ),
         scale="log",
         looks=max(len(looks), 1),
         look_seeds=looks,
+        borrowed=Borrowed(cell.noise.sd_nats) if cell.is_borrowed else None,
     )
+
+
+def _by_seed(cell: Cell, arm: int, values: Sequence[float]) -> dict[int, float]:
+    """An arm's values on the seeds that it has."""
+    least = cell.least_n or cell.n
+    count = least + arm % (cell.n - least + 1)
+    first = cell.n * arm if cell.seeds_apart else 0
+    return {first + seed: value for seed, value in enumerate(values[:count])}
 
 
 def fixed(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:

@@ -75,6 +75,13 @@ SECTIONS = (
         (*_WINNERS, ("best dropped", "best dropped", "%"), *_COVERS),
     ),
     Section(
+        "unpaired",
+        "Arms without common seeds",
+        "Every arm has seeds of its own, so its runs are compared unpaired. Of equal arms every winner is a false one; "
+        '"decided" is the share of verdicts that are no longer open. Where the noise is known, single runs are judged.',
+        (("false winners", "false winner", "%"), ("best dropped", "best dropped", "%"), *_COVERS, *_DECIDED),
+    ),
+    Section(
         "ties",
         "Arms that differ by exactly the smallest difference that matters",
         "One arm is the best, all others are worse by .005 nats, which is `min_effect`: the hardest case for a tie.",
