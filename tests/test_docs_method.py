@@ -85,7 +85,7 @@ def test_the_text_on_the_example_quotes_it() -> None:
     printed = [float(number) for kind, text in BLOCK.findall(PAGE) if kind == "text" for number in NUMBER.findall(text)]
     given = [0.05, 0.021]  # alpha and min_effect
     half = round(t_quantile(6.33097, 0.05 / 2 / 2) * 0.0151 / 5**0.5, 4)
-    assert half == pytest.approx(0.0198, abs=1e-4)
+    assert half == pytest.approx(0.0198, abs=1.5e-4)  # the sd is printed rounded
     half = 0.0198
     quoted = NUMBER.findall(told)
     assert len(quoted) > 10

@@ -178,7 +178,7 @@ def test_a_blocking_audit_refuses(place: Place) -> None:
     study = place.load("a")
     place.run(study)
     reasons = place.refuse(study)
-    assert any(reason.startswith("seeds: every arm ended on 2 seeds") for reason in reasons)
+    assert any(reason.startswith("seeds: arms ended on 2 seeds each") for reason in reasons)
     assert any("is not shown to beat" in reason for reason in reasons), "one line for each reason"
 
 

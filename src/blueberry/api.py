@@ -41,15 +41,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def load_recipe(given: str, overrides: Sequence[str] = (), *, store: str | Path | None = None) -> Recipe:
+def load_recipe(given: str | Path, overrides: Sequence[str] = (), *, store: str | Path | None = None) -> Recipe:
     """A recipe file, one that comes with Blueberry, or "ledger:NAME", the newest baseline of a line of the store.
 
     Raises: RecipeError, StudyError.
     """
-    if not given.startswith(LEDGER):
+    if not str(given).startswith(LEDGER):
         return Recipe.load(given, overrides)
-    base = load_baseline(given, "recipe", Path(store or default_store()))
-    return base.recipe.with_(read_overrides(overrides), place=given) if overrides else base.recipe
+    name = str(given)
+    base = load_baseline(name, "recipe", Path(store or default_store()))
+    return base.recipe.with_(read_overrides(overrides), place=name) if overrides else base.recipe
 
 
 def train(
