@@ -49,7 +49,8 @@ def _better(new: str, old: str) -> Callable[[Measured], Shown]:
         if verdict.winner == old:
             return f"{said}: the contrary", "does not hold"
         if verdict.verdict == "tie":
-            return f"{said}: less than {found.judgement.min_effect:g} either way", "does not hold"
+            equal = f"equal within {found.judgement.min_effect:g}, by two one-sided tests at {found.judgement.alpha:g}"
+            return f"{said}: {equal}", "does not hold"
         return said, "cannot be told at this size"
 
     return read
