@@ -31,8 +31,9 @@ def test_lightnings_folders(tmp_path, monkeypatch, has_yaml):
     (row,) = values(tmp_path / "logs")
     assert (row["lr"], row["seed"], row["val_loss"], row["train_loss"], row["step"]) == (0.001, 0, 3.2, 3.4, 40)
     assert (row["name"], row["model.width"]) == ("version_0", 64)
-    with pytest.raises(TableError, match=r"one run: seed=0, train_loss=3.4, val_loss=3.2, .*lr=0.001"):
-        blueberry.analyse(tmp_path / "logs", vary="lr")
+    for vary in ("lr", ()):
+        with pytest.raises(TableError, match=r"one run: seed=0, train_loss=3.4, val_loss=3.2, .*lr=0.001"):
+            blueberry.analyse(tmp_path / "logs", vary=vary)
     lightning(tmp_path / "logs" / "version_1", 0.01, 3.1)
     assert [arm.arm for arm in blueberry.analyse(tmp_path / "logs", vary="lr").arms] == ["lr=0.001", "lr=0.01"]
 

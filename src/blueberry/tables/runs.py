@@ -116,11 +116,11 @@ def table_runs(
     and no goal says so, or a cell of the seed, status, stage or metric is not what it must be.
     """
     notes: list[str] = []
+    if len(table.rows) == 1 and least_arms > 1:
+        raise TableError(f"{table.path}: one run: {_said(table.rows[0])}; two arms or more are compared; add runs")
     if not vary and not _is_one_arm(table):
         have = f"its columns are {', '.join(table.columns[:30])}"
         raise TableError(f"{table.path}: nothing varies; name the columns that tell arms apart; {have}")
-    if len(table.rows) == 1 and least_arms > 1:
-        raise TableError(f"{table.path}: one run: {_said(table.rows[0])}; two arms or more are compared; add runs")
     if not is_in_parts and any(row.values.get("stage") == "compare" for row in table.rows):
         rows = tuple(row for row in table.rows if row.values.get("stage") != "search")
         notes.append(
