@@ -72,8 +72,7 @@ def evidence_of(cell: Cell, truth: Truth, values_KN: np.ndarray, *, looks: tuple
 
 def _by_seed(cell: Cell, arm: int, values: Sequence[float]) -> dict[int, float]:
     """An arm's values on the seeds that it has."""
-    least = cell.least_n or cell.n
-    count = least + arm % (cell.n - least + 1)
+    count = len(values) if cell.least_n is None else cell.least_n + arm % (cell.n - cell.least_n + 1)
     first = cell.n * arm if cell.seeds_apart else 0
     return {first + seed: value for seed, value in enumerate(values[:count])}
 
