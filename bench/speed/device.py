@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 import torch
 
 from blueberry.architecture import flops_per_token
-from blueberry.bench.measure import recipe_of
+from blueberry.bench.measure import plain_updates_of, recipe_of
 from blueberry.bench.plain import PlainTrainer
 from blueberry.lm.group import Group
 from blueberry.recipe import Recipe, read_overrides
 from blueberry.records import Execution
-from blueberry.text import Dataset, batch, load
+from blueberry.text import Dataset, load
 
 WAYS: tuple[Execution, ...] = ("eager", "graph", "compiled")
 UPDATES = 20
@@ -69,14 +69,7 @@ def _plain(recipe: Recipe, dataset: Dataset, device: torch.device) -> Callable[[
     plain = PlainTrainer(
         recipe, {name: w[0].to(device) for name, w in weights.items()}, is_bf16=recipe.train.precision == "bf16"
     )
-    size = {"batch_sequences": recipe.train.batch_sequences, "context_tokens": recipe.model.context_tokens}
-
-    def go(num_updates: int) -> None:
-        for _ in range(num_updates):
-            tokens = batch(dataset.train, seed=recipe.seed, update=plain.update, **size)
-            plain.step(torch.from_numpy(tokens).to(device))
-
-    return go
+    return plain_updates_of(plain, dataset, recipe)
 
 
 def _milliseconds(go: Callable[[int], None], device: torch.device, num_updates: int) -> tuple[float, float]:

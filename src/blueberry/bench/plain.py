@@ -59,7 +59,7 @@ class PlainTrainer:
         self.model.train()
         size, micro = len(tokens_BT1), self.recipe.micro_batch_sequences
         total = 0.0
-        for part in tokens_BT1.split(micro):
+        for part in tokens_BT1.to(self.device).split(micro):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bf16):
                 logits, balance = self.model(part[:, :-1])
                 loss = F.cross_entropy(logits.flatten(0, 1).float(), part[:, 1:].flatten())

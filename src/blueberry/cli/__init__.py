@@ -16,6 +16,7 @@ from blueberry.cli.options import (
     MetricOption,
     NamePatternOption,
     SeedOption,
+    SigmaOption,
     TuneOption,
     VaryOption,
 )
@@ -249,13 +250,7 @@ def analyse(
         float | None, typer.Option(help="The smallest difference that matters, in its unit.", show_default="0.005")
     ] = None,
     alpha: Annotated[float, typer.Option(help="Chance of any false winner, at most.")] = 0.05,
-    sigma: Annotated[
-        str | None,
-        typer.Option(
-            help="Borrowed noise: the sd of one run, in the metric's unit. 0.0013/10: over 10 runs; bank:NAME.",
-            show_default="measured in the table",
-        ),
-    ] = None,
+    sigma: SigmaOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/TABLE")] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,

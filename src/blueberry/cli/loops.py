@@ -5,19 +5,11 @@ from typing import Annotated
 
 import typer
 
-from blueberry.cli import GoalOption, JsonOption, MetricOption, QuietOption, SeedOption, StoreOption, _answer, app, say
+from blueberry.cli import JsonOption, QuietOption, StoreOption, _answer, app, say
+from blueberry.cli.options import GoalOption, MetricOption, SeedOption, SigmaOption
 
 CODES = {"keep": 0, "discard": 1, "run again": 3}
 """Exit codes of a decision on one change."""
-
-SigmaOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="S|bank:NAME",
-        help="The sd of one run, borrowed: 0.0013, 0.0013/10 if of 10 runs, bank:NAME as blueberry noise has it.",
-        show_default="as the table's repeats tell",
-    ),
-]
 
 
 @app.command()

@@ -34,3 +34,11 @@ NamePatternOption = Annotated[
         show_default="what is seen in all of them",
     ),
 ]
+SigmaOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="S|bank:NAME",
+        help="The sd of one run, borrowed: 0.0013, 0.0013/10 if of 10 runs, bank:NAME as blueberry noise has it.",
+        show_default="as the table's repeats tell",
+    ),
+]

@@ -102,7 +102,7 @@ class Group:
                 raise
             why = " ".join(str(error).split())[:160]
             self.notes.append(f"updates cannot be compiled, and are slower without: {why}; only rounding changes")
-            self.do.without_compiling()
+            self.do.carry_out("graph")
             outcome = self.do(inputs)
         if self.do.micro_batch_sequences != asked:
             self._went_on_with_less(asked)

@@ -27,8 +27,6 @@ from blueberry.records import Execution
 
 WARM_UPS = 2
 """Updates that are done operator by operator before one is captured: they allocate, and choose kernels."""
-
-
 COMPILED_FROM_TOKENS = 1 << 24
 """A run that trains on as many saves more time by fused kernels than the half minute that making them takes: 8,192
 updates of the nano size, or 512 of moe-79m. See docs/speed.md."""
@@ -66,15 +64,12 @@ class Update:
         execution: Execution,
     ) -> None:
         self.recipe, self.model, self.weights = recipes[0], model, weights
-        self.device, self.execution = device, execution
+        self.device = device
         self.precision: Precision = precision
         self.state = initial_state(self.recipe, len(recipes), device)
         """What the model carries from update to update and no gradient trains."""
         self.optimizer = Optimizer(recipes, weights, device, is_rounded=precision == "bf16")
-        self._begin, self._end = self._before_orthogonalizing, self.optimizer.end
-        if execution == "compiled":
-            self.model = replace(model, is_compiled=True)
-            self._begin, self._end = compiled(self._begin), compiled(self._end)
+        self.carry_out(execution)
         self.alive_N = torch.ones(len(recipes), dtype=torch.bool, device=device)
         self.micro_batch_sequences = self.recipe.micro_batch_sequences
 
@@ -92,10 +87,13 @@ class Update:
         self._done = 0
         self._captured: _Captured | None = None
 
-    def without_compiling(self) -> None:
-        """Go on as a graph: what is needed to make kernels is not there."""
-        self.execution, self.model = "graph", replace(self.model, is_compiled=False)
+    def carry_out(self, execution: Execution) -> None:
+        """Do the updates from now on in this way."""
+        self.execution, is_compiled = execution, execution == "compiled"
+        self.model = replace(self.model, is_compiled=is_compiled)
         self._begin, self._end = self._before_orthogonalizing, self.optimizer.end
+        if is_compiled:
+            self._begin, self._end = compiled(self._begin), compiled(self._end)
 
     def __call__(self, inputs: Inputs) -> Outcome:
         """Do one update.
