@@ -15,8 +15,8 @@ from blueberry.errors import DataError, StoreError, StudyError, TrainerError
 from blueberry.files import write_whole
 from blueberry.identity import fingerprint
 from blueberry.judge.audits.design import objections
+from blueberry.judge.audits.execution import WINDOW_TOKENS, Text, Texts, no_texts
 from blueberry.judge.forecast import Forecast, forecast
-from blueberry.judge.gather import WINDOW_TOKENS, Text, Texts, no_texts
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.ledger import reserved_seeds
 from blueberry.judge.parts import REFEREE, judge

@@ -1,4 +1,4 @@
-"""The architecture of a model: its section of a recipe, the shapes of its weights, and what follows from them.
+"""The architecture of a model: its settings, the shapes of its weights, and what they cost: parameters, FLOPs, memory.
 
 Every kind of attention and of feed-forward has the settings it reads and no others (one that is set but never read
 would make two recipes of one run), and beside them the shapes of the weights it makes. Parameters, FLOPs and bytes

@@ -5,19 +5,18 @@ Runs come one after the other, an arm's together, so that no more than an arm's 
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blueberry.architecture import parameters
 from blueberry.errors import StudyError, TableError
 from blueberry.judge import words
-from blueberry.judge.audits import block
 from blueberry.judge.audits.design import objections
-from blueberry.judge.audits.execution import Done, departures, known_too_well
+from blueberry.judge.audits.execution import Done, Texts, departures, known_too_well, no_texts, shared_text
 from blueberry.judge.curves import read_curves
 from blueberry.judge.evidence import ArmRuns, Evidence, RunFacts
-from blueberry.judge.judgement import Audit, CurveFinding, RunCost
+from blueberry.judge.judgement import CurveFinding, RunCost
 from blueberry.recipe import Recipe
 from blueberry.records import Provenance, RunResult, Stage, StudyRun
 from blueberry.stats.noise import Borrowed
@@ -29,32 +28,6 @@ from blueberry.tables.runs import TableRuns
 
 LOSSES = ("val_loss", "train_loss", "test_loss")
 """Metrics in nats per token, which guessing bounds."""
-WINDOW_TOKENS = 256
-"""Of the held-out windows that are looked for in training. Clean text shares much: of held-out runs of 13 tokens 3 to
-33% occur in training too (licences, imports, idioms), so a limit of 1% on those accuses everybody. Whole windows of 256
-tokens are shared by nature in 0 to 0.8% of cases, and a leak of a share of the documents shares that share of windows
-(docs/doctor.md has the measurement)."""
-MOST_SHARED_WINDOWS = 0.02
-
-
-@dataclass(frozen=True)
-class Text:
-    """What is known of the text that a recipe trains on; None where it is not."""
-
-    entropy_bits_per_byte: float | None = None
-    train_tokens: int | None = None
-    """Unique training tokens."""
-    shared_windows: Callable[[], float] | None = None
-    """The share of held-out windows of WINDOW_TOKENS that stand in the training text word for word; slow when first
-    asked for."""
-
-
-Texts = Callable[[Recipe], Text]
-
-
-def no_texts(recipe: Recipe) -> Text:
-    """Nothing is known: the audits that need it stay silent."""
-    return Text()
 
 
 @dataclass(frozen=True)
@@ -307,7 +280,10 @@ def gather_study(study: Study, results: Mapping[str, RunResult], planned: Plan, 
         - sum(run.fingerprint in results for run in planned.runs)
         + planned.num_undecided,
         at_one_rate=_at_one_rate(study),
-        audits=(*found, *(_leaks(study, texts) if own and len(planned.ended) else ())),
+        audits=(
+            *found,
+            *(shared_text([arm.recipe for arm in study.trained_arms], texts) if own and len(planned.ended) else ()),
+        ),
     )
     arms = {} if study.parts else {arm.name: arm for arm in study.arms}
     asked = Asked(evidence, str(study.path), arms, recipes=recipes if own else {})
@@ -395,24 +371,6 @@ def _question_of(found: TableRuns) -> str:
 
 def _names(columns: Sequence[str]) -> str:
     return " and ".join(name.rpartition(".")[2].replace("_", " ") for name in columns)
-
-
-def _leaks(study: Study, texts: Texts) -> list[Audit]:
-    """Held-out text that was trained on, word for word, in any of the texts of a study."""
-    longest: dict[str, Recipe] = {}
-    for recipe in (arm.recipe for arm in study.trained_arms):  # of beginnings of one text the longest holds the others
-        whole = recipe.data.model_copy(update={"max_train_tokens": None}).model_dump_json()
-        before = longest.setdefault(whole, recipe)
-        if (recipe.data.max_train_tokens or math.inf) > (before.data.max_train_tokens or math.inf):
-            longest[whole] = recipe
-    found = []
-    for shared in (texts(recipe).shared_windows for recipe in longest.values()):
-        if shared is not None and (share := shared()) > MOST_SHARED_WINDOWS:
-            windows = f"validation windows of {WINDOW_TOKENS} tokens"
-            message = f"{share:.1%} of the {windows} are in the training text word for word"
-            remedy = "split documents, not windows, and leave out documents that stand twice"
-            found.append(block("leak", message, remedy))
-    return found
 
 
 def _at_one_rate(study: Study) -> tuple[str, ...]:

@@ -17,9 +17,10 @@ from blueberry.architecture import flops_per_token
 from blueberry.judge import race, words
 from blueberry.judge.answers import Condition, Covered, Gain, Holds
 from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first, warn
+from blueberry.judge.audits.execution import Texts, no_texts
 from blueberry.judge.audits.runs import AUDITS
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
-from blueberry.judge.gather import Texts, arm_runs, gather_study, gather_table, no_texts
+from blueberry.judge.gather import arm_runs, gather_study, gather_table
 from blueberry.judge.judgement import (
     ArmSummary,
     Audit,

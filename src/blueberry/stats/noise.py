@@ -1,4 +1,4 @@
-"""How much repeats of one arm differ, and how much of that the arms on one seed share."""
+"""How much repeats of one arm differ, measured or borrowed, and how much of that the arms on one seed share."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What is known and who is at work on what: one folder, shared by any number of processes of one or many studies.
+"""What is known, and who is at work on what (leases): one folder, shared by any number of processes and studies.
 
 `store.sqlite` holds results, failures, claims, studies and the ledger (WAL: keep it on a local disk); beside it lie
 `checkpoints/` and `data/`. A result is committed in one transaction, synced to disk, and never changed; so is an

@@ -2,8 +2,9 @@
 
 import pytest
 
+from blueberry.judge.audits.execution import Text
 from blueberry.judge.evidence import Evidence
-from blueberry.judge.gather import Asked, Text, gather
+from blueberry.judge.gather import Asked, gather
 from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, StudyRun
@@ -70,7 +71,7 @@ def test_held_out_text_known_better_than_text_seen_often():
     _, result = ran()
     assert result.final is not None
     known = ran(final=result.final.model_copy(update={"loss": 0.4}), curve=curve(train_loss=(0.5,) * 60))
-    assert names(known, train_tokens=result.num_tokens // 5) == [("too-good", "block")]
+    assert names(known, train_tokens=result.num_tokens // 5) == [("leak", "block")]
     assert names(known, train_tokens=result.num_tokens) == []
     nearly = ran(final=result.final.model_copy(update={"loss": 0.49}), curve=curve(train_loss=(0.5,) * 60))
     assert names(nearly, train_tokens=result.num_tokens // 5) == [], "dropout does that"

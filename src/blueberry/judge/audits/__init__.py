@@ -1,4 +1,5 @@
-"""Audits: what would make a claim untrue, looked for in designs (`design`) and in runs (`runs`), whoever made them.
+"""Audits: what would make a claim untrue, looked for in designs (`design`), in how our own
+runs were carried out (`execution`) and in runs, whoever made them (`runs`).
 
 An audit is a function that returns its findings; to add one, write it and enter it in the dict of its file.
 """
@@ -9,6 +10,8 @@ from blueberry.judge.judgement import Audit
 
 EQUAL = 0.01
 """Budgets that differ by no more than this share are equal."""
+BELOW_TRAINING = 0.05
+"""Relative, of a validation loss: dropout raises the training loss, and it is measured before the update."""
 LEAST_AXIS_VALUES = 3
 """Fewer values of a setting are a comparison, not a range with ends and gaps."""
 Span = tuple[float, float]

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from blueberry.judge import words
-from blueberry.judge.audits import block, blocking_first, warn
+from blueberry.judge.audits import BELOW_TRAINING, block, blocking_first, warn
 from blueberry.judge.audits.axis import edge, valley
 from blueberry.judge.audits.comparable import budget, confounded, drift, evaluation_set, facts_of
 from blueberry.judge.audits.noise import min_effect, too_few
@@ -42,8 +42,6 @@ LEAST_TIMES = 8
 ONE_IN_A_HUNDRED = 2.576
 KNOWN_BY_HEART_NATS = 1.0
 """A training loss below this: text was memorised, whether or not somebody counted the passes."""
-BELOW_TRAINING = 0.05
-"""Relative: dropout raises the training loss, and it is measured before the update."""
 LEAST_RANKED = 5
 """Arms whose order says something."""
 UNSEEN_DIGITS = 5e-4
