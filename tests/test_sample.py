@@ -2,12 +2,15 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
 from blueberry import api
 from blueberry.__main__ import main
+from blueberry.architecture import parameters
 from blueberry.recipe import Recipe
+from blueberry.study.spec import Study
 
 TINY = Recipe().with_(
     {
@@ -97,3 +100,57 @@ def test_a_known_run_whose_weights_are_gone_is_trained_again_for_them(store, res
     again = api.train(TINY, store=store)
     assert again.train_seconds == result.train_seconds, "the first result stays"
     assert path.read_bytes() == before
+
+
+STUDY = """
+question = "Which?"
+base = "tiny.toml"
+metric = "train_loss"
+min_effect = 0.001
+[arms.stuck]
+"optimizer.muon.learning_rate" = 1e-6
+[seeds]
+search = 3
+confirm = 0
+"""
+
+
+def test_a_study_keeps_the_weights_of_what_may_be_the_best_and_the_others_can_be_had_again(tmp_path, blueberry):
+    store = tmp_path / "store"
+    (tmp_path / "tiny.toml").write_text(TINY.with_({"train.updates": 12}).to_toml())
+    (tmp_path / "study.toml").write_text(STUDY)
+
+    def judged():
+        study = Study.load(tmp_path / "study.toml")
+        return api.conduct(study, store=store, workers=0)
+
+    def kept():
+        return {path.stem for path in (store / "weights").iterdir()}
+
+    found = judged()
+    of_arm = {arm: {run.fingerprint for run in found.plan.runs if run.arm == arm} for arm in ("baseline", "stuck")}
+    assert found.judgement.unresolved == ("baseline",)
+    assert kept() == of_arm["baseline"]
+    gone = min(of_arm["stuck"])
+    for words in (("sample", gone[:9]), ("export", gone, tmp_path / "out")):
+        code, _, err = blueberry(*words, "--store", store)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"blueberry train {words[1]} trains it again" in err
+    code, _, _ = blueberry("train", gone[:9], "--store", store, "--out", tmp_path / "out", "--quiet")
+    assert code == 0
+    assert blueberry("sample", gone[:9], "--store", store)[0] == 0
+    assert judged().num_trained == 0
+    assert kept() == of_arm["baseline"] | {gone}, "somebody has asked for them"
+
+
+def test_a_study_that_confirms_never_writes_the_weights_of_runs_that_only_choose(tmp_path, blueberry):
+    (tmp_path / "tiny.toml").write_text(TINY.to_toml())
+    (tmp_path / "study.toml").write_text(STUDY.replace("confirm = 0", "confirm = 2"))
+    study = Study.load(tmp_path / "study.toml")
+    size = 4 * parameters(study.base).total
+    assert api.foresee(study, tmp_path / "store").weights_bytes == 2 * size
+    all_of_them = replace(study, keep_weights="all")
+    assert api.foresee(all_of_them, tmp_path / "store").weights_bytes == 8 * size
+    found = api.conduct(study, store=tmp_path / "store", workers=0)
+    fresh = {run.fingerprint for run in found.plan.runs if run.stage == "confirm"}
+    assert {path.stem for path in (tmp_path / "store" / "weights").iterdir()} == fresh

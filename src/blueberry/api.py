@@ -4,6 +4,7 @@ Nothing here trains or judges; it hands the built-in trainer to the engine, the 
 judgement to the report.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from blueberry.errors import DataError, StoreError, StudyError, TrainerError
-from blueberry.files import write_whole
+from blueberry.files import is_missing, write_whole
 from blueberry.identity import fingerprint
 from blueberry.judge.audits.design import objections
 from blueberry.judge.audits.execution import WINDOW_TOKENS, Text, Texts, no_texts
@@ -31,7 +32,7 @@ from blueberry.study.engine import Placement, Snapshot, placement
 from blueberry.study.plan import DataDigest, Plan, Run, as_planned, change, plan
 from blueberry.study.sections import LEDGER
 from blueberry.study.spec import Study, default_store, load_baseline
-from blueberry.study.status import num_of_other_builds
+from blueberry.study.status import drop_weights, num_of_other_builds
 from blueberry.study.store import BasedOn, DamagedResults, Results, Store
 from blueberry.text import data_digest, load, overlap, require_fit
 
@@ -42,15 +43,31 @@ T = TypeVar("T")
 
 
 def load_recipe(given: str | Path, overrides: Sequence[str] = (), *, store: str | Path | None = None) -> Recipe:
-    """A recipe file, one that comes with Blueberry, or "ledger:NAME", the newest baseline of a line of the store.
+    """A recipe file, one that comes with Blueberry, "ledger:NAME", the newest baseline of a line of the store, or the
+    fingerprint of a run of the store or its beginning: the recipe of that run, keeping weights.
 
-    Raises: RecipeError, StudyError.
+    Raises: RecipeError, StudyError, StoreError.
     """
-    if not str(given).startswith(LEDGER):
+    name, folder = str(given), Path(store or default_store())
+    if name.startswith(LEDGER):
+        found = load_baseline(name, "recipe", folder).recipe
+    elif _RUN.fullmatch(name) and is_missing(Path(name)) and (known := _run_of(name, folder)) is not None:
+        found = Recipe.of({**known.recipe, "train.keep_weights": True}, place=f"run {name}")
+    else:
         return Recipe.load(given, overrides)
-    name = str(given)
-    base = load_baseline(name, "recipe", Path(store or default_store()))
-    return base.recipe.with_(read_overrides(overrides), place=name) if overrides else base.recipe
+    return found.with_(read_overrides(overrides), place=name) if overrides else found
+
+
+_RUN = re.compile(r"[0-9a-f]{4,64}")
+
+
+def _run_of(beginning: str, store: Path) -> RunResult | None:
+    """The run of a store whose fingerprint begins so; None unless there is exactly one."""
+    if not (store / "store.sqlite").is_file():
+        return None
+    with Store.open(store, create=False) as opened:
+        names = [name for name in opened.fingerprints() if name.startswith(beginning)]
+        return opened.results(names)[names[0]] if len(names) == 1 else None
 
 
 def train(
@@ -94,10 +111,27 @@ def sample(
 
     Raises: StoreError if the store has no weights of it.
     """
-    from blueberry.lm.trained import find_weights, load_weights, sample
+    from blueberry.lm.trained import load_weights, sample
 
-    path = find_weights(Path(store or default_store()) / "weights", _fingerprint_of(run))
-    return sample(load_weights(path), prompt, num_tokens=num_tokens, temperature=temperature, seed=seed)
+    trained = load_weights(_weights_of(run, Path(store or default_store())))
+    return sample(trained, prompt, num_tokens=num_tokens, temperature=temperature, seed=seed)
+
+
+def _weights_of(run: str, store: Path) -> Path:
+    """Raises: StoreError if there are none, saying how to have them where the run is known."""
+    from blueberry.lm.trained import find_weights
+
+    name = _fingerprint_of(run)
+    try:
+        return find_weights(store / "weights", name)
+    except StoreError:
+        known = _run_of(name, store) if _RUN.fullmatch(name) else None
+        if known is None or known.status != "completed" or known.provenance is None:
+            raise
+    raise StoreError(
+        f"run {name}: its weights were not kept; a study keeps those of its best arm's fresh runs; "
+        f"blueberry train {name} trains it again and keeps them"
+    )
 
 
 def _fingerprint_of(run: str) -> str:
@@ -127,9 +161,9 @@ def export(run: str, folder: Path, *, store: str | Path | None = None) -> str:
     Raises: StoreError if the store has no weights of it, ReportError if the folder cannot be written.
     """
     from blueberry.lm.export import export  # torch is slow to load, and only this needs it here
-    from blueberry.lm.trained import find_weights, load_weights
+    from blueberry.lm.trained import load_weights
 
-    trained = load_weights(find_weights(Path(store or default_store()) / "weights", _fingerprint_of(run)))
+    trained = load_weights(_weights_of(run, Path(store or default_store())))
     form = export(trained.tensors, trained.recipe, trained.tokenizer, folder)
     written = form if isinstance(form, str) else f"{folder / 'transformers'} is the same as a {form.architecture}"
     return f"wrote {folder}; {written}"
@@ -222,7 +256,18 @@ def conduct(
                 notes.append(str(damaged))
                 opened.discard(damaged.fingerprints)
         others = num_of_other_builds(opened.ended(outcome.plan.ended).values(), build)
+        if study.keep_weights == "best" and not outcome.plan.todo:
+            drop_weights(opened, study.path, _unwanted(study, outcome.plan, judgement))
     return Judged(study, outcome.plan, judgement, folder, crashed, outcome.failures, outcome.num_trained, others)
+
+
+def _unwanted(study: Study, planned: Plan, judgement: Judgement) -> list[str]:
+    """The runs of arms that are not, and may not be, the best: of parts that are compared, of all of them."""
+    wanted = {(part.name, arm) for part in judgement.parts for arm in part.judgement.unresolved}
+    if study.joined == "tune":
+        wanted = {(part, arm) for part, arm in wanted if part in judgement.unresolved}
+    wanted |= {("", arm) for arm in judgement.unresolved}
+    return [run.fingerprint for run in planned.runs if (run.part, run.arm) not in wanted]
 
 
 def _placed(study: Study, run: Run, result: RunResult) -> StudyRun:

@@ -105,6 +105,21 @@ class Recipe(Section):
         except ValidationError as error:
             raise RecipeError(one_line(error, place, cls)) from None
 
+    @classmethod
+    def of(cls, flat: Mapping[str, Any], *, place: str = "recipe") -> "Recipe":
+        """The recipe whose `flat` this is. Raises: RecipeError, also for settings that are none of ours."""
+        nested: dict[str, Any] = {}
+        for name, value in flat.items():
+            *sections, last = name.split(".")
+            inner = nested
+            for section in sections:
+                inner = inner.setdefault(section, {})
+                if not isinstance(inner, dict):
+                    raise RecipeError(f'{place} "{name}": {section} is no section; leave one of them out')
+            if value is not None:
+                inner[last] = value
+        return cls.parse(nested, place=place)
+
     def with_(self, overrides: dict[str, Any] | None = None, *, place: str = "recipe", **more: Any) -> "Recipe":
         """A copy with dotted settings changed, e.g. `with_(**{"optimizer.muon.learning_rate": 0.03})`.
 

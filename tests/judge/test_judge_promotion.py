@@ -39,6 +39,7 @@ def test_a_tuned_winner_is_promoted_at_the_rate_it_ran_with(decided):
     assert isinstance(found, Promotion)
     recipe = {name: value for name, value in (found.entry.recipe or {}).items() if name != "seed"}
     assert recipe["optimizer"]["muon"]["learning_rate"] == 0.02
+    assert recipe["train"]["keep_weights"], "its runs that only chose kept none; a baseline that is trained does"
     changed = {change.setting: change.new for change in found.entry.changes}
     assert changed == {"schedule.kind": "linear", RATE: 0.02}
     assert ran

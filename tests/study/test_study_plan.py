@@ -74,6 +74,28 @@ def test_the_leader_is_confirmed_on_fresh_seeds_once_every_search_run_has_ended(
     assert plan(study, Synthetic.data_digest, results_of(planned.runs)).todo == ()
 
 
+def test_only_the_runs_that_confirm_keep_weights_and_no_run_is_another_for_it(tmp_path: Path) -> None:
+    def kept(text: str) -> dict[str, set[bool]]:
+        study = make_study(tmp_path, text)
+        search = plan(study, Synthetic.data_digest, {}).runs
+        runs = plan(study, Synthetic.data_digest, results_of(search)).runs
+        assert all(run.fingerprint == fingerprint(run.recipe, Synthetic.data_digest(run.recipe)) for run in runs)
+        names.add(tuple(run.fingerprint for run in search))
+        return {
+            stage: {r.recipe.train.keep_weights for r in runs if r.stage == stage} for stage in ("search", "confirm")
+        }
+
+    names = set[tuple[str, ...]]()
+    assert kept(GRID) == {"search": {False}, "confirm": {True}}
+    assert kept(f'keep_weights = "all"\n{GRID}') == {"search": {True}, "confirm": {True}}
+    assert kept(GRID.replace("confirm = 2", "confirm = 0")) == {"search": {True}, "confirm": set()}
+    assert kept(GRID.replace("[vary]", '[set]\n"train.keep_weights" = false\n[vary]')) == {
+        "search": {False},
+        "confirm": {False},
+    }
+    assert len(names) == 1
+
+
 def test_one_diverged_seed_keeps_an_arm_from_leading(study: Study) -> None:
     search = plan(study, Synthetic.data_digest, {}).runs
     results = results_of(search)

@@ -1,10 +1,12 @@
 """What a store keeps of its runs, and what pruning removes."""
 
+import os
+
 import pytest
 
 from blueberry.errors import StoreError
 from blueberry.recipe import Recipe
-from blueberry.study.status import kept_runs, prune
+from blueberry.study.status import drop_weights, kept_runs, prune
 from blueberry.study.store import Owner, Store
 from blueberry.study.synthetic import Synthetic
 
@@ -59,3 +61,24 @@ def test_what_is_being_trained_and_what_others_ask_for_is_spared(store, tmp_path
     done = prune(store, "runs", tmp_path / "a.toml")
     assert (done.pruned_runs, done.spared) == (1, 1)
     assert set(store.results(NAMES)) == {NAMES[1]}
+
+
+def test_weights_that_a_study_does_not_want_go_but_for_those_that_somebody_else_does(tmp_path):
+    """Another study, or a person: who trained the run before any study did, or later for its weights."""
+    with Store.open(tmp_path / "store") as store:
+        (store.folder / "weights").mkdir()
+        paths = [store.folder / "weights" / f"{name}.safetensors" for name in NAMES]
+        for path in paths:
+            path.write_bytes(bytes(100))
+        store.register(tmp_path / "a.toml", "a", "?", dict.fromkeys(NAMES, "arm"))
+        store.register(tmp_path / "b.toml", "b", "?", {NAMES[1]: "other"})
+        store.commit(RESULTS[0], 1.0)
+        store.commit(RESULTS[1], 1.0)
+        store.commit(RESULTS[2])  # `blueberry train`: no driver
+        drop_weights(store, tmp_path / "a.toml", NAMES)
+        assert [path.exists() for path in paths] == [False, True, True]
+        drop_weights(store, tmp_path / "a.toml", [*NAMES, "unknown"])
+        paths[0].write_bytes(bytes(100))
+        os.utime(paths[0], (2e9, 2e9))
+        drop_weights(store, tmp_path / "a.toml", NAMES)
+        assert paths[0].exists()

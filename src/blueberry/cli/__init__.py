@@ -81,7 +81,10 @@ def say(text: str, *, error: bool = True, longest: bool = False) -> None:
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(help="A recipe file (TOML), one that comes with Blueberry, or ledger:NAME.", show_default=False),
+        typer.Argument(
+            help="A recipe file (TOML), one that comes with Blueberry, ledger:NAME, or a run's fingerprint.",
+            show_default=False,
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="Settings to change.", show_default=False)

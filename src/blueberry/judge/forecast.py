@@ -150,7 +150,8 @@ def forecast(
     kept = {(run.part, run.arm): run.recipe for run in planned.todo if run.recipe.train.keep_weights}
     sizes = {arm: 4 * parameters(recipe).total for arm, recipe in kept.items()}
     weights_bytes = sum(sizes.get((run.part, run.arm), 0) for run in planned.todo)
-    weights_bytes += 4 * base.parameters.total * planned.num_expected * study.base.train.keep_weights
+    keeping = _confirming(study, planned) if study.searches_without_weights else planned.num_expected
+    weights_bytes += 4 * base.parameters.total * keeping * study.base.train.keep_weights
     noise, source, df = _noise(study, planned, results, past_runs, data_digest)
     detectable = None
     if noise.paired_sd is not None:

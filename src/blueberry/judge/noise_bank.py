@@ -81,18 +81,8 @@ def noise_bank(runs: Iterable[EndedRun], metric: str = "val_loss") -> tuple[Bank
 
 def _family(flat: Mapping[str, Any]) -> dict[str, Any] | None:
     """None of a recipe that is not the built-in trainer's."""
-    nested: dict[str, Any] = {}
-    for name, value in flat.items():
-        *sections, last = name.split(".")
-        inner = nested
-        for section in sections:
-            inner = inner.setdefault(section, {})
-            if not isinstance(inner, dict):
-                return None
-        if value is not None:
-            inner[last] = value
     try:
-        return family_of(Recipe.parse(nested))
+        return family_of(Recipe.of(flat))
     except RecipeError:
         return None
 

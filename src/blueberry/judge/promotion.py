@@ -169,4 +169,6 @@ def _runs(plan: Plan, arm: str | None) -> list[Run]:
 def _as_run(plan: Plan, arm: str, study: Study) -> Recipe | None:
     """The recipe that an arm was measured with, on the study's first seed: with [tune] the arm alone says no rate."""
     run = next(iter(_runs(plan, arm)), None)
-    return None if run is None else run.recipe.with_(seed=study.base.seed)
+    if run is None:
+        return None
+    return run.recipe.with_({"seed": study.base.seed, "train.keep_weights": study.base.train.keep_weights})

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 from blueberry.architecture import cost
 from blueberry.errors import StudyError
@@ -286,7 +287,7 @@ def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, Ended]
         new = {key: arm for key, arm in zip(keys, asked, strict=True) if key not in arms}
         arms |= new
         seeds = range(study.base.seed, study.base.seed + study.seeds.search)
-        runs += _seed_by_seed(new.values(), seeds, data_digest, look)
+        runs += _seed_by_seed(study, new.values(), seeds, data_digest, look)
         if not _all_in(runs, ended):
             asked_for = min((look + 1) * study.strategy.batch, study.strategy.trials)
             most = (study.strategy.trials - asked_for) * study.seeds.search
@@ -313,13 +314,9 @@ def _locate(
     while found is None:
         arms |= {value: arm_at(study, value) for value, _ in batch if value not in arms}
         look = runs[-1].look + 1 if runs else 0
-        asked = [
-            _on_seeds(
-                arms[value], range(study.base.seed + seed, study.base.seed + seed + 1), data_digest, "search", look
-            )
-            for value, seed in batch
-        ]
-        runs += [run for (run,) in asked]
+        for value, seed in batch:
+            first = study.base.seed + seed
+            runs += _on_seeds(study, arms[value], range(first, first + 1), data_digest, "search", look)
         if not _all_in(runs, ended):
             most = study.strategy.runs or most_runs(space, max_seeds=seeds.max)
             expected = expected_runs(space, **bounds)
@@ -397,7 +394,7 @@ def _block(
 ) -> tuple[Run, ...]:
     """The arms of these names, or all, on these seeds counted from the study's first."""
     arms = [arm for arm in study.arms if names is None or arm.name in names]
-    runs = _seed_by_seed(arms, range(study.base.seed + first, study.base.seed + stop), data_digest)
+    runs = _seed_by_seed(study, arms, range(study.base.seed + first, study.base.seed + stop), data_digest)
     _refuse_twins(study, ((run.fingerprint, run.arm) for run in runs[: len(arms)]))
     return runs
 
@@ -417,21 +414,27 @@ def _confirm(study: Study, data_digest: DataDigest, arms: Sequence[Arm], leader:
     first = study.base.seed + study.seeds.max
     seeds = range(first, first + study.seeds.confirm)
     confirmed = (arm for arm in arms if arm.name == leader)
-    return tuple(run for arm in confirmed for run in _on_seeds(arm, seeds, data_digest, "confirm"))
+    return tuple(run for arm in confirmed for run in _on_seeds(study, arm, seeds, data_digest, "confirm"))
 
 
-def _seed_by_seed(arms: Iterable[Arm], seeds: range, data_digest: DataDigest, look: int = 0) -> tuple[Run, ...]:
+def _seed_by_seed(
+    study: Study, arms: Iterable[Arm], seeds: range, data_digest: DataDigest, look: int = 0
+) -> tuple[Run, ...]:
     """Searching runs: all arms on one seed before the next."""
-    of_arms = [_on_seeds(arm, seeds, data_digest, "search", look) for arm in arms]
+    of_arms = [_on_seeds(study, arm, seeds, data_digest, "search", look) for arm in arms]
     return tuple(run for on_one_seed in zip(*of_arms, strict=True) for run in on_one_seed)
 
 
-def _on_seeds(arm: Arm, seeds: range, data_digest: DataDigest, stage: Stage, look: int = 0) -> tuple[Run, ...]:
-    data = data_digest(arm.recipe)
-    shape, names = shape_key(arm.recipe, data), fingerprints(arm.recipe, data, seeds)
+def _on_seeds(
+    study: Study, arm: Arm, seeds: range, data_digest: DataDigest, stage: Stage, look: int = 0
+) -> tuple[Run, ...]:
+    recipe, data = arm.recipe, data_digest(arm.recipe)
+    shape, names = shape_key(recipe, data), fingerprints(recipe, data, seeds)
+    if stage == "search" and study.searches_without_weights:  # which decides no number, and so no name
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"keep_weights": False})})
     # The seeds' bounds were checked with the study: copying saves checking every setting once a run.
     return tuple(
-        Run(arm.name, seed, arm.recipe.model_copy(update={"seed": seed}), name, shape, stage, data, look=look)
+        Run(arm.name, seed, recipe.model_copy(update={"seed": seed}), name, shape, stage, data, look=look)
         for seed, name in zip(seeds, names, strict=True)
     )
 
@@ -492,9 +495,5 @@ def _chunks(runs: Sequence[Run], lanes: int) -> list[tuple[Run, ...]]:
     """Consecutive runs in as few chunks of at most `lanes` as there can be, the longer ones first."""
     num_chunks = -(-len(runs) // lanes)
     size, num_longer = divmod(len(runs), num_chunks)
-    chunks, start = [], 0
-    for number in range(num_chunks):
-        end = start + size + (number < num_longer)
-        chunks.append(tuple(runs[start:end]))
-        start = end
-    return chunks
+    ends = [number * size + min(number, num_longer) for number in range(num_chunks + 1)]
+    return [tuple(runs[start:end]) for start, end in pairwise(ends)]

@@ -84,6 +84,8 @@ class Combine(Section):
 
 
 Table = dict[str, Any]
+Weights = Literal["best", "all"]
+"""Whose final weights a study keeps: those of arms that may be the best, or of every run."""
 
 
 class StudyFile(Section):
@@ -96,6 +98,7 @@ class StudyFile(Section):
     goal: Goal = "minimize"
     min_effect: float = Field(0.005, ge=1e-12, le=1e12)
     alpha: float = Field(0.05, ge=1e-9, lt=0.5)
+    keep_weights: Weights = "best"
     set: Table = Field({})
     vary: Table = Field({})
     arms: Table = Field({})

@@ -35,7 +35,17 @@ from blueberry.study.arms import (
 )
 from blueberry.study.designs import Design
 from blueberry.study.program import PLACES, RECIPE, Program
-from blueberry.study.sections import LEDGER, NAMED_METRIC, PROPOSING, Method, Seeds, Strategy, StudyFile, inherit
+from blueberry.study.sections import (
+    LEDGER,
+    NAMED_METRIC,
+    PROPOSING,
+    Method,
+    Seeds,
+    Strategy,
+    StudyFile,
+    Weights,
+    inherit,
+)
 from blueberry.study.store import Store
 
 __all__ = ["BASELINE", "Arm", "Seeds", "Strategy", "Study", "settled"]
@@ -96,6 +106,13 @@ class Study:
     """The line of baselines it belongs to: the base recipe's file stem, or the NAME of "ledger:NAME"."""
     entry: int | None = None
     """Number of the ledger's entry it is based on; None: on a recipe file."""
+    keep_weights: Weights = "best"
+    """Of runs whose recipe keeps them."""
+
+    @property
+    def searches_without_weights(self) -> bool:
+        """Whether fresh runs of the best arm will be there to have weights, so that those that choose need none."""
+        return self.keep_weights == "best" and self.seeds.confirm > 0
 
     @classmethod
     def load(cls, path: str | Path, store: str | Path | None = None) -> "Study":
@@ -152,6 +169,7 @@ class Study:
             trainer=file.trainer,
             line=based.line,
             entry=based.entry,
+            keep_weights=file.keep_weights,
         )
         refuse_unlike_texts(study.metric, arms, place)
         if file.tune:

@@ -190,6 +190,22 @@ def prune(store: Store, what: Prunable, study: Path | None = None) -> Upkeep:
     return Upkeep(kept_runs(store, study), what, len(touched), freed, len(runs) - len(chosen))
 
 
+def drop_weights(store: Store, study: Path, unwanted: Iterable[str]) -> None:
+    """Remove the final weights of runs that a study does not want, once it has ended.
+
+    Those that another study asks for stay, and those that somebody trained by hand: with no driver to time them, or
+    after their result was there. Raises: StoreError if the disk refuses.
+    """
+    path = str(study.absolute())
+    asked = {name for one in store.studies() if one.path != path for name in one.runs}
+    with refused_as(StoreError, store.folder, "weights cannot be removed", "make it writable; what remained stays"):
+        for name, run in store.ended(set(unwanted) - asked).items():
+            weights = store.folder / "weights" / f"{name}.safetensors"
+            by_a_driver = run.wall_seconds is not None and run.committed_at is not None
+            if by_a_driver and weights.is_file() and weights.stat().st_mtime <= run.committed_at:
+                weights.unlink(missing_ok=True)
+
+
 def _bytes_of(run: KeptRun, what: Prunable) -> int:
     return (what != "checkpoints") * run.weights_bytes + (what != "weights") * run.checkpoint_bytes
 
