@@ -28,7 +28,8 @@ from blueberry.settings import Data
 from blueberry.study import engine
 from blueberry.study.command import command_trainer
 from blueberry.study.database import EndedRun
-from blueberry.study.engine import Placement, Snapshot, placement
+from blueberry.study.engine import Snapshot
+from blueberry.study.placement import Placement, lanes_for, placement
 from blueberry.study.plan import DataDigest, Plan, Run, as_planned, change, plan
 from blueberry.study.sections import LEDGER
 from blueberry.study.spec import Study, default_store, load_baseline
@@ -239,7 +240,7 @@ def conduct(
                 trainer=trainer or Trainer(folder.absolute() if on else folder),
                 workers=_num_workers(placed, workers, on),
                 lanes=None if study.trainer is None else 1,
-                devices=placed.devices,
+                gpus=placed.gpus,
                 on=on,
                 referee=REFEREE,
                 share=share,
@@ -356,7 +357,7 @@ def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
         forecast,
         study,
         workers=placed.workers,
-        lanes=placed.lanes if own else 1,
+        lanes=partial(lanes_for, gpus=placed.gpus, workers=placed.workers) if own else 1,
         data_digest=data_digest(study.base.data, store / "data") if own else None,
         shares=own,
     )

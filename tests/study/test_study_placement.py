@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,15 @@ from study_trainers import make_study
 
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study import engine, workers
+from blueberry.study import engine, placement, workers
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
 
 SMALL = Recipe()
 LARGE = Recipe().with_({"model.width": 512, "train.batch_sequences": 512})
-TWO_GPUS = (
-    "#!/bin/sh\necho 'GPU 0: H200 (UUID: GPU-a)'\necho '  MIG 1g (UUID: MIG-b)'\necho 'GPU 1: H200 (UUID: GPU-c)'\n"
-)
+TWO_GPUS = "#!/bin/sh\necho '0, GPU-abc, 140000'\necho '1, GPU-cde, 20000'\n"
+UNSAID = "#!/bin/sh\necho '0, GPU-abc, [N/A]'\n"
+GIB = 2**30
 FOR_CUDA = "cuda: Optional[str] = '12.8'\n"
 FOR_CPU = "__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\n"
 
@@ -44,37 +45,125 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        monkeypatch.setattr(engine, "usable_cores", lambda: cores)
+        monkeypatch.setattr(placement, "usable_cores", lambda: cores)
 
     return make
 
 
 @pytest.mark.parametrize(
-    ("smi", "torch", "visible", "devices"),
+    ("smi", "torch", "visible", "found"),
     [
-        (TWO_GPUS, FOR_CUDA, None, ("0", "1")),
-        (TWO_GPUS, FOR_CUDA, "1", ("1",)),
-        (TWO_GPUS, FOR_CUDA, "GPU-c, GPU-a", ("GPU-c", "GPU-a")),
-        (TWO_GPUS, FOR_CUDA, "1,-1,0", ("1",)),
-        (TWO_GPUS, FOR_CUDA, "", ()),
-        (TWO_GPUS, FOR_CPU, None, ()),
-        (TWO_GPUS, None, None, ()),
-        ("#!/bin/sh\necho 'no driver'\nexit 9\n", FOR_CUDA, None, ()),
-        (None, FOR_CUDA, None, ()),
+        (TWO_GPUS, FOR_CUDA, None, {"0": 140000, "1": 20000}),
+        (TWO_GPUS, FOR_CUDA, "1", {"1": 20000}),
+        (TWO_GPUS, FOR_CUDA, "GPU-c, GPU-a", {"GPU-c": 20000, "GPU-a": 140000}),
+        (TWO_GPUS, FOR_CUDA, "1,-1,0", {"1": 20000}),
+        (TWO_GPUS, FOR_CUDA, "0,7,1", {"0": 140000}),
+        (TWO_GPUS, FOR_CUDA, "", {}),
+        (TWO_GPUS, FOR_CUDA, "MIG-x", {"MIG-x": None}),
+        (UNSAID, FOR_CUDA, None, {"0": None}),
+        (TWO_GPUS, FOR_CPU, None, {}),
+        (TWO_GPUS, None, None, {}),
+        ("#!/bin/sh\necho 'no driver'\nexit 9\n", FOR_CUDA, None, {}),
+        ("#!/bin/sh\necho 'no driver'\nexit 9\n", FOR_CUDA, "0", {}),
+        (None, FOR_CUDA, None, {}),
     ],
 )
-def test_a_worker_for_each_gpu_that_the_installed_torch_can_use(machine, smi, torch, visible, devices) -> None:
+def test_a_worker_for_each_gpu_that_the_installed_torch_can_use(machine, smi, torch, visible, found) -> None:
     machine(smi, torch, visible)
-    placed = engine.placement([SMALL])
-    assert placed.devices == devices
-    assert (placed.workers, placed.lanes) == ((len(devices), 8) if devices else (16, 1))
-    assert engine.placement([SMALL], 3).workers == 3
+    placed = placement.placement([SMALL])
+    assert {gpu.name: gpu.free_bytes and gpu.free_bytes // 2**20 for gpu in placed.gpus} == found
+    assert placed.workers == len(found or range(16))
+    assert placement.placement([SMALL], 3).workers == 3
 
 
-def test_one_large_arm_is_enough_to_need_all_cores(machine) -> None:
+def test_where_every_run_needs_all_cores_there_is_one_worker(machine) -> None:
     machine(None, None)
-    assert engine.placement([SMALL, SMALL]).workers == 16
-    assert engine.placement([SMALL, LARGE]).workers == 1
+    assert placement.placement([SMALL, SMALL]).workers == 16
+    assert placement.placement([SMALL, LARGE]).workers == 16
+    assert placement.placement([LARGE, LARGE]).workers == 1
+
+
+def test_a_run_of_several_threads_is_trained_beside_none(machine) -> None:
+    machine(None, None)
+    assert placement.fits_beside(SMALL, [SMALL] * 15)
+    assert placement.fits_beside(LARGE, [])
+    assert not placement.fits_beside(LARGE, [SMALL])
+    assert not placement.fits_beside(SMALL, [LARGE])
+    machine(None, None, cores=1)
+    assert placement.fits_beside(LARGE, [LARGE]), "each has one thread"
+
+
+NANO = {
+    "model.width": 128, "model.num_layers": 4, "data.vocabulary_tokens": 2048, "train.batch_sequences": 16,
+    "train.micro_batch_sequences": 16, "model.context_tokens": 128,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_runs", "free", "workers", "lanes"),
+    [
+        (NANO, 1000, 140, 1, 64),
+        ({**NANO, "model.width": 64}, 1000, 140, 1, 64),
+        (NANO, 1000, None, 1, 64),
+        (NANO, 1000, 1, 1, 4),
+        (NANO, 1000, 8, 1, 32),
+        (NANO, 1000, 0.001, 1, 1),
+        (NANO, 33, 140, 1, 33),
+        (NANO, 33, 140, 8, 5),
+        (NANO, 3, 140, 8, 1),
+        ({**NANO, "train.batch_sequences": 128, "train.micro_batch_sequences": 128}, 1000, 140, 1, 8),
+        ({**NANO, "train.batch_sequences": 128}, 1000, 140, 1, 64),
+        ({"model.width": 1024, "train.batch_sequences": 512}, 1000, 140, 1, 1),
+    ],
+)
+def test_lanes_are_as_many_as_keep_a_gpu_busy_and_fit_it(changes, num_runs, free, workers, lanes) -> None:
+    gpus = [placement.Gpu("0", 999 * GIB), placement.Gpu("1", None if free is None else int(free * GIB))]
+    assert placement.lanes_for(SMALL.with_(changes), num_runs, gpus, workers) == lanes
+    assert placement.lanes_for(SMALL.with_(changes), num_runs, (), workers) == 1
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Writes down when each group begins and ends, and how many threads its runs ask for."""
+
+    folder: str
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult]:
+        began = time.monotonic()
+        time.sleep(0.15)
+        for recipe in recipes:
+            yield Synthetic().result(recipe)
+            line = f"{recipe.model.width} {began} {time.monotonic()}"
+            (Path(self.folder) / Synthetic().result(recipe).fingerprint).write_text(line)
+
+
+def test_a_study_of_small_and_large_arms_has_the_small_ones_side_by_side(tmp_path, monkeypatch) -> None:
+    """Not one worker for all because one arm is large, nor two large ones with all threads each at once."""
+    text = f"""
+question = "Which width?"
+base = "recipe.toml"
+[vary]
+"model.width" = [64, 128, {LARGE.model.width}]
+[seeds]
+search = 2
+confirm = 0
+"""
+    study = make_study(tmp_path, text)
+    (tmp_path / "seen").mkdir()
+    monkeypatch.setattr(placement, "usable_cores", lambda: 4)
+    monkeypatch.setattr(placement, "num_threads", lambda recipe, cores: cores if recipe.model.width == 512 else 1)
+    assert placement.placement([arm.recipe for arm in study.arms]).workers == 4
+    with Store.open(tmp_path / "store") as store:
+        engine.run(
+            study, data_digest=Synthetic.data_digest, store=store, trainer=Timed(str(tmp_path / "seen")), workers=2
+        )
+    spans = [line.read_text().split() for line in (tmp_path / "seen").iterdir()]
+    large = [(float(began), float(ended)) for width, began, ended in spans if width == "512"]
+    small = [(float(began), float(ended)) for width, began, ended in spans if width != "512"]
+    assert len(large) == 2
+    for one in large:
+        assert not any(one is not other and one[0] < other[1] and other[0] < one[1] for other in (*large, *small))
+    assert any(one is not other and one[0] < other[1] and other[0] < one[1] for one in small for other in small)
 
 
 @dataclass(frozen=True)
@@ -96,9 +185,40 @@ def test_workers_are_spread_over_the_gpus(tmp_path: Path) -> None:
     with Store.open(tmp_path / "store") as store:
         engine.run(
             make_study(tmp_path), data_digest=Synthetic.data_digest, store=store, trainer=Seeing(str(tmp_path / "seen")),
-            workers=2, devices=("3", "GPU-b"), lanes=1,
+            workers=2, gpus=(placement.Gpu("3"), placement.Gpu("GPU-b")), lanes=1,
         )  # fmt: skip
     assert {path.read_text() for path in (tmp_path / "seen").iterdir()} == {"3", "GPU-b"}
+
+
+@dataclass(frozen=True)
+class SeeingBeside(Seeing):
+    """Notes also its process and how many runs it was handed."""
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult]:
+        for result in super().__call__(recipes):
+            path = Path(self.folder) / result.fingerprint
+            path.write_text(f"{os.getpid()} {path.read_text()} {len(recipes)}")
+            time.sleep(0.2)
+            yield result
+
+
+@pytest.mark.ray
+def test_on_ray_a_gpu_has_one_process_for_all_groups_and_its_node_says_how_many_lanes(
+    machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    machine(TWO_GPUS, FOR_CUDA)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
+    (tmp_path / "seen").mkdir()
+    with Store.open(tmp_path / "store") as store:
+        engine.run(
+            make_study(tmp_path), data_digest=Synthetic.data_digest, store=store, on="ray", workers=2,
+            trainer=SeeingBeside(str(tmp_path / "seen")), gpus=(placement.Gpu("0"), placement.Gpu("1")),
+        )  # fmt: skip
+    seen = [path.read_text().split() for path in (tmp_path / "seen").iterdir()]
+    assert {gpu for _, gpu, _ in seen} == {"0", "1"}
+    assert len({process for process, _, _ in seen}) == 2
+    assert {int(beside) for *_, beside in seen} <= {5, 1}, "ten runs, two workers"
 
 
 def test_what_a_killed_driver_left_in_the_temporary_folder_is_swept(

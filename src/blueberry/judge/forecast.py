@@ -18,6 +18,7 @@ from blueberry.records import RunResult
 from blueberry.stats.decide import Df
 from blueberry.stats.noise import measure_noise
 from blueberry.study.database import EndedRun
+from blueberry.study.placement import Lanes
 from blueberry.study.plan import Change, Plan, as_planned, looks_of
 from blueberry.study.sharing import forks
 from blueberry.study.spec import Arm, Study
@@ -124,7 +125,7 @@ def forecast(
     results: Mapping[str, RunResult],
     *,
     workers: int,
-    lanes: int,
+    lanes: int | Lanes,
     flops_per_second: float | None,
     changed: Change | None = None,
     other_builds: int = 0,
@@ -141,7 +142,9 @@ def forecast(
     left, base = planned.left, cost(study.base)
     undecided = planned.num_undecided
     to_come = [(cost(one.base), num) for one, num in _to_come(study, planned)]
-    begins = forks(planned.groups(lanes), MOST_UPDATES_SHARED) if shares else {}
+    groups = planned.groups(lanes)
+    num_lanes = max(map(len, groups), default=1)
+    begins = forks(groups, MOST_UPDATES_SHARED) if shares else {}
     taken_over = [(run.recipe, fork.update) for run in planned.todo if (fork := begins.get(run.fingerprint))]
     shared_tokens = sum(updates * recipe.update_tokens for recipe, updates in taken_over)
     shared_flops = sum(updates * recipe.update_tokens * flops_per_token(recipe) for recipe, updates in taken_over)
@@ -164,7 +167,7 @@ def forecast(
             alpha=study.alpha / (len(looks_of(study.seeds.search, study.seeds.max)) if study.method == "race" else 1),
             df=None if study.joined == "tune" else df,
         )
-    at_once = min(workers * lanes, num_runs)
+    at_once = min(workers * num_lanes, num_runs)
     state_bytes = 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw)
     own = study.trainer is None  # what a command does with its time and disk, only it knows
     if own:
@@ -194,7 +197,7 @@ def forecast(
         if flops_per_second and num_runs
         else None,
         workers=workers,
-        lanes=lanes,
+        lanes=num_lanes,
         seconds=_seconds(num_runs, workers, each),
         weights_bytes=weights_bytes if own else None,
         disk_bytes=RESULT_BYTES_PER_UPDATE * (left.num_updates + sum(num * one.num_updates for one, num in to_come))

@@ -4,23 +4,19 @@ Resuming is the same call. What was killed, in whatever way, loses only the runs
 """
 
 import contextlib
-import os
-import re
 import shutil
-import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
+from functools import partial
 from typing import Protocol
 
-from blueberry.architecture import num_threads, usable_cores
 from blueberry.errors import StoreError
 from blueberry.identity import SHARED_FOLDER
 from blueberry.recipe import Recipe
 from blueberry.records import Failure, Progress, RunResult
+from blueberry.study.placement import Gpu, Lanes, lanes_for
 from blueberry.study.plan import DataDigest, Plan, Referee, Run, plan
 from blueberry.study.sharing import States, forks
 from blueberry.study.spec import Study
@@ -29,7 +25,6 @@ from blueberry.study.workers import Crew, Ended, Handed, Here, Interrupt, Messag
 
 OnResult = Callable[[Run, RunResult], None]
 
-LANES_ON_A_GPU = 8
 EVENT_SECONDS = 0.2
 """Between two snapshots."""
 WAIT_SECONDS = 0.1
@@ -67,7 +62,7 @@ class Backlog:
         store: Store,
         owner: Owner,
         *,
-        lanes: int,
+        lanes: int | Lanes,
         given_up: Iterable[str],
         undecided_updates: int,
         notes: Iterable[str] = (),
@@ -110,12 +105,12 @@ class Backlog:
         """Nothing is left to begin, and nothing is in work."""
         return not self._tasks and not self._missing
 
-    def take(self) -> Task | None:
-        """Claim the next group that nobody else holds; None if there is none now."""
+    def take(self, fits: Callable[[Recipe], bool]) -> Task | None:
+        """Claim the next group that fits where there is room, and nobody else holds; None if there is none now."""
         if time.monotonic() < self._look_at:
             return None
         for task in tuple(self._tasks):
-            if not all(self._can_begin(run) for run in task.runs):
+            if not fits(task.runs[0].recipe) or not all(self._can_begin(run) for run in task.runs):
                 continue
             claimed = self._store.claim([run.fingerprint for run in task.runs], self._owner)
             if claimed is None:
@@ -183,6 +178,7 @@ class Backlog:
         """A task with runs missing has crashed: it goes back to the front, or its runs are given up."""
         missing = self._missing.pop(task)
         del self._said[task], self._began[task]
+        self._look_at = 0.0  # what did not fit beside it may fit now
         if not missing:
             return
         assert ended.crash is not None, "a trainer that yields too few results is refused by workers.train"
@@ -209,56 +205,6 @@ class Backlog:
 
 
 @dataclass(frozen=True)
-class Placement:
-    """It decides speed and, on one build and device, no number."""
-
-    workers: int
-    lanes: int
-    """Runs trained side by side in one worker: 1 on a CPU, where a process a core does as much."""
-    devices: tuple[str, ...] = ()
-    """The GPUs that workers are spread over, as CUDA_VISIBLE_DEVICES names them."""
-
-
-def placement(recipes: Iterable[Recipe], workers: int | None = None) -> Placement:
-    """A worker for each GPU; without, as many as there are cores for the threads of the largest of the recipes."""
-    if devices := gpus():
-        return Placement(workers or len(devices), LANES_ON_A_GPU, devices)
-    cores = usable_cores()
-    threads = max((num_threads(recipe, cores) for recipe in recipes), default=1)
-    return Placement(workers or max(1, cores // threads), 1)
-
-
-def gpus() -> tuple[str, ...]:
-    """The GPUs that training will use: none if the installed torch is built for CPUs, or none may be seen."""
-    program = shutil.which("nvidia-smi")
-    if program is None or not _torch_knows_cuda():
-        return ()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:  # CUDA stops reading at the first that is none
-        named = [one.strip() for one in visible.split(",")]
-        return tuple(named[: next((at for at, one in enumerate(named) if not one or one.startswith("-")), len(named))])
-    try:
-        listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    if listed.returncode != 0:
-        return ()
-    return tuple(re.findall(r"^GPU (\d+):", listed.stdout, re.MULTILINE))
-
-
-def _torch_knows_cuda() -> bool:
-    """As the installed torch says of itself in `torch/version.py`."""
-    found = find_spec("torch")
-    if found is None or found.origin is None:
-        return False
-    try:
-        said = (Path(found.origin).parent / "version.py").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return re.search(r"^cuda\b[^=\n]*=\s*['\"]", said, re.MULTILINE) is not None
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a call of `run` leaves behind."""
 
@@ -280,7 +226,7 @@ def run(
     trainer: Trainer,
     workers: int = 1,
     lanes: int | None = None,
-    devices: Sequence[str] = (),
+    gpus: Sequence[Gpu] = (),
     referee: Referee | None = None,
     share: bool = True,
     on: str | None = None,
@@ -293,8 +239,8 @@ def run(
     local one, "auto" and "ray://HOST:PORT" join a cluster (where `workers=0` is as many as it holds).
 
     Safe to repeat, to interrupt and to call twice at once: drivers that share a store share the work. `lanes` is
-    how many runs of one shape a trainer is handed together: by default 8 where its worker has a GPU, else 1. `devices`
-    are the GPUs of this machine (see `placement`), over which worker processes are spread. `referee` decides a race.
+    how many runs of one shape a trainer is handed together, by default what `lanes_for` says of where they are
+    trained. `gpus` are those of this machine, over which worker processes are spread. `referee` decides a race.
     With `share`, runs that differ only in schedule and length begin where another has been, if the trainer says that
     it can (`shares = True`): no number depends on it. `build` is the digest of the built-in trainer, for `status`.
     `on_event` is told at most five times a second, of `notes` too; `on_result` of each run with a result, those from
@@ -308,7 +254,7 @@ def run(
     notes, num_trained = list(notes), 0
     _sweep(store, notes)
     with Interrupt() as interrupt:
-        crew = _crew(trainer, workers, devices, on, interrupt)
+        crew = _crew(trainer, workers, gpus, on, interrupt)
         try:
             while True:
                 planned = plan(study, data_digest, known, referee)
@@ -321,7 +267,8 @@ def run(
                 store.register(study.path, study.name, study.question, labels, build)
                 backlog = Backlog(
                     planned, store, owner,
-                    lanes=lanes or (LANES_ON_A_GPU if crew.has_gpus else 1), given_up=failures, notes=notes,
+                    lanes=lanes or partial(lanes_for, gpus=crew.gpus, workers=crew.num_workers),
+                    given_up=failures, notes=notes,
                     undecided_updates=study.base.num_updates, shares=share and getattr(trainer, "shares", False),
                 )  # fmt: skip
                 if backlog.is_empty:
@@ -362,13 +309,22 @@ class Workers(Protocol):
     """Where groups are trained: `Here`, `Crew` and `RayCrew`. One suite of tests holds all to the same."""
 
     @property
-    def num_free(self) -> int:
-        """Groups that can be started now."""
+    def num_workers(self) -> int:
+        """Groups that are trained at once, at most."""
         ...
 
     @property
-    def has_gpus(self) -> bool:
-        """Whether groups are trained on GPUs."""
+    def num_free(self) -> int:
+        """Of these, that can be started now."""
+        ...
+
+    @property
+    def gpus(self) -> Sequence[Gpu]:
+        """Where groups are trained: a worker has one of them. None: on CPUs."""
+        ...
+
+    def fits(self, recipe: Recipe) -> bool:
+        """Whether a group of such runs may be trained beside those in work."""
         ...
 
     def start(self, task: Task) -> None: ...
@@ -380,12 +336,12 @@ class Workers(Protocol):
     def kill(self) -> None: ...
 
 
-def _crew(trainer: Trainer, workers: int, devices: Sequence[str], on: str | None, interrupt: Interrupt) -> Workers:
+def _crew(trainer: Trainer, workers: int, gpus: Sequence[Gpu], on: str | None, interrupt: Interrupt) -> Workers:
     if on is not None:
         from blueberry.study.ray_workers import RayCrew  # an extra
 
-        return RayCrew(trainer, workers, on, len(devices))
-    return Crew(trainer, workers, devices) if workers else Here(trainer, interrupt, has_gpus=bool(devices))
+        return RayCrew(trainer, workers, on, len(gpus))
+    return Crew(trainer, workers, gpus) if workers else Here(trainer, interrupt, gpus)
 
 
 def _tell(on_result: OnResult | None, runs: Iterable[Run], results: Mapping[str, RunResult]) -> None:
@@ -409,7 +365,7 @@ def _work(
     try:
         while not backlog.is_empty:
             interrupt.check()
-            while crew.num_free and (task := backlog.take()):
+            while crew.num_free and (task := backlog.take(crew.fits)):
                 crew.start(task)
             for task, message in crew.messages(WAIT_SECONDS):
                 backlog.receive(task, message)

@@ -1,6 +1,7 @@
 """Which runs a study needs, which of them are missing, and which are trained side by side. Pure."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -14,6 +15,7 @@ from blueberry.records import RunResult, Stage, StudyRun
 from blueberry.stats.locate import Search, expected_runs, most_runs, search
 from blueberry.study.arms import Arm, content
 from blueberry.study.database import EndedRun
+from blueberry.study.placement import Lanes
 from blueberry.study.proposals import Proposer, along, arm_at, space_of
 from blueberry.study.sections import PROPOSING
 from blueberry.study.spec import Study, settled
@@ -129,20 +131,22 @@ class Plan:
         """Of the runs still to do."""
         return totals(self.todo)
 
-    def groups(self, lanes: int) -> tuple[tuple[Run, ...], ...]:
+    def groups(self, lanes: int | Lanes) -> tuple[tuple[Run, ...], ...]:
         """The missing runs, in groups of at most `lanes` that are trained side by side.
 
         Who trains with whom is decided by all runs of one look of one part, not by which are missing or what other
         parts have come to, so that an interrupted study goes on in the groups it began with. Sizes of whole groups of
         one shape differ by at most one.
         """
-        assert lanes >= 1
         found: list[tuple[Run, ...]] = []
+        together = Counter((run.stage, run.part, run.look) for run in self.runs)
         alike: dict[tuple[Stage, str, int, str], list[Run]] = {}
         for run in self.runs:
             alike.setdefault((run.stage, run.part, run.look, run.shape_key), []).append(run)
-        for _, runs in sorted(alike.items(), key=lambda item: STAGES.index(item[0][0])):
-            found += _chunks(runs, lanes)
+        for (stage, part, look, _), runs in sorted(alike.items(), key=lambda item: STAGES.index(item[0][0])):
+            found += _chunks(
+                runs, lanes if isinstance(lanes, int) else lanes(runs[0].recipe, together[stage, part, look])
+            )
         missing = (tuple(run for run in group if run.fingerprint not in self.ended) for group in found)
         return tuple(group for group in missing if group)
 

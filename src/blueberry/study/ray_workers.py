@@ -1,8 +1,9 @@
 """Runs as tasks of Ray: on a local one that is started for them, or on a cluster that is there already.
 
-A task is a group from its newest checkpoint to its end. Ray retries nothing (it would not know from where): a task
-that dies is told like a worker that dies, and the engine hands the group out again. What tasks say on the way comes
-through a mailbox, an actor, and their results also as what they return, so that a mailbox may die too.
+A task is a group from its newest checkpoint to its end, trained by a seat: an actor that trains one after the other, so
+that what it has loaded, and on a GPU compiled, stays. Ray retries nothing (it would not know from where): a seat that
+dies is told like a worker that dies, and the engine hands the group out again. What tasks say on the way comes through
+a mailbox, an actor too, and their results also as what they return, so that a mailbox may die.
 """
 
 import contextlib
@@ -14,11 +15,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blueberry.architecture import num_threads
 from blueberry.errors import BlueberryError, TrainerError
+from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
+from blueberry.study.placement import PASSIVE, Gpu, gpus
 from blueberry.study.plan import Run
 from blueberry.study.workers import (
     GRACE_SECONDS,
@@ -44,6 +49,19 @@ Said = tuple[int, Message | BlueberryError]
 """The number of a task, and a message of it."""
 
 
+@dataclass(eq=False)
+class Seat:
+    """A seat as the driver sees it."""
+
+    actor: Any
+    cores: int
+    """CPUs that it holds."""
+    task: Task | None = None
+    """None when it is idle."""
+    reference: Any = None
+    """To what the task returns."""
+
+
 class RayCrew:
     """The same face as `workers.Crew`."""
 
@@ -55,16 +73,22 @@ class RayCrew:
         """
         self._pickled = pickled_trainer(trainer)
         self._ray, self._is_ours = _connected(address, num_workers, num_gpus)
-        has = self._ray.cluster_resources()
-        gpus = has.get("GPU", 0.0)
-        self.has_gpus = gpus > 0
-        self.num_workers = num_workers or max(1, int(gpus or has.get("CPU", 1.0)))
-        share = min(1.0, int(1000 * gpus / self.num_workers) / 1000)
-        self._remote = self._ray.remote(max_retries=0, num_cpus=1, num_gpus=share)(_run)
+        has = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
+        self.gpus = self._gpus([node for node, resources in has.items() if resources.get("GPU")])
+        """Of all nodes, as each says itself: where none can be used, runs are trained on CPUs."""
+        cores = [int(resources["CPU"]) for resources in has.values() if resources.get("CPU", 0) >= 1]
+        share = sum(resources.get("GPU", 0.0) for resources in has.values()) if self.gpus else 0.0
+        self.num_workers = num_workers or max(1, int(share or sum(cores)))
+        self._share = min(1.0, int(1000 * share / self.num_workers) / 1000)
+        """Of a GPU, that a worker has."""
+        self._cores = min(cores, default=1)
+        """That every node has which trains."""
+        self._seat = self._ray.remote(max_restarts=0, max_task_retries=0)(Trainings)
         # It has no state but what is on its way, so a new one in its place will do.
         self._mail = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Mailbox).remote()
         self._logs = LogFolder("blueberry-ray-")
-        self._tasks: dict[int, tuple[Task, Any]] = {}
+        self._seats: list[Seat] = []
+        self._tasks: dict[int, Seat] = {}
         self._heard: dict[int, set[str]] = {}
         """Fingerprints of the results that a task has given."""
         self._num_started = 0
@@ -74,11 +98,23 @@ class RayCrew:
     def num_free(self) -> int:
         return self.num_workers - len(self._tasks)
 
+    def fits(self, recipe: Recipe) -> bool:
+        held = sum(seat.cores for seat in self._tasks.values())
+        return not held or held + self._cores_of(recipe) <= self.num_workers
+
     def start(self, task: Task) -> None:
+        cores = self._cores_of(task.runs[0].recipe)
+        for other in [seat for seat in self._seats if seat.task is None and seat.cores != cores]:
+            self._end(other)  # it holds what this one may need
+        seat = next((seat for seat in self._seats if seat.task is None), None)
+        if seat is None:
+            seat = Seat(self._seat.options(num_cpus=cores, num_gpus=self._share).remote(), cores)
+            self._seats.append(seat)
         self._num_started += 1
-        number = self._num_started
-        reference = self._remote.remote(self._pickled, sys.path, task.runs, self._mail, number, str(self._log(number)))
-        self._tasks[number] = task, reference
+        number, log = self._num_started, str(self._log(self._num_started))
+        seat.task = task
+        seat.reference = seat.actor.train.remote(self._pickled, sys.path, task.runs, self._mail, number, log)
+        self._tasks[number] = seat
         self._heard[number] = set()
 
     def messages(self, timeout_seconds: float) -> Iterator[Handed]:
@@ -87,19 +123,25 @@ class RayCrew:
         Raises: BlueberryError that a trainer raised; TrainerError if the cluster is gone.
         """
         for number, message in self._said(timeout_seconds):
-            task = self._tasks[number][0]
+            seat = self._tasks[number]
+            task = seat.task
+            assert task is not None
             if isinstance(message, RunResult):
                 if message.fingerprint in self._heard[number]:
                     continue
                 self._heard[number].add(message.fingerprint)
             if isinstance(message, (Ended, BlueberryError)):
                 del self._tasks[number], self._heard[number]
+                seat.task = None
+                crashed = isinstance(message, Ended) and message.crash is not None
+                if crashed or any(other.cores != seat.cores for other in self._tasks.values()):
+                    self._end(seat)  # nothing of a crash is to stay, nor cores that others may wait for
             yield task, raise_mistake(message)
 
     def stop(self) -> list[tuple[Task, RunResult]]:
         """End every task; returns the results that they had given before and nobody has heard yet."""
-        for _, reference in self._tasks.values():
-            self._cancel(reference)
+        for seat in self._tasks.values():
+            self._end(seat)
         heard: list[tuple[Task, RunResult]] = []
         deadline = time.monotonic() + GRACE_SECONDS
         while self._tasks and time.monotonic() < deadline:
@@ -114,8 +156,8 @@ class RayCrew:
             if self._is_closed:  # nothing may be asked of Ray then: it would start another one to answer
                 return
             self._is_closed = True
-            for _, reference in self._tasks.values():
-                self._cancel(reference)
+            for seat in list(self._seats):
+                self._end(seat)
             self._tasks.clear()
             with contextlib.suppress(Exception):  # it may be gone
                 self._ray.kill(self._mail)
@@ -128,7 +170,7 @@ class RayCrew:
         if not self._tasks:
             time.sleep(timeout_seconds)
             return
-        numbers = {reference: number for number, (_, reference) in self._tasks.items()}
+        numbers = {seat.reference: number for number, seat in self._tasks.items()}
         try:
             self._ray.wait(list(numbers), timeout=timeout_seconds)
             ended, _ = self._ray.wait(list(numbers), num_returns=len(numbers), timeout=0)
@@ -160,9 +202,32 @@ class RayCrew:
             what = type(died).__name__
             return [Ended(crash=f"the task's process ended ({what}){tail(self._log(number))}")]
 
-    def _cancel(self, reference: Any) -> None:
-        with contextlib.suppress(Exception):  # it may have ended, or all of Ray
-            self._ray.cancel(reference, force=True)
+    def _end(self, seat: Seat) -> None:
+        if seat in self._seats:
+            self._seats.remove(seat)
+            with contextlib.suppress(Exception):  # it may have ended, or all of Ray
+                self._ray.kill(seat.actor)
+
+    def _cores_of(self, recipe: Recipe) -> int:
+        return 1 if self.gpus else num_threads(recipe, self._cores)
+
+    def _gpus(self, nodes: list[str]) -> tuple[Gpu, ...]:
+        """What nodes say of their GPUs, each asked by a task that needs none of them to be free."""
+        if not nodes:
+            return ()
+        from ray.util.scheduling_strategies import (  # pyright: ignore[reportMissingImports]
+            NodeAffinitySchedulingStrategy,
+        )
+
+        asked = self._ray.remote(max_retries=0, num_cpus=0)(_all_gpus)
+        ways = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+        try:
+            found = self._ray.get([asked.options(scheduling_strategy=way).remote() for way in ways])
+        except self._ray.exceptions.RayError as error:
+            if self._is_ours:
+                self._ray.shutdown()
+            raise TrainerError(f"--on: {crash_line(error)}; every node must have Blueberry; install it there") from None
+        return tuple(gpu for of_node in found for gpu in of_node)
 
     def _log(self, number: int) -> Path:
         return self._logs.path / f"task-{number}.log"
@@ -227,26 +292,35 @@ def _join(ray: Any, attempts: int, **how: Any) -> None:
                 raise
 
 
-def _run(pickled: bytes, path: list[str], runs: tuple[Run, ...], mail: Any, number: int, log: str) -> bytes:
-    """The task: train a group. Everything travels as bytes of ours, because only they keep our types of error."""
-    import ray  # pyright: ignore[reportMissingImports]
+class Trainings:
+    """What a seat does."""
 
-    said: list[Message | BlueberryError] = []
-    sys.path += [folder for folder in path if folder not in sys.path]  # as worker processes have it
-    with _written_to(log):
-        try:
-            trainer = pickle.loads(pickled)
-        except Exception as error:
-            remedy = "the nodes of the cluster must be able to import it; install it there"
-            return pickle.dumps(
-                [TrainerError(f"trainer: {crash_line(error)}; it cannot be loaded in a task; {remedy}")]
-            )
-        for message in train(trainer, runs):
-            if not isinstance(message, (Ended, BlueberryError)):
-                ray.get(mail.put.remote(number, pickle.dumps(message)))
-            if not isinstance(message, Progress):
-                said.append(sendable(message))
-    return pickle.dumps(said)
+    def train(self, pickled: bytes, path: list[str], runs: tuple[Run, ...], mail: Any, number: int, log: str) -> bytes:
+        """The task: a group. Everything travels as bytes of ours, because only they keep our types of error."""
+        import ray  # pyright: ignore[reportMissingImports]
+
+        said: list[Message | BlueberryError] = []
+        os.environ.update({**PASSIVE, **os.environ})
+        sys.path += [folder for folder in path if folder not in sys.path]  # as worker processes have it
+        with _written_to(log):
+            try:
+                trainer = pickle.loads(pickled)
+            except Exception as error:
+                remedy = "the nodes of the cluster must be able to import it; install it there"
+                return pickle.dumps(
+                    [TrainerError(f"trainer: {crash_line(error)}; it cannot be loaded in a task; {remedy}")]
+                )
+            for message in train(trainer, runs):
+                if not isinstance(message, (Ended, BlueberryError)):
+                    ray.get(mail.put.remote(number, pickle.dumps(message)))
+                if not isinstance(message, Progress):
+                    said.append(sendable(message))
+        return pickle.dumps(said)
+
+
+def _all_gpus() -> tuple[Gpu, ...]:
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides all of them from a task that asks for none
+    return gpus()
 
 
 @contextlib.contextmanager

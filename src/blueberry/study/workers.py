@@ -29,6 +29,7 @@ from typing import Any
 from blueberry.errors import BlueberryError, TrainerError
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
+from blueberry.study.placement import PASSIVE, Gpu, fits_beside
 from blueberry.study.plan import Run
 
 Trainer = Callable[[Sequence[Recipe]], Iterable[RunResult | Progress]]
@@ -174,10 +175,12 @@ def held_back() -> Iterator[None]:
 class Here:
     """Trains in this process, one group at a time."""
 
-    def __init__(self, trainer: Trainer, interrupt: Interrupt, *, has_gpus: bool = False) -> None:
-        self.has_gpus = has_gpus
-        self._trainer = trainer
-        self._interrupt = interrupt
+    num_workers = 1
+    fits = staticmethod(lambda recipe: True)
+
+    def __init__(self, trainer: Trainer, interrupt: Interrupt, gpus: Sequence[Gpu] = ()) -> None:
+        self.gpus = gpus
+        self._trainer, self._interrupt = trainer, interrupt
         self._task: Task | None = None
         self._messages: Iterator[Message | BlueberryError] = iter(())
 
@@ -218,8 +221,8 @@ class Worker:
     process: BaseProcess
     connection: Connection
     log: Path
-    device: str | None = None
-    """The GPU that it is to see; None: whatever there is."""
+    gpu: Gpu | None = None
+    """That it is to see; None: whatever there is."""
     ready: bool = False
     open: bool = True
     task: Task | None = None
@@ -272,8 +275,8 @@ class Crew:
 
     trainer: Trainer
     num_workers: int
-    devices: Sequence[str] = ()
-    """GPUs, as CUDA_VISIBLE_DEVICES names them; each worker sees the one with the fewest workers."""
+    gpus: Sequence[Gpu] = ()
+    """Each worker sees the one with the fewest workers."""
     _workers: list[Worker] = field(default_factory=list)
     _num_started: int = 0
 
@@ -282,12 +285,11 @@ class Crew:
         self._logs = LogFolder("blueberry-workers-")
 
     @property
-    def has_gpus(self) -> bool:
-        return bool(self.devices)
-
-    @property
     def num_free(self) -> int:
         return self.num_workers - sum(worker.task is not None for worker in self._workers)
+
+    def fits(self, recipe: Recipe) -> bool:
+        return bool(self.gpus) or fits_beside(recipe, [w.task.runs[0].recipe for w in self._workers if w.task])
 
     def start(self, task: Task) -> None:
         """Hand a group to an idle worker, or to a new one."""
@@ -303,8 +305,7 @@ class Crew:
 
         Raises: BlueberryError that a trainer raised; TrainerError if workers cannot even start.
         """
-        waiting = [end for w in self._workers for end in (w.connection, w.process.sentinel)]
-        heard = wait(waiting, timeout_seconds)
+        heard = wait([end for w in self._workers for end in (w.connection, w.process.sentinel)], timeout_seconds)
         for worker in list(self._workers):
             if worker.connection not in heard and worker.process.sentinel not in heard and worker.open:
                 continue
@@ -347,11 +348,10 @@ class Crew:
     def _spawn(self) -> Worker:
         self._num_started += 1
         log = self._logs.path / f"worker-{self._num_started}.log"
-        busy = [worker.device for worker in self._workers]
-        device = min(self.devices, key=busy.count, default=None)
+        gpu = min(self.gpus, key=[worker.gpu for worker in self._workers].count, default=None)
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self._pickled, str(log), device))
+        process = context.Process(target=serve, args=(theirs, self._pickled, str(log), gpu and gpu.name))
         # A blocked signal stays blocked in the child: no Ctrl-C can hit it before it has learnt to ignore them.
         # The tracker is started first because its start, a part of the first process's, unblocks the signal.
         resource_tracker.ensure_running()
@@ -361,7 +361,7 @@ class Crew:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        self._workers.append(Worker(process, ours, log, device))
+        self._workers.append(Worker(process, ours, log, gpu))
         return self._workers[-1]
 
     def _drain(self, worker: Worker) -> Iterator[tuple[Task, Message | BlueberryError]]:
@@ -415,7 +415,7 @@ def serve(connection: Connection, pickled: bytes, log: str, device: str | None =
     """A worker's life: load the trainer, then train group after group until the driver hangs up."""
     if device is not None:  # before anything looks for GPUs
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-    os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", **os.environ})  # else threads starve others
+    os.environ.update({**PASSIVE, **os.environ})
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the driver decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_die_with_parent, daemon=True).start()
