@@ -33,7 +33,16 @@ def test_recipes_are_found_by_name_and_a_path_that_exists_goes_first(tmp_path):
 
 def test_every_recipe_that_is_shipped_loads():
     names = {path.stem for path in SHIPPED.glob("*.toml")}
-    assert names == {"moe-nano", "moe-small", "moe-79m", "moe-79m-offline", "deepseek-47m", "mlp-nano", "latent-nano"}
+    assert names == {
+        "moe-nano",
+        "moe-small",
+        "moe-79m",
+        "moe-79m-offline",
+        "deepseek-47m",
+        "deepseek-47m-offline",
+        "mlp-nano",
+        "latent-nano",
+    }
     assert all(Recipe.load(name) for name in names)
 
 

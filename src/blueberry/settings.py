@@ -152,7 +152,10 @@ class Data(Source):
     )
     tokenizer_path: str | None = setting(None, "of the tokenizer.json, for tokenizer = file", local=True)
     tokenizer_repository: str | None = setting(None, "owner/name on the hub, for tokenizer = hugging-face")
-    tokenizer_revision: str | None = setting(None, "its commit, 40 hexadecimal digits")
+    tokenizer_revision: str | None = setting(
+        None,
+        "its commit, 40 hexadecimal digits; left out: the newest when a store first asks, the same from then on",
+    )
     end_token: str | None = setting(
         None, "that ends a document, of a tokenizer not made here; left out: its own", min_length=1
     )
@@ -216,7 +219,7 @@ class Data(Source):
     def _require_tokenizer(self) -> None:
         for name, owner in _TOKENIZER_SETTINGS.items():
             value = getattr(self, name)
-            if value is None and self.tokenizer == owner:
+            if value is None and self.tokenizer == owner and name != "tokenizer_revision":
                 raise ValueError(f"{name}: left out; data.tokenizer = {owner!r} needs it; add it")
             if value is not None and self.tokenizer != owner:
                 raise ValueError(
@@ -225,7 +228,8 @@ class Data(Source):
                 )
         if self.tokenizer == "hugging-face":
             _require_repository(self.tokenizer_repository or "", "tokenizer_repository", "")
-            _require_commit(self.tokenizer_revision or "", "tokenizer_revision", self.tokenizer_repository or "")
+            if self.tokenizer_revision is not None:
+                _require_commit(self.tokenizer_revision, "tokenizer_revision", self.tokenizer_repository or "")
         if self.end_token is not None and self.tokenizer in ("bpe", "byte"):
             raise ValueError(
                 f"end_token: {self.end_token!r}; the {self.tokenizer} tokenizer has its own, the byte NUL; remove it"

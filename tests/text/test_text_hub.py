@@ -12,11 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from blueberry.api import train
 from blueberry.errors import DataError
+from blueberry.recipe import Recipe
 from blueberry.settings import Data, HuggingFace
 from blueberry.text import data_digest, hub, load
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LATER = COMMIT[::-1]
 ALPHABET = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
 TOKENIZER = Tokenizer(models.BPE({**ALPHABET, "</s>": 256}, []))
 TOKENIZER.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -37,12 +40,17 @@ NAMED = Data(
     vocabulary_tokens=257,
     max_documents=150,
 )
+UNPINNED = NAMED.model_copy(update={"tokenizer_revision": None})
 
 
 class FakeHub(BaseHTTPRequestHandler):
     """As much of the hub as serves one file of one repository at one commit."""
 
-    FILES = {f"/owner/name/resolve/{COMMIT}/tokenizer.json": TOKENIZER.to_str().encode()}  # noqa: RUF012
+    FILES = {  # noqa: RUF012
+        f"/owner/name/resolve/{commit}/tokenizer.json": TOKENIZER.to_str().encode()
+        for commit in (COMMIT, LATER, "main")
+    }
+    newest = COMMIT
 
     def do_HEAD(self):
         self.answer(body=False)
@@ -55,7 +63,7 @@ class FakeHub(BaseHTTPRequestHandler):
         self.send_response(404 if content is None else 200)
         self.send_header("Content-Length", str(len(content or b"")))
         self.send_header("ETag", '"0123456789abcdef"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", LATER if LATER in self.path else FakeHub.newest)
         self.end_headers()
         if body and content:
             self.wfile.write(content)
@@ -90,7 +98,7 @@ def no_hub(monkeypatch):
 
 
 @pytest.mark.parametrize("offline", ["silent_hub", "no_hub", "variable"])
-@pytest.mark.parametrize("data", [HUB, NAMED], ids=["dataset", "tokenizer"])
+@pytest.mark.parametrize("data", [HUB, NAMED, UNPINNED], ids=["dataset", "tokenizer", "unpinned"])
 def test_offline_is_said_within_four_seconds_with_what_to_do(data, offline, request, monkeypatch, tmp_path):
     if offline == "variable":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -105,6 +113,7 @@ def test_offline_is_said_within_four_seconds_with_what_to_do(data, offline, requ
     assert said.startswith(f'{setting}: "owner/name"; ')
     assert "offline: http" in said
     assert "use a" in said or "use files" in said
+    assert said.endswith("or train on the embedded corpus, as the recipe moe-79m-offline does")
     assert "\n" not in said
     assert list(tmp_path.iterdir()) == []
 
@@ -144,6 +153,44 @@ def test_a_tokenizer_is_fetched_once_and_then_kept(fake_hub, monkeypatch, tmp_pa
     load(NAMED.model_copy(update={"max_documents": 140}), tmp_path)
     with pytest.raises(DataError, match=r"the tokenizer owner/name has 257 entries; set data\.vocabulary_tokens = 257"):
         load(NAMED.model_copy(update={"vocabulary_tokens": 300}), tmp_path)
+
+
+def test_a_revision_left_out_is_found_once_by_a_store_and_names_the_text_from_then_on(fake_hub, monkeypatch, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    first, second = tmp_path / "first", tmp_path / "second"
+    dataset = load(UNPINNED, first)
+    assert dataset.digest == data_digest(NAMED, first), "the same text under the same name"
+    monkeypatch.setattr(FakeHub, "newest", LATER)
+    assert data_digest(UNPINNED, second) == data_digest(NAMED.model_copy(update={"tokenizer_revision": LATER}), second)
+    assert data_digest(UNPINNED, second) != dataset.digest
+    monkeypatch.setattr(hub, "_unreachable", lambda endpoint: pytest.fail("asked again"))
+    assert load(UNPINNED, first).digest == dataset.digest
+    with pytest.raises(DataError, match=r"^data\.tokenizer_revision: left out; only a store knows .* \"owner/name\""):
+        data_digest(UNPINNED)
+
+
+def test_what_a_store_has_found_is_said_by_each_training(fake_hub, monkeypatch, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    small = {"model.width": 8, "model.num_layers": 1, "model.context_tokens": 8, "train.batch_sequences": 1}
+    recipe = Recipe().with_({"train.updates": 1, "evaluate.tokens": 8, **small}).model_copy(update={"data": UNPINNED})
+    notes = []
+    result = train(recipe, store=tmp_path, on_progress=lambda progress: notes.append(progress.note))
+    said = next(filter(None, notes))
+    assert said == (
+        f"the tokenizer owner/name is that of commit {COMMIT}, the newest when this store first asked; another store may "
+        f'find another: data.tokenizer_revision = "{COMMIT}" names it'
+    )
+    assert result.provenance is not None
+    assert result.provenance.data_digest == data_digest(NAMED, tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["moe-79m", "deepseek-47m"])
+def test_the_large_recipes_ask_for_the_documents_text_and_offline_say_what_to_do(name, no_hub, tmp_path):
+    recipe = Recipe.load(name)
+    with pytest.raises(DataError, match=r"^data\.[a-z_.]+: \"HuggingFaceTB/.*, as the recipe moe-79m-offline does$"):
+        train(recipe, store=tmp_path)
+    offline = Recipe.load(f"{name}-offline")
+    assert recipe.with_({}).model_copy(update={"data": offline.data}) == offline
 
 
 def test_what_the_hub_does_not_have_is_one_line(fake_hub, tmp_path):

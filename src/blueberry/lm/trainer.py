@@ -18,6 +18,7 @@ from blueberry.identity import digest, fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
 from blueberry.text import load
+from blueberry.text.hub import tokenizer_revision
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,13 @@ class Trainer:
         build = digest(provenance.model_dump_json(exclude={"lanes"}), precision)
         checkpoints = Checkpoints(self.store / "checkpoints", build)
         names = [fingerprint(recipe, dataset.digest) for recipe in recipes]
+        data = recipes[0].data
+        if (taken := tokenizer_revision(data, self.store / "data")) != data.tokenizer_revision:
+            note = (
+                f"the tokenizer {data.tokenizer_repository} is that of commit {taken}, the newest when this store "
+                f'first asked; another store may find another: data.tokenizer_revision = "{taken}" names it'
+            )
+            yield Progress(fingerprints=tuple(names), update=0, num_updates=recipes[0].num_updates, note=note)
         yield from train(
             recipes,
             names,

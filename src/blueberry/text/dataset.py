@@ -12,6 +12,7 @@ from blueberry.identity import NUMERICS, canonical_json, digest
 from blueberry.settings import Data
 from blueberry.text import cache
 from blueberry.text.corpus import CORPORA
+from blueberry.text.hub import tokenizer_revision
 from blueberry.text.preparation import SPLITS, WHOLE, Part, SplitName, parts, prepare, stream_file, tokenizer_digest
 from blueberry.text.tokenizer import PATTERN, AnyTokenizer, read_tokenizer, token_type
 
@@ -95,14 +96,14 @@ def data_digest(data: Data, cache_dir: Path | None = None) -> str:
     """The name of a dataset: a digest of everything that decides its tokens. Trains nothing.
 
     Files are named by their content, not by where they lie; with `cache_dir` an unchanged one is read only once.
-    Raises: DataError if a corpus or the tokenizer is missing.
+    Raises: DataError if a corpus or the tokenizer is missing, or its revision is left out and cannot be asked for.
     """
     specification: dict[str, object] = {
         "numerics": NUMERICS,
         "tokenizer": data.tokenizer,
         "tokenizer_file": tokenizer_digest(data, cache_dir),
         "tokenizer_repository": data.tokenizer_repository,
-        "tokenizer_revision": data.tokenizer_revision,
+        "tokenizer_revision": tokenizer_revision(data, cache_dir),
         "end_token": data.end_token,
         "mark_documents": data.mark_documents,
         "vocabulary_tokens": data.vocabulary_tokens,

@@ -17,7 +17,7 @@ from typing import Any
 
 from blueberry.errors import BlueberryError, DataError
 from blueberry.identity import canonical_json, digest
-from blueberry.settings import HuggingFace, Source
+from blueberry.settings import Data, HuggingFace, Source
 from blueberry.text import cache
 from blueberry.text.corpus import Corpus, Document, require
 from blueberry.text.files import no_column
@@ -82,6 +82,36 @@ def texts(rows: Any, column: str, max_documents: int | None, place: str) -> Iter
         yield row[column] or ""
 
 
+def tokenizer_revision(data: Data, cache_dir: Path | None) -> str | None:
+    """The commit that the tokenizer is taken at; None if it is not the hub's.
+
+    Where the recipe names none, it is the newest when a store first asks, and the same in that store from then on.
+    Raises: DataError if it must be asked for and the hub is out of reach, or there is no store to keep it.
+    """
+    repository, place = data.tokenizer_repository, "data.tokenizer_repository"
+    if repository is None or data.tokenizer_revision is not None:
+        return data.tokenizer_revision
+    if cache_dir is None:
+        raise DataError(
+            f'data.tokenizer_revision: left out; only a store knows at which commit it took "{repository}"; name one, '
+            "or give the commit"
+        )
+
+    def ask(folder: Path) -> None:
+        require_reachable(place, repository, 'use a file at hand: data.tokenizer = "file"')
+        require("huggingface_hub", "hf", place)
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+        with _in_one_line(place, repository):
+            found = get_hf_file_metadata(hf_hub_url(repository, "tokenizer.json", endpoint=_endpoint())).commit_hash
+            if found is None:
+                raise ValueError("it does not say at which commit it is")
+        (folder / "revision").write_text(found, encoding="ascii")
+
+    name = digest("blueberry/hub-revision/1", repository)
+    return (cache.entry(cache_dir, f"hub-{name}", ask) / "revision").read_text(encoding="ascii")
+
+
 def tokenizer_file(repository: str, revision: str, cache_dir: Path) -> str:
     """The `tokenizer.json` of a repository at a commit, kept in the store.
 
@@ -113,7 +143,8 @@ def require_reachable(place: str, given: str, instead: str) -> None:
     if reason is not None:
         raise DataError(
             f'{place}: "{given}"; offline: {endpoint} cannot be reached ({reason}); it is asked once, then the store '
-            f"keeps the answer; go online for that, or {instead}"
+            f"keeps the answer; go online for that, {instead}, or train on the embedded corpus, as the recipe "
+            "moe-79m-offline does"
         )
 
 

@@ -19,7 +19,7 @@ from blueberry.identity import canonical_json
 from blueberry.settings import Data, NamedSet, Source
 from blueberry.text.corpus import CORPORA, Corpus, Document
 from blueberry.text.files import file_digest, files_corpus
-from blueberry.text.hub import hub_corpus, tokenizer_file
+from blueberry.text.hub import hub_corpus, tokenizer_file, tokenizer_revision
 from blueberry.text.tokenizer import (
     SEPARATOR,
     AnyTokenizer,
@@ -142,9 +142,8 @@ def make_tokenizer(data: Data, cache_dir: Path) -> AnyTokenizer:
             place, content = str(path), path.read_bytes().decode(errors="replace")
     else:
         assert data.tokenizer_repository is not None
-        assert data.tokenizer_revision is not None
         place = data.tokenizer_repository
-        content = tokenizer_file(data.tokenizer_repository, data.tokenizer_revision, cache_dir)
+        content = tokenizer_file(data.tokenizer_repository, tokenizer_revision(data, cache_dir) or "", cache_dir)
     made = TokenizerFile.parse(content, place=place, end_token=data.end_token, mark_documents=data.mark_documents)
     if made.vocabulary_tokens != data.vocabulary_tokens:
         raise DataError(
