@@ -135,20 +135,17 @@ class Plan:
         """The missing runs, in groups of at most `lanes` that are trained side by side.
 
         Who trains with whom is decided by all runs of one look of one part, not by which are missing or what other
-        parts have come to, so that an interrupted study goes on in the groups it began with. Sizes of whole groups of
-        one shape differ by at most one.
+        parts have come to, so that an interrupted study goes on in the groups it began with. Their sizes differ by one.
         """
         found: list[tuple[Run, ...]] = []
         together = Counter((run.stage, run.part, run.look) for run in self.runs)
         alike: dict[tuple[Stage, str, int, str], list[Run]] = {}
         for run in self.runs:
             alike.setdefault((run.stage, run.part, run.look, run.shape_key), []).append(run)
-        for (stage, part, look, _), runs in sorted(alike.items(), key=lambda item: STAGES.index(item[0][0])):
-            found += _chunks(
-                runs, lanes if isinstance(lanes, int) else lanes(runs[0].recipe, together[stage, part, look])
-            )
+        for key, runs in sorted(alike.items(), key=lambda item: STAGES.index(item[0][0])):
+            found += _chunks(runs, lanes if isinstance(lanes, int) else lanes(runs[0].recipe, together[key[:3]]))
         missing = (tuple(run for run in group if run.fingerprint not in self.ended) for group in found)
-        return tuple(group for group in missing if group)
+        return tuple(filter(None, missing))
 
 
 def plan(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], referee: Referee | None = None) -> Plan:
