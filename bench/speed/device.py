@@ -16,7 +16,7 @@ import torch
 from blueberry.architecture import flops_per_token
 from blueberry.bench.measure import plain_updates_of, recipe_of
 from blueberry.bench.plain import PlainTrainer
-from blueberry.lm.group import Group
+from blueberry.lm.training import Group
 from blueberry.recipe import Recipe, read_overrides
 from blueberry.records import Execution
 from blueberry.text import Dataset, load

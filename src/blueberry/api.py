@@ -21,7 +21,7 @@ from blueberry.judge.forecast import Forecast, forecast
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.ledger import reserved_seeds
 from blueberry.judge.parts import REFEREE, judge
-from blueberry.lm.trainer import Trainer, code_digest, has_weights
+from blueberry.lm.trainer import Trainer, code_digest, has_weights, rank
 from blueberry.recipe import Recipe, read_overrides
 from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.settings import Data
@@ -77,6 +77,7 @@ def train(
     """Train one recipe in this process, or give its result if the store has it already.
 
     A known run whose weights should be kept and are not there, or damaged, is trained again for them; its result stays.
+    Of several processes that `torchrun` has started for it, the first alone writes to the store.
     Raises: DataError if the corpus does not fit the recipe, StoreError if the store does not work.
     """
     folder = Path(store or default_store())
@@ -87,9 +88,10 @@ def train(
             return known
         for event in Trainer(folder)([recipe]):
             if isinstance(event, RunResult):
-                opened.commit(event)
+                if rank()[0] == 0:
+                    opened.commit(event)
                 return known or event
-            if on_progress is not None:
+            if on_progress is not None and rank()[0] == 0:
                 on_progress(event)
     raise TrainerError(f"trainer: gave no result for run {name}; it must give one; report this")
 
@@ -222,6 +224,8 @@ def conduct(
     on_result: Callable[[StudyRun], None] | None = None,
 ) -> Judged:
     """Train what is missing of a study and judge all of it. See `engine.run` for `share`, `on` and what it raises."""
+    if (size := rank()[1]) > 1:
+        raise TrainerError(f"torchrun: started {size} processes; a study hands its runs out itself; start it without")
     folder = Path(store or default_store())
     placed = placement(_trained_recipes(study), workers)
     with Store.open(folder) as opened:

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from bench.speed.__main__ import BEGIN, END, main
+from blueberry.bench import parts
 from blueberry.bench.measure import CPU, DEFAULT_SIZES, SIZES, Speed, Timed, recipe_of, update_flops
 from blueberry.bench.plain import PlainTrainer
 from blueberry.bench.table import tables
-from blueberry.lm.group import Group
+from blueberry.lm.training import Group
 from blueberry.recipe import Recipe
 from blueberry.text import load
 
@@ -84,3 +85,19 @@ def test_the_tables_are_written_between_the_marks(tmp_path, monkeypatch):
 
 def test_the_default_sizes_are_sizes():
     assert set(DEFAULT_SIZES) <= set(SIZES)
+
+
+def test_every_place_that_tells_where_an_update_goes_is_passed_by_one(tmp_path, monkeypatch):
+    """One that nobody calls any more would have its time counted as another part's."""
+    passed = set()
+
+    def noting(function, part):
+        def noted(*given, **named):
+            passed.add((part, function.__name__))
+            return function(*given, **named)
+
+        return noted
+
+    monkeypatch.setattr(parts, "_saying", noting)
+    parts.where_an_update_goes("pico", tmp_path, num_updates=1)
+    assert passed == {(part, name) for _, name, part in parts._PLACES}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from blueberry.lm.checkpoint import Checkpoints
-from blueberry.lm.group import Group
-from blueberry.lm.training import train
+from blueberry.lm.draws import Draws, keys_SNB
+from blueberry.lm.training import Group, train
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
 from blueberry.text import Dataset, load
@@ -110,6 +110,11 @@ def train_group(dataset: Dataset) -> Callable[..., list[RunResult]]:
         return [results[name] for name in names]
 
     return run
+
+
+def draws_of(seeds: tuple[int, ...], update: int, sequences: range) -> Draws:
+    """Of one seed a lane, and of those of the update's sequences that a micro-batch holds."""
+    return Draws(torch.from_numpy(keys_SNB(seeds, update, sequences, 64)).flatten(1), len(seeds))
 
 
 def provenance(dataset: Dataset) -> Provenance:

@@ -14,9 +14,9 @@ from blueberry.lm.optimizers import (
     iterations,
     norms,
     orthogonalize,
-    orthogonalize_all,
     squares,
 )
+from blueberry.lm.weights import Weights
 from blueberry.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -28,6 +28,13 @@ def first(num_lanes: int) -> dict[str, torch.Tensor]:
     return {"corrections_2N": corrections, "multiplier_N": torch.ones(num_lanes)}
 
 
+@torch.no_grad()
+def step(optimizer: Optimizer, weights: Weights, grads: Weights, *, corrections_2N, multiplier_N) -> None:
+    """The three parts of an optimizer's update, one after the other."""
+    directions = optimizer.begin(weights, grads, corrections_2N, multiplier_N)
+    optimizer.end(weights, optimizer.orthogonal(directions), multiplier_N)
+
+
 def _matrices(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
@@ -36,7 +43,7 @@ def _matrices(*shape: int) -> torch.Tensor:
 def test_orthogonalize_is_near_the_svd_polar_factor(shape):
     g = _matrices(*shape)
     u, _, vh = torch.linalg.svd(g, full_matrices=False)
-    made = orthogonalize(g)
+    (made,) = orthogonalize([g])
     singular = torch.linalg.svdvals(made)
     assert singular.min() > 0.5
     assert singular.max() < 1.3
@@ -51,14 +58,14 @@ def test_the_gram_chain_is_the_usual_iteration(coefficients):
     """Also of small singular values, for matrices of one shorter side together, long and square, in any company."""
     stacks = [_matrices(1, 3, 8, 32), _matrices(2, 40, 8), _matrices(5, 8, 9), _matrices(1, 2, 3, 16, 64)]
     stacks[0][0, 0] = stacks[0][0, 0, :1] * torch.linspace(1, 2, 8)[:, None] + 1e-4 * stacks[0][0, 1]
-    together = orthogonalize_all(stacks, coefficients=coefficients)
+    together = orthogonalize(stacks, coefficients=coefficients)
     for given, made in zip(stacks, together, strict=True):
         x = given.double() / given.double().norm(dim=(-2, -1), keepdim=True)
         for a, b, c in iterations(coefficients, 5):
             gram = x @ x.mT
             x = a * x + (b * gram + c * gram @ gram) @ x
         torch.testing.assert_close(made.double(), x, rtol=0, atol=1e-4)
-        assert torch.equal(made, orthogonalize_all([given], coefficients=coefficients)[0])
+        assert torch.equal(made, orthogonalize([given], coefficients=coefficients)[0])
 
 
 @pytest.mark.parametrize("kind", ["muon-adamw", "adamw"])
@@ -68,8 +75,11 @@ def test_gains_and_biases_are_decayed_only_when_that_is_asked_for(kind, decay_no
     recipe = Recipe().with_({"optimizer.kind": kind, "optimizer.adamw.decay_norms": decay_norms})
     names = ("norm.final", "norm.attention", "bias.attention_out", "embedding", "head")
     weights = {name: torch.ones(1, 4, 3) for name in names}
-    Optimizer([recipe], weights, CPU).step(
-        weights, {name: torch.zeros_like(w) for name, w in weights.items()}, **first(1)
+    step(
+        Optimizer([recipe], weights, CPU),
+        weights,
+        {name: torch.zeros_like(w) for name, w in weights.items()},
+        **first(1),
     )
     moved = {name for name, w in weights.items() if not torch.equal(w, torch.ones(1, 4, 3))}
     assert moved == (set(names) if decay_norms else {"embedding", "head"})
@@ -80,11 +90,11 @@ def test_polar_express_is_closer_to_the_polar_factor_than_the_quintic(shape):
     g = _matrices(*shape)
     u, _, vh = torch.linalg.svd(g, full_matrices=False)
     errors = {
-        name: (orthogonalize(g, coefficients=name) - u @ vh).norm(dim=(-2, -1)).max().item()
+        name: (orthogonalize([g], coefficients=name)[0] - u @ vh).norm(dim=(-2, -1)).max().item()
         for name in ("quintic", "polar-express")
     }
     assert errors["polar-express"] < 0.6 * errors["quintic"]
-    converged = orthogonalize(g, num_iterations=10, coefficients="polar-express")
+    (converged,) = orthogonalize([g], num_iterations=10, coefficients="polar-express")
     torch.testing.assert_close(converged, u @ vh, rtol=0, atol=1e-4)
 
 
@@ -98,13 +108,13 @@ def test_polar_express_equals_the_paper_s_algorithm():
             s = 1.01 if index < 7 else 1.0
             gram = x @ x.T
             x = a / s * x + (b / s**3 * gram + c / s**5 * gram @ gram) @ x
-        made = orthogonalize(g, num_iterations=num_iterations, coefficients="polar-express")
+        (made,) = orthogonalize([g], num_iterations=num_iterations, coefficients="polar-express")
         torch.testing.assert_close(made[0], x, rtol=1e-4, atol=1e-5)
 
 
 def test_orthogonalize_refuses_what_is_not_a_batch_of_matrices():
     with pytest.raises(ValueError, match="batch of matrices"):
-        orthogonalize(torch.ones(3, 4))
+        orthogonalize([torch.ones(3, 4)])
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
@@ -144,7 +154,8 @@ def test_muon_equals_torch_slice_by_slice_in_fp32(monkeypatch, nesterov, scale, 
     }
     for update in range(4):
         grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(update + 1))
-        optimizer.step(
+        step(
+            optimizer,
             ours,
             {"expert.in": grad},
             corrections_2N=optimizer.rates.bias_corrections(update),
@@ -190,7 +201,8 @@ def test_adamw_equals_torch_lane_by_lane():
     ]
     for update in range(5):
         grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(update + 1))
-        optimizer.step(
+        step(
+            optimizer,
             ours,
             {"embedding": grad},
             corrections_2N=optimizer.rates.bias_corrections(update),
@@ -216,7 +228,9 @@ def test_adamw_alone_trains_every_weight_at_its_own_rate():
         grads = {name: torch.randn(shape, generator=stream) for name, shape in shapes.items()}
         for name, parameter in parameters.items():
             parameter.grad = grads[name].clone()
-        optimizer.step(ours, grads, corrections_2N=optimizer.rates.bias_corrections(update), multiplier_N=torch.ones(1))
+        step(
+            optimizer, ours, grads, corrections_2N=optimizer.rates.bias_corrections(update), multiplier_N=torch.ones(1)
+        )
         theirs.step()
     for name, parameter in parameters.items():
         torch.testing.assert_close(ours[name], parameter.detach(), rtol=1e-5, atol=1e-6)
@@ -240,7 +254,7 @@ def test_a_group_s_rate_moves_that_group_alone(kind, group):
     halved = base.with_({f"optimizer.rates.{group}": 0.5})
     weights = {name: torch.zeros(2, 4, 3) for name in GROUPS}
     grads = {name: _matrices(1, 4, 3).expand(2, 4, 3).clone() for name in GROUPS}
-    Optimizer([base, halved], weights, CPU).step(weights, grads, **first(2))
+    step(Optimizer([base, halved], weights, CPU), weights, grads, **first(2))
     for name, w in weights.items():
         assert w[0].abs().sum() > 0
         torch.testing.assert_close(w[1], w[0] * (0.5 if GROUPS[name] == group else 1.0))
@@ -268,8 +282,11 @@ def test_the_multiplier_scales_both_rates():
     weights = {"router": torch.zeros(2, 1, 4, 4), "embedding": torch.zeros(2, 8, 4)}
     grads = {name: _matrices(*w.shape) for name, w in weights.items()}
     grads = {name: g[:1].expand_as(g).clone() for name, g in grads.items()}
-    Optimizer([Recipe()] * 2, weights, CPU).step(
-        weights, grads, **{**first(2), "multiplier_N": torch.tensor([1.0, 0.25])}
+    step(
+        Optimizer([Recipe()] * 2, weights, CPU),
+        weights,
+        grads,
+        **{**first(2), "multiplier_N": torch.tensor([1.0, 0.25])},
     )
     for w in weights.values():
         torch.testing.assert_close(w[0] * 0.25, w[1])

@@ -265,7 +265,7 @@ def test_updates_without_evaluation_measure_no_movement(tiny, dataset, monkeypat
     group = Group([tiny], dataset, CPU)
     group.step()
     assert group.movement is None
-    monkeypatch.setattr("blueberry.lm.group.moved", None)
+    monkeypatch.setattr("blueberry.lm.training.moved", None)
     group.step()
 
 

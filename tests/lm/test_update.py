@@ -7,7 +7,7 @@ import torch
 
 from blueberry.lm import layers, model
 from blueberry.lm import update as of_update
-from blueberry.lm.group import Group
+from blueberry.lm.training import Group
 from blueberry.lm.update import execution_of
 from tests.lm.conftest import CPU
 
@@ -35,10 +35,11 @@ VARIANTS = {
 
 
 def _losses(group: Group, num_updates: int) -> torch.Tensor:
-    """Losses and gradient norms (U, 2, N)."""
+    """Losses and gradient norms (N, 2, U)."""
     for _ in range(num_updates):
         group.step()
-    return torch.stack(group.unread).cpu()
+    group.read()
+    return torch.tensor([[recorded.train_loss, recorded.gradient_norm] for recorded in group.recorded])
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch, about itself

@@ -8,7 +8,6 @@ import torch
 
 from blueberry.architecture import Model, flops_per_token, is_matrix, parameters, state_shapes, weight_shapes
 from blueberry.lm.checkpoint import Checkpoint
-from blueberry.lm.draws import Draws
 from blueberry.lm.layers import head_loss
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.training import Group
@@ -17,7 +16,7 @@ from blueberry.recipe import Recipe
 from blueberry.settings import Section
 from blueberry.text import Dataset
 from tests.lm import reference
-from tests.lm.conftest import CPU
+from tests.lm.conftest import CPU, draws_of
 from tests.lm.variants import BASE, CHANGES, VARIANTS, big_weights, each_variant, random_tokens, train_numbers, variant
 
 
@@ -94,7 +93,7 @@ def test_loss_and_gradients_equal_the_plain_model_in_float64(name):
 def test_a_token_cannot_see_those_after_it(name, training):
     recipe = variant(name, **{"model.dropout": 0.1})
     weights, model = big_weights(recipe, 1), LanguageModel.build(recipe, CPU)
-    draws = Draws.of((0,), 0, range(3), CPU) if training else None
+    draws = draws_of((0,), 0, range(3)) if training else None
     tokens, place = random_tokens(1, 3, 8, lowest=1), 4
     changed = tokens.clone()
     changed[:, :, place] = changed[:, :, place] % 255 + 1
@@ -162,16 +161,15 @@ def test_a_lane_put_back_goes_on_bitwise(name, short_documents):
     straight = Group(recipes, short_documents, CPU)
     straight.step()
     straight.step()
-    saved = [{key: t.clone() for key, t in straight.lane_tensors(lane).items()} for lane in range(2)]
+    saved = [{key: t.clone() for key, t in straight.checkpoint(lane).tensors.items()} for lane in range(2)]
     resumed = Group(recipes, short_documents, CPU)
-    straight.read()
     for lane in range(2):
         resumed.set_lane(lane, Checkpoint(2, saved[lane], vars(straight.recorded[lane])))
     for group in (straight, resumed):
         group.step()
     for lane in range(2):
-        for key, tensor in straight.lane_tensors(lane).items():
-            assert torch.equal(tensor, resumed.lane_tensors(lane)[key]), key
+        for key, tensor in straight.checkpoint(lane).tensors.items():
+            assert torch.equal(tensor, resumed.checkpoint(lane).tensors[key]), key
             if "router_bias" in key:
                 assert tensor.abs().max() > 0
 

@@ -21,8 +21,8 @@ import torch
 
 from blueberry.architecture import flops_per_token, usable_cores, weight_shapes
 from blueberry.bench.plain import PlainTrainer
-from blueberry.lm.group import Group
 from blueberry.lm.optimizers import group_of
+from blueberry.lm.training import Group
 from blueberry.lm.weights import Precision, multiplies_bf16
 from blueberry.recipe import Recipe
 from blueberry.settings import MUON_GROUPS, MuonAdamWOptimizer

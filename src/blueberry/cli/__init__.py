@@ -115,6 +115,8 @@ def train(
         return 0
     if rates:
         raise typer.BadParameter("--rates is given without --dry-run; only a dry run prints rates; add --dry-run")
+    if api.rank()[0] > 0:  # of several processes for one run the first alone tells of it
+        return 0 if api.train(made, store=store).status == "completed" else 1
     with (
         logging_to(log or (), Path(store or api.default_store()), SINGLE_RUNS, say) as tell,
         watching_a_run(quiet=quiet, no_color=no_color) as on_progress,

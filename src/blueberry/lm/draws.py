@@ -36,14 +36,6 @@ class Draws:
     """Well mixed 32-bit numbers, int32 (S, N * B)."""
     num_lanes: int
 
-    @classmethod
-    def of(
-        cls, seeds: tuple[int, ...], update: int, sequences: range, device: torch.device, num_sites: int = 64
-    ) -> "Draws":
-        """Of one seed a lane, and of those of the update's sequences that a micro-batch holds."""
-        keys = torch.from_numpy(keys_SNB(seeds, update, sequences, num_sites))
-        return cls(keys.flatten(1).to(device), len(seeds))
-
     def of_sites(self, first: int, count: int) -> "Draws":
         return Draws(self.keys_SR[first : first + count], self.num_lanes)
 

@@ -11,6 +11,7 @@ from blueberry.errors import RecipeError
 from blueberry.lm import training
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.memory import free, is_out_of_memory
+from blueberry.lm.ranks import ONE, Ranks
 from blueberry.lm.weights import Precision
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
@@ -27,6 +28,7 @@ def train(
     precision: Precision,
     checkpoints: Checkpoints | None = None,
     weights_folder: Path | None = None,
+    ranks: Ranks = ONE,
 ) -> Iterator[Progress | RunResult]:
     """`training.train`, split into halves of the lanes when single sequences of all of them do not fit.
 
@@ -39,6 +41,7 @@ def train(
         "precision": precision,
         "checkpoints": checkpoints,
         "weights_folder": weights_folder,
+        "ranks": ranks,
     }
     missing = dict(zip(fingerprints, recipes, strict=True))
     try:
@@ -50,6 +53,8 @@ def train(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        if ranks.size > 1:
+            raise RecipeError(_too_much_for_a_rank(recipes[0], ranks)) from None
         if len(recipes) == 1:
             raise RecipeError(_too_large(recipes[0], provenance.device or str(device))) from None
     # Only here, outside of `except`, are the tensors of the failed attempt out of reach.
@@ -66,6 +71,13 @@ def train(
     )
     for part in halves:
         yield from train([missing[name] for name in part], part, dataset, provenance, **settings)
+
+
+def _too_much_for_a_rank(recipe: Recipe, ranks: Ranks) -> str:
+    return (
+        f'recipe "train.micro_batch_sequences": {ranks.micro_batch_of(recipe)}; so many sequences at once do not fit '
+        f"the memory of one of {ranks.size} processes, which cannot go on with fewer by themselves; halve it"
+    )
 
 
 def _counted(parts: list[list[str]]) -> list[str]:

@@ -56,25 +56,17 @@ GRAM_PAYS_FROM = 1.5
 the Gram matrix 4 R^3, and once 2 R^2 C: from here on that is less over five of them."""
 
 
-def orthogonalize(g_NRC: Tensor, *, num_iterations: int = 5, coefficients: str = "quintic") -> Tensor:
-    """Replace each matrix by its nearest semi-orthogonal one, approximately.
+def orthogonalize(stacks: Sequence[Tensor], *, num_iterations: int = 5, coefficients: str = "quintic") -> list[Tensor]:
+    """Replace each matrix of each stack by its nearest semi-orthogonal one, approximately.
 
+    Matrices that share their shorter side go through one chain of products. Every step of the iteration is a polynomial
+    of the Gram matrix x x^T times x, so where a matrix is long it is the Gram matrix, R x R, that is iterated on, and
+    the product of all polynomials is multiplied with x once.
     Shapes: (..., R, C) -> (..., R, C). Units: none; singular values above a hundredth of the norm land in 0.68 to
     1.14 after 5 quintic iterations, in 0.87 to 1.13 after 5 of polar-express and in 0.997 to 1.002 after 6.
-    Raises: ValueError if g is not a batch of matrices.
-    Source: Newton-Schulz quintic of Jordan et al. 2024 (Muon); Amsel et al. 2025 (Polar Express).
-    """
-    return orthogonalize_all([g_NRC], num_iterations=num_iterations, coefficients=coefficients)[0]
-
-
-def orthogonalize_all(
-    stacks: Sequence[Tensor], *, num_iterations: int = 5, coefficients: str = "quintic"
-) -> list[Tensor]:
-    """`orthogonalize` of several stacks: matrices that share their shorter side go through one chain of products.
-
-    Every step of the iteration is a polynomial of the Gram matrix x x^T times x, so where a matrix is long it is the
-    Gram matrix, R x R, that is iterated on, and the product of all polynomials is multiplied with x once.
-    Source: Gram Newton-Schulz (Dao et al. 2026); in fp32 it agrees with the usual iteration to some 1e-6.
+    Raises: ValueError if one is not a batch of matrices.
+    Source: Newton-Schulz quintic of Jordan et al. 2024 (Muon); Amsel et al. 2025 (Polar Express); Gram Newton-Schulz
+    (Dao et al. 2026), which in fp32 agrees with the usual iteration to some 1e-6.
     """
     steps = iterations(coefficients, num_iterations)
     wide = [_wide(g_NRC) for g_NRC in stacks]
@@ -217,14 +209,11 @@ class Optimizer:
             if self.muon.row_beta is not None:
                 self.state[f"rows.{name}"] = torch.zeros_like(weight[..., :1])
 
-    @torch.no_grad()
-    def step(self, weights: Weights, grads: Weights, *, corrections_2N: Tensor, multiplier_N: Tensor) -> None:
-        """One update at `multiplier_N` times the peak rates; see `Rates.bias_corrections`."""
-        directions = self.begin(weights, grads, corrections_2N, multiplier_N)
-        self.end(weights, self.orthogonal(directions), multiplier_N)
-
     def begin(self, weights: Weights, grads: Weights, corrections_2N: Tensor, multiplier_N: Tensor) -> list[Tensor]:
-        """AdamW's weights are updated; Muon's moments are, and where its matrices are to go is given back."""
+        """The first of an update's three parts, at `multiplier_N` times the peak rates; see `Rates.bias_corrections`.
+
+        AdamW's weights are updated; Muon's moments are, and where its matrices are to go is given back.
+        """
         rates_N, directions = self.rates.used(multiplier_N), []
         for name, weight in weights.items():
             if self.muon is None or group_of(name) not in MUON_GROUPS:
@@ -241,7 +230,7 @@ class Optimizer:
             return []
         settings = {"num_iterations": self.muon.num_iterations, "coefficients": self.muon.coefficients}
         with tf32() if self.is_rounded else nullcontext():
-            return orthogonalize_all(directions, **settings)
+            return orthogonalize(directions, **settings)
 
     def end(self, weights: Weights, steps: list[Tensor], multiplier_N: Tensor) -> None:
         """Muon's weights are moved along `steps`."""

@@ -5,6 +5,7 @@ Torch is imported when training begins, not before: whoever only hands the train
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +48,24 @@ class Trainer:
 
         from blueberry.lm.checkpoint import Checkpoints
         from blueberry.lm.lanes import train
+        from blueberry.lm.ranks import joined
         from blueberry.lm.weights import resolved
 
-        name = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        device = torch.device(name)
+        number, size = rank()
+        place, num_here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        auto = f"cuda:{place if size > 1 else 0}" if torch.cuda.is_available() else "cpu"
+        device = torch.device(self.device if self.device != "auto" else auto)
         threads = num_threads(recipes[0], usable_cores()) if device.type == "cpu" else 1
+        threads = max(1, threads // num_here) if size > 1 else threads
         torch.set_num_threads(threads)
-        capability = torch.backends.cpu.get_cpu_capability()
+        name = f"cpu {torch.backends.cpu.get_cpu_capability()}"
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            name = torch.cuda.get_device_name(device)
         provenance = Provenance(
             code_digest=code_digest(),
             torch=torch.__version__,
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {capability}",
+            device=name if size == 1 else f"{size} x {name}",
             threads=threads,
             lanes=len(recipes),
             data_digest=dataset.digest,
@@ -74,16 +82,24 @@ class Trainer:
                 f'first asked; another store may find another: data.tokenizer_revision = "{taken}" names it'
             )
             yield Progress(fingerprints=tuple(names), update=0, num_updates=recipes[0].num_updates, note=note)
-        yield from train(
-            recipes,
-            names,
-            dataset,
-            provenance,
-            device=device,
-            precision=precision,
-            checkpoints=checkpoints,
-            weights_folder=self.store / "weights",
-        )
+        with joined(number, size, device) as ranks:
+            yield from train(
+                recipes,
+                names,
+                dataset,
+                provenance,
+                device=device,
+                precision=precision,
+                checkpoints=checkpoints,
+                weights_folder=self.store / "weights",
+                ranks=ranks,
+            )
+
+
+def rank() -> tuple[int, int]:
+    """This process's number among those that `torchrun` has started to train one run, and how many they are."""
+    size = int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ else 1
+    return (int(os.environ["RANK"]) if size > 1 else 0), size
 
 
 def has_weights(path: Path) -> bool:

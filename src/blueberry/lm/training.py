@@ -1,22 +1,35 @@
-"""The training loop: a group of recipes that share shapes, one lane each, trained to their ends together."""
+"""Recipes that share shapes, one lane each, trained to their ends together.
+
+`Group` is what is trained and what it has measured: all that an update or an evaluation changes, and so all that a
+checkpoint holds. `train` is the loop around it: what others are told, and when what is left on the disk.
+
+Shapes: N lanes, B sequences of an update, T tokens of a sequence, U updates.
+"""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from blueberry.architecture import Experts, flops_per_token
 from blueberry.curves import Watch
 from blueberry.lm.checkpoint import Checkpoint, Checkpoints, Shared
-from blueberry.lm.evaluation import Look
-from blueberry.lm.group import Ending, Group
+from blueberry.lm.evaluation import Look, looks
+from blueberry.lm.model import LanguageModel
+from blueberry.lm.optimizers import Movement, moved
+from blueberry.lm.ranks import ONE, Ranks
 from blueberry.lm.trained import Trained, save_weights
-from blueberry.lm.weights import Precision
+from blueberry.lm.update import Inputs, Update, execution_of, update_keys
+from blueberry.lm.weights import Precision, Weights, compute_weights, initialize
 from blueberry.recipe import Recipe
-from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
-from blueberry.schedules import rate_cuts
-from blueberry.text import Dataset, evaluation_set, require_a_batch
+from blueberry.records import Curve, Evaluation, Execution, Failure, Metrics, Progress, Provenance, RunResult
+from blueberry.schedules import multipliers, rate_cuts
+from blueberry.text import Dataset, EvaluationSet, batch, evaluation_set, require_a_batch
 
 PROGRESS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 10.0
@@ -25,6 +38,44 @@ CHECKPOINT_SHARE = 0.02
 """Of the time, at most, that goes into saving: the last save says how long one takes."""
 UPDATES_BETWEEN_READS = 16
 """On a device that computes ahead of the host, losses are fetched this seldom."""
+
+
+@dataclass
+class Recorded:
+    """What one lane has measured so far. Plain JSON, so that it travels in a checkpoint."""
+
+    train_loss: list[float | None] = field(default_factory=list)
+    gradient_norm: list[float | None] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    evaluations: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+    diverged_at: int | None = None
+    micro_batch_sequences: int | None = None
+    """What memory allowed; None where it allowed what the recipe asks for."""
+    shared_updates: int = 0
+    """Taken over from a run that had been there."""
+    shared_seconds: float = 0.0
+    """Of `seconds`, those."""
+
+    def seen(self, num_updates: int) -> list[tuple[int, float]]:
+        """The evaluations that a schedule can act on: update and validation loss of those before the last update."""
+        looks = [(look["update"], look["validation"]["loss"]) for look in self.evaluations]
+        return [(update, loss) for update, loss in looks if update < num_updates]
+
+
+class HeldOut(NamedTuple):
+    """What a recipe measures of a dataset."""
+
+    validation: EvaluationSet
+    test: EvaluationSet
+    sets: dict[str, EvaluationSet]
+
+    @classmethod
+    def of(cls, dataset: Dataset, recipe: Recipe) -> "HeldOut":
+        """Raises: DataError if a split is shorter than a window."""
+        cut = {"context_tokens": recipe.model.context_tokens, "num_tokens": recipe.evaluate.tokens}
+        sets = {name: evaluation_set(split, **cut) for name, split in dataset.sets.items()}
+        return cls(evaluation_set(dataset.validation, **cut), evaluation_set(dataset.test, **cut), sets)
 
 
 def train(
@@ -37,30 +88,33 @@ def train(
     precision: Precision | None = None,
     checkpoints: Checkpoints | None = None,
     weights_folder: Path | None = None,
+    ranks: Ranks = ONE,
 ) -> Iterator[Progress | RunResult]:
     """Train recipes of one shape key, one lane each: Progress now and then, and one RunResult each.
 
     `precision` is what train.precision was resolved to; needed where that is "auto". `provenance` is completed
     with what is known here. With `checkpoints`, the group goes on from the newest state all its lanes have, its own
     or shared with others; it saves its own every few seconds, and leaves those that others want. With
-    `weights_folder`, the final weights of runs whose recipe keeps them are there when their results are given.
+    `weights_folder`, the final weights of runs whose recipe keeps them are there when their results are given. Of
+    several ranks the first alone writes; all must see one folder of checkpoints.
     Raises: DataError if a split is too short for a window or an update, StoreError if the disk refuses.
     """
-    group = Group(recipes, dataset, device, precision)
+    group = Group(recipes, dataset, device, precision, ranks=ranks)
     recipe = group.recipe
     require_a_batch(
         dataset.train, batch_sequences=recipe.train.batch_sequences, context_tokens=recipe.model.context_tokens
     )
-    cut = {"context_tokens": recipe.model.context_tokens, "num_tokens": recipe.evaluate.tokens}
-    validation, test = evaluation_set(dataset.validation, **cut), evaluation_set(dataset.test, **cut)
-    sets = {name: evaluation_set(split, **cut) for name, split in dataset.sets.items()}
-    known = {"evaluation_digest": validation.digest, "lanes": len(recipes), "precision": group.precision}
+    held_out = HeldOut.of(dataset, recipe)
+    known = {"evaluation_digest": held_out.validation.digest, "lanes": len(recipes), "precision": group.precision}
     provenance = provenance.model_copy(update=known)
     shared: list[Shared] = []
     if checkpoints is not None:
         named = zip(recipes, fingerprints, strict=True)
         shared = [Shared.of(recipe, name, dataset.digest, checkpoints) for recipe, name in named]
         _restore(group, fingerprints, checkpoints, shared)
+    ranks.require_alike(f"update {group.update} of {', '.join(fingerprints)}")
+    if ranks.number > 0:
+        checkpoints, shared, weights_folder = None, [], None
     wanted = {update for lane in shared for update in lane.states}
     watches = [Watch(_num_experts(recipe)) for recipe in recipes]
     _warn(group, fingerprints, watches)
@@ -71,19 +125,15 @@ def train(
     while group.update < recipe.num_updates and len(yielded) < len(recipes):
         started = time.monotonic()
         group.step()
-        ends = group.update == recipe.num_updates
-        evaluates = group.evaluates_after(group.update)
-        if device.type == "cpu" or evaluates or len(group.unread) >= UPDATES_BETWEEN_READS:
-            group.read()
         now = time.monotonic()
         for recorded in group.recorded:
             recorded.seconds += (now - started) / len(recipes)
-        if evaluates and not ends:
-            _note(group, group.look(validation), group.look_at_sets(sets))
-        for lane, recorded in enumerate(group.recorded):
-            if recorded.diverged_at is not None and lane not in yielded:
-                yielded.add(lane)
-                yield _result(group, lane, fingerprints[lane], provenance, None)
+        ends = group.update == recipe.num_updates
+        if group.evaluates_after(group.update) and not ends:
+            group.evaluate(held_out)
+        for lane in sorted(group.diverged - yielded):
+            yielded.add(lane)
+            yield group.result(lane, fingerprints[lane], provenance)
         now = time.monotonic()
         _warn(group, fingerprints, watches)
         while group.notes:
@@ -94,44 +144,263 @@ def train(
         if group.update in wanted:
             _share(group, shared)
         if checkpoints is not None and now - last_checkpoint >= wait and not ends:
-            _save(group, fingerprints, checkpoints, leave_out=yielded)
+            _save(group, fingerprints, checkpoints)
             last_checkpoint = time.monotonic()
             wait = max(CHECKPOINT_SECONDS, (last_checkpoint - now) / CHECKPOINT_SHARE) if CHECKPOINT_SECONDS else 0.0
-    endings = group.finish(validation, test) if len(yielded) < len(recipes) else []
-    _note(group, [ending and ending.final for ending in endings], group.look_at_sets(sets) if endings else [])
+    if len(yielded) == len(recipes):
+        return
+    finals, tests = group.evaluate(held_out), group.look(held_out.test)
     _warn(group, fingerprints, watches)
     while group.notes:
         yield _progress(group, fingerprints, None, note=group.notes.pop(0))
-    for lane, ending in enumerate(endings):
+    for lane in range(len(recipes)):
         if lane not in yielded:
-            if ending is None:
-                group.recorded[lane].diverged_at = group.update
-            elif weights_folder is not None and group.recipes[lane].train.keep_weights:
-                _keep_weights(group, lane, weights_folder / f"{fingerprints[lane]}.safetensors")
-            yield _result(group, lane, fingerprints[lane], provenance, ending)
+            if finals[lane] is not None and weights_folder is not None and recipes[lane].train.keep_weights:
+                save_weights(weights_folder / f"{fingerprints[lane]}.safetensors", group.trained(lane))
+            yield group.result(lane, fingerprints[lane], provenance, finals[lane], tests[lane])
 
 
-def _note(group: Group, looks: Sequence[Look | None], sets: Sequence[dict[str, Metrics]]) -> None:
-    """Record an evaluation of the lanes that live, and let their schedules see it.
+class Group:
+    """Recipes of one shape key in training: `step` and `evaluate` change it, and nothing else but going back does."""
 
-    `looks` and `sets` are empty when none lives.
-    """
-    assert group.movement is not None or not looks
-    moved = group.movement.statistics() if group.movement is not None else []
-    for lane, (recorded, measured, named) in enumerate(zip(group.recorded, looks, sets, strict=False)):
-        if measured is not None and recorded.diverged_at is None:
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        dataset: Dataset,
+        device: torch.device,
+        precision: Precision | None = None,
+        execution: Execution | None = None,
+        ranks: Ranks = ONE,
+    ) -> None:
+        """`precision` is what the recipes' train.precision was resolved to; needed where that is "auto"."""
+        self.recipes, self.dataset, self.device = tuple(recipes), dataset, device
+        self.recipe = self.recipes[0]
+        asked = self.recipe.train.precision
+        self.precision: Precision = precision or ("bf16" if asked == "bf16" else "fp32")
+        assert asked in (self.precision, "auto")
+        assert precision is not None or asked != "auto"
+        self.notes: list[str] = []
+        """Lines for a person, not yet said."""
+        self.seeds = tuple(recipe.seed for recipe in self.recipes)
+        model = LanguageModel.build(self.recipe, device, dataset.tokenizer.separator)
+        self.weights = initialize(self.recipe, self.seeds, device)
+        execution = execution or execution_of(self.recipe, device, self.precision, ranks)
+        self.do = Update(self.recipes, model, self.weights, device, self.precision, execution, ranks)
+        self.own = ranks.range_of(self.recipe)
+        """Of an update's sequences, those that are computed here."""
+        self.multipliers_UN = torch.empty(self.recipe.num_updates, len(self.recipes))
+        """Of the peak rates; a schedule that adapts rewrites its lane's from the update it is at."""
+        self.recorded = [Recorded() for _ in self.recipes]
+        self.schedule(range(len(self.recipes)))
+        self.update = 0
+        self.movement: Movement | None = None
+        """Of the last update that an evaluation follows."""
+        self.unread: list[Tensor] = []
+        """Losses and norms (2, N) of updates whose numbers still lie on the device."""
+
+    @property
+    def diverged(self) -> set[int]:
+        """The lanes that have, as far as has been read."""
+        return {lane for lane, recorded in enumerate(self.recorded) if recorded.diverged_at is not None}
+
+    def step(self) -> None:
+        """One optimizer step of every lane. A lane whose loss or gradient is not finite is frozen for good."""
+        inputs = self.inputs()
+        before = (
+            {name: w.clone() for name, w in self.weights.items()} if self.evaluates_after(self.update + 1) else None
+        )
+        asked = self.do.micro_batch_sequences
+        try:
+            outcome = self.do(inputs)
+        except RuntimeError as error:
+            if self.do.execution != "compiled" or not type(error).__module__.startswith("torch._dynamo"):
+                raise
+            why = " ".join(str(error).split())[:160]
+            self.notes.append(f"updates cannot be compiled, and are slower without: {why}; only rounding changes")
+            self.do.carry_out("graph")
+            outcome = self.do(inputs)
+        if self.do.micro_batch_sequences != asked:
+            self._went_on_with_less(asked)
+        if before is not None:
+            rates = self.do.optimizer.rates.used(inputs.multiplier_N * self.do.alive_N)
+            self.movement = moved(before, self.weights, outcome.norms_GN, rates)
+        self.unread.append(outcome.numbers_2N)
+        self.update += 1
+        reads = self.device.type == "cpu" or self.evaluates_after(self.update)
+        if reads or len(self.unread) >= UPDATES_BETWEEN_READS:
+            self.read()
+
+    def _went_on_with_less(self, asked: int) -> None:
+        """Memory ran out with as many sequences as were asked for: record and say what it went on with."""
+        smaller = self.do.micro_batch_sequences
+        for recorded in self.recorded:
+            recorded.micro_batch_sequences = smaller
+        self.notes.append(
+            f"out of memory with {asked} sequences at once: going on with micro-batches of {smaller}; "
+            f"only rounding changes; train.micro_batch_sequences = {smaller} begins with that"
+        )
+
+    def inputs(self) -> Inputs:
+        """What the next update is given: tokens and keys of this rank's sequences."""
+        on_host = Inputs(
+            self._batch()[:, self.own.start : self.own.stop],
+            update_keys(self.recipe, self.seeds, self.update, self.own),
+            self.multipliers_UN[self.update],
+            self.do.optimizer.rates.bias_corrections(self.update),
+        )
+        return Inputs(*(given.to(self.device) for given in on_host))
+
+    def evaluates_after(self, update: int) -> bool:
+        """Whether the held-out text is looked at once `update` updates are done."""
+        return update == self.recipe.num_updates or update % self.recipe.evaluate.every_updates == 0
+
+    def schedule(self, lanes: Iterable[int]) -> None:
+        """Lay out the multipliers of lanes, given what their evaluations have shown so far."""
+        num_updates = self.recipe.num_updates
+        for lane in lanes:
+            made = multipliers(self.recipes[lane].schedule, num_updates, self.recorded[lane].seen(num_updates))
+            self.multipliers_UN[:, lane] = torch.tensor(made, dtype=torch.float32)
+
+    def read(self) -> None:
+        """Fetch the numbers of the updates since the last read into the records."""
+        if not self.unread:
+            return
+        first = self.update - len(self.unread)
+        numbers_U2N = torch.stack(self.unread).cpu()
+        self.unread.clear()
+        rates_UN = self.multipliers_UN[first : self.update] * self.do.optimizer.rates.peak_N["matrices"].cpu()
+        for lane, recorded in enumerate(self.recorded):
+            for offset, (loss, norm) in enumerate(numbers_U2N[:, :, lane].tolist()):
+                if recorded.diverged_at is not None:
+                    break
+                recorded.train_loss.append(_finite(loss))
+                recorded.gradient_norm.append(_finite(norm))
+                recorded.learning_rate.append(rates_UN[offset, lane].item())
+                if _finite(loss) is None or _finite(norm) is None:
+                    recorded.diverged_at = first + offset + 1
+
+    def evaluate(self, held_out: HeldOut) -> list[Look | None]:
+        """Measure the lanes that live, record it, and let their schedules see it; None for a lane whose loss is not
+        finite. After the last update such a lane has diverged.
+        """
+        found, sets = self.look(held_out.validation), self.look_at_sets(held_out.sets)
+        assert self.movement is not None
+        moved = self.movement.statistics()
+        for lane, (recorded, measured) in enumerate(zip(self.recorded, found, strict=True)):
+            if recorded.diverged_at is not None:
+                continue
+            if measured is None:
+                recorded.diverged_at = self.update if self.update == self.recipe.num_updates else None
+                continue
             evaluation = Evaluation(
-                update=group.update,
-                tokens=group.update * group.recipe.update_tokens,
+                update=self.update,
+                tokens=self.update * self.recipe.update_tokens,
                 seconds=recorded.seconds,
                 validation=measured.metrics,
-                sets=named,
+                sets=sets[lane],
                 routing=measured.routing,
                 groups=moved[lane],
             )
             recorded.evaluations.append(evaluation.model_dump(mode="json"))
-            if group.recipes[lane].schedule.kind == "plateau":
-                group.schedule([lane])
+            if self.recipes[lane].schedule.kind == "plateau":
+                self.schedule([lane])
+        return found
+
+    def look(self, held_out: EvaluationSet) -> list[Look | None]:
+        """Measure every lane; None for a lane whose loss is not finite."""
+        return looks(self.do.model, self.evaluation_weights(), held_out, self.dataset.token_bytes)
+
+    def evaluation_weights(self) -> Weights:
+        """What the model is evaluated with, in the precision of training: the trained weights and the state."""
+        return {**compute_weights(self.weights, self.precision), **self.do.state}
+
+    def look_at_sets(self, sets: Mapping[str, EvaluationSet]) -> list[dict[str, Metrics]]:
+        """Measure every lane on every named set; what is not finite is left out."""
+        looks = {name: self.look(held_out) for name, held_out in sets.items()}
+        return [
+            {name: measured.metrics for name, lanes in looks.items() if (measured := lanes[lane]) is not None}
+            for lane in range(len(self.recipes))
+        ]
+
+    def result(
+        self, lane: int, fingerprint: str, provenance: Provenance, final: Look | None = None, test: Look | None = None
+    ) -> RunResult:
+        """What a lane has come to, with the last look at its held-out text; without, it has diverged."""
+        recipe, recorded = self.recipes[lane], self.recorded[lane]
+        num_updates = recorded.diverged_at or self.update
+        failure = None
+        if final is None:
+            failure = Failure(
+                kind="diverged", update=recorded.diverged_at, message="the loss or its gradient was not finite"
+            )
+        num_tokens = num_updates * recipe.update_tokens
+        evaluations = tuple(Evaluation.model_validate(evaluation) for evaluation in recorded.evaluations)
+        return RunResult(
+            fingerprint=fingerprint,
+            recipe=recipe.flat(),
+            status="diverged" if final is None else "completed",
+            failure=failure,
+            final=final and final.metrics,
+            test=test.metrics if final and test else None,
+            sets=evaluations[-1].sets if final else {},
+            evaluations=evaluations,
+            curve=Curve(
+                train_loss=tuple(recorded.train_loss),
+                gradient_norm=tuple(recorded.gradient_norm),
+                learning_rate=tuple(recorded.learning_rate),
+            ),
+            rate_cuts=tuple(rate_cuts(recipe.schedule, recorded.seen(recipe.num_updates))),
+            document_losses=final.documents if final else (),
+            num_updates=num_updates,
+            num_tokens=num_tokens,
+            num_flops=num_tokens * flops_per_token(recipe),
+            train_seconds=recorded.seconds,
+            shared_updates=recorded.shared_updates,
+            shared_seconds=recorded.shared_seconds,
+            provenance=provenance.model_copy(
+                update={"micro_batch_sequences": self.do.micro_batch_sequences, "execution": self.do.execution}
+            ),
+        )
+
+    def trained(self, lane: int) -> Trained:
+        """A lane's model, to be kept."""
+        tensors = {name: w[lane].cpu().contiguous() for name, w in {**self.weights, **self.do.state}.items()}
+        return Trained(self.recipes[lane], self.dataset.digest, self.dataset.tokenizer, tensors)
+
+    def checkpoint(self, lane: int) -> Checkpoint:
+        """A lane's weights, state and moments, without the lane axis, and what has been read of it."""
+        tensors = {f"weights.{name}": w[lane] for name, w in {**self.weights, **self.do.state}.items()}
+        moments = {f"moments.{name}": m[lane] for name, m in self.do.optimizer.state.items()}
+        on_host = {name: t.cpu().contiguous() for name, t in {**tensors, **moments}.items()}
+        return Checkpoint(self.update, on_host, vars(self.recorded[lane]))
+
+    def set_lane(self, lane: int, checkpoint: Checkpoint) -> None:
+        """Put a lane back where a checkpoint left it."""
+        for name, w in {**self.weights, **self.do.state}.items():
+            w[lane] = checkpoint.tensors[f"weights.{name}"]
+        for name, m in self.do.optimizer.state.items():
+            m[lane] = checkpoint.tensors[f"moments.{name}"]
+        self.recorded[lane] = Recorded(**checkpoint.recorded)
+        self.do.alive_N[lane] = self.recorded[lane].diverged_at is None
+        allowed = self.recorded[lane].micro_batch_sequences
+        self.do.micro_batch_sequences = min(self.do.micro_batch_sequences, allowed or self.do.micro_batch_sequences)
+        self.update = checkpoint.update
+        self.schedule([lane])
+
+    def _batch(self) -> Tensor:
+        """The update's tokens (N, B, T + 1) on the host; lanes of one seed see the same."""
+        model, size = self.recipe.model, self.recipe.train.batch_sequences
+        by_seed = {
+            seed: batch(
+                self.dataset.train,
+                seed=seed,
+                update=self.update,
+                batch_sequences=size,
+                context_tokens=model.context_tokens,
+            )
+            for seed in set(self.seeds)
+        }
+        return torch.from_numpy(np.stack([by_seed[seed] for seed in self.seeds]))
 
 
 def _warn(group: Group, fingerprints: Sequence[str], watches: Sequence[Watch]) -> None:
@@ -160,67 +429,19 @@ def _progress(
     )
 
 
-def _result(group: Group, lane: int, fingerprint: str, provenance: Provenance, ending: Ending | None) -> RunResult:
-    recipe, recorded = group.recipes[lane], group.recorded[lane]
-    num_updates = recorded.diverged_at or group.update
-    failure = None
-    if ending is None:
-        failure = Failure(
-            kind="diverged", update=recorded.diverged_at, message="the loss or its gradient was not finite"
-        )
-    num_tokens = num_updates * recipe.update_tokens
-    evaluations = tuple(Evaluation.model_validate(evaluation) for evaluation in recorded.evaluations)
-    return RunResult(
-        fingerprint=fingerprint,
-        recipe=recipe.flat(),
-        status="diverged" if ending is None else "completed",
-        failure=failure,
-        final=ending.final.metrics if ending else None,
-        test=ending.test if ending else None,
-        sets=evaluations[-1].sets if ending else {},
-        evaluations=evaluations,
-        curve=Curve(
-            train_loss=tuple(recorded.train_loss),
-            gradient_norm=tuple(recorded.gradient_norm),
-            learning_rate=tuple(recorded.learning_rate),
-        ),
-        rate_cuts=tuple(rate_cuts(recipe.schedule, recorded.seen(recipe.num_updates))),
-        document_losses=ending.final.documents if ending else (),
-        num_updates=num_updates,
-        num_tokens=num_tokens,
-        num_flops=num_tokens * flops_per_token(recipe),
-        train_seconds=recorded.seconds,
-        shared_updates=recorded.shared_updates,
-        shared_seconds=recorded.shared_seconds,
-        provenance=provenance.model_copy(
-            update={"micro_batch_sequences": group.do.micro_batch_sequences, "execution": group.do.execution}
-        ),
-    )
-
-
-def _keep_weights(group: Group, lane: int, path: Path) -> None:
-    tensors = {name: w[lane].cpu().contiguous() for name, w in {**group.weights, **group.do.state}.items()}
-    save_weights(path, Trained(group.recipes[lane], group.dataset.digest, group.dataset.tokenizer, tensors))
-
-
-def _save(group: Group, fingerprints: Sequence[str], checkpoints: Checkpoints, leave_out: set[int]) -> None:
+def _save(group: Group, fingerprints: Sequence[str], checkpoints: Checkpoints) -> None:
     group.read()
     for lane, fingerprint in enumerate(fingerprints):
-        if lane in leave_out:  # its result is out: nobody will ask for its state
-            continue
-        checkpoints.save(fingerprint, _checkpoint(group, lane))
+        if lane not in group.diverged:  # its result is out: nobody will ask for its state
+            checkpoints.save(fingerprint, group.checkpoint(lane))
 
 
 def _share(group: Group, shared: Sequence[Shared]) -> None:
     """Leave the state of every lane of which others want it."""
     group.read()
     for lane, states in enumerate(shared):
-        if group.recorded[lane].diverged_at is None and group.update in states.states:
-            states.leave(_checkpoint(group, lane))
-
-
-def _checkpoint(group: Group, lane: int) -> Checkpoint:
-    return Checkpoint(group.update, group.lane_tensors(lane), vars(group.recorded[lane]))
+        if lane not in group.diverged and group.update in states.states:
+            states.leave(group.checkpoint(lane))
 
 
 def _restore(group: Group, fingerprints: Sequence[str], checkpoints: Checkpoints, shared: Sequence[Shared]) -> None:
@@ -234,3 +455,7 @@ def _restore(group: Group, fingerprints: Sequence[str], checkpoints: Checkpoints
                 assert state is not None
                 group.set_lane(lane, state)
             return
+
+
+def _finite(number: float) -> float | None:
+    return number if np.isfinite(number) else None

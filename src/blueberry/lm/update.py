@@ -21,6 +21,7 @@ from blueberry.lm.layers import compiled, head_loss
 from blueberry.lm.memory import free, is_out_of_memory, smaller_micro_batch
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.optimizers import Optimizer, clip, norms, squares
+from blueberry.lm.ranks import ONE, Ranks
 from blueberry.lm.weights import Precision, Weights, compute_weights, head_weight, initial_state
 from blueberry.recipe import Recipe
 from blueberry.records import Execution
@@ -62,16 +63,17 @@ class Update:
         device: torch.device,
         precision: Precision,
         execution: Execution,
+        ranks: Ranks = ONE,
     ) -> None:
         self.recipe, self.model, self.weights = recipes[0], model, weights
-        self.device = device
+        self.device, self.ranks = device, ranks
         self.precision: Precision = precision
         self.state = initial_state(self.recipe, len(recipes), device)
         """What the model carries from update to update and no gradient trains."""
         self.optimizer = Optimizer(recipes, weights, device, is_rounded=precision == "bf16")
         self.carry_out(execution)
         self.alive_N = torch.ones(len(recipes), dtype=torch.bool, device=device)
-        self.micro_batch_sequences = self.recipe.micro_batch_sequences
+        self.micro_batch_sequences = ranks.micro_batch_of(self.recipe)
 
         def lanes(name: str) -> Tensor | None:
             """A setting of every lane; None where the recipe's kind has no such setting."""
@@ -136,7 +138,7 @@ class Update:
                 return self.gradients(inputs)
             except (RuntimeError, MemoryError) as error:
                 smaller = smaller_micro_batch(self.recipe.train.batch_sequences, self.micro_batch_sequences)
-                if not is_out_of_memory(error) or smaller is None:
+                if not is_out_of_memory(error) or smaller is None or self.ranks.size > 1:  # others wait for its sums
                     raise
             free(self.device)  # only outside of `except` are the tensors of the failed attempt out of reach
             self.micro_batch_sequences = smaller
@@ -144,15 +146,17 @@ class Update:
     def gradients(self, inputs: Inputs) -> tuple[Tensor, Weights, Tensor | None]:
         """Mean cross-entropy (N,) over the update's tokens, the whole objective's gradients, and the experts' load.
 
+        Of the update, `inputs` hold this rank's sequences; what is given back is of all of them.
         The load (N, L, E) counts the assignments of the update's tokens; None without experts.
         """
         tokens_NBT1 = inputs.tokens_NBT1
         size, micro = self.recipe.train.batch_sequences, self.micro_batch_sequences
-        parts = [slice(start, start + micro) for start in range(0, size, micro)]
+        num_tokens = size * (tokens_NBT1.shape[-1] - 1)
+        parts = [slice(start, start + micro) for start in range(0, tokens_NBT1.shape[1], micro)]
         # The balance loss is not a sum over tokens: with several micro-batches, the shares of the whole
         # update are counted first, so that splitting an update changes no number.
         weights = compute_weights(self.weights, self.precision)
-        counts_first = len(parts) > 1 and self.balance_N is not None
+        counts_first = micro < size and self.balance_N is not None
         fraction_NLE = self._fractions(weights, inputs, parts) if counts_first else None
         loss_N = torch.zeros(len(self.alive_N), device=self.device)
         grads: Weights = {}
@@ -170,7 +174,7 @@ class Update:
             target_NS = tokens_NMT1[..., 1:].flatten(1)
             part_loss_N = (
                 head_loss(hidden.x_NSD, head_weight(leaves), target_NS, is_compiled=self.execution == "compiled")
-                / tokens_NBT1[0, :, 1:].numel()
+                / num_tokens
             )
             objective_N = part_loss_N
             if hidden.balance_N is not None and self.balance_N is not None:
@@ -184,7 +188,10 @@ class Update:
                 grad = part_grad.to(self.weights[name].dtype)
                 grads[name] = grads[name].add_(grad) if name in grads else grad
             loss_N += part_loss_N.detach()
-        return loss_N, grads, sum(loads[1:], loads[0]) if loads else None
+        load_NLE = sum(loads[1:], loads[0]) if loads else None
+        self.ranks.add([loss_N, *grads.values()])
+        self.ranks.add([load_NLE] if load_NLE is not None else [])
+        return loss_N, grads, load_NLE
 
     @torch.no_grad()
     def _fractions(self, weights: Weights, inputs: Inputs, parts: list[slice]) -> Tensor | None:
@@ -202,6 +209,7 @@ class Update:
         if not counted:
             return None
         total_NLE = torch.stack(counted).sum(0)
+        self.ranks.add([total_NLE])
         return total_NLE / total_NLE.sum(-1, keepdim=True)
 
 
@@ -222,21 +230,21 @@ class _Captured:
         return Outcome(*(made.clone() for made in self._outcome))
 
 
-def execution_of(recipe: Recipe, device: torch.device, precision: Precision) -> Execution:
+def execution_of(recipe: Recipe, device: torch.device, precision: Precision, ranks: Ranks = ONE) -> Execution:
     """How updates of a recipe are carried out on a device: by graph wherever nothing in one waits for the host.
 
     It depends on nothing but these, so that runs of one length are carried out alike in whatever company.
     """
-    if device.type != "cuda" or needs_counts(recipe.model, precision):
+    if device.type != "cuda" or needs_counts(recipe.model, precision) or ranks.size > 1:
         return "eager"
     is_long = recipe.num_updates * recipe.update_tokens >= COMPILED_FROM_TOKENS
     return "compiled" if is_long and not recipe.train.checkpoint_activations else "graph"
 
 
-def update_keys(recipe: Recipe, seeds: tuple[int, ...], update: int) -> Tensor:
-    """The keys of all draws of an update, int32 (S, N, B), on the host."""
+def update_keys(recipe: Recipe, seeds: tuple[int, ...], update: int, sequences: range) -> Tensor:
+    """The keys of all draws of an update's sequences, int32 (S, N, B), on the host."""
     num_sites = SITES_A_LAYER * (recipe.model.num_layers + 1)
-    return torch.from_numpy(keys_SNB(seeds, update, range(recipe.train.batch_sequences), num_sites))
+    return torch.from_numpy(keys_SNB(seeds, update, sequences, num_sites))
 
 
 def _draws(inputs: Inputs, part: slice) -> Draws:
