@@ -69,6 +69,10 @@ class Cell:
     """Whether every arm has seeds of its own. `noise.rho` is 0 then."""
     is_borrowed: bool = False
     """Whether the judge is told the sd of the noise."""
+    effects_nats: tuple[float, ...] = ()
+    """Of a factorial whose arms were run once: what each change does; `num_arms` of them, or of a fraction."""
+    interaction_nats: float = 0.0
+    """What the first two changes do together beyond that, on the scale of a main effect."""
     most_replicates: int | None = None
     """Where a replicate takes long."""
 
@@ -114,6 +118,40 @@ def _optima() -> list[Cell]:
     cells += [_optimum(f"{what}, {_sd(MIDDLE_SD)}, 5 seeds", right_over_left=ratio, n=5) for ratio, what in shapes]
     cells.append(_optimum(f"quadratic, {_sd(MIDDLE_SD)}, 7 rates", num_arms=7))
     return cells
+
+
+def _factorials() -> list[Cell]:
+    """Changes in every combination, or a fraction of six in 16 arms, one run an arm."""
+    act, sd = 3 * MIDDLE_SD, MIDDLE_SD
+    cases = {
+        "8 runs, nothing acts": (8, (0.0,) * 3, 0.0, Noise(sd)),
+        "8 runs, all act by 3 sd": (8, (-act,) * 3, 0.0, Noise(sd)),
+        "8 runs, two act by 3 sd and interact by 3": (8, (-act, -act, 0.0), act, Noise(sd)),
+        "16 runs, nothing acts": (16, (0.0,) * 4, 0.0, Noise(sd)),
+        "16 runs, nothing acts, t3": (16, (0.0,) * 4, 0.0, Noise(sd, kind="t3")),
+        "16 runs, all act by 3 sd": (16, (-act,) * 4, 0.0, Noise(sd)),
+        "16 runs, two act by 3 sd and interact by 1": (16, (-act, -act, 0.0, 0.0), act / 3, Noise(sd)),
+        "16 runs, two act by 3 sd and interact by 3": (16, (-act, -act, 0.0, 0.0), act, Noise(sd)),
+        "16 runs, one acts by min_effect, sd 0.0025": (16, (0.005, 0.0, 0.0, 0.0), 0.0, Noise(0.0025)),
+        "16 of 64 runs, nothing acts": (16, (0.0,) * 6, 0.0, Noise(sd)),
+        "16 of 64 runs, three act by 3 sd": (16, (-act,) * 3 + (0.0,) * 3, 0.0, Noise(sd)),
+    }
+    gates = (FALSE_WINNERS, FALSE_TIES, INTERVALS)
+    return [
+        Cell(
+            f"factorial/{name}",
+            "factorials",
+            "factorial",
+            gates,
+            has_baseline=True,
+            num_arms=num_arms,
+            n=1,
+            noise=noise,
+            effects_nats=effects,
+            interaction_nats=interaction,
+        )
+        for name, (num_arms, effects, interaction, noise) in cases.items()
+    ]
 
 
 def _sweeps() -> list[Cell]:
@@ -321,6 +359,7 @@ CELLS: tuple[Cell, ...] = (
     *_ties(),
     *_contrasts(),
     *_ablations(),
+    *_factorials(),
     *_sweeps(),
     *_races(),
     *_more(),

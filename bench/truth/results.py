@@ -24,6 +24,7 @@ DOCTOR = ("stats", "judge", "tables")
 SOURCES = {
     "optimum": ("stats",),
     "fixed": VERDICTS,
+    "factorial": VERDICTS,
     "race": VERDICTS,
     "more": VERDICTS,
     "clean": DOCTOR,

@@ -13,6 +13,8 @@ from bench.truth.cells import ALPHA, Cell
 from bench.truth.customs import CUSTOMS, best_index, e_value, parabola_covers
 from bench.truth.doctoring import DEFECTS, clean_rows, findings
 from bench.truth.draws import Truth, arms_truth, draw_runs, sweep_truth
+from blueberry.judge.answers import Effect
+from blueberry.judge.effects import find_effects
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.judgement import Verdict
 from blueberry.judge.measured import Measured, measure
@@ -20,6 +22,7 @@ from blueberry.judge.verdicts import compare
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.optimum import Located, OneSided, locate_optimum, read_valley
 from blueberry.stats.unresolved import candidates, unresolved
+from blueberry.study.designs import combine
 from blueberry.study.plan import LOOKS
 
 RATE = "learning_rate"
@@ -92,6 +95,40 @@ def fixed(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
         found.append(one)
     regret_R = _regret(truth.means_RK, best_index(values_RKN[:, :, :1]))
     return columns(found) | _customs(cell, truth.means_RK, values_RKN) | {"regret of one seed": regret_R}
+
+
+def factorial(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
+    """Main effects of single runs: an effect that is told from 0 and has the other sign, or is 0, is a false winner."""
+    names = tuple(f"change {number}" for number in range(len(cell.effects_nats)))
+    arms = combine(names, "full" if 2 ** len(names) == cell.num_arms else "fraction").arms
+    held_KF = np.array([[name in arm for name in names] for arm in arms], dtype=float)
+    effects_F = np.array(cell.effects_nats)
+    effects_F[:2] -= cell.interaction_nats  # so that averaged over the other, each does what it is said to
+    both_K = held_KF[:, 0] * held_KF[:, 1]
+    means_RK = arms_truth(replicates, held_KF @ effects_F + 2 * cell.interaction_nats * both_K).means_RK
+    values_RKN = draw_runs(rng, means_RK, cell.n, cell.noise)
+    found = []
+    for values_KN in values_RKN:
+        runs = [ArmRuns("+".join(arm) or BASELINE, {}, {0: value}, factors=arm)
+                for arm, (value,) in zip(arms, values_KN.tolist(), strict=True)]  # fmt: skip
+        more = {"min_effect": cell.min_effect_nats, "alpha": ALPHA, "vary": ()}
+        measured = measure(Evidence(question="which?", metric="val_loss", arms=tuple(runs), **more))
+        found.append(_judge_effects(find_effects(measured), np.array(cell.effects_nats), cell.min_effect_nats))
+    return columns(found)
+
+
+def _judge_effects(effects: Sequence[Effect], true_F: np.ndarray, min_effect: float) -> dict[str, float]:
+    told = [0 if not one.is_significant else 1 if (one.difference or 0.0) > 0 else -1 for one in effects]
+    ends_F2 = np.array([one.interval for one in effects])
+    apart_F = np.abs(true_F) >= min_effect - ROUNDING
+    ties_F = np.array([one.is_tie for one in effects])
+    acting_F = true_F != 0
+    return {
+        "false winner": bool(((told != np.sign(true_F)) & (np.array(told) != 0)).any()),
+        "false tie": bool((ties_F & apart_F).any()) if apart_F.any() else math.nan,
+        "intervals cover": bool(((ends_F2[:, 0] <= true_F) & (true_F <= ends_F2[:, 1])).all()),
+        "effects found": float((np.array(told) != 0)[acting_F].mean()) if acting_F.any() else math.nan,
+    }
 
 
 def judge_verdicts(measured: Measured, verdicts: Sequence[Verdict], means_K: np.ndarray) -> dict[str, float]:
@@ -303,6 +340,7 @@ def columns(found: Sequence[dict[str, float]]) -> Measures:
 
 STUDIES: dict[str, Callable[[Cell, np.random.Generator, int], Measures]] = {
     "fixed": fixed,
+    "factorial": factorial,
     "optimum": optimum,
     "race": race,
     "more": more,

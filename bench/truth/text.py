@@ -101,6 +101,19 @@ SECTIONS = (
         (*_WINNERS, *_TIES, *_COVERS, ("of the best", "intervals of the best cover", "%"), *_DECIDED),
     ),
     Section(
+        "factorials",
+        "Factorials of single runs",
+        "Changes in every combination, or six in 16 of 64, one run an arm; the interactions serve as noise. A change "
+        "that does nothing and is told from 0 is a false winner. *Found*: of the changes that act, those told from 0. "
+        "A real interaction makes no claim false: it counts as noise and hides effects.",
+        (
+            ("false winners", "false winner", "%"),
+            ("false ties", "false tie", "%"),
+            *_COVERS,
+            ("found", "effects found", "%"),
+        ),
+    ),
+    Section(
         "sweeps",
         "Verdicts between the rates of a sweep",
         "Nine rates a factor of sqrt(2) apart, optimum anywhere between the middle ones.",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from blueberry.stats.factorial import aliases, factorial_effects, is_regular, pair_effects
+from blueberry.stats.factorial import aliases, factorial_effects, is_regular, pair_effects, single_run_effects
+from blueberry.stats.noise import Borrowed
 
 FULL3 = np.array(list(itertools.product((-1, 1), repeat=3)))[:, ::-1]  # the first factor fastest
 INF, NAN = float("inf"), float("nan")
@@ -111,3 +112,70 @@ def test_any_false_effect_has_probability_alpha():
         for _ in range(150)
     )
     assert stats.binomtest(false, 150, 0.05, alternative="greater").pvalue > 0.01
+
+
+FULL4 = np.array(list(itertools.product((-1, 1), repeat=4)))[:, ::-1]
+CONVERSION = np.array([71.0, 61, 90, 82, 68, 61, 87, 80, 61, 50, 89, 83, 59, 51, 85, 78])
+"""Of one run each (Box, Hunter and Hunter, table 5.10): catalyst, temperature, pressure, concentration."""
+
+
+def test_a_published_factorial_of_single_runs():
+    found = single_run_effects(FULL4, CONVERSION, alpha=0.05)
+    assert [effect.pair.difference for effect in found.effects] == pytest.approx([-8.0, 24.0, -2.25, -5.5])
+    assert [effect.is_significant for effect in found.effects] == [True, True, False, True]
+    interactions = [1.0, 0.75, 0.0, -1.25, 4.5, -0.25, -0.75, 0.5, -0.25, -0.75, -0.25]  # as the book has them
+    error = np.sqrt(np.square(interactions).mean())
+    assert found.df == 11
+    assert found.sd == pytest.approx(error * 2)  # of one run: an effect has 4 / 16 of its variance
+    assert found.effects[2].pair.standard_error == pytest.approx(error)
+    assert found.stands_out == (1, 3)  # temperature with concentration, which the book calls real
+    half = stats.t.isf(0.05 / 4 / 2, 11) * error
+    assert found.effects[1].interval == pytest.approx((24 - half, 24 + half))
+
+
+def test_single_runs_name_what_is_noise():
+    assert single_run_effects(FULL3, CONVERSION[:8], alpha=0.05).interactions == ((0, 1), (0, 2), (1, 2))
+    fraction = fraction_6_2()
+    found = single_run_effects(fraction, CONVERSION, alpha=0.05)
+    assert (found.df, len(found.interactions)) == (9, 7)  # two further columns hold interactions of three alone
+    assert [effect.aliases for effect in found.effects] == [aliases(fraction, (factor,)) for factor in range(6)]
+
+
+def test_too_few_interactions_are_no_noise():
+    two = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]])
+    assert single_run_effects(two, CONVERSION[:4], alpha=0.05) is None
+    saturated = np.column_stack([FULL3, FULL3[:, 0] * FULL3[:, 1]])
+    assert single_run_effects(saturated, CONVERSION[:8], alpha=0.05).df == 3
+    confounded = np.column_stack([FULL3, FULL3[:, 0]])
+    assert single_run_effects(confounded, CONVERSION[:8], alpha=0.05) is None
+
+
+def test_single_runs_that_fit_exactly_are_certain():
+    found = single_run_effects(FULL3, 3.0 + 0.5 * FULL3[:, 0], alpha=0.05)
+    assert [effect.is_significant for effect in found.effects] == [True, False, False]
+    assert found.stands_out is None
+
+
+def test_all_intervals_of_single_runs_hold_at_once():
+    rng = np.random.default_rng(6)
+    truth = FULL4 @ np.full(4, 2.0)
+    found = [single_run_effects(FULL4, truth + rng.normal(size=16), alpha=0.05).effects for _ in range(300)]
+    held = sum(all(effect.interval[0] <= 4 <= effect.interval[1] for effect in effects) for effects in found)
+    assert stats.binomtest(held, 300, 0.95, alternative="less").pvalue > 0.01
+
+
+@pytest.mark.parametrize("interaction", [1.0, 4.0])
+def test_an_interaction_makes_single_runs_say_less_and_nothing_false(interaction):
+    rng = np.random.default_rng(5)
+    truth = 2.0 * FULL4[:, 0] + interaction * FULL4[:, 0] * FULL4[:, 1]
+    found = [single_run_effects(FULL4, truth + rng.normal(size=16), alpha=0.05).effects for _ in range(300)]
+    false = sum(any(effect.is_significant for effect in effects[1:]) for effects in found)
+    held = sum(all(e.interval[0] <= 4 * (e.factors == (0,)) <= e.interval[1] for e in effects) for effects in found)
+    assert stats.binomtest(false, 300, 0.05, alternative="greater").pvalue > 0.01
+    assert stats.binomtest(held, 300, 0.95, alternative="less").pvalue > 0.01
+
+
+def test_borrowed_noise_judges_effects_of_single_runs():
+    found = factorial_effects(FULL3, CONVERSION[:8, None], alpha=0.05, borrowed=Borrowed(2.0))
+    assert found[0].pair.standard_error == pytest.approx(2.0 / np.sqrt(2))
+    assert all(effect.pair.is_borrowed for effect in found)

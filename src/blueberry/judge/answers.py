@@ -181,9 +181,25 @@ class Effect(Finding):
     interval: tuple[float, float] | None
     n: int
     is_significant: bool
-    """By Holm's method over all effects of the study."""
+    """By Holm's method over all effects of the study; of single runs by Bonferroni's."""
+    is_tie: bool = False
+    """Shown to be 0 within min_effect: its interval at level 1 - 2 alpha lies in there; not where it is told from 0."""
     aliases: tuple[str, ...]
     """Effects that these arms cannot tell from it, as "a*b": what was estimated is their sum."""
+
+
+class Pooled(Finding):
+    """Where every arm of a factorial was run once: what its main effects are told from 0 by. Assumes that the
+    interactions are 0; a real one widens the intervals."""
+
+    interactions: tuple[str, ...]
+    """Of two changes, as "a*b"; those of more are noise too."""
+    df: int
+    """All of them: degrees of freedom."""
+    sd: float
+    """Of one run, by them."""
+    stands_out: str | None
+    """The one that is far larger than the rest (Cochran's test at alpha), so that it may be real."""
 
 
 class Stack(Finding):

@@ -1,24 +1,39 @@
-"""Ablations with combinations: what each change does, and what two do together beyond the sum of each."""
+"""Ablations and tables with combinations: what each change does, and what two do together beyond the sum of each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from blueberry.judge import words
-from blueberry.judge.answers import Effect, Stack
-from blueberry.judge.judgement import Judgement
+from blueberry.judge.answers import Effect, Pooled, Stack
+from blueberry.judge.judgement import LEAST_BLOCKS, Judgement
 from blueberry.judge.measured import Measured
-from blueberry.stats.factorial import factorial_effects, is_regular, pair_effects
+from blueberry.records import is_number
+from blueberry.stats import factorial
+from blueberry.stats.factorial import SingleRuns, factorial_effects, is_regular, pair_effects, single_run_effects
 
+MOST_NAMED = 6
+"""Interactions that a sentence names."""
 LEAST_COMBINED = 2
 """Changes in one arm, without which there is nothing beyond the comparisons with the baseline."""
+OFF = frozenset(("off", "no", "false", "none", "without", "0", "0.0", "baseline", "default"))
+ON = frozenset(("on", "yes", "true", "with", "1", "1.0"))
+"""Words for a change that is made, whose name says it all."""
 
 
 def find_effects(measured: Measured) -> tuple[Effect, ...]:
-    """Empty unless some arm holds two changes, and while the noise is unknown."""
+    """Empty unless some arm holds two changes, and while the noise is unknown: see `find_pooled` for single runs."""
     names, signs_KF = _design(measured)
-    if not names or not measured.can_judge:
+    evidence = measured.evidence
+    if not names:
         return ()
-    estimate = factorial_effects if is_regular(signs_KF) else pair_effects
-    found = estimate(signs_KF, measured.values_KN, alpha=measured.evidence.alpha)
+    if measured.can_judge:
+        estimate = factorial_effects if is_regular(signs_KF) else pair_effects
+        found = estimate(signs_KF, measured.values_KN, alpha=evidence.alpha, borrowed=evidence.borrowed)
+    else:
+        single = _of_single_runs(measured)
+        found = single.effects if single else ()
     return tuple(
         Effect(
             changes=tuple(names[factor] for factor in effect.factors),
@@ -26,10 +41,43 @@ def find_effects(measured: Measured) -> tuple[Effect, ...]:
             interval=effect.interval,
             n=effect.pair.n,
             is_significant=effect.is_significant,
+            is_tie=_is_tie(effect, evidence.alpha, evidence.min_effect),
             aliases=tuple("*".join(names[factor] for factor in other) for other in effect.aliases),
         )
         for effect in found
     )
+
+
+def find_pooled(measured: Measured) -> Pooled | None:
+    """What serves as noise where every arm of a factorial was run once or twice; None where runs are repeated, or too
+    few interactions are left to tell of noise."""
+    single = None if measured.can_judge else _of_single_runs(measured)
+    if single is None:
+        return None
+    names, _ = _design(measured)
+    named = ["*".join(names[factor] for factor in word) for word in single.interactions]
+    far = single.stands_out
+    stands_out = None if far is None else named[single.interactions.index(far)]
+    return Pooled(interactions=tuple(named), df=single.df, sd=single.sd, stands_out=stands_out)
+
+
+def _of_single_runs(measured: Measured) -> SingleRuns | None:
+    """Each arm's mean stands for it: all on the same seeds, or all on others, so that a seed is no factor's twin."""
+    names, signs_KF = _design(measured)
+    there_KN = ~np.isnan(measured.values_KN)
+    counts_K = there_KN.sum(axis=1)
+    if not names or measured.race is not None or not is_regular(signs_KF) or np.isinf(measured.values_KN).any():
+        return None
+    if len(set(counts_K.tolist())) > 1 or not 0 < counts_K[0] < LEAST_BLOCKS:
+        return None
+    if not there_KN.all() and there_KN.sum(axis=0).max() > 1:
+        return None
+    return single_run_effects(signs_KF, np.nanmean(measured.values_KN, axis=1), alpha=measured.evidence.alpha)
+
+
+def _is_tie(effect: factorial.Effect, alpha: float, min_effect: float) -> bool:
+    ends = effect.pair.interval(1 - 2 * alpha)
+    return not effect.is_significant and ends is not None and -min_effect < ends[0] and ends[1] < min_effect
 
 
 def find_stack(measured: Measured) -> Stack | None:
@@ -65,37 +113,106 @@ def _design(measured: Measured) -> tuple[list[str], np.ndarray]:
     """Names of the changes and, one row an arm, -1 where a change is off and +1 where it is on."""
     factors = [arm.factors for arm in measured.evidence.arms]
     if max((len(one) for one in factors), default=0) < LEAST_COMBINED:
-        return [], np.empty((0, 0))
+        return _of_two_values(measured.evidence.vary, [arm.settings for arm in measured.evidence.arms])
     names = list(dict.fromkeys(name for one in factors for name in one))
     return names, np.array([[1 if name in one else -1 for name in names] for one in factors])
 
 
+def _of_two_values(vary: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> tuple[list[str], np.ndarray]:
+    """The same of settings that have two values each, in every combination or a regular fraction; else nothing.
+
+    The larger number, and what is not off, is on; of two texts the second.
+    """
+    nothing: tuple[list[str], np.ndarray] = [], np.empty((0, 0))
+    names, columns = [], []
+    for name in vary if len(vary) >= LEAST_COMBINED else ():
+        values: list[Any] = [one.get(name) for one in settings]
+        levels = list(dict.fromkeys(values))
+        if len(levels) != 2 or None in levels:
+            return nothing
+        if all(map(is_number, levels)):
+            levels.sort(key=float)
+        elif _is_off(levels[1]):
+            levels.reverse()
+        is_switch, each = _is_off(levels[0]) and str(levels[1]).lower() in ON, words.setting_name(name)
+        names.append(each if is_switch else f"{each} {' to '.join(map(words.setting_value, levels))}")
+        columns.append([1 if value == levels[1] else -1 for value in values])
+    if not columns or len(settings) < 2**LEAST_COMBINED:
+        return nothing
+    signs_KF = np.array(columns).T
+    return (names, signs_KF) if is_regular(signs_KF) else nothing
+
+
+def _is_off(level: Any) -> bool:
+    return str(level).lower() in OFF
+
+
 def told_effects(judgement: Judgement) -> list[str]:
     """What combinations add to the comparisons: which changes act, which act on each other, and the whole stack."""
-    metric, effect, said = judgement.metric, judgement.min_effect, []
+    metric, min_effect, said = judgement.metric, judgement.min_effect, []
     if judgement.blocks:
         return []
     for num_changes in (1, 2):
         tested = [effect for effect in judgement.effects if len(effect.changes) == num_changes]
-        found = [effect for effect in tested if effect.is_significant]
         each = [
-            f"{effect_name(one)} {words.difference(one.difference or 0.0, one.interval, metric, effect)}"
-            for one in found
+            f"{effect_name(one)} {words.difference(one.difference or 0.0, one.interval, metric, min_effect)}"
+            for one in tested
+            if one.is_significant
         ]
+        tied = [effect_name(one) for one in tested if one.is_tie]
         noun = "main effect" if num_changes == 1 else "interaction"
+        if tied:
+            equal = "equals" if len(tied) == 1 else "each equal"
+            each.append(f"{words.listing(tied, most=6)} {equal} 0 within {min_effect:g}{words.unit(metric)}")
         if each:
-            said.append(f"Of {words.count(len(tested), noun)}, {words.listing(each, most=6)}.")
+            said.append(f"Of {words.count(len(tested), noun)}, {words.listing(each, most=7)}.")
         elif tested:
             said.append(f"None of {words.count(len(tested), noun)} is told from 0.")
     stack = judgement.stack
     if stack is not None:
-        together = words.difference(stack.difference, stack.interval, metric, effect)
-        summed = words.difference(stack.sum_of_singles, stack.sum_interval, metric, effect)
+        together = words.difference(stack.difference, stack.interval, metric, min_effect)
+        summed = words.difference(stack.sum_of_singles, stack.sum_interval, metric, min_effect)
         said.append(
             f"All changes together: {together}, measured on {words.count(stack.n, 'paired seed')}; "
             f"the single ones add up to {summed}."
         )
+    return [*said, *told_pooled(judgement)]
+
+
+def told_pooled(judgement: Judgement) -> list[str]:
+    """The assumption that main effects of single runs rest on, in sentences; none where runs are repeated."""
+    pooled = judgement.pooled
+    if pooled is None:
+        return []
+    larger = pooled.df - len(pooled.interactions)
+    what = [*pooled.interactions[:MOST_NAMED]]
+    if rest := len(pooled.interactions) - len(what):
+        what.append(f"{rest} more of two changes")
+    if larger:
+        what.append(f"{larger} of more changes")
+    said = [
+        f"No arm is repeated: this takes the interactions ({words.listing(what, most=MOST_NAMED + 2)}) as noise, "
+        f"{words.number(pooled.sd, words.decimals(judgement.min_effect) + 1)}{words.unit(judgement.metric)} (sd) of a "
+        f"run with {pooled.df} df; a real one among them widens the intervals."
+    ]
+    if pooled.stands_out is not None:
+        said.append(f"{pooled.stands_out} is far larger than the rest of them, so it may be real: repeats would tell.")
     return said
+
+
+def advised(judgement: Judgement) -> str | None:
+    """What to change, by main effects; None where none is told from 0."""
+    sign = -1 if judgement.goal == "maximize" else 1
+    told = [one for one in judgement.effects if len(one.changes) == 1 and one.is_significant]
+    take, leave = (
+        [effect_name(one) for one in told if (sign * (one.difference or 0.0) < 0) is helps] for helps in (True, False)
+    )
+    said = [
+        f"{verb} {words.listing(names, most=6)}"
+        for verb, names in (("change", take), ("do not change", leave))
+        if names
+    ]
+    return words.sentence(f"{'; '.join(said)}.") if said else None
 
 
 def effect_name(effect: Effect) -> str:

@@ -20,6 +20,7 @@ from blueberry.judge.answers import (
     Gain,
     Law,
     Located,
+    Pooled,
     Robustness,
     Stack,
     Valley,
@@ -332,6 +333,8 @@ class Judgement(Finding):
     robustness: Robustness | None = None
     effects: tuple[Effect, ...] = ()
     """Of an ablation: each change, and each two together."""
+    pooled: Pooled | None = None
+    """What serves as the noise of effects where every arm was run once; None where runs are repeated."""
     stack: Stack | None = None
     findings: tuple[CurveFinding, ...] = ()
     """What the learning curves show, arm by arm. No claim rests on them."""

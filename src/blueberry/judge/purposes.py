@@ -19,6 +19,8 @@ def purposes(judgement: Judgement) -> tuple[Purpose, ...]:
     if along:
         asked |= {"conservative": _conservative, "fast": _fast}
     withheld = judgement.recommendation.withheld
+    if judgement.pooled is not None:
+        withheld = "no arm is repeated, so changes are told from nothing, and no arm from another"
     found = [_not(name, withheld) if withheld is not None else say(judgement) for name, say in asked.items()]
     return (*found, _avoid(judgement))
 

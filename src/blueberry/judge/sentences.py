@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from blueberry.judge import words
 from blueberry.judge.answers import Condition, Law
-from blueberry.judge.effects import told_effects
+from blueberry.judge.effects import advised, told_effects
 from blueberry.judge.judgement import (
     BASELINE,
     LEAST_BLOCKS,
@@ -45,7 +45,10 @@ def known(judgement: Judgement) -> str:
         said = f"{_leads(judgement, best)}; whether it is better is withheld.{_how_the_race_ended(judgement)}"
     else:
         said = f"{_known(judgement, best)}{_how_the_race_ended(judgement)}"
-    return " ".join([*_how_the_search_broke(judgement), said, *told_borrowed(judgement), *told_effects(judgement)])
+    effects = told_effects(judgement)
+    if judgement.pooled is not None:  # they are all that single runs tell
+        return " ".join([*effects, said])
+    return " ".join([*_how_the_search_broke(judgement), said, *told_borrowed(judgement), *effects])
 
 
 def _known_of_a_floor(judgement: Judgement, best: Best) -> str:
@@ -77,6 +80,8 @@ def unknown(judgement: Judgement) -> str:
         return f"{which}; {lower}, so that some arm trains without diverging on every seed."
     if len(judgement.arms) == 1:
         return "How any other arm compares: nothing else was run; its runs, or --sigma with this sd, would show it."
+    if judgement.pooled is not None:
+        return "Which arm is best, and which changes depend on one another; three seeds of every arm would show it."
     if left_open := _left_open(judgement):
         return left_open
     open_ = [v for v in _on_unresolved(judgement, best) if v.verdict == "inconclusive"]
@@ -96,6 +101,11 @@ def recommendation(judgement: Judgement) -> Recommendation:
     best = judgement.best
     if best is None:
         return Recommendation(withheld="no arm has a finite result")
+    if judgement.pooled is not None:
+        text = advised(judgement)
+        return Recommendation(
+            text=text, withheld=None if text else "no main effect is told from 0, and no arm is repeated"
+        )
     if len(judgement.arms) == 1:
         return Recommendation(withheld="one arm alone: there is nothing to choose from")
     against = _against_baseline(judgement, best)

@@ -7,7 +7,7 @@ import numpy as np
 from blueberry.judge.answers import AxisAnswer, Finding, Located
 from blueberry.judge.audits.runs import audit
 from blueberry.judge.axis import find_axis_answer, find_failures, find_ranges, find_robustness
-from blueberry.judge.effects import find_effects, find_stack
+from blueberry.judge.effects import find_effects, find_pooled, find_stack
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.measured import axis_of, best_of, detectable, measure, noise_of, summarise
@@ -55,6 +55,7 @@ def numbers(evidence: Evidence) -> Judgement:
         audits=audit(measured),
         cost=evidence.cost,
         effects=find_effects(measured),
+        pooled=find_pooled(measured),
         robustness=find_robustness(measured),
         stack=find_stack(measured),
         findings=tuple(one for arm in evidence.arms for one in evidence.findings if one.arm == arm.name),

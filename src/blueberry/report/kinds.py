@@ -79,6 +79,7 @@ class EffectRow:
     difference: float
     interval: tuple[float, float]
     is_significant: bool
+    is_tie: bool
     is_interaction: bool
 
 
@@ -192,7 +193,12 @@ def effect_rows(judgement: Judgement) -> tuple[EffectRow, ...]:
     sign = -1 if judgement.goal == "maximize" else 1
     rows = [
         EffectRow(
-            effect_name(effect), effect.difference, effect.interval, effect.is_significant, len(effect.changes) > 1
+            effect_name(effect),
+            effect.difference,
+            effect.interval,
+            effect.is_significant,
+            effect.is_tie,
+            len(effect.changes) > 1,
         )
         for effect in judgement.effects
         if effect.difference is not None and effect.interval is not None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from blueberry.judge.effects import told_pooled
 from blueberry.judge.judgement import Bound, Judgement, Optimum
 from blueberry.judge.words import decimals, interval, metric_name, number, setting_name, setting_value, settings_text
 from blueberry.report.kinds import effect_rows
@@ -147,7 +148,7 @@ def _effects_table(judgement: Judgement) -> Table:
             "interaction" if row.is_interaction else "main effect",
             number(row.difference, places, sign=True),
             interval(row.interval, places, sign=True),
-            "yes" if row.is_significant else "no",
+            "yes" if row.is_significant else "equals 0" if row.is_tie else "no",
         )
         for row in effect_rows(judgement)
     )
@@ -157,6 +158,7 @@ def _effects_table(judgement: Judgement) -> Table:
     )
     said += "together beyond the sum of what each does. "
     said += "Above zero raises the metric." if judgement.goal == "maximize" else "Below zero lowers the metric."
+    said = " ".join([said, *told_pooled(judgement)])
     if stack is not None:
         said += (
             f" All changes together: {number(stack.difference, places, sign=True)} "

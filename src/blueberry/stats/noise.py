@@ -129,6 +129,9 @@ class NoiseEstimate:
         if np.isinf(parts_KN).any() or n == 0:
             return Difference(None, None, n, max(n - 1, 0))
         sums_N = weights_K[weights_K != 0] @ ended_KN
+        if self.borrowed is not None:
+            error = self.borrowed.sd * sqrt(float(np.square(weights_K).sum()) / n)
+            return Difference(float(sums_N.mean()), error, n, self.borrowed.df, is_borrowed=True)
         if n < LEAST_RUNS:
             return Difference(float(sums_N.mean()), None, n, n - 1)
         if np.ptp(sums_N) <= ROUNDING * np.abs(ended_KN).max():

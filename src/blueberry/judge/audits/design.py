@@ -22,6 +22,7 @@ from blueberry.judge.audits import EQUAL, LEAST_AXIS_VALUES, block, blocking_fir
 from blueberry.judge.judgement import LEAST_BLOCKS, Audit
 from blueberry.recipe import LENGTHS, Recipe
 from blueberry.schedules import horizon_updates, multiplier, num_warmup, sketch
+from blueberry.stats.factorial import LEAST_POOLED
 from blueberry.study.arms import is_usable_number
 from blueberry.study.spec import Arm, Study
 
@@ -53,8 +54,14 @@ def seeds(study: Study) -> list[Audit]:
     if study.seeds.search >= LEAST_BLOCKS or study.method == "locate":
         return []
     what = f"every arm is to run on {words.count(study.seeds.search, 'seed')}"
+    remedy = f"set [seeds] search = {LEAST_BLOCKS} or more"
+    design = study.design
+    is_factorial = design is not None and design.mode in ("full", "fraction")
+    if is_factorial and len(design.arms) - 1 - len(design.changes) >= LEAST_POOLED:
+        message = f"{what}: no arm is told from another, and main effects only with the interactions as noise"
+        return [warn("seeds", message, remedy)]
     message = f"{what}, and with fewer than {LEAST_BLOCKS} no difference can be told from chance"
-    return [block("seeds", message, f"set [seeds] search = {LEAST_BLOCKS} or more")]
+    return [block("seeds", message, remedy)]
 
 
 def edge(study: Study) -> list[Audit]:

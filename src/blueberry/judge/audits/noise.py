@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from blueberry.judge import words
 from blueberry.judge.audits import block, warn
+from blueberry.judge.effects import find_pooled
 from blueberry.judge.judgement import LEAST_BLOCKS, Audit
 from blueberry.judge.measured import Measured
 from blueberry.stats.noise import Borrowed
@@ -38,6 +39,9 @@ def too_few(measured: Measured) -> list[Audit]:
             else f"run every arm {LEAST_BLOCKS} times"
         )
         remedy = f"{each}, or say how such runs scatter (--sigma)" if evidence.source == "table" else each
+        if find_pooled(measured) is not None:
+            message = f"{what}: no arm is told from another, and main effects only with the interactions as noise"
+            return [warn("seeds", message, each)]
         message = f"{what}, and with {short} no difference can be told from chance"
         return [block("seeds", message, remedy)]
     few = [
