@@ -133,6 +133,51 @@ def test_an_arm_whose_best_is_the_end_of_its_range_is_not_at_its_best():
     assert [(one.audit, one.message.partition(":")[0]) for one in found.blocks] == [("edge", "linear")]
 
 
+def ends(behind):
+    """wsd gains .01 with its last step and is behind by so much."""
+    draw, best = random.Random(4), {"cosine": (3.02, 3.0, 3.02), "wsd": (3.03 + behind, 3.01 + behind, 3.0 + behind)}
+    return [
+        {"schedule": kind, "lr": lr, "seed": seed, "val_loss": loss + draw.gauss(0, 0.0005)}
+        for kind, losses in best.items()
+        for lr, loss in zip((0.01, 0.02, 0.04), losses, strict=True)
+        for seed in range(3)
+    ]
+
+
+@pytest.mark.parametrize(("behind", "severity"), [(-0.05, "block"), (0.005, "block"), (0.05, "warn")])
+def test_an_arm_that_its_range_cannot_save_blocks_nothing(behind, severity):
+    found = blueberry.analyse(ends(behind), vary="schedule", tune="lr")
+    (said,) = (one for one in found.audits if one.audit == "edge")
+    assert (said.severity, said.message.partition(":")[0]) == (severity, "wsd")
+    assert ("would leave it behind" in said.message) is (severity == "warn")
+
+
+def test_a_law_of_single_runs_stands_and_no_arm_does():
+    draw = random.Random(2)
+    rows = [
+        {
+            "N": n,
+            "lr": lr,
+            "val_loss": 2 + 900 * n**-0.37 + 0.05 * math.log(lr / 80 * n**0.5) ** 2 + draw.gauss(0, 1e-3),
+        }
+        for n in (1e8, 2e8, 4e8, 8e8)
+        for lr in (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+    ]
+    found = blueberry.analyse(rows, vary="lr", across="N")
+    assert [one.severity for one in found.audits if one.audit == "seeds"] == ["warn"]
+    assert not found.blocks
+    assert found.laws[0].powers[0].interval[0] < -0.5 < found.laws[0].powers[0].interval[1]
+    assert "goes as N to the power" in found.known
+    assert "worse" not in found.known
+    assert found.recommendation.withheld
+    assert "seeds" in {one.audit for part in found.parts for one in part.judgement.blocks}
+
+
+def test_single_runs_without_a_law_stay_blocked():
+    rows = [{"N": n, "lr": lr, "val_loss": 3.0 + n * lr} for n in (1, 2) for lr in (0.01, 0.02, 0.04)]
+    assert "seeds" in {one.audit for one in blueberry.analyse(rows, vary="lr", across="N").blocks}
+
+
 def test_rows_of_a_search_choose_and_those_of_a_comparison_compare():
     rows = [{**row, "stage": "search"} for row in schedules(seeds=3)]
     fresh = [
@@ -203,7 +248,7 @@ def test_the_report_of_a_table_of_parts(tmp_path, capsys):
     words = ["analyse", str(path), "--vary", "lr", "--across", "N,D", "--json", "--out", str(out)]
     code = cli.app(words, standalone_mode=False)
     document = json.loads(capsys.readouterr().out)
-    assert code == 1, "single runs are not told apart"
+    assert code == 0, "laws are claimed, and no arm is told from another"
     assert [power["by"] for power in document["laws"][0]["powers"]] == ["N", "D"]
     report = (out / "report.md").read_text()
     assert "Power laws" in report

@@ -159,6 +159,9 @@ class Verdict(Finding):
     """Whether the difference is taken within seeds; else all runs of one arm against all of the other."""
     sigma: Literal["measured", "borrowed"] = "measured"
     """Whose noise the interval rests on: these runs', or another's that was given."""
+    by: Literal["means", "best run"] = "means"
+    """What was compared. Of an arm whose runs blow up, so that its mean tells nothing, its best run may stand for it
+    against the other's mean: it is worse only if every run of it is."""
     verdict: Literal["winner", "tie", "inconclusive"]
     winner: str | None
     more_seeds: int | None
@@ -167,7 +170,8 @@ class Verdict(Finding):
     @property
     def pairing(self) -> str:
         """What the difference was taken between, in words."""
-        return words.pairing(self.n, self.runs, is_paired=self.paired, is_borrowed=self.sigma == "borrowed")
+        said = words.pairing(self.n, self.runs, is_paired=self.paired, is_borrowed=self.sigma == "borrowed")
+        return said if self.by == "means" else f"{said}, by the best run of the unstable arm"
 
     def turned(self) -> "Verdict":
         """The same, said of the two the other way round."""

@@ -15,9 +15,11 @@ import numpy as np
 
 from blueberry.architecture import flops_per_token
 from blueberry.judge import race, words
-from blueberry.judge.answers import Condition, Covered, Gain, Holds
+from blueberry.judge.answers import Condition, Covered, Gain, Holds, Law
 from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first, warn
+from blueberry.judge.audits.axis import EXTENSION
 from blueberry.judge.audits.execution import Texts, no_texts
+from blueberry.judge.audits.noise import TOO_FEW
 from blueberry.judge.audits.runs import AUDITS
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.gather import arm_runs, gather_study, gather_table
@@ -120,15 +122,17 @@ def _named(name: str, settings: Mapping[str, Any], judgement: Judgement) -> Part
 
 
 def _across(whole: Evidence, parts: Sequence[Part], *, gains: tuple[Gain, ...] = ()) -> Judgement:
-    whole = replace(whole, audits=(*whole.audits, *_objections(parts, _of_a_condition, whole.audits)))
-    return tell(carry(whole, parts, gains=gains))
+    laws = find_laws(whole, parts := _ascending(parts, whole.vary))
+    said = _objections(parts, _beside_a_law if laws else _of_a_condition, whole.audits)
+    return tell(carry(replace(whole, audits=(*whole.audits, *said)), parts, laws=laws, gains=gains))
 
 
 def _tuned(whole: Evidence, parts: Sequence[Part], arms: tuple[ArmRuns, ...]) -> Judgement:
     """Whatever way each arm searched, all are compared on one number of seeds."""
-    whole = replace(whole, audits=(*whole.audits, *_objections(parts, of_an_arm, whole.audits)))
     compared = numbers(replace(whole, arms=arms, looks=1, look_seeds=()))
-    return tell(compared.model_copy(update={"parts": tuple(parts), "findings": _warnings(parts)}))
+    said = _objections(parts, lambda part: of_an_arm(part, compared), compared.audits)
+    found = {"parts": tuple(parts), "findings": _warnings(parts), "audits": blocking_first([*compared.audits, *said])}
+    return tell(compared.model_copy(update=found))
 
 
 def _at_own_best(name: str, settings: Mapping[str, Any], searched: Evidence) -> ArmRuns:
@@ -269,8 +273,18 @@ def _of_a_condition(part: Part) -> list[Audit]:
     return [audit for audit in part.judgement.audits if audit.audit in AUDITS]
 
 
-def of_an_arm(part: Part) -> list[Audit]:
-    """At the end of its range an arm is not at its own best.
+def _beside_a_law(part: Part) -> list[Audit]:
+    """The same where a law is claimed: its noise is the scatter of the conditions about it, so that single runs, which
+    tell no arm of a condition from another, do not stand against it."""
+    return [
+        audit.model_copy(update={"severity": "warn"}) if TOO_FEW in audit.message else audit
+        for audit in _of_a_condition(part)
+    ]
+
+
+def of_an_arm(part: Part, whole: Judgement) -> list[Audit]:
+    """At the end of its range an arm is not at its own best: nothing is claimed of it then, nor of the best arm if it
+    may be that one. An arm that is far behind is no reason to doubt the others.
 
     Too few searching seeds, or neighbours that are not told apart, cost an arm a little, and its fresh seeds show what
     it costs: that is no objection.
@@ -286,20 +300,34 @@ def of_an_arm(part: Part) -> list[Audit]:
         if covered.num_values < LEAST_AXIS_VALUES or value not in ends or value == 0:
             continue
         which = "smallest" if value == covered.low else "largest"
-        kept.append(
-            block(
-                "edge",
-                f"the best {covered.setting}, {words.setting_value(value)}, is the {which} tried, "
-                "so an arm's own best may lie beyond",
-                f"extend {covered.setting} {'down' if which == 'smallest' else 'up'} and run again",
-            )
-        )
+        what = f"the best {covered.setting}, {words.setting_value(value)}, is the {which} tried, "
+        remedy = f"extend {covered.setting} {'down' if which == 'smallest' else 'up'} and run again"
+        if _stays_behind(part, which, whole):
+            beyond = f"its own best may lie beyond; {EXTENSION} steps as steep as the last would leave it behind"
+            kept.append(warn("edge", f"{what}so {beyond}", remedy))
+        else:
+            kept.append(block("edge", f"{what}so an arm's own best may lie beyond", remedy))
     return kept
 
 
-def carry(whole: Evidence, parts: Sequence[Part], *, gains: tuple[Gain, ...] = ()) -> Judgement:
+def _stays_behind(part: Part, which: str, whole: Judgement) -> bool:
+    """Whether an arm is shown to be worse than the best by more than further values would gain, each as much as the
+    last one tried: along a valley each gains less."""
+    verdict, judgement = whole.against_best(part.name), part.judgement
+    if verdict is None or verdict.winner != verdict.a or verdict.interval is None or judgement.sweep is None:
+        return False
+    ends = [arm.mean for arm in judgement.arms[:2]] if which == "smallest" else [a.mean for a in judgement.arms[:-3:-1]]
+    if None in ends or len(ends) < 2:
+        return False
+    last, before = (mean or 0.0 for mean in ends)
+    gain = abs(before - last)
+    return min(map(abs, verdict.interval)) > EXTENSION * gain
+
+
+def carry(
+    whole: Evidence, parts: Sequence[Part], *, laws: tuple[Law, ...] = (), gains: tuple[Gain, ...] = ()
+) -> Judgement:
     """What the conditions say together, in numbers. `whole` has no arms: question, cost and findings in parts."""
-    parts = _ascending(parts, whole.vary)
     return Judgement(
         question=whole.question,
         metric=whole.metric,
@@ -320,7 +348,7 @@ def carry(whole: Evidence, parts: Sequence[Part], *, gains: tuple[Gain, ...] = (
         cost=whole.cost,
         parts=tuple(parts),
         conditions=tuple(_condition(parts[0].judgement, part) for part in parts),
-        laws=find_laws(whole, parts),
+        laws=laws,
         gains=gains,
         findings=_warnings(parts),
     )

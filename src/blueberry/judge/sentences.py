@@ -18,7 +18,7 @@ from blueberry.judge.judgement import (
     Verdict,
 )
 from blueberry.judge.purposes import purposes, why_the_baseline
-from blueberry.judge.verdicts import runs_of, told_borrowed
+from blueberry.judge.verdicts import runs_of, told_borrowed, told_unstable
 from blueberry.records import is_number
 from blueberry.stats.decide import POWER
 from blueberry.stats.scaling import LEAST_POINTS
@@ -48,7 +48,8 @@ def known(judgement: Judgement) -> str:
     effects = told_effects(judgement)
     if judgement.pooled is not None:  # they are all that single runs tell
         return " ".join([*effects, said])
-    return " ".join([*_how_the_search_broke(judgement), said, *told_borrowed(judgement), *effects])
+    rests_on = [] if withholds_differences(judgement) else [*told_borrowed(judgement), *told_unstable(judgement)]
+    return " ".join([*_how_the_search_broke(judgement), said, *rests_on, *effects])
 
 
 def _known_of_a_floor(judgement: Judgement, best: Best) -> str:
@@ -403,7 +404,7 @@ def _known_across(judgement: Judgement) -> str:
     if len(conditions) == 1:
         return f"At {first.condition}: {parts[0].judgement.known}"
     moving = next((law for law in judgement.laws if law.of in parts[0].judgement.vary), None)
-    if withholds_differences(judgement):
+    if withholds_differences(judgement) or _has_single_runs(judgement):
         told = f"{label} has the {least} mean at {first.condition}; whether it is better, there or elsewhere, is "
         return f"{told}withheld. {_law(moving)}" if moving else f"{told}withheld."
     groups = {
@@ -415,6 +416,11 @@ def _known_across(judgement: Judgement) -> str:
     said += [_worse(part, one) for part, one in zip(parts, conditions, strict=True) if one.holds == "worse"]
     told = f"{label}, of {least} mean at {first.condition}, {words.listing(said, most=8)}."
     return f"{told} {_law(moving)}" if moving else told
+
+
+def _has_single_runs(judgement: Judgement) -> bool:
+    """Whether arms of a condition are told apart by nothing, so that only laws are claimed."""
+    return any(not part.judgement.can_judge and not part.judgement.is_located for part in judgement.parts)
 
 
 def _worse(part: Part, condition: Condition) -> str:
@@ -448,6 +454,8 @@ def _unknown_across(judgement: Judgement) -> str:
     open_ = [condition.condition for condition in judgement.conditions if condition.holds == "open"]
     if judgement.blocks:
         said = f"How the answer carries over: {what_blocks(judgement)}"
+    elif _has_single_runs(judgement):
+        said = "Which is best under a condition; three seeds of every arm would show it."
     elif open_:
         said = f"Whether it is as good as the best at {words.listing(open_)}; more seeds would show it."
     else:
@@ -482,6 +490,8 @@ def _recommendation_across(judgement: Judgement) -> Recommendation:
     best = parts[0].judgement.best
     if best is None or any(condition.best is None for condition in conditions):
         return Recommendation(withheld="a condition has no arm with a finite result")
+    if _has_single_runs(judgement):
+        return Recommendation(withheld="under a condition no arm is told from another; laws are all that is shown")
     names = [part.name for part in parts if len(part.judgement.unresolved) > 1]
     others = f" At {words.listing(names)} others are not separated from the best by these runs." if names else ""
     if all(condition.holds in ("best", "tie") for condition in conditions):

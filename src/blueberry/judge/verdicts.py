@@ -225,6 +225,7 @@ def _verdict(measured: "Measured", ruling: Ruling, row: int) -> Verdict:
         runs=pair.runs,
         paired=pair.is_paired,
         sigma="borrowed" if pair.is_borrowed else "measured",
+        by="best run" if pair.is_of_best_run else "means",
         verdict=decision.verdict,
         winner=winner,
         more_seeds=decision.more_seeds,
@@ -275,3 +276,18 @@ def told_borrowed(judgement: Judgement) -> list[str]:
         return []
     sd = f"{noise.borrowed_sd:g}{words.unit(judgement.metric)}"
     return [f"This rests on borrowed noise: single runs are taken to scatter by {sd} ({noise.borrowed_from})."]
+
+
+def told_unstable(judgement: Judgement) -> list[str]:
+    """Of arms that lose by their best run, in a sentence each; none where means decide."""
+    said = []
+    for verdict in judgement.verdicts:
+        if verdict.by == "best run" and verdict.winner is not None and verdict.difference is not None:
+            loser = verdict.a if verdict.winner == verdict.b else verdict.b
+            seen = verdict if loser == verdict.b else verdict.turned()
+            number = words.difference(seen.difference or 0.0, seen.interval, judgement.metric, judgement.min_effect)
+            said.append(
+                f"Runs of {loser} blow up, so its best run stands for it: each of its {seen.runs[1]} runs is worse "
+                f"than {seen.a}, the best by {number}, if one that does not blow up has the noise of the other arms."
+            )
+    return said

@@ -182,7 +182,7 @@ def _recommendation(part: Part, whole: Judgement) -> dict[str, Any]:
     """
     judgement, found = part.judgement, part.judgement.optimum
     best = judgement.best
-    against = judgement.audits if whole.conditions else of_an_arm(part)
+    against = judgement.audits if whole.conditions else of_an_arm(part, whole)
     reason = why_withheld(against)
     coverage = [one.model_dump() for one in part.covers]
     if best is None or reason is not None:

@@ -14,6 +14,8 @@ from blueberry.stats.spread import Spread, Variance, larger, of_rest, of_runs
 LEAST_RUNS = 3
 """Seeds that two arms share, below which they are not compared pair by pair; and runs of each, below which they are not
 compared at all by the noise of these runs."""
+ONE_WAY = 10.0
+"""Times as far above an arm's median its highest run lies as its least one below, where runs blow up."""
 ROUNDING = 1e-14
 """Relative to the values: sums of arms that scatter less are all the same."""
 
@@ -116,6 +118,32 @@ class NoiseEstimate:
             return Difference(value, None, n, max(n - 1, 0), is_paired, runs)
         found = self.contrast(weights_K) if is_paired else self._unpaired(weights_K)
         return replace(found, n=n, runs=runs)
+
+    def least_run(self, a: int, b: int) -> Difference | None:
+        """The least run of row b less the mean of row a, where runs of b blow up: its highest lies ONE_WAY times as far
+        above its median as its least below. None elsewhere, and with borrowed noise.
+
+        Such runs make an arm's noise so large that no mean tells it from another, though every run of it may be worse.
+        A run that does not blow up is taken to have the noise of row a, with what the other arms lend to that; so this
+        is above 0, beyond what that noise explains, only if all runs of b are worse. It errs where all n of them blow
+        up, and where noise that is large but goes both ways looks like that: of equal arms, one with 10 to 100 times
+        the noise of the others, it calls one worse in 0.04 to 1.5% of studies of three seeds; without the condition in
+        1 to 12%, as three runs of one arm all lie above its mean in one case of eight.
+        """
+        a_N, b_N = (row[~np.isnan(row)] for row in self.values_KN[[a, b]])
+        if self.borrowed is not None or min(len(a_N), len(b_N)) < LEAST_RUNS:
+            return None
+        least, middle, most = float(b_N.min()), float(np.median(b_N)), float(b_N.max())
+        blows_up = most > middle and ONE_WAY * (middle - least) <= most - middle
+        if not np.isfinite(a_N).all() or not isfinite(most) or not blows_up:
+            return None
+        others = replace(self.runs, df_K=np.where(np.arange(len(self.values_KN)) == b, 0.0, self.runs.df_K))
+        weights_K = np.zeros(len(self.values_KN))
+        weights_K[a] = 1 + 1 / len(a_N)
+        variance, runs = others.of(weights_K), (len(a_N), len(b_N))
+        error = sqrt(variance.value)
+        found = Difference(least - float(a_N.mean()), error, len(b_N), variance.df, is_paired=False, runs=runs)
+        return replace(found, is_of_best_run=True) if error > 0 else None
 
     def contrast(self, weights_K: np.ndarray) -> Difference:
         """The sum of rows with these coefficients, seed by seed, over the seeds on which all of them ended.

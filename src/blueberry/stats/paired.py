@@ -29,6 +29,8 @@ class Difference:
     """Of a and of b."""
     is_borrowed: bool = False
     """Whether the noise is that of other runs."""
+    is_of_best_run: bool = False
+    """Whether b's best run stands for it, in place of its mean."""
 
     @property
     def size(self) -> float:

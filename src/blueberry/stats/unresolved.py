@@ -79,6 +79,10 @@ class Compared:
     def is_better(self) -> bool:
         return self.interval is not None and self.interval[1] < 0
 
+    @property
+    def interval_has_0(self) -> bool:
+        return not (self.is_worse or self.is_better)
+
     def turned(self) -> "Compared":
         """The reference against the row."""
         pair, ends = self.pair, self.interval
@@ -94,8 +98,17 @@ def against_baseline(
     Shapes: (K, n), NaN missing, infinity diverged.
     """
     noise, error = measure_noise(values_KN, borrowed), baseline_error(len(values_KN), alpha)
-    pairs = {row: noise.difference(baseline, row) for row in range(len(values_KN)) if row != baseline}
-    return {row: Compared(pair, pair.interval(1 - 2 * error), error) for row, pair in pairs.items()}
+    compared = {}
+    for row in range(len(values_KN)):
+        if row != baseline:
+            pair, behind = noise.difference(baseline, row), noise.least_run(baseline, row)
+            ahead = noise.least_run(row, baseline)
+            compared[row] = Compared(pair, pair.interval(1 - 2 * error), error)
+            for one in (behind, ahead):
+                found = None if one is None else Compared(one, one.interval(1 - 2 * error), error)
+                if found is not None and found.is_worse and compared[row].interval_has_0:
+                    compared[row] = found if one is behind else found.turned()
+    return compared
 
 
 def against_best(
@@ -114,8 +127,9 @@ def against_best(
     So far as rows are told apart, the rest pay for fewer comparisons; the last of them pays for one, two-sided.
     `error` is what a row was tested at, and the lower end of its interval is there: above 0 exactly where it is worse.
     The upper end, which decides nothing, is at the error of the first test, and not below 0: that a row be better than
-    the best is not asked. Noise as in `NoiseEstimate.difference`. Rows that diverged are compared with an infinite
-    difference, and count for nothing. `num_others` may be the best too, and are compared elsewhere.
+    the best is not asked. Noise as in `NoiseEstimate.difference`. A row whose runs blow up is worse also where its
+    least run is (`NoiseEstimate.least_run`), which then stands for it. Rows that diverged are compared with an
+    infinite difference, and count for nothing. `num_others` may be the best too, and are compared elsewhere.
 
     Any false claim has probability alpha at most where arms are equally good: g of them have g (g - 1) ordered pairs,
     any of which may have the best on one side. Where the best stands out, the lower ends pay
@@ -133,12 +147,15 @@ def against_best(
             return {}
         best = rows[leader]
     noise, means_K = measure_noise(values_KN, borrowed), means_or_inf(values_KN)
-    pairs = {row: noise.difference(best, row) for row in rows if row != best}
+    pairs = {row: [noise.difference(best, row), noise.least_run(best, row)] for row in rows if row != best}
     left = 1 + num_others + sum(bool(np.isfinite(means_K[row])) for row in pairs)
     first = error = first_error(left, alpha)
     compared: dict[int, Compared] = {}
-    for row, pair in sorted(pairs.items(), key=lambda item: _one_sided_p(item[1])):
+    for row, (pair, best_run) in sorted(pairs.items(), key=lambda item: min(map(_one_sided_p, item[1]))):
         one = Compared(pair, _ends(pair, low=error, high=first), error)
+        if best_run is not None and not one.is_worse:
+            by_best_run = Compared(best_run, _ends(best_run, low=error, high=first), error)
+            one = by_best_run if by_best_run.is_worse else one
         compared[row] = one
         if one.is_worse:
             left -= 1
@@ -146,10 +163,10 @@ def against_best(
     return {row: compared[row] for row in pairs}
 
 
-def _one_sided_p(pair: Difference) -> float:
+def _one_sided_p(pair: Difference | None) -> float:
     """Of the row being worse; 1 where nothing is known."""
-    p = pair.p_value()
-    if p is None or pair.difference is None:
+    p = None if pair is None else pair.p_value()
+    if pair is None or p is None or pair.difference is None:
         return 1.0
     return p / 2 if pair.difference > 0 else 1 - p / 2
 

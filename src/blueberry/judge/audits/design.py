@@ -56,8 +56,10 @@ def seeds(study: Study) -> list[Audit]:
     what = f"every arm is to run on {words.count(study.seeds.search, 'seed')}"
     remedy = f"set [seeds] search = {LEAST_BLOCKS} or more"
     design = study.design
-    is_factorial = design is not None and design.mode in ("full", "fraction")
-    if is_factorial and len(design.arms) - 1 - len(design.changes) >= LEAST_POOLED:
+    pooled = (
+        0 if design is None or design.mode not in ("full", "fraction") else len(design.arms) - len(design.changes) - 1
+    )
+    if pooled >= LEAST_POOLED:
         message = f"{what}: no arm is told from another, and main effects only with the interactions as noise"
         return [warn("seeds", message, remedy)]
     message = f"{what}, and with fewer than {LEAST_BLOCKS} no difference can be told from chance"

@@ -11,6 +11,8 @@ from blueberry.judge.judgement import LEAST_BLOCKS, Audit
 from blueberry.judge.measured import Measured
 from blueberry.stats.noise import Borrowed
 
+TOO_FEW = "no difference can be told from chance"
+"""What is said where runs are too few: it speaks against differences of arms, and against nothing else."""
 MOST_SPREADS = 3.0
 """Of one run's sd, that the smallest difference which matters may be without a word."""
 
@@ -42,7 +44,7 @@ def too_few(measured: Measured) -> list[Audit]:
         if find_pooled(measured) is not None:
             message = f"{what}: no arm is told from another, and main effects only with the interactions as noise"
             return [warn("seeds", message, each)]
-        message = f"{what}, and with {short} no difference can be told from chance"
+        message = f"{what}, and with {short} {TOO_FEW}"
         return [block("seeds", message, remedy)]
     few = [
         arm for arm in evidence.arms if len(arm.search) < LEAST_BLOCKS and all(map(math.isfinite, arm.search.values()))
