@@ -19,7 +19,7 @@ DOC = Path(__file__).parents[2] / "docs" / "insights.md"
 
 
 OPTIONAL_RECORDS = {
-    "axis", "axis_answer", "axis_answer.conservative", "axis_answer.fast", "best", "detectable", "located", "stack", "valley", "laws[].held_out", "robustness", "robustness.stable_to", "robustness.unstable_from",
+    "axis", "axis_answer", "axis_answer.conservative", "axis_answer.fast", "best", "detectable", "located", "pooled", "stack", "valley", "laws[].held_out", "robustness", "robustness.stable_to", "robustness.unstable_from",
 }  # fmt: skip
 
 
