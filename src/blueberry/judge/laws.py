@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from blueberry.judge import words
 from blueberry.judge.answers import HeldOut, Law, Power
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import Judgement, Optimum, Part
-from blueberry.stats.scaling import PowerLaw, fit_power_law
+from blueberry.records import is_number
+from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, fit_power_law
 from blueberry.study.arms import is_usable_number
 
 
@@ -133,3 +135,44 @@ def _held_out(points: Sequence[Point], level: float) -> HeldOut | None:
         measured=y,
         holds=interval[0] <= y <= interval[1],
     )
+
+
+def told_law(law: Law) -> str:
+    """Of an optimum, in a sentence, with what it predicts for the condition that was held out."""
+    name = words.setting_name(law.of)
+    moves = [
+        f"{words.setting_name(power.by)} to the power {power.exponent:.2f} "
+        f"[{power.interval[0]:.2f}, {power.interval[1]:.2f}]"
+        for power in law.powers
+    ]
+    said = f"The best {name} goes as {words.listing(moves)}, {law.n} conditions"
+    held = law.held_out
+    if held is None:
+        return f"{said}; too few to check the law on one held out."
+    low, high, predicted, seen = map(words.setting_value, (*held.interval, held.predicted, held.measured))
+    verb = "holds" if held.holds else "does not hold"
+    return (
+        f"{said}; at {held.condition}, held out, it predicts {predicted} [{low}, {high}], measured {seen}: it {verb}."
+    )
+
+
+def told_without_a_law(judgement: Judgement) -> list[str]:
+    """Why there is no law of the optimum, in a sentence; none where there is one, or there can be none."""
+    swept, sizes = {part.judgement.vary for part in judgement.parts if part.judgement.sweep is not None}, judgement.vary
+    are_sizes = all(
+        is_number(part.settings.get(by)) and part.settings[by] > 0 for part in judgement.parts for by in sizes
+    )
+    if len(swept) != 1 or not are_sizes or len(judgement.parts) < 2:
+        return []
+    what, by = words.setting_name(swept.pop()[0]), words.listing([words.setting_name(name) for name in sizes])
+    located = sum(
+        isinstance(part.judgement.optimum, Optimum) and part.judgement.optimum.interval[0] > 0
+        for part in judgement.parts
+    )
+    least = LEAST_POINTS - 1 + len(sizes)
+    if located < least:
+        where = f"under {located} of {len(judgement.parts)} conditions"
+        return [f"How the best {what} moves with {by}: it was located {where}, and a law needs {least}."]
+    if not judgement.laws:
+        return [f"How the best {what} moves with {by}: these move together, so that no law can tell them apart."]
+    return []

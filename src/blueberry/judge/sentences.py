@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from blueberry.judge import words
-from blueberry.judge.answers import Condition, Law
+from blueberry.judge.answers import Condition
 from blueberry.judge.effects import advised, told_effects
 from blueberry.judge.judgement import (
     BASELINE,
@@ -17,11 +17,11 @@ from blueberry.judge.judgement import (
     Recommendation,
     Verdict,
 )
+from blueberry.judge.laws import told_law, told_without_a_law
 from blueberry.judge.purposes import purposes, why_the_baseline
 from blueberry.judge.verdicts import runs_of, told_borrowed, told_unstable
 from blueberry.records import is_number
 from blueberry.stats.decide import POWER
-from blueberry.stats.scaling import LEAST_POINTS
 
 
 def tell(judgement: Judgement) -> Judgement:
@@ -406,7 +406,7 @@ def _known_across(judgement: Judgement) -> str:
     moving = next((law for law in judgement.laws if law.of in parts[0].judgement.vary), None)
     if withholds_differences(judgement) or _has_single_runs(judgement):
         told = f"{label} has the {least} mean at {first.condition}; whether it is better, there or elsewhere, is "
-        return f"{told}withheld. {_law(moving)}" if moving else f"{told}withheld."
+        return f"{told}withheld. {told_law(moving)}" if moving else f"{told}withheld."
     groups = {
         f"has the {least} mean": [c.condition for c in conditions[1:] if c.holds == "best"],
         "equals the best": [c.condition for c in conditions[1:] if c.holds == "tie"],
@@ -415,7 +415,7 @@ def _known_across(judgement: Judgement) -> str:
     said = [f"{what} at {words.listing(names)}" for what, names in groups.items() if names]
     said += [_worse(part, one) for part, one in zip(parts, conditions, strict=True) if one.holds == "worse"]
     told = f"{label}, of {least} mean at {first.condition}, {words.listing(said, most=8)}."
-    return f"{told} {_law(moving)}" if moving else told
+    return f"{told} {told_law(moving)}" if moving else told
 
 
 def _has_single_runs(judgement: Judgement) -> bool:
@@ -432,24 +432,6 @@ def _worse(part: Part, condition: Condition) -> str:
     return f"is worse than {_best_label(part.judgement)} at {condition.condition} ({number}, n = {condition.n})"
 
 
-def _law(law: Law) -> str:
-    name = words.setting_name(law.of)
-    moves = [
-        f"{words.setting_name(power.by)} to the power {power.exponent:.2f} "
-        f"[{power.interval[0]:.2f}, {power.interval[1]:.2f}]"
-        for power in law.powers
-    ]
-    said = f"The best {name} goes as {words.listing(moves)}, {law.n} conditions"
-    held = law.held_out
-    if held is None:
-        return f"{said}; too few to check the law on one held out."
-    low, high, predicted, seen = map(words.setting_value, (*held.interval, held.predicted, held.measured))
-    verb = "holds" if held.holds else "does not hold"
-    return (
-        f"{said}; at {held.condition}, held out, it predicts {predicted} [{low}, {high}], measured {seen}: it {verb}."
-    )
-
-
 def _unknown_across(judgement: Judgement) -> str:
     open_ = [condition.condition for condition in judgement.conditions if condition.holds == "open"]
     if judgement.blocks:
@@ -460,29 +442,7 @@ def _unknown_across(judgement: Judgement) -> str:
         said = f"Whether it is as good as the best at {words.listing(open_)}; more seeds would show it."
     else:
         said = f"What is best beyond {judgement.parts[-1].name}: nothing was measured there."
-    return " ".join([said, *_without_a_law(judgement)])
-
-
-def _without_a_law(judgement: Judgement) -> list[str]:
-    """Why there is no law of the optimum, in a sentence; none where there is one, or there can be none."""
-    swept, sizes = {part.judgement.vary for part in judgement.parts if part.judgement.sweep is not None}, judgement.vary
-    are_sizes = all(
-        is_number(part.settings.get(by)) and part.settings[by] > 0 for part in judgement.parts for by in sizes
-    )
-    if len(swept) != 1 or not are_sizes or len(judgement.parts) < 2:
-        return []
-    what, by = words.setting_name(swept.pop()[0]), words.listing([words.setting_name(name) for name in sizes])
-    located = sum(
-        isinstance(part.judgement.optimum, Optimum) and part.judgement.optimum.interval[0] > 0
-        for part in judgement.parts
-    )
-    least = LEAST_POINTS - 1 + len(sizes)
-    if located < least:
-        where = f"under {located} of {len(judgement.parts)} conditions"
-        return [f"How the best {what} moves with {by}: it was located {where}, and a law needs {least}."]
-    if not judgement.laws:
-        return [f"How the best {what} moves with {by}: these move together, so that no law can tell them apart."]
-    return []
+    return " ".join([said, *told_without_a_law(judgement)])
 
 
 def _recommendation_across(judgement: Judgement) -> Recommendation:
