@@ -122,9 +122,10 @@ def _named(name: str, settings: Mapping[str, Any], judgement: Judgement) -> Part
 
 
 def _across(whole: Evidence, parts: Sequence[Part], *, gains: tuple[Gain, ...] = ()) -> Judgement:
-    laws = find_laws(whole, parts := _ascending(parts, whole.vary))
+    ascending = _ascending(parts, whole.vary)
+    laws = find_laws(whole, ascending)
     said = _objections(parts, _beside_a_law if laws else _of_a_condition, whole.audits)
-    return tell(carry(replace(whole, audits=(*whole.audits, *said)), parts, laws=laws, gains=gains))
+    return tell(carry(replace(whole, audits=(*whole.audits, *said)), ascending, laws=laws, gains=gains))
 
 
 def _tuned(whole: Evidence, parts: Sequence[Part], arms: tuple[ArmRuns, ...]) -> Judgement:
