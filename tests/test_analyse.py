@@ -89,7 +89,7 @@ def test_a_blocked_claim_is_exit_code_1(run):
     ("words", "said"),
     [
         (["none.csv", "--vary", "lr"], "none.csv: no such file"),
-        (["runs.csv"], "nothing varies; name the columns that tell arms apart; its columns are lr, seed, val_loss"),
+        (["runs.csv"], "repeats of one arm a column in which they agree; its columns are lr, seed, val_loss"),
         (["runs.csv", "--vary", "droput"], 'runs.csv vary "droput": no such column'),
         (["runs.csv", "--vary", "lr", "--metric", "accuracy"], 'metric "accuracy": no such column'),
         (["runs.csv", "--vary", "lr", "--alpha", "2"], "alpha: 2.0"),

@@ -44,20 +44,20 @@ def at_best(one, other):
         ({"batch_size": at_best(32, 64)}, "confounded", "batch_size is 32 in lr=0.02"),
         ({"optimizer": at_best("muon", "adamw")}, "confounded", "optimizer is muon in lr=0.02"),
         ({"config.warmup_ratio": at_best(0.1, 0.0)}, "confounded", "warmup_ratio"),
-        ({"global_step": at_best(600, 1000)}, "budget", "600 to 1000 global_step"),
+        ({"global_step": at_best(600, 1000)}, "budget", "600 to 1,000 global_step"),
         ({"epoch": at_best(3, 1)}, "budget", "1 to 3 epoch"),
         ({"iterations": lambda row: 600 if row["lr"] == 0.02 and not row["seed"] else 1000}, "budget", "iterations"),
-        ({"nsteps": at_best(600, 1000)}, "budget", "600 to 1000 nsteps"),
-        ({"trainer/global_step": at_best(600, 1000)}, "budget", "600 to 1000 trainer/global_step"),
+        ({"nsteps": at_best(600, 1000)}, "budget", "600 to 1,000 nsteps"),
+        ({"trainer/global_step": at_best(600, 1000)}, "budget", "600 to 1,000 trainer/global_step"),
         ({"tokens_B": at_best(0.6, 1.0)}, "budget", "0.6 to 1 tokens_B"),
-        ({"samples_seen": at_best(600, 1000)}, "budget", "600 to 1000 samples_seen"),
-        ({"steps_done": at_best(600, 1000)}, "budget", "600 to 1000 steps_done"),
+        ({"samples_seen": at_best(600, 1000)}, "budget", "600 to 1,000 samples_seen"),
+        ({"steps_done": at_best(600, 1000)}, "budget", "600 to 1,000 steps_done"),
         (
             {"batch_size": 8, "grad_accum": at_best(4, 2), "max_steps": 10},
             "budget",
             "(batch_size x grad_accum x max_steps)",
         ),
-        ({"batch_size": 8, "world_size": at_best(8, 4), "max_steps": 10}, "budget", "320 to 640 tokens"),
+        ({"batch_size": 8, "world_size": at_best(8, 4), "max_steps": 10}, "budget", "320 to 640 sequences"),
         ({"use_bias": at_best(True, False)}, "confounded", "use_bias is True in lr=0.02"),
         ({"lora_rank": at_best(8, 16)}, "confounded", "lora_rank is 8 in lr=0.02"),
         ({"init_std": at_best(0.02, 0.01)}, "confounded", "init_std is 0.02 in lr=0.02"),
@@ -110,10 +110,10 @@ def batches(name="batch_size", values=(16, 32, 64, 128), **more):
 @pytest.mark.parametrize(
     ("rows", "vary", "severity", "said"),
     [
-        (batches(max_iters=1000), "batch_size", "block", "1.6e+04 to 1.28e+05 tokens (batch_size x max_iters)"),
+        (batches(max_iters=1000), "batch_size", "block", "16,000 to 128,000 sequences (batch_size x max_iters)"),
         (batches("block_size", batch_size=8, iters=10), "block_size", "block", "(batch_size x block_size x iters)"),
         (batches(max_iters=lambda size: 64000 // size), "batch_size", "warn", "tokens are equal"),
-        (batches(iters=lambda size: 64000 // size, seq_len=256), "batch_size", "warn", "500 to 4000 iters"),
+        (batches(iters=lambda size: 64000 // size, seq_len=256), "batch_size", "warn", "500 to 4,000 iters"),
         (
             batches("total_batch_size", (2**17, 2**18, 2**19), steps=lambda n: 2**27 // n),
             "total_batch_size",
@@ -123,7 +123,7 @@ def batches(name="batch_size", values=(16, 32, 64, 128), **more):
         (batches(), "batch_size", "block", "a column of neither"),
         (batches(epochs=3), "batch_size", None, ""),
         (batches(ti=lambda size: 64000 // size), "batch_size", None, "a length, by its numbers"),
-        (batches(ti=lambda n: 64000 // n, iter=lambda n: 64000 // n - 1), "batch_size", "warn", "499 to 3999"),
+        (batches(ti=lambda n: 64000 // n, iter=lambda n: 64000 // n - 1), "batch_size", "warn", "499 to 3,999"),
     ],
 )
 def test_settings_imply_how_many_tokens_a_run_saw(rows, vary, severity, said):

@@ -72,6 +72,7 @@ def examine(
     goal: Goal | None = None,
     seed: str | None = None,
     name_pattern: str | None = None,
+    at: float | None = None,
     min_effect: float | None = None,
     alpha: float = 0.05,
     sigma: float | str | Borrowed | None = None,
@@ -82,7 +83,7 @@ def examine(
     wanted = [*vary, *across, *tune, *(name for name in (metric, seed) if name is not None)]
     how: dict[str, Any] = {"wanted": wanted, "name_pattern": name_pattern}
     table = read_table(rows_or_path, **how) if is_path else table_of(rows_or_path, **how)
-    found = table_in_parts(table, vary, across=across, tune=tune, metric=metric, goal=goal, seed=seed)
+    found = table_in_parts(table, vary, across=across, tune=tune, metric=metric, goal=goal, seed=seed, at=at)
     borrowed = sigma if sigma is None or isinstance(sigma, Borrowed) else read_sigma(sigma)
     effect = MIN_EFFECT_NATS if min_effect is None else min_effect
     judged = judge_table(found, min_effect=effect, alpha=alpha, borrowed=borrowed)
@@ -99,6 +100,7 @@ def analyse(
     goal: Goal | None = None,
     seed: str | None = None,
     name_pattern: str | None = None,
+    at: float | None = None,
     min_effect: float | None = None,
     alpha: float = 0.05,
     sigma: float | str | Borrowed | None = None,
@@ -111,12 +113,13 @@ def analyse(
     choose its best from. `metric` names the one that judges (the validation loss, or the one loss there is); `goal`
     says "maximize" where more of it is better. `seed` names the column that says which runs share a seed, where its own
     name does not. `name_pattern`, such as "lr{lr}_wd{weight_decay}", says which settings stand in the names of runs.
+    `at` is an update to judge all runs at, where rows are their steps.
     `min_effect`, in the metric's unit, is the smallest difference that matters (0.005 if it is not said). `sigma` is
     the sd of one run, in that unit, borrowed from other runs: a number taken as known, or "0.0013/10" where it was
     measured over 10 runs. What is claimed with it says so; single runs can be compared.
     Raises: TableError, one line, for whatever is wrong with the table.
     """
-    given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "name_pattern": name_pattern}
+    given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "name_pattern": name_pattern, "at": at}
     given |= {"min_effect": min_effect, "alpha": alpha, "sigma": sigma}
     return examine(rows_or_path, vary=vary, across=across, tune=tune, **given).judgement
 

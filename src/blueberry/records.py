@@ -259,6 +259,8 @@ class StudyRun:
     """Where it was read, e.g. "runs.csv line 4"; empty for a run of the store."""
     digits: Mapping[str, float] = field(default_factory=dict)
     """By metric, half a unit of the last digit it was printed with; a metric that was not rounded is not in it."""
+    steps: tuple[tuple[float, float], ...] = ()
+    """Of a table's run: (updates done, the metric that judges) wherever it was measured, ascending."""
 
 
 def arm_name(point: dict[str, Any], among: Sequence[str] = ()) -> str:

@@ -65,6 +65,21 @@ def test_exit_codes(table):
     assert "5 degrees of freedom" in said
 
 
+def test_arms_may_be_told_apart_by_settings_that_stand_in_names(tmp_path):
+    table = tmp_path / "runs.csv"
+    losses = {"0.01": (3.412, 3.405, 3.408, 3.410), "0.02": (3.377, 3.371, 3.374, 3.379)}
+    rows = [f"lr{lr}-s{seed},{loss}\n" for lr, some in losses.items() for seed, loss in enumerate(some)]
+    table.write_text("run,val_loss\n" + "".join(rows))
+    names = ("--name-pattern", "lr{lr}-s{seed}")
+    for told in (("--vary", "lr"), ()):
+        code, said = asked(table, "--baseline", "lr=0.01", "--candidate", "lr=0.02", *names, *told)
+        assert code == 0
+        assert said.startswith("keep lr=0.02: -0.03433")
+        assert "3 paired seeds" in said
+    with pytest.raises(TableError, match="no run of that name"):
+        asked(table, "--baseline", "lr=0.01", "--candidate", "lr=0.03", *names)
+
+
 def test_noise_that_explains_a_gain_is_no_keep(table):
     code, said = asked(table, "--baseline", "5e82390", "--candidate", "a1b2c3d", "--sigma", "0.0013")
     assert code == 3

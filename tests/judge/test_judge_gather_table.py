@@ -51,7 +51,7 @@ def test_a_sweep_is_judged_as_a_study_is():
 def test_without_a_seed_column_nothing_is_paired():
     table = rows(lr=[0.1, 0.2, 0.3], val_loss=[3.0, 3.1, 3.2])
     evidence = gather_rows(table, vary=["lr"])
-    assert [dict(arm.search) for arm in evidence.arms] == [{0: 3.0}, {1: 3.1}, {2: 3.2}], "numbers that no two share"
+    assert [dict(arm.search) for arm in evidence.arms] == [{-1: 3.0}, {-2: 3.1}, {-3: 3.2}], "numbers that no two share"
     assert [one.seed for arm in evidence.arms for one in arm.facts] == [None] * 3
     assert not evidence.is_seeded
     assert evidence.repeated_seeds == ()

@@ -12,6 +12,7 @@ import typer
 
 from blueberry.cli.options import (
     AcrossOption,
+    AtOption,
     GoalOption,
     MetricOption,
     NamePatternOption,
@@ -251,6 +252,7 @@ def analyse(
     goal: GoalOption = None,
     seed: SeedOption = None,
     name_pattern: NamePatternOption = None,
+    at: AtOption = None,
     min_effect: Annotated[
         float | None, typer.Option(help="The smallest difference that matters, in its unit.", show_default="0.005")
     ] = None,
@@ -265,7 +267,7 @@ def analyse(
     from blueberry.cli import words
 
     given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
-    given["name_pattern"] = name_pattern
+    given |= {"name_pattern": name_pattern, "at": at}
     if sigma is not None:
         from blueberry.judge.noise_bank import sigma_of
         from blueberry.study.spec import default_store

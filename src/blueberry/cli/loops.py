@@ -1,12 +1,12 @@
 """The commands for loops that keep and discard, and for the noise they are judged by."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from blueberry.cli import JsonOption, QuietOption, StoreOption, _answer, app, say
-from blueberry.cli.options import GoalOption, MetricOption, SeedOption, SigmaOption
+from blueberry.cli import JsonOption, QuietOption, StoreOption, _answer, _columns, app, say
+from blueberry.cli.options import GoalOption, MetricOption, NamePatternOption, SeedOption, SigmaOption, VaryOption
 
 CODES = {"keep": 0, "discard": 1, "run again": 3}
 """Exit codes of a decision on one change."""
@@ -21,9 +21,11 @@ def judge(
         str | None, typer.Option(metavar="RUN", help="The arm that was kept last: a commit, a name; a,b are one.")
     ] = None,
     candidate: Annotated[str | None, typer.Option(metavar="RUN", help="The arm with the change.")] = None,
+    vary: VaryOption = None,
     metric: MetricOption = None,
     goal: GoalOption = None,
     seed: SeedOption = None,
+    name_pattern: NamePatternOption = None,
     sigma: SigmaOption = None,
     alpha: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Chance that the loop ever keeps a change that is none, at most.")
@@ -48,7 +50,8 @@ def judge(
             f"{given} is given without {missing}; a change is judged against a baseline; give both"
         )
     arms = [arm for arm in (baseline, candidate) if arm is not None]
-    loop = read_loop(table, metric=metric, goal=goal, seed=seed, arms=arms)
+    how: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "name_pattern": name_pattern}
+    loop = read_loop(table, **how, vary=_columns(vary), arms=arms)
     borrowed = None if sigma is None else sigma_of(sigma, Path(store or default_store()), loop.metric)
     warned = None if borrowed is None else doubt(loop, borrowed)
     for note in (*loop.notes, *([warned] if warned else [])) if not quiet else ():

@@ -34,6 +34,10 @@ NamePatternOption = Annotated[
         show_default="what is seen in all of them",
     ),
 ]
+AtOption = Annotated[
+    float | None,
+    typer.Option(metavar="UPDATE", help="Judge all runs there, where rows are their steps.", show_default="their ends"),
+]
 SigmaOption = Annotated[
     str | None,
     typer.Option(

@@ -45,7 +45,7 @@ class RunFacts:
 @dataclass(frozen=True)
 class ArmRuns:
     """One arm's runs. A metric is infinite where the run diverged (minus infinity where more is better); a seed without
-    an ended run is absent. Of runs without a seed the keys are numbers that no other arm has."""
+    an ended run is absent. Of runs without a seed the keys are numbers below 0 that no other arm has."""
 
     name: str
     settings: Mapping[str, Any]
@@ -59,7 +59,7 @@ class ArmRuns:
     """The named changes it holds; none for the baseline and on an axis."""
     crashed: tuple[int, ...] = ()
     """Seeds whose run ended without a result, so that it is missing above."""
-    evaluations: Mapping[int, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    evaluations: Mapping[int, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     """(updates done, metric) by searching seed, ascending; for "fastest to a target"."""
     provenance: tuple[Provenance, ...] = ()
     """What computed the runs, each distinct one once."""

@@ -60,7 +60,7 @@ class _Arm:
 
     facts: list[RunFacts] = field(default_factory=list)
     tests: dict[int, float] = field(default_factory=dict)
-    evaluations: dict[int, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    evaluations: dict[int, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     provenance: dict[Provenance, None] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     keys: list[int] = field(default_factory=list)
@@ -77,7 +77,7 @@ def gather(runs: Iterable[StudyRun], asked: Asked, texts: Texts = no_texts) -> E
     arms: dict[str, _Arm] = {name: _Arm() for name in asked.arms}
     findings: dict[str, tuple[CurveFinding, ...]] = {}
     done: list[Done] = []
-    unseeded = itertools.count()
+    unseeded = itertools.count(-1, -1)  # no seed of a run that has one
     for (part, name), group in itertools.groupby(runs, key=lambda run: (run.part, run.arm)):
         known: dict[int, RunResult] = {}
         own = arms.get(name) if not part else None
@@ -115,8 +115,8 @@ def _take(arm: _Arm, run: StudyRun, key: int, asked: Asked) -> None:
         return
     if twin != asked.metric and (tested := result.metric(twin)) is not None:
         arm.tests[key] = tested
-    if run.stage in asked.chooses and result.evaluations:
-        arm.evaluations[key] = _evaluations(asked.metric, result)
+    if run.stage in asked.chooses and (run.steps or result.evaluations):
+        arm.evaluations[key] = run.steps or _evaluations(asked.metric, result)
     if result.provenance is not None:
         arm.provenance[result.provenance] = None
 

@@ -1,6 +1,5 @@
 """A loop looked back at: which of the changes that it kept stand, and what to run again first."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isinf
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 from blueberry.errors import TableError
 from blueberry.judge.loop import (
+    REPEAT,
     Loop,
     Ruling,
     basis,
@@ -33,13 +33,6 @@ from blueberry.stats.loop import (
     spread,
 )
 from blueberry.stats.noise import Borrowed
-
-_REPEAT = re.compile(
-    r"\W*((only )?(a |an |new |other |another |different |next |change |random |same )*seeds?\b[^a-z]*(only)?"
-    r"|(seed )?(re-?run|repeat|again|same (run|code|config)|noise (check|test|run)).*)",
-    re.IGNORECASE,
-)
-"""What a description says of a change that is none."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +233,7 @@ def _noise(
 
 def _root(arm: str, baselines: Mapping[str, str], described: Mapping[str, str]) -> str:
     """What an arm repeats, by its description; itself where it changes something."""
-    while arm in baselines and _REPEAT.fullmatch(described.get(arm, "").strip()):
+    while arm in baselines and REPEAT.fullmatch(described.get(arm, "").strip()):
         arm = baselines[arm]
     return arm
 

@@ -3,8 +3,9 @@
 The state is the table alone: its rows in their order are the looks.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from math import isinf, sqrt
 from pathlib import Path
@@ -23,6 +24,17 @@ from blueberry.tables.runs import TableRuns, table_runs
 
 PROSE = frozenset(("description", "desc", "note", "notes", "comment", "comments", "title", "idea", "message", "change"))
 """Last words of a column that says what a change was: it names no arm."""
+REPEAT = re.compile(
+    r"\W*((only )?(a |an |new |other |another |different |next |change |random |same )*seeds?\b[^a-z]*(only)?"
+    r"|(seed )?(re-?run|repeat|again|same (run|code|config)|noise (check|test|run)).*)",
+    re.IGNORECASE,
+)
+"""What a description says of a change that is none."""
+_NUMBERS = re.compile(r"\d+")
+LEAST_SHARED = 3
+"""Changes under one commit, from which on it is no name of one."""
+LONGEST_NAME = 60
+"""Characters of a description that is a name."""
 NAMES = ("arm", "name", "run", "id", "trial", "experiment")
 """Columns that name arms, the first that a table has; one of commits or hashes goes before them."""
 
@@ -62,24 +74,62 @@ def read_loop(
     metric: str | None = None,
     goal: Goal | None = None,
     seed: str | None = None,
+    name_pattern: str | None = None,
+    vary: Sequence[str] = (),
     arms: Sequence[str] = (),
 ) -> Loop:
-    """Read a table, its rows in their order. `arms` are names that a person gives: the column that has them tells arms.
+    """Read a table, its rows in their order. Arms are told apart by the columns of `vary`; without these by the one
+    that has the names in `arms`, which a person gave.
 
     Raises: TableError if nothing names the arms, or as `table_runs` does.
     """
-    table = read_table(path, wanted=[name for name in (metric, seed) if name is not None])
-    column = _arm_column(table, arms)
-    return _loop(table, table_runs(table, column, metric, goal=goal, seed=seed, least_arms=1))
+    wanted = [*vary, *(name for name in (metric, seed) if name is not None)]
+    table = read_table(path, wanted=wanted, name_pattern=name_pattern)
+    columns = vary or _arm_column(table, arms)
+    table = table if vary else _named(table, columns, arms)
+    return _loop(table, table_runs(table, columns, metric, goal=goal, seed=seed, least_arms=1))
 
 
 def _arm_column(table: Table, arms: Sequence[str]) -> list[str]:
     labels = [name for name in table.columns if kind_by_name(name) == "label" and name != "study"]
     having = [name for name in labels if arms and all(_matching(arm, _cells(table, name)) for arm in arms)]
+    if arms and not having and any("=" in arm for arm in arms):
+        return list(differing_settings(table))
     names = [name for name in labels if (words_in(name) or [""])[-1] not in PROSE]
     ordered = [*filter(is_name, names), *(name for name in NAMES if name in names), *names]
     chosen = [name for name in (*ordered, *labels) if name in having] or ordered
     return [chosen[0]] if chosen else list(differing_settings(table))
+
+
+def _named(table: Table, columns: Sequence[str], arms: Sequence[str]) -> Table:
+    """With a name for each row that has none, what it says of itself, or where it stands: such rows are no one arm.
+
+    Nor are those of a commit that stands for several changes, each with a description of its own, unless a person names
+    it: they were not committed one by one.
+    """
+    if len(columns) != 1 or kind_by_name(columns[0]) != "label":
+        return table
+    (column,) = columns
+    prose = [name for name in table.columns if (words_in(name) or [""])[-1] in PROSE and name != column]
+    told = {
+        row.place: next((str(row.values[name]) for name in prose if row.values.get(name) is not None), "")
+        for row in table.rows
+    }
+    said: dict[str, set[str]] = {}
+    for row in table.rows:
+        if told[row.place] and not REPEAT.fullmatch(told[row.place].strip()):
+            said.setdefault(str(row.values.get(column)), set()).add(_NUMBERS.sub("", told[row.place].casefold()))
+    shared = [name for name, some in said.items() if len(some) >= LEAST_SHARED]
+    shared = [name for name in shared if is_name(column) and not any(_matching(arm, [name]) for arm in arms)]
+    rows = []
+    for row in table.rows:
+        if row.values.get(column) is None or str(row.values[column]) in shared:
+            row = replace(row, values={**row.values, column: f"{told[row.place] or row.place:.{LONGEST_NAME}}"})
+        rows.append(row)
+    known = [name for name in shared if name != "None"]
+    more = f" and {len(known) - 1} more stand" if len(known) > 1 else " stands"
+    note = (f"{table.name}: {known[0]}{more} for several changes, told apart by what they say",) if known else ()
+    return replace(table, rows=tuple(rows), notes=(*table.notes, *note))
 
 
 def _cells(table: Table, column: str) -> list[str]:
@@ -100,7 +150,7 @@ def _matching(given: str, names: Sequence[str]) -> list[str]:
 
 
 KEPT = {
-    **dict.fromkeys(("keep", "kept", "accept", "accepted", "merged", "promoted"), True),
+    **dict.fromkeys(("keep", "kept", "accept", "accepted", "merged", "promoted", "best", "new_best", "new best"), True),
     **dict.fromkeys(("discard", "discarded", "reject", "rejected", "revert", "reverted", "drop", "dropped"), False),
 }
 """Words that say whether a change was kept."""
@@ -152,7 +202,8 @@ def _loop(table: Table, found: TableRuns) -> Loop:
         )
     arms = tuple(dict.fromkeys(run.arm for run in runs))
     same = f"{table.name}: {count(num_same, 'run')} of an arm on a seed that it has been run on; the first counts"
-    notes = (*found.notes, *((same,) if num_same else ()))
+    told = (note for note in found.notes if "blueberry judge" not in note)
+    notes = (*table.notes, *told, *((same,) if num_same else ()))
     return Loop(table.name, found.metric, found.goal, tuple(runs), arms, kept, described, failed, num_failed, notes)
 
 

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from blueberry.errors import TableError
 from blueberry.records import is_number
-from blueberry.tables.columns import Kind, words_in
+from blueberry.tables.columns import Kind, kind_by_name, words_in
+from blueberry.tables.lengths import updates_of
 from blueberry.tables.rows import Row, Table
 
 
@@ -15,7 +17,7 @@ def last_checkpoints(
 ) -> list[Row]:
     """The rows, but of those that are steps of one run only the last, with what was last measured of each column."""
     lengths = [name for name, kind in kind_of.items() if kind == "length" and name not in varied]
-    if not lengths:
+    if not lengths or table.are_runs:
         return list(table.rows)
     fixed = [*varied, *seeds, "stage"]
     told = [name for name, kind in kind_of.items() if kind == "setting" and name not in varied]
@@ -33,6 +35,7 @@ def last_checkpoints(
         last, steps, first = _last_of(group, lengths)
         rows += last
         if steps:
+            rows[-1] = replace(rows[-1], steps=_in_order(group, lengths))
             which = steps
             ends += [first, last[0].values[steps]]
     if which:
@@ -84,6 +87,32 @@ def _last_of(group: list[Row], lengths: Sequence[str]) -> tuple[list[Row], str, 
         return [_merged(in_order)], steps, first
     within, finer, _ = _last_of(at_end, [name for name in lengths if name != steps])  # steps within an epoch
     return (within if finer else at_end), steps, first
+
+
+def _in_order(group: Sequence[Row], lengths: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
+    known = [name for name in lengths if all(is_number(row.values.get(name)) for row in group)]
+    return tuple(row.values for row in sorted(group, key=lambda row: tuple(row.values[name] for name in known)))
+
+
+def until(table: Table, at: float, notes: list[str]) -> Table:
+    """The rows up to an update, so that runs of unlike length are judged where they were equally long.
+
+    Raises: TableError if no column counts updates, or nothing was measured up to there.
+    """
+    column = updates_of([name for name in table.columns if kind_by_name(name) == "length"])
+    if column is None:
+        rule = "no column counts updates (updates, step, iter); runs are judged at one where rows are their steps"
+        raise TableError(f"{table.path} --at {at:g}: {rule}; leave it out")
+    counts = {row.place: row.values.get(column) for row in table.rows}
+    ends = [count for count in counts.values() if is_number(count)]
+    kept = tuple(row for row in table.rows if not is_number(counts[row.place]) or counts[row.place] <= at)
+    if not any(count <= at for count in ends):
+        raise TableError(f"{table.path} --at {at:g}: nothing was measured so early; {column} begins at {min(ends):g}")
+    notes.append(
+        f"{table.name}: judged at {column} {at:g}; {len(table.rows) - len(kept)} rows are later, up to {max(ends):g}. "
+        "How far a schedule has come there, by its own length, is part of every difference"
+    )
+    return replace(table, rows=kept)
 
 
 def _are_steps(values: Sequence[Any]) -> bool:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
-from blueberry.records import is_number
+from blueberry.records import goal_of, is_number
 from blueberry.tables.rows import Table, duration_of, is_finite, is_of_a_loop, value_of
 
 
@@ -125,7 +125,7 @@ RESULT = word_set(
     rouge auc reward return score scores recall r2 mfu throughput exact match likelihood seconds secs sec time
     runtime duration elapsed latency minutes hours ms s memory mem vram gb mb gib bytes params param parameters gap diff
     difference delta improvement speedup std sd stderr sem wer cer tps utilization watts energy cost
-    rank_correlation margin
+    rank_correlation margin artifact artifacts
     """
 )
 """Last words of what came out of a run, its size included."""
@@ -139,12 +139,19 @@ LOSSES = word_set(
     """
 )
 """Last words of what training makes small."""
+_LOGGED = LOSSES | word_set("acc accuracy error f1 auc score")
+"""What Lightning logs by step and by epoch, as train_loss_step and train_loss_epoch."""
+_SPREADS = ("stderr", "std", "sem", "se", "sd")
+_WHICH = word_set("best final last end least lowest")
+"""Words after a metric: which of a run's it is."""
+_AFTER_METRIC = word_set("at @ after on")
+"""What begins where or when it was measured: "val loss at 3275"."""
 LABEL = word_set(
     """
     name arm run runs trial id index idx experiment exp label group tag tags note notes description desc comment
     comments commit sha hash revision url link path file folder dir number no nr variant setting condition method
     version job attempt replica repeat row title color config study sweep case candidate sample fold setup combo
-    combination preset option choice treatment cell instance slot
+    combination preset option choice treatment cell instance slot log logfile
     """
 )
 """Last words of what a run or its arm is called. Numbers in such a column name things: they are no axis."""
@@ -159,8 +166,8 @@ CODES = word_set("model optimizer optim scheduler schedule activation act datase
 """Last words of what is one of several: whole numbers there name things too."""
 TEXT = word_set("commit sha hash revision fingerprint digest uuid")
 """Last words of columns whose cells are names even where they look like numbers: a commit may be 5e82390."""
-LEAST_DIGITS = 5
-"""Significant digits of a number that was measured rather than chosen."""
+LEAST_DIGITS, SURELY_MEASURED = 5, 10
+"""Significant digits of a number that was measured rather than chosen, where there are several such; in any case."""
 
 LEAST_DRAWN = 5
 """Numbers of which it can be seen whether they were drawn."""
@@ -186,12 +193,20 @@ SIZES = frozenset(
 )
 """Words of how large a model is: such settings grow together."""
 
+_BRACKETS = re.compile(r"[(\[]\s*(\w+)\s*[)\]]")
+_QUANTITY = re.compile(
+    r"[^\w]*\d[\d.,]*\s*(bytes?|[kmgt]i?b|ms|m?s|secs?|mins?|h|hours?|x|\u00d7|tok/s)\b.*", re.IGNORECASE
+)
+"""A cell of text that says how much: "15.3 MB", "57 ms"."""
 _TIMES = word_set("ms sec secs seconds time s")
 WRAPPERS = frozenset(
     ("result", "results", "metrics", "final", "summary", "eval", "evaluation", "config", "configuration", "settings",
      "params", "parameters", "hparams", "hyperparameters", "args", "run", "stats", "schedule_config", "model_config")
 )  # fmt: skip
 """Tables within a run's object that only group: `results.val_loss` is val_loss."""
+_GROUPS_OF_RESULTS = frozenset(("summary", "metrics", "results", "result", "stats", "final", "eval", "evaluation"))
+_OF_A_RUN = frozenset(("experiment", "trial"))
+"""Words beside those in what a group is called: `final_metrics`, `experiment_config`."""
 
 LONGEST_NAME = 1_000
 """Characters of a column's name; what is longer is refused."""
@@ -236,6 +251,9 @@ def kind_by_name(column: str) -> Kind | None:
         return "seed"
     if (
         "best" in among
+        or "vs" in among
+        or words[0] in ("delta", "\u03b4", "\u2206", "gain")
+        or (words[-1] in ("step", "epoch") and words[-2:-1] and words[-2] in _LOGGED)
         or words[-2:] in (["win", "rate"], ["success", "rate"], ["pass", "rate"])
         or ("per" in among and words[0] in _TIMES)
         or (among & {"grad", "gradient"} and "norm" in among and not among & {"clip", "max"})
@@ -247,15 +265,22 @@ def kind_by_name(column: str) -> Kind | None:
         return "setting"
     if words[0] in ("ms", "s", "sec", "seconds") and "/" in column:
         return "result"
-    if last in RESULT or (words[0] in _SPLITS and len(words) > 1 and "." not in folded(column) and "/" in column):
+    if (
+        is_loss(column)
+        or "artifact" in among
+        or last in RESULT
+        or (words[0] in _SPLITS and len(words) > 1 and "." not in folded(column) and "/" in column)
+    ):
         return "result"
-    if folded(column) == "global_batch":
+    if folded(column) == "global_batch" or is_tokens(column):
         return "length"
     core = _without_what_follows(words)
     if core[-1] in LENGTH and not set(core[:-1]) & NO_LENGTH:
         return "length"
     if among & COUNTED and among & GONE_THROUGH and not among & NO_LENGTH:
         return "length"
+    if any(words_in(group)[-1:] and words_in(group)[-1] in _GROUPS_OF_RESULTS for group in column.split(".")[:-1]):
+        return "result"
     if among & SETTING or last in LENGTH:
         return "setting"
     if last in LABEL:
@@ -272,20 +297,28 @@ def _without_what_follows(words: Sequence[str]) -> Sequence[str]:
 
 
 def kinds(columns: Mapping[str, Sequence[Any]]) -> dict[str, Kind]:
-    """What each column is, by its name, and where that says nothing by its values, one a row."""
-    return {name: _kind(name, values) for name, values in columns.items()}
+    """What each column is, by its name, and where that says nothing by its values, one a row. One whose spread stands
+    beside it (`recall`, `recall_stderr`) was measured."""
+    spread = {folded(name).rpartition("_")[0] for name in columns if folded(name).rpartition("_")[2] in _SPREADS}
+    return {name: "result" if folded(name) in spread else _kind(name, values) for name, values in columns.items()}
 
 
 def _kind(name: str, values: Sequence[Any]) -> Kind:
     words = words_in(name)
     if words and words[-1] in CODES and all(isinstance(value, int) for value in values if value is not None):
         return "label"
-    return kind_by_name(name) or _kind_by_values(values)
+    by_name = kind_by_name(name)
+    says = goal_of(name) is not None or re.search(r"[(\[]\s*%\s*[)\]]", name)
+    if by_name is None and says and any(is_finite(value) and not float(value).is_integer() for value in values):
+        return "result"  # less of it, or more, is better; or it is a share that nobody chose so finely
+    return by_name or _kind_by_values(values)
 
 
 def _kind_by_values(values: Sequence[Any]) -> Kind:
     known = [value for value in values if value is not None]
     distinct = {str(value) for value in known}
+    if known and all(isinstance(value, str) and _QUANTITY.fullmatch(value) for value in known):
+        return "result"
     if all(isinstance(value, str) for value in known):
         return "label" if len(distinct) == len(known) > 2 else "setting"
     numbers = [value for value in known if is_number(value)]
@@ -294,7 +327,10 @@ def _kind_by_values(values: Sequence[Any]) -> Kind:
     whole = all(float(value).is_integer() for value in numbers)
     if whole and len(distinct) > 2 and min(numbers) in (0, 1) and max(numbers) - min(numbers) == len(distinct) - 1:
         return "label"  # 1, 2, 3, ... count things
-    measured = sum(len(f"{value:.17g}".strip("-0.").replace(".", "")) >= LEAST_DIGITS for value in numbers)
+    digits = [len(repr(float(value)).partition("e")[0].strip("-0.").replace(".", "")) for value in numbers]
+    if len(distinct) == len(numbers) > 1 and min(digits) >= SURELY_MEASURED:
+        return "result"
+    measured = sum(count >= LEAST_DIGITS for count in digits)
     return "result" if len(numbers) > 4 and len(distinct) > 0.8 * len(numbers) < 1.25 * measured else "setting"
 
 
@@ -389,7 +425,7 @@ def understood(columns: Iterable[str]) -> dict[str, str]:
 
 def seconds_in(column: str) -> float:
     """What a column of training time counts in, by its name: 60 for minutes, 3600 for hours, else 1."""
-    unit = re.search(r"[(\[]\s*(\w+)\s*[)\]]", column)
+    unit = _BRACKETS.search(column)
     last = unit.group(1).casefold() if unit else folded(column).rpartition("_")[2]
     return _UNITS.get(last, 1.0)
 
@@ -433,7 +469,12 @@ def refuse_twice(names: Sequence[str], place: str) -> None:
 def is_loss(metric: str) -> bool:
     """Whether a metric is a loss, by its name: no model of text has one of 0 or below."""
     words = words_in(metric)
-    return bool(words) and words[-1] in LOSSES
+    where = next((place for place, word in enumerate(words) if word in _AFTER_METRIC and place), len(words))
+    words = words[:where]
+    while len(words) > 1 and words[-1] in MODIFIERS | _WHICH:
+        words = words[:-1]
+    unit = _BRACKETS.search(metric)
+    return bool(words) and (words[-1] in LOSSES or (unit is not None and unit[1].casefold() in LOSSES))
 
 
 def none_is_a_choice(column: str, cells: Iterable[str]) -> bool:
@@ -441,9 +482,19 @@ def none_is_a_choice(column: str, cells: Iterable[str]) -> bool:
     return kind_by_name(column) in ("setting", None) and any(isinstance(value_of(cell), str) for cell in cells)
 
 
+def means_the_same(column: str, meaning: str) -> bool:
+    """Whether it is understood as a column of MEANINGS is, if that one were not there."""
+    return column != meaning and _meaning(column) == meaning
+
+
+def is_bracketed(column: str) -> bool:
+    """Whether brackets say which it is, e.g. "val_bpb (sliding)"."""
+    return _BRACKETS.search(column) is not None
+
+
 def is_tokens(column: str) -> bool:
     """Whether it counts what was trained on, whoever multiplied it out."""
-    return folded(column) == "tokens"
+    return folded(column) in ("tokens", "sequences")
 
 
 def is_name(column: str) -> bool:
@@ -479,7 +530,7 @@ def _meaning(column: str) -> str | None:
         for split, what in (parts, parts[::-1]) if len(parts) == 2 else ():
             if folded(split) in _SPLITS and (found := _KNOWN.get(f"{_SPLITS[folded(split)]}_{folded(what)}")):
                 return found
-        if folded(parts[0]) not in WRAPPERS:
+        if not all(word in WRAPPERS | _OF_A_RUN for word in folded(parts[0]).split("_")):
             break
         parts = parts[1:]
     return _KNOWN.get(folded(parts[0])) if len(parts) == 1 else None

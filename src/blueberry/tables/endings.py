@@ -1,6 +1,7 @@
 """How runs ended, by what a table says of them: its words for it, a missing metric, and a loop's decisions."""
 
 import math
+import re
 from dataclasses import replace
 from typing import Literal
 
@@ -28,6 +29,7 @@ ENDINGS: dict[str, Ending] = {
     ),
 }  # fmt: skip
 """What a status column may say, and what it means here."""
+_SPREAD = re.compile(r"[+-]?[\d.,]+(e[+-]?\d+)?%?\s*(\u00b1|\+/?-|\(\s*(\u00b1|std|sd)?)\s*[\d.]+.*", re.IGNORECASE)
 LARGEST = 1e12
 """Of a metric: beyond any perplexity, and far from where squares overflow."""
 
@@ -37,6 +39,7 @@ def decisions_as_endings(table: Table, metric: str, notes: list[str]) -> Table:
     of exactly 0 is how such loops write that there is none."""
     if not is_of_a_loop(table):
         return table
+    notes.append(f"{table.name}: the table of a loop; blueberry judge says which of the changes that it kept stand")
     rows: list[Row] = []
     words: dict[str, None] = {}
     num_zero = 0
@@ -65,9 +68,15 @@ def has_not_completed(row: Row) -> bool:
 def measured_ending(row: Row, metric: str) -> Ending:
     """How the run ended. One that says it completed, without a number, has crashed."""
     given = row.values.get(metric)
+    if isinstance(given, str) and (in_its_place := ENDINGS.get(folded(given), "completed")) != "completed":
+        return in_its_place
     if given is not None and not is_number(given):
         shown = f"{given!r:.80}"
-        raise TableError(f'{row.place} "{metric}": {shown}; the metric is a number, or empty if there is none; mend')
+        rule, remedy = "the metric is a number, or empty if there is none", "mend"
+        if isinstance(given, str) and _SPREAD.fullmatch(given.strip()):
+            rule = "a mean with its spread over runs; runs are judged, a row each"
+            remedy = "give the runs, or the means without spreads and --sigma"
+        raise TableError(f'{row.place} "{metric}": {shown}; {rule}; {remedy}')
     if given is not None and math.isfinite(given) and abs(given) > LARGEST:
         raise TableError(
             f'{row.place} "{metric}": {given!r:.80}; no metric is so large; a run that diverged has no number, or a '

@@ -12,7 +12,7 @@ from blueberry.errors import TableError
 from blueberry.files import refused_as
 from blueberry.records import is_number
 from blueberry.tables.columns import kind_by_name
-from blueberry.tables.json_rows import flat, trainer_state
+from blueberry.tables.json_rows import flat, of_each_seed, trainer_state
 from blueberry.tables.rows import Found, Placed
 from blueberry.tables.searches import OPTUNA_TABLES, optuna_database, optuna_journal, ray_trials
 from blueberry.tables.sources import (
@@ -48,8 +48,9 @@ def is_export(path: Path) -> bool:
         return is_sqlite(path) or file.read(len(JOURNAL) + 8).replace(b" ", b"").startswith(JOURNAL)
 
 
-def read_export(path: Path) -> Found:
-    """Every run of a folder, by whichever of these tools wrote it; or of one of their files.
+def read_export(path: Path, tables: Callable[[Path], Iterator[Placed]]) -> Found:
+    """Every run of a folder, by whichever of these tools wrote it; or of one of their files. `tables` reads a folder in
+    which each file is a table.
 
     Raises: TableError if none did, or a library that reads its files is not installed.
     """
@@ -58,24 +59,26 @@ def read_export(path: Path) -> Found:
         if not path.exists():
             raise TableError(f"{path}: no such file or folder; {remedy}")
         if path.suffix == ".wandb":
-            return Found((wandb_log(path),))
+            return Found((wandb_log(path),), are_runs=True)
         if "tfevents" in path.name and path.is_file():
-            return Found(tuple(_tensorboard(path)))
+            return Found(tuple(_tensorboard(path)), are_runs=True)
         if is_sqlite(path):
             return _of_database(path)
         if path.is_file() and path.name not in OF_A_RUN and path.name != "wandb-summary.json":
             rows, objectives = optuna_journal(path)
-            return Found(tuple(rows), objectives=objectives)
+            return Found(tuple(rows), objectives=objectives, are_runs=True)
         folder = path if path.is_dir() else path.parent
         for reader in _READERS:
             if found := tuple(reader(folder)):
-                return Found(found)
+                return Found(found, are_runs=True)
         for file in sorted(folder.iterdir()):
             if is_sqlite(file):
                 return _of_database(file)
+        if found := tuple(tables(folder)):
+            return Found(found)
     raise TableError(
         f"{path}: a folder without runs; it must have tfevents files, *.wandb or wandb-summary.json, metrics.csv "
-        "(Lightning), trainer_state.json, result.json (Ray Tune), meta.yaml (MLflow) or JSON files with results in it; "
+        "(Lightning), trainer_state.json, result.json (Ray Tune), meta.yaml (MLflow), or JSON or CSV files; "
         "give one that has, or a table"
     )
 
@@ -84,9 +87,9 @@ def _of_database(path: Path) -> Found:
     with database(path) as opened:
         if opened.has(OPTUNA_TABLES):
             rows, objectives = optuna_database(opened)
-            return Found(tuple(rows), objectives=objectives)
+            return Found(tuple(rows), objectives=objectives, are_runs=True)
         if opened.has(MLFLOW_TABLES):
-            return Found(tuple(mlflow_database(opened)))
+            return Found(tuple(mlflow_database(opened)), are_runs=True)
     raise TableError(f"{path}: a database of neither Optuna nor MLflow; write its runs as CSV")
 
 
@@ -172,10 +175,10 @@ def _result_files(root: Path) -> Iterator[Placed]:
             continue
         if not isinstance(read, dict) or str(read.get("schema", "")).startswith("blueberry/"):
             continue
-        values = flat(read)
-        if any(kind_by_name(name) == "result" and is_number(value) for name, value in values.items()):
-            name = place_of(file.with_suffix(""), root)
-            yield name, {"name": name, **values}
+        name = place_of(file.with_suffix(""), root)
+        for inside, values in of_each_seed(read):
+            if any(kind_by_name(one) == "result" and is_number(value) for one, value in values.items()):
+                yield f"{name} {inside}".strip(), {"name": name, **values}
 
 
 _READERS: tuple[Callable[[Path], Iterator[Placed]], ...] = (

@@ -1,13 +1,14 @@
 """JSON and JSON Lines: objects that each are a run, nested settings under dotted names."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.records import is_number
-from blueberry.tables.columns import WRAPPERS, folded, is_name
-from blueberry.tables.rows import Placed, value_of
+from blueberry.tables.columns import WRAPPERS, folded, is_name, kind_by_name
+from blueberry.tables.rows import Placed, is_finite, named_in, value_of
 
 OWN_SCHEMA = "blueberry/results/"
 LISTS = ("runs", "rows", "records", "experiments", "trials", "results", "data")
@@ -32,7 +33,8 @@ def read_json(text: str, place: str) -> Iterator[Placed]:
         if not isinstance(run, dict):
             remedy = 'write [{"learning_rate": 0.01, "val_loss": 3.2}, ...]'
             raise TableError(f"{place} {where}: {type(run).__name__}; each run must be an object; {remedy}")
-        yield where, flat(run)
+        for inside, values in of_each_seed(run):
+            yield f"{where} {inside}".strip(), values
 
 
 def read_json_lines(text: str, place: str) -> Iterator[Placed]:
@@ -46,6 +48,56 @@ def read_json_lines(text: str, place: str) -> Iterator[Placed]:
         yield f"line {number}", flat(run)
 
 
+def of_each_seed(run: Mapping[str, Any]) -> list[Placed]:
+    """An object's values; or, where it has its seeds inside, those of each: `"seeds": [0, 1]` with lists as long beside
+    it, or `"seed_results": {"0": {...}, "1": {...}}`. What it says of all of them, a mean, is no run's result."""
+    by_seed = next((key for key, value in run.items() if "seed" in key.casefold() and _is_by_seed(value)), None)
+    seeds = next((key for key, value in run.items() if key.casefold() in _SEEDS and _is_list(value)), None)
+    lists = [key for key, value in run.items() if seeds and key != seeds and _is_list(value, len(run[seeds]))]
+    given = {name: value for name, value in flat(run).items() if kind_by_name(name) != "result"}
+    given = {name: value for name, value in given.items() if not name.startswith((f"{by_seed}.", "seeds", "num_seeds"))}
+    if by_seed is not None:
+        return [(f"seed {seed}", {**given, "seed": int(seed), **flat(one)}) for seed, one in run[by_seed].items()]
+    if seeds is None or not lists:
+        return [("", flat(run))]
+    means = {name: value for name, value in flat(run).items() if name not in given and is_finite(value)}
+    of = {key: next((n for n, mean in means.items() if _is_mean(mean, run[key])), _singular(key)) for key in lists}
+    return [
+        (f"seed {seed}", {**given, "seed": seed, **{of[key]: plain(run[key][place]) for key in lists}})
+        for place, seed in enumerate(run[seeds])
+    ]
+
+
+_SEEDS = ("seeds", "seed", "random_seeds")
+_ROUNDED = 1e-4
+"""Relative: what a mean was rounded by."""
+_PLURALS = {"losses": "loss", "accuracies": "accuracy", "perplexities": "perplexity"}
+
+
+def _is_by_seed(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 1
+        and all(str(key).isdecimal() and isinstance(one, Mapping) for key, one in value.items())
+    )
+
+
+def _is_list(value: Any, length: int = 0) -> bool:
+    """Of so many plain numbers; of two or more where nobody says how many."""
+    return isinstance(value, (list, tuple)) and 2 <= len(value) == (length or len(value)) and all(map(is_number, value))
+
+
+def _is_mean(value: float, of: Sequence[float]) -> bool:
+    """So that a list called seed_scores is known for the metric of which the mean stands beside it."""
+    return abs(value - fmean(of)) <= _ROUNDED * abs(value) and (max(of) > min(of))
+
+
+def _singular(name: str) -> str:
+    head, _, last = name.rpartition("_")
+    last = _PLURALS.get(last, last.removesuffix("s") if last in ("scores", "ppls", "bpbs") else last)
+    return f"{head}_{last}" if head else last
+
+
 def flat(run: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """An object's plain values by dotted name. Lists are left out, but for the last of the training losses."""
     values: dict[str, Any] = {}
@@ -57,7 +109,7 @@ def flat(run: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             if dotted in LAST_OF and value and isinstance(value[-1], (int, float)):
                 values[LAST_OF[dotted]] = value[-1]
         elif isinstance(value, str) and is_name(name):
-            values[dotted] = value.strip() or None
+            values[dotted] = named_in(value)
         else:
             values[dotted] = plain(value)
     return values

@@ -47,13 +47,19 @@ class Spent:
 
     @property
     def name(self) -> str:
-        """e.g. "tokens (batch_size x max_iters)"."""
-        return f"tokens ({' x '.join([*self.factors, *([self.updates] if self.updates else [])])})"
+        """e.g. "tokens (batch_size x block_size x max_iters)"; of sequences nothing says how long they are."""
+        counted = "tokens" if any(_role(name) in ("context", "tokens") for name in self.factors) else "sequences"
+        return f"{counted} ({' x '.join([*self.factors, *([self.updates] if self.updates else [])])})"
 
 
 def says_the_batch(name: str) -> bool:
     """Whether a setting says how much an update reads."""
     return _role(name) is not None
+
+
+def updates_of(names: Sequence[str]) -> str | None:
+    """Of columns of lengths the first that counts updates, rather than epochs or tokens."""
+    return next((name for name in names if set(words_in(name)) & _UPDATES), None)
 
 
 def spent(rows: Sequence[Row], kind_of: Mapping[str, Kind]) -> Spent | None:
@@ -98,7 +104,7 @@ def _factors(rows: Sequence[Row], numeric: Sequence[str]) -> tuple[str, ...]:
         in_tokens = context and all(whole >= TOKENS_FROM and whole % one == 0 for whole, one in pairs)
         return (roles["whole"], *([] if in_tokens else context))
     found = [roles[role] for role in ("batch", "accumulation", "world") if role in roles]
-    return (*found, *context)
+    return (*found, *context) if "batch" in roles else ()
 
 
 def _role(name: str) -> str | None:

@@ -15,12 +15,13 @@ from blueberry.tables.columns import (
     refuse_twice,
     understood,
 )
-from blueberry.tables.rows import Placed, value_of
+from blueberry.tables.rows import Placed, named_in, value_of
 
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
 _RULE_CELL = re.compile(r":?-+:?")
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
 
 
@@ -95,12 +96,13 @@ def _fitted(cells: tuple[str, ...], width: int) -> tuple[str, ...]:
 
 
 def read_markdown(text: str, place: str, wanted: Sequence[str]) -> tuple[list[Placed], list[str]]:
-    """Each run, and what a person should know of the choice.
+    """Each run, and what a person should know of the choice: the first table that has what is wanted, and a loss if any
+    of these has one.
 
     Raises: TableError if no table has all that is wanted.
     """
     read = read_tables(text)
-    tables = [_unfolded(table, wanted) or _turned(table, wanted) or table for table in read]
+    tables = [_along_steps(table) or _unfolded(table, wanted) or _turned(table, wanted) or table for table in read]
     if not tables:
         raise TableError(f"{place}: no table in it; a Markdown table has a header and a line of dashes; add one")
     fitting = [table for table in tables if _has(table, wanted)]
@@ -110,11 +112,14 @@ def read_markdown(text: str, place: str, wanted: Sequence[str]) -> tuple[list[Pl
         have = f"its columns are {', '.join(nearest)}" if nearest else f"none of its {len(tables)} tables has them"
         raise TableError(f"{place}: no table with columns {names}; {have}; name columns that a table has")
     notes = []
+    fitting = [table for table in fitting if _has_a_loss(table)] or fitting
     if len(fitting) > 1:
         under = f' under "{fitting[0].heading}"' if fitting[0].heading else ""
         notes.append(f"{place}: {len(fitting)} tables fit; the first, at line {fitting[0].line}{under}, is read")
     if fitting[0] not in read:
         how = f"a run in each cell, read as its {fitting[0].header[-1]}"
+        if fitting[0].header[-2] == _STEP:
+            how = f"a run in each row, measured at several steps, of which each cell is read as {fitting[0].header[-1]}"
         if fitting[0].header[0] == _TURNED:
             how = f"a run in each column, its {_TURNED}"
         notes.append(f"{place}: the table at line {fitting[0].line} has {how}")
@@ -171,10 +176,41 @@ def _turned(table: MarkdownTable, wanted: Sequence[str]) -> MarkdownTable | None
     return MarkdownTable(table.heading, table.line, header, rows)
 
 
+def _along_steps(table: MarkdownTable) -> MarkdownTable | None:
+    """A table with a column for each of several steps ("step 3150", "3150 val", "val loss at 3150"), as one with a row
+    for each; None where it is no such."""
+    bare = [_bare(name) for name in table.header]
+    found = {place: match for place, name in enumerate(bare) if (match := _AT_STEP.fullmatch(name))}
+    told = {(match["of"] or match["what"] or "").casefold().strip() for match in found.values()}
+    if len(found) < 2 or len(told) > 1:
+        return None
+    others = [place for place in range(len(bare)) if place not in found]
+    metric = told.pop() or "val_loss"
+    header = (*(bare[place] for place in others), _STEP, "val_loss" if metric in ("val", "loss") else metric)
+    rows = tuple(
+        (*(cells[place] for place in others), match["step"] or match["bare"] or match["at"], cells[column])
+        for cells in table.rows
+        for column, match in found.items()
+        if _bare(cells[column])
+    )
+    return MarkdownTable(table.heading, table.line, header, rows)
+
+
+def _has_a_loss(table: MarkdownTable) -> bool:
+    return any(is_loss(name) and kind_by_name(name) == "result" for name in map(_bare, table.header))
+
+
 def _is_measured(name: str) -> bool:
     return understood([name]) != {} or kind_by_name(name) in ("result", "length", "seed", "meta")
 
 
+_STEP = "step"
+_AT_STEP = re.compile(
+    r"(?:(?:steps?|updates?|iter(?:ation)?s?)\s*=?\s*(?P<step>[\d,]+)|(?P<bare>[\d,]+)(?=\s+[vl])"
+    r"|(?P<what>val(?:idation)?[ _]?loss|val|loss)?\s*(?:at|@|after)\s*(?:step\s*|k\s*=\s*)?(?P<at>[\d,]+))"
+    r"(?:\s+(?P<of>val(?:idation)?[ _]?loss|val|loss))?",
+    re.IGNORECASE,
+)
 _TURNED = "name"
 _TURNED_CORNERS = ("", "metric", "metrics", "measure", "quantity", "statistic", "field", "setting")
 _NAMED_CORNER = re.compile(r"\\|\s[/|]\s|[\u00d7\u2193\u2192]")
@@ -192,7 +228,7 @@ def _runs(table: MarkdownTable, place: str) -> Iterator[Placed]:
         values: dict[str, Any] = {}
         for name, cell in zip(names, map(_bare, cells), strict=True):
             is_none = name in choices and cell.casefold() == "none"
-            values |= {name: "none" if is_none else cell if is_name(name) else value_of(cell)} if name else {}
+            values |= {name: "none" if is_none else named_in(cell) if is_name(name) else value_of(cell)} if name else {}
         yield f"line {number}", values
 
 
@@ -209,8 +245,8 @@ def _has(table: MarkdownTable, wanted: Sequence[str]) -> bool:
 
 
 def _bare(cell: str) -> str:
-    """A cell without marks of emphasis and code."""
-    stripped = cell.strip()
+    """A cell without marks of emphasis and code, a link as its text."""
+    stripped = _LINK.sub(r"\1", cell.strip())
     for mark in ("**", "__", "*", "`"):
         if len(stripped) > 2 * len(mark) and stripped.startswith(mark) and stripped.endswith(mark):
             stripped = stripped[len(mark) : -len(mark)].strip()

@@ -37,7 +37,9 @@ def with_named_settings(
     have = {root_of(column.rpartition(".")[2]) for column in columns}
     labels = [column for column in columns if kind_by_name(column) == "label"]
     texts = {column: [str(values.get(column) or "")[:LONGEST_NAME] for _, values in rows] for column in labels}
-    if pattern is not None:
+    if pattern is not None:  # a person may mean any column of text
+        more = [one for one in columns if one not in texts and any(isinstance(v.get(one), str) for _, v in rows)]
+        texts |= {one: [str(v.get(one) or "")[:LONGEST_NAME] for _, v in rows] for one in more}
         return _by_pattern(rows, texts, have, pattern, path)
     asked = {root_of(name): name for name in wanted if root_of(name) not in have}
     notes: list[str] = []
@@ -85,9 +87,7 @@ def _by_pattern(
     column = max(matched, key=lambda one: sum(map(bool, matched[one])), default=None)
     if column is None or not any(matched[column]):
         some = f" such as {texts[column][0]!r:.80}" if column is not None else ""
-        raise TableError(
-            f"{place}: no run has such a name{some}; names are in a column called name, arm, run or so; mend"
-        )
+        raise TableError(f"{place}: no run has such a name{some}; it stands in no column of text; mend")
     found = matched[column]
     made = [
         (where, {**values, **({} if one is None else _values_of(keys, one))})

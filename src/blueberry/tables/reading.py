@@ -16,6 +16,7 @@ from blueberry.tables.columns import (
     WRAPPERS,
     folded,
     is_name,
+    kind_by_name,
     none_is_a_choice,
     refuse_twice,
     renamed_values,
@@ -23,16 +24,20 @@ from blueberry.tables.columns import (
 )
 from blueberry.tables.exports import is_export, read_export
 from blueberry.tables.json_rows import flat, read_json, read_json_lines
+from blueberry.tables.logs import LOGS, read_log
 from blueberry.tables.markdown import read_markdown
 from blueberry.tables.names import named_by, with_named_settings
-from blueberry.tables.rows import Found, Placed, Row, Table, uses_decimal_comma, value_of
+from blueberry.tables.rows import Found, Placed, Row, Table, named_in, uses_decimal_comma, value_of
 from blueberry.tables.searches import Objectives, trials_frame
+from blueberry.tables.sources import place_of
+from blueberry.tables.summaries import without_summaries
 from blueberry.tables.trackers import chart_runs, is_chart
 
 LARGEST_BYTES = 500_000_000
 """Of a file; a table of runs is far smaller."""
 JSON_LINES = (".jsonl", ".ndjson")
 MARKDOWN = (".md", ".markdown")
+SEPARATED = (".csv", ".tsv")
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED_LINES = 20
 LONGEST_DICT = 100_000
@@ -52,12 +57,14 @@ def read_table(path: str | Path, *, wanted: Sequence[str] = (), name_pattern: st
     with refused_as(TableError, path, "cannot be read", "give a readable table, or a folder of runs"):
         of_a_tool = is_export(path)
     if of_a_tool:
-        return _table(str(path), path.stem, read_export(path), wanted, name_pattern)
+        return _table(str(path), path.stem, read_export(path, _files), wanted, name_pattern)
     text, name = _text(path), path.name
     notes: list[str] = []
     kind = _kind(path, text)
     if kind == "markdown":
         found, notes = read_markdown(text, name, [one for one in wanted if one not in named_by(name_pattern)])
+    elif path.suffix.lower() in LOGS and (logged := read_log(text)):
+        found = logged
     elif kind == "delimited":
         found, notes = read_delimited(text, name)
     else:
@@ -84,10 +91,41 @@ def table_of(rows: Any, name: str = "rows", *, wanted: Sequence[str] = (), name_
     return _table(name, name, Found(tuple(read)), wanted, name_pattern)
 
 
+def _files(folder: Path) -> Iterator[Placed]:
+    """Tables and logs of a folder, one file an arm or a run: the rows of all that have a result in them, each with the
+    name of its file, and where files lie in several folders that of its folder. Files that are only numbered, or called
+    by a hash, are logs of runs that no name tells apart.
+    """
+    read: list[tuple[Path, list[Placed]]] = []
+    for path in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if is_hidden or not path.is_file() or path.suffix.lower() not in (*SEPARATED, *JSON_LINES, *LOGS):
+            continue
+        if path.suffix.lower() in JSON_LINES:
+            found = list(read_json_lines(_text(path), path.name))
+        elif path.suffix.lower() in LOGS:
+            found = read_log(_text(path))
+        else:
+            found, _ = read_delimited(_text(path), path.name)
+        if any(kind_by_name(column) == "result" for column in (found[0][1] if found else ())):
+            read.append((path, found))
+    several = len({path.parent for path, _ in read}) > 1
+    own = "log" if all(_UNNAMED.fullmatch(path.stem.casefold()) for path, _ in read) else "name"
+    for path, found in read:
+        name = place_of(path.with_suffix(""), folder)
+        given = {"folder": place_of(path.parent, folder)} if several else {}
+        for where, values in found:
+            yield f"{name} {where}", {**given, "file" if own in values else own: name, **values}
+
+
+_UNNAMED = re.compile(r"(?:run|seed|rep|log|train)?[_-]?\d+|[0-9a-f]{6,}(?:-[0-9a-f]+)*")
+
+
 def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_pattern: str | None = None) -> Table:
     if not found.rows:
         raise TableError(f"{path}: no run in it; a table has a row for each run; fill it")
     rows, objectives = trials_frame(found.rows)
+    rows, left_out = without_summaries(rows)
     columns = list(dict.fromkeys(column for _, values in rows for column in values))
     longest = max(columns, key=len)
     if len(longest) > LONGEST_NAME:
@@ -97,7 +135,9 @@ def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_
     renamed = understood(column for _, values in rows for column in values)
     made = tuple(Row(place, renamed_values(values, renamed)) for place, values in rows)
     goals: Objectives = {renamed.get(column, column): goal for column, goal in (found.objectives or objectives).items()}
-    return Table(path, name, made, renamed, (*found.notes, *read_from_names), goals)
+    are_runs = found.are_runs or bool(goals)
+    left_out = [f"{name}: {line}" for line in left_out]
+    return Table(path, name, made, renamed, (*found.notes, *left_out, *read_from_names), goals, are_runs)
 
 
 def _of_mlflow(column: str, value: Any) -> Any:
@@ -123,7 +163,7 @@ def _kind(path: Path, text: str) -> str:
         return "json lines"
     if suffix in MARKDOWN:
         return "markdown"
-    if suffix in (".csv", ".tsv"):
+    if suffix in SEPARATED:
         return "delimited"
     start = text.lstrip()[:1]
     if start == "{":
@@ -147,6 +187,9 @@ def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
         raise TableError(f"{place}: empty; a table has a line of column names and a line for each run; fill it")
     number, header = lines[0]
     names = [name.strip() for name in header]
+    if len(lines) > 2 and (whole := _two_lines(names, lines[1][1], lines[2][1])) is not None:
+        names, num_heads = whole
+        lines = lines[num_heads - 1 :]
     _refuse_bad_header(names, f"{place} line {number}")
     comma = delimiter != "," and uses_decimal_comma([cell for _, cells in lines[1:] for cell in cells])
     whole = [cells for _, cells in lines[1:] if len(cells) == len(names)]
@@ -168,10 +211,26 @@ def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
     return chart_runs(rows, place) if is_chart(names) else (rows, [])
 
 
+def _two_lines(above: Sequence[str], below: Sequence[str], then: Sequence[str]) -> tuple[list[str], int] | None:
+    """The names of columns that stand in two lines, as a data frame with columns of two levels is written
+    ("params", "params" above "lr", "wd"), and how many lines that takes: a third names the index. None where one does.
+    """
+    cells = [cell.strip() for cell in below]
+    repeated = [above.count(name) > 1 for name in above]
+    if len(cells) != len(above) or not any(name and again for name, again in zip(above, repeated, strict=True)):
+        return None
+    if any(value_of(cell) is not None and not isinstance(value_of(cell), str) for cell in cells):
+        return None
+    names = ["_".join(filter(None, both)) for both in zip(above, cells, strict=True)]
+    index = [cell.strip() if not name else "" for name, cell in zip(names, then, strict=False)]
+    has_index = any(index) and not any(cell.strip() for name, cell in zip(names, then, strict=False) if name)
+    return [name or of for name, of in zip(names, index, strict=True)] if has_index else names, 3 if has_index else 2
+
+
 def _cell(name: str, cell: str, *, decimal_comma: bool) -> dict[str, Any]:
     """Its value by its column; several where the cell is the config or summary of a run, as data frames write dicts."""
     if is_name(name):
-        return {name: cell.strip() or None}
+        return {name: named_in(cell)}
     if cell[:1] == "{" and cell[-1:] == "}" and folded(name) in WRAPPERS and len(cell) <= LONGEST_DICT:
         text = re.sub(r"(?<=[:\[, ])(-?)(?:nan|inf)(?=[,\]} ])", r"\g<1>1e999", cell)
         for parse in (json.loads, ast.literal_eval):

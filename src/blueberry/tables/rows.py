@@ -8,13 +8,18 @@ from typing import Any, TypeGuard
 
 from blueberry.records import Goal, is_number
 
-MISSING = frozenset(("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "na", "n/a", "null", "none", "?", "missing"))
+MISSING = frozenset(("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "na", "n/a", "null", "none", "?", "missing",
+                     "...", "\N{HORIZONTAL ELLIPSIS}"))  # fmt: skip
 _INFINITE = {"inf": math.inf, "+inf": math.inf, "infinity": math.inf, "\N{INFINITY}": math.inf, "-inf": -math.inf}
 _TRUTH = {"true": True, "false": False}
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_POINTS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_ABOUT = re.compile(r"^[~\u2248]\s*(?=[+-]?[\d.])")
+_REMARKED = re.compile(r"([+-]?[\d.,]+(?:[eE][+-]?\d+)?%?)\s+\(([^()\d\u00b1]+)\)")
+"""A number with words beside it: "0.04 (default)"; "0.04 (0.01)" is no such."""
 _CLOCK = re.compile(r"(?:(\d+) days?,? )?(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 _DURATION = re.compile(
     r"(\d+(?:\.\d+)?) ?(ms|msecs?|milliseconds?|secs?|seconds?|s|mins?|minutes?|m|hours?|hrs?|h|days?|d)(?![a-z])"
@@ -37,6 +42,8 @@ class Found:
     """Lines that a person should read."""
     objectives: Mapping[str, Goal | None] = field(default_factory=dict)
     """Columns that a search went by, and which way, None where its file does not say."""
+    are_runs: bool = False
+    """Whether each row is a run of its own, by the tool that wrote it, and none a step of another."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Row:
     """Where it stands, e.g. "runs.csv line 4"."""
     values: Mapping[str, Any]
     """Number, text, true/false or None by column; the columns of `blueberry.tables.columns` under their own names."""
+    steps: tuple[Mapping[str, Any], ...] = ()
+    """Of a run that has a row for each step where it was measured, the values of all, in order."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,8 @@ class Table:
     """Lines that a person should read: what was left out and why."""
     objectives: Mapping[str, Goal | None] = field(default_factory=dict)
     """Columns that a search went by, and which way, None where its file does not say."""
+    are_runs: bool = False
+    """Whether each row is a run of its own, by the tool that wrote it, and none a step of another."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -82,9 +93,13 @@ def is_of_a_loop(table: Table) -> bool:
 def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     """A number where the cell is one, true/false, None where it says nothing, else its text.
 
-    "12%" is 0.12; "1,234" is 1234, and 1.234 with `decimal_comma`; "nan" and "inf" are what they say.
+    "12%" is 0.12; "1,234" is 1234, and 1.234 with `decimal_comma`; "~8,300" is 8300, "0.04 (default)" 0.04; "nan" and
+    "inf" are what they say.
     """
-    text = text.strip().replace("\N{MINUS SIGN}", "-")
+    text = _ABOUT.sub("", text.strip().replace("\N{MINUS SIGN}", "-"), count=1)
+    if (remarked := _REMARKED.fullmatch(text)) is not None:
+        number = value_of(remarked[1], decimal_comma=decimal_comma)
+        return number if is_number(number) else text
     folded = text.casefold()
     if folded in MISSING:
         return None
@@ -94,8 +109,8 @@ def value_of(text: str, *, decimal_comma: bool = False) -> Any:
         return _INFINITE[folded]
     if folded in _TRUTH:
         return _TRUTH[folded]
-    if decimal_comma and _DECIMAL_COMMA.fullmatch(text):
-        text = text.replace(",", ".")
+    if decimal_comma and (_DECIMAL_COMMA.fullmatch(text) or _POINTS.fullmatch(text)):
+        text = text.replace(".", "").replace(",", ".")
     elif _THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
     if _INTEGER.fullmatch(text):
@@ -106,6 +121,11 @@ def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     if text.endswith("%") and _NUMBER.fullmatch(text[:-1].rstrip()):
         return float(text[:-1]) / 100
     return text
+
+
+def named_in(text: str) -> str | None:
+    """What stands in a cell of names, whatever number it may look like; None where it says nothing."""
+    return None if text.strip().casefold() in MISSING else text.strip()
 
 
 def duration_of(value: Any) -> Any:
@@ -123,10 +143,14 @@ def duration_of(value: Any) -> Any:
 
 
 def uses_decimal_comma(cells: list[str]) -> bool:
-    """Whether a file whose columns are not parted by commas writes 0,065 for 0.065: some do, and none has a point."""
+    """Whether a file whose columns are not parted by commas writes 0,065 for 0.065: some do, and none has a point but
+    those of thousands, 1.000, where some comma can be none of thousands."""
     numbers = [cell.strip() for cell in cells]
-    return any(_DECIMAL_COMMA.fullmatch(cell) for cell in numbers) and not any(
-        "." in cell and _NUMBER.fullmatch(cell) for cell in numbers
+    commas = [cell for cell in numbers if _DECIMAL_COMMA.fullmatch(cell)]
+    points = [cell for cell in numbers if "." in cell and _NUMBER.fullmatch(cell)]
+    of_thousands = all(_POINTS.fullmatch(cell) and not _has_leading_zero(cell) for cell in points)
+    return bool(commas) and (
+        not points or (of_thousands and any(not _THOUSANDS.fullmatch(cell) or cell.startswith("0") for cell in commas))
     )
 
 

@@ -1,6 +1,5 @@
 """From the rows of a table to runs: which arm and seed a row is, how it ended, and what is known of it."""
 
-import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,19 +20,22 @@ from blueberry.records import (
     goal_of,
     is_number,
 )
-from blueberry.tables.checkpoints import last_checkpoints
+from blueberry.tables.checkpoints import last_checkpoints, until
 from blueberry.tables.columns import (
     MEANINGS,
     Kind,
     find_column,
+    is_bracketed,
     is_loss,
     is_name,
     kind_by_name,
     kinds,
+    means_the_same,
+    word_set,
     words_in,
 )
 from blueberry.tables.endings import Ending, decisions_as_endings, has_not_completed, measured_ending
-from blueberry.tables.lengths import Spent, spent
+from blueberry.tables.lengths import Spent, spent, updates_of
 from blueberry.tables.rows import Row, Table, is_finite
 
 MOST_PRINTED = 6
@@ -44,6 +46,10 @@ OWN = frozenset(("val_loss", "val_bits_per_byte", "val_accuracy", "test_loss", "
                  "updates", "tokens", "flops", "train_seconds"))  # fmt: skip
 """Columns that have a place of their own in a RunResult; every other number is kept in `extra`."""
 
+MOST_NATS = 100
+"""Per token, from which on a number is said to be no such loss."""
+_REPEATS = word_set("run runs repeat repeats replica replicate rep restart log logfile #")
+"""Last words of what counts the runs of one arm."""
 LEAST_REPEATS = 3
 """Of one arm alone, from which on its runs are a noise floor."""
 
@@ -103,6 +109,7 @@ def table_runs(
     *,
     goal: Goal | None = None,
     seed: str | None = None,
+    at: float | None = None,
     least_arms: int = 2,
     is_in_parts: bool = False,
 ) -> TableRuns:
@@ -111,16 +118,19 @@ def table_runs(
     `seed` names the column that says which runs share a seed; without it a column that is called so does, and without
     one no run has a seed. Of rows that are checkpoints of one run the last is taken. `metric`: the column that
     judges; without it the validation loss, or the one loss that the table has. `least_arms`: how many there must be.
-    `is_in_parts`: runs that chose what an arm is compared at are wanted too.
+    `at`: an update to judge all runs at, where rows are their steps. `is_in_parts`: runs that chose what an arm is
+    compared at are wanted too.
     Raises: TableError if a column is not there, fewer arms differ in what varies, more of the metric is better
     and no goal says so, or a cell of the seed, status, stage or metric is not what it must be.
     """
     notes: list[str] = []
+    table = table if at is None else until(table, at, notes)
     if len(table.rows) == 1 and least_arms > 1:
         raise TableError(f"{table.path}: one run: {_said(table.rows[0])}; two arms or more are compared; add runs")
     if not vary and not _is_one_arm(table):
         have = f"its columns are {', '.join(table.columns[:30])}"
-        raise TableError(f"{table.path}: nothing varies; name the columns that tell arms apart; {have}")
+        rule = "name the columns that tell arms apart, or for repeats of one arm a column in which they agree"
+        raise TableError(f"{table.path}: nothing varies; {rule}; {have}")
     if not is_in_parts and any(row.values.get("stage") == "compare" for row in table.rows):
         rows = tuple(row for row in table.rows if row.values.get("stage") != "search")
         notes.append(
@@ -136,7 +146,7 @@ def table_runs(
         raise TableError(f'{table.path} vary "{name}": it is the metric; an arm is told by its settings; change it')
     seeds = _seed_columns(table, seed, columns.values())
     kind_of = kinds({name: [row.values.get(name) for row in table.rows] for name in table.columns})
-    kind_of |= dict.fromkeys(table.objectives, "result")
+    kind_of |= dict.fromkeys((*table.objectives, column), "result")
     kind_of |= dict.fromkeys(seeds, "seed")
     rows = last_checkpoints(table, kind_of, set(columns.values()), seeds, notes)
     trained_on = None if "tokens" in kind_of else _spent(rows, column, kind_of, columns.values())
@@ -156,6 +166,7 @@ def table_runs(
         notes.append(f"{table.name}: {what}, so nothing is compared: judged as a noise floor")
     blocks = _seeds(rows, seeds, is_named=seed is not None)
     half = _half_digits(rows, kind_of)
+    along = updates_of([name for name, kind in kind_of.items() if kind == "length"])
     others = [name for name, kind in kind_of.items() if kind == "setting" and name not in columns.values()]
     runs, unfinished, num_nan = [], [], 0
     for row, name, settings, block in zip(rows, names, chosen, blocks, strict=True):
@@ -177,12 +188,19 @@ def table_runs(
                 study=None if study is None else str(study),
                 place=row.place,
                 digits=half,
+                steps=_curve(row, column, along),
             )
         )
     if unfinished:
         notes.append(f"{table.name}: {len(unfinished)} runs have not ended, by their status, and have no number here")
     if num_nan:
         notes.append(f"{table.name}: runs whose metric is NaN or infinite are taken to have diverged")
+    values = sorted(value for run in runs if is_finite(value := run.result.metric(column)))
+    if column == "val_loss" and values and values[len(values) // 2] > MOST_NATS:
+        notes.append(
+            f"{table.name}: a val_loss of {values[len(values) // 2]:.4g} nats is far above guessing, the log of the "
+            "vocabulary, 11 or so: is it another column, or summed over tokens?"
+        )
     return TableRuns(
         table=table,
         vary=tuple(vary),
@@ -195,6 +213,12 @@ def table_runs(
         states_success=any(run.result.status == "completed" for run in runs) and "status" in table.columns,
         notes=tuple(notes),
     )
+
+
+def _curve(row: Row, metric: str, along: str | None) -> tuple[tuple[float, float], ...]:
+    """Of a run whose rows are steps: updates done, and the metric; each once."""
+    known = {step[along]: step[metric] for step in row.steps if along in step and is_finite(step.get(metric))}
+    return tuple(sorted((at, value) for at, value in known.items() if is_finite(at)))
 
 
 def _spent(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: Collection[str]) -> Spent | None:
@@ -215,11 +239,26 @@ def _spent(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: C
 
 
 def _is_one_arm(table: Table) -> bool:
-    """Whether its rows are told apart by no setting and no name: repeats of one run, a noise floor."""
+    """Whether its rows are told apart by no setting and no name: repeats of one run, a noise floor.
+
+    Where each has a seed of its own, what else differs from row to row is a setting only by its name; and so are runs
+    that are only counted, or have a log each, repeats.
+    """
     values = {name: [row.values.get(name) for row in table.rows] for name in table.columns}
     kind_of = kinds(values)
-    telling = [name for name, some in values.items() if len({str(one) for one in some}) > 1]
-    return len(table.rows) >= LEAST_REPEATS and not any(kind_of[name] in ("setting", "label") for name in telling)
+    telling = {name: len({str(one) for one in some}) for name, some in values.items()}
+    telling = {name: num for name, num in telling.items() if num > 1}
+    repeats = [name for name in telling if (words_in(name) or [""])[-1] in _REPEATS]
+    repeats = [name for name in repeats if all(isinstance(one, int) for one in values[name]) or "log" in words_in(name)]
+    num_runs = max((telling[name] for name in telling if kind_of[name] == "seed" or name in repeats), default=0)
+    steps = any(kind_of[name] == "length" for name in telling)
+    is_told = num_runs >= LEAST_REPEATS and (num_runs == len(table.rows) or steps)
+    others = [name for name in telling if name not in repeats and kind_of[name] in ("setting", "label")]
+    if is_told:
+        others = [
+            n for n in others if kind_by_name(n) == "setting" or (kind_of[n] == "label" and telling[n] < num_runs)
+        ]
+    return len(table.rows) >= LEAST_REPEATS and not others
 
 
 def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: list[str]) -> tuple[str, Goal]:
@@ -228,7 +267,9 @@ def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: l
         losses = [name for name in table.columns if is_loss(name) and kind_by_name(name) == "result"]
         held_out = [name for name in losses if not {"train", "training", "test"} & set(words_in(name))]
         searched = [*table.objectives] if len(table.objectives) == 1 else []
-        some = [name for name in PREFERRED if name in table.columns] or searched or held_out or losses
+        filled = {n: sum(is_finite(row.values.get(n)) for row in table.rows) for n in PREFERRED if n in table.columns}
+        known = sorted(filled, key=lambda name: -filled[name])  # of those that as many rows have, in their order
+        some = known or searched or held_out or losses
         if not some or (some[0] not in PREFERRED and len(some) > 1):
             which = f"; which of {', '.join(some[:8])}? say it with --metric" if some else ""
             other = next((f"e.g. --metric {name} --goal maximize" for name in table.columns if _is_score(name)), "")
@@ -236,10 +277,15 @@ def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: l
             have = which or f"; its columns are {', '.join(table.columns[:30])}; {said}"
             raise TableError(f'{table.path} metric "val_loss": no such column{have}')
         column = some[0]
+        twins = [name for name in table.columns if name != column and means_the_same(name, column)]
+        if twins and any(is_bracketed(name) for name in twins):
+            given = next((given for given, meaning in table.renamed.items() if meaning == column), column)
+            notes.append(f"{table.name}: {given} is judged; {' and '.join(twins[:3])} would be too, by --metric")
         if column in searched and column not in PREFERRED:
             notes.append(f"{table.name}: no validation loss in nats; judged by {column}, what the search went by")
         elif column != "val_loss":
-            notes.append(f"{table.name}: no validation loss in nats; judged by {column}, the one loss there is")
+            only = ", the one loss there is" if len(losses) == 1 else ""
+            notes.append(f"{table.name}: no validation loss in nats; judged by {column}{only}")
     else:
         column = find_column(metric, table.columns, f"{table.path} metric", table.renamed)
     searched_for = table.objectives.get(column)
@@ -278,11 +324,9 @@ def _seeds(rows: Sequence[Row], columns: Sequence[str], *, is_named: bool) -> li
     if not columns:
         return [None] * len(rows)
     if columns == ("seed",) and not is_named:
-        spare = itertools.count(
-            1 + max((s for row in rows if isinstance(s := row.values.get("seed"), int)), default=-1)
-        )
         return [
-            next(spare) if row.values.get("seed") is None and has_not_completed(row) else _seed(row) for row in rows
+            None if "seed" not in row.values or (row.values["seed"] is None and has_not_completed(row)) else _seed(row)
+            for row in rows
         ]
     keys = [tuple(row.values.get(name) for name in columns) for row in rows]
     missing = next((row for row, key in zip(rows, keys, strict=True) if None in key), None)

@@ -17,7 +17,7 @@ from blueberry.records import is_number
 from blueberry.stats.paired import paired
 from blueberry.stats.robustness import exchange
 from blueberry.tables.columns import is_tokens, kind_by_name, same_name, words_in
-from blueberry.tables.lengths import says_the_batch
+from blueberry.tables.lengths import says_the_batch, updates_of
 
 DRIFT_NATS = 0.13
 """3 sqrt 2 times .03 nats, the noise of runs of a few updates; longer runs have less. Where nothing was measured."""
@@ -102,7 +102,7 @@ def _largest_by_chance(groups: Iterable[Sequence[float]]) -> float:
 def budget(measured: Measured) -> list[Audit]:
     """Arms that got more updates, tokens or FLOPs, though that is not what varies. Of our own, the design says it."""
     evidence = measured.evidence
-    if evidence.source == "study":
+    if evidence.source == "study" or len(evidence.arms) < 2:
         return []
     lengths = [name for name in evidence.vary if kind_by_name(name) == "length"]
     if any(all(arm.settings.get(name) is not None for arm in evidence.arms) for name in lengths):
@@ -118,26 +118,43 @@ def budget(measured: Measured) -> list[Audit]:
     differing = {name: span for name, found in known.items() if (span := _differing(rest, found)) is not None}
     if not differing:
         return []
-    said = words.listing([f"{low:.4g} to {high:.4g} {name}" for name, (low, high) in differing.items()])
+    said = words.listing([f"{_long(low)} to {_long(high)} {name}" for name, (low, high) in differing.items()])
     message = f"arms have {said}, and that is not what varies{_exchange(measured, differing)}"
+    shared = _shared_update(measured)
+    at = "" if shared is None else f" or all at one update (--at {shared:g}),"
     if any(is_tokens(name) and name not in differing for name in known):
         return [warn("budget", f"{message}; tokens are equal", "read the loss beside what differs")]
-    return [block("budget", message, "compare arms of one length, or vary the length and say so")]
+    return [block("budget", message, f"compare arms of one length,{at} or vary the length and say so")]
 
 
 def _exchange(measured: Measured, differing: Mapping[str, Span]) -> str:
     """What the updates that some arms have more are worth at most, by the ends of all learning curves."""
-    if "updates" not in differing or measured.evidence.goal == "maximize":
+    counted = updates_of(list(differing))
+    if counted is None or measured.evidence.goal == "maximize":
         return ""
     worth = exchange(points for arm in measured.evidence.arms for points in arm.evaluations.values() if points)
     ends = worth.interval(1 - measured.evidence.alpha)
     if worth.difference is None or ends is None or worth.difference <= 0:
         return ""
-    metric, (low, high) = measured.evidence.metric, differing["updates"]
-    each = f"{worth.difference:.2g}{words.unit(metric)} [{ends[0]:.2g}, {ends[1]:.2g}]"
+    metric, (low, high) = measured.evidence.metric, differing[counted]
+    places = words.decimals((ends[1] - ends[0]) / 2)
+    each = f"{words.number(worth.difference, places)}{words.unit(metric)} {words.interval(ends, places)}"
     total = worth.difference * (high - low) / 100
-    near = f"near the end of {words.count(worth.n, 'curve')} 100 updates are {each}"
+    near = f"near the end of {words.count(worth.n, 'curve')} 100 {counted.removesuffix('s')}s are {each}"
     return f"; {near}, so length alone may make {total:.2g}"
+
+
+def _long(length: float) -> str:
+    return f"{length:,.0f}" if 1000 <= length < 1e7 and length == round(length) else f"{length:.4g}"
+
+
+def _shared_update(measured: Measured) -> float | None:
+    """The last at which every run of a table that has steps was measured; None where there is none."""
+    runs = [points for arm in measured.evidence.arms for points in arm.evaluations.values()]
+    whole = sum(len(arm.search) for arm in measured.evidence.arms)
+    if measured.evidence.source != "table" or not runs or len(runs) < whole:
+        return None
+    return max(set.intersection(*({at for at, _ in points} for points in runs)), default=None)
 
 
 def _spans(arms: Sequence[ArmRuns], name: str) -> list[Span | None] | None:

@@ -74,8 +74,7 @@ def diverged(measured: Measured) -> list[Audit]:
     again, later = "run the study again; only these are repeated", "run the study again; what is done is kept"
     if evidence.source == "table":  # there is no study to run again
         again, later = "make these runs again and enter their numbers", "enter their numbers when they have"
-    name_seeds = evidence.is_seeded
-    crashed = [f"{arm.name} (seed {s})" if name_seeds else arm.name for arm in evidence.arms for s in arm.crashed]
+    crashed = [f"{arm.name} (seed {s})" if s >= 0 else arm.name for arm in evidence.arms for s in arm.crashed]
     if crashed:
         message = f"{words.count(len(crashed), 'run')} crashed and left no result: {words.listing(crashed)}"
         found.append(block("diverged", message, f"mend the cause, then {again}"))
