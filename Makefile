@@ -23,7 +23,7 @@ docs: setup
 	$(BIN)/python -m tests.test_architecture
 
 truth: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m bench.truth --replicates 10000 --out docs/truth.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.truth --replicates 10000 --out docs/truth.md --quote docs/judge.md
 
 noise: setup
 	for updates in 40 80 160; do $(BIN)/blueberry run bench/noise/pico-$$updates.toml --store bench/noise/.blueberry --quiet; done

@@ -1,31 +1,20 @@
 """Loops that keep and discard, simulated: how often they keep a change that is none, what they gain, what it costs.
 
-    python -m bench.loops --loops 1000               # measure, into loops.json
-    python -m bench.loops --out docs/judge.md        # write the table into the page
-
-Units: everything is in sds of one run, of which the noise is 1.
+Measured by `python -m bench.truth`. Units: everything is in sds of one run, of which the noise is 1.
 """
 
-import argparse
-import json
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf, log
-from multiprocessing import Pool
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtr
 
 from blueberry.stats.loop import LEAST_DF, Run, Tally, error_of_change, log_evidence, more_runs
 
-RESULTS = Path(__file__).with_suffix(".json")
 ALPHA = 0.05
 NUM_CHANGES = 100
 NUM_BETTER = 10
-BEGIN, END = "<!-- loops: begin -->", "<!-- loops: end -->"
 
 Draw = Callable[[float], float]
 """One run of an arm whose expected value is given."""
@@ -120,8 +109,9 @@ CASES = {
     "90 make it worse": "worse",
     "all 100 do nothing": "nothing",
 }
-NOISES = ("Gaussian", "t3", "unequal")
-"""Of one run, sd 1; unequal: the sd of each arm is 1/2, 1 or 2."""
+NOISES = {"Gaussian": tuple(RULES), "t3": ("judge, noise measured", "judge, noise borrowed"),
+          "unequal": ("judge, noise measured",)}  # fmt: skip
+"""Of one run, sd 1 (unequal: the sd of each arm is 1/2, 1 or 2), and the rules that are tried under it."""
 
 
 def draw_of(noise: str, generator: np.random.Generator) -> Draw:
@@ -138,69 +128,23 @@ def draw_of(noise: str, generator: np.random.Generator) -> Draw:
     return unequal
 
 
-def measured(task: tuple[str, str, str, int]) -> dict[str, Any]:
-    rule, case, noise, num_loops = task
+def measured(rule: str, case: str, noise: str, generator: np.random.Generator, num_loops: int) -> dict[str, np.ndarray]:
+    """One number a loop, by measure. Shapes: (num_loops,) each; NaN where a loop has nothing to say about it."""
     ended = []
-    for seed in range(num_loops):
-        generator = np.random.default_rng([seed, 7])
+    for _ in range(num_loops):
         effects = effects_of(CASES[case], generator)
         if noise == "unequal":  # an arm's noise goes with its level, and no two arms may have one
             effects = effects + generator.uniform(0, 1e-9, NUM_CHANGES)
-        ended.append(asdict(RULES[rule](effects, draw_of(noise, generator))))
-    kept = [one["null"] + one["better"] for one in ended]
+        ended.append(RULES[rule](effects, draw_of(noise, generator)))
+    null, better, runs, gain = (
+        np.array([getattr(one, name) for one in ended], dtype=float) for name in ("null", "better", "runs", "gain")
+    )
     return {
-        "rule": rule,
-        "case": case,
-        "noise": noise,
-        "loops": num_loops,
-        "any": float(np.mean([one["null"] > 0 for one in ended])),
-        "share": float(np.mean([one["null"] / max(all_, 1) for one, all_ in zip(ended, kept, strict=True)])),
-        **{name: float(np.mean([one[name] for one in ended])) for name in ("null", "better", "runs", "gain")},
+        "null kept": (null > 0).astype(float),
+        "nulls": null,
+        "null share": null / np.maximum(null + better, 1),
+        "improvements": np.full(num_loops, np.nan) if case.startswith("all") else better,
+        "runs": runs,
+        "gain": gain.round(6) + 0.0,
+        "gain per 100": gain.round(6) * 100 / runs + 0.0,
     }
-
-
-def tasks(num_loops: int) -> list[tuple[str, str, str, int]]:
-    usual = [(rule, case, "Gaussian", num_loops) for case in CASES for rule in RULES]
-    judge = [rule for rule in RULES if rule.startswith("judge")]
-    return usual + [(rule, case, noise, num_loops) for noise in NOISES[1:] for case in CASES for rule in judge[:1]]
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    lines = [
-        "| 100 changes | rule | runs | null ones kept | loops that keep any | share of the kept | improvements kept "
-        "| gain | gain per 100 runs |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in rows:
-        noise = "" if row["noise"] == "Gaussian" else f", {row['noise']} noise"
-        real = "-" if row["case"].startswith("all") else f"{row['better']:.1f} of {NUM_BETTER}"
-        lines.append(
-            f"| {row['case']} | {row['rule']}{noise} | {row['runs']:.0f} | {row['null']:.2f} | {row['any']:.1%} | "
-            f"{row['share']:.1%} | {real} | {abs(row['gain']):.1f} | {100 * abs(row['gain']) / row['runs']:.1f} |"
-        )
-    return "\n".join(lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.loops", description=__doc__)
-    parser.add_argument("--loops", type=int, default=0, help="measure anew, so many loops a cell")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="the page whose table is written (docs/judge.md)")
-    given = parser.parse_args(arguments)
-    if given.loops:
-        with Pool(given.workers) as pool:
-            rows = []
-            for row in pool.imap(measured, tasks(given.loops)):
-                rows.append(row)
-                print(f"{row['rule']}, {row['case']}, {row['noise']}: {row['any']:.3f}", file=sys.stderr)
-        RESULTS.write_text(json.dumps(rows, indent=0) + "\n", encoding="utf-8")
-    if given.out is not None:
-        page = given.out.read_text(encoding="utf-8")
-        head, rest = page.split(BEGIN, 1)
-        rows = json.loads(RESULTS.read_text(encoding="utf-8"))
-        given.out.write_text(f"{head}{BEGIN}\n{table(rows)}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

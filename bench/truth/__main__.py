@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from bench.truth.cells import CELLS
-from bench.truth.page import page
+from bench.truth.page import page, quoted
 from bench.truth.results import Results
 
 HERE = Path(__file__).parent
@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--again", metavar="PREFIX", help="forget what was measured of these cells first")
     parser.add_argument("--results", type=Path, default=HERE / "results.json", help="tallies, to resume from")
     parser.add_argument("--out", type=Path, help="the page to write (docs/truth.md)")
+    parser.add_argument("--quote", type=Path, help="a page that has the table of loops too (docs/judge.md)")
     given = parser.parse_args(arguments)
     results = Results(given.results)
     if given.again is not None:
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     if given.out is not None:
         given.out.write_text(page(CELLS, results))
+    if given.quote is not None:
+        given.quote.write_text(quoted(given.quote.read_text(), CELLS, results))
     return 0
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bench.loops import CASES, NOISES
 from bench.truth.doctoring import DEFECTS
 from bench.truth.draws import Noise
 
@@ -39,6 +40,7 @@ INTERVALS_BESIDE = Gate("intervals of the best cover", "at least", 0.95)
 CONTRAST = Gate("contrast covers", "between", 0.93, 0.97)
 OPTIMUM = Gate("optimum covered", "at least", 0.95)
 BOUNDS = Gate("optimum statement true", "at least", 0.95)
+LOOPS = Gate("null kept", "at most", ALPHA)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Cell:
     """What the first two changes do together beyond that, on the scale of a main effect."""
     most_replicates: int | None = None
     """Where a replicate takes long."""
+    loop: tuple[str, str, str] | None = None
+    """Of a loop that keeps and discards: its rule, its case and its noise, as `bench.loops` has them."""
 
 
 def _sd(sd_nats: float) -> str:
@@ -343,6 +347,23 @@ def _more() -> list[Cell]:
     return [*cells, replace(base, name="more/3 seeds, t3", n=3, noise=Noise(sd_nats=0.005, kind="t3"))]
 
 
+def _loops() -> list[Cell]:
+    """Loops of 100 changes, each kept or discarded by one rule; those of the judge are promised to keep no null."""
+    return [
+        Cell(
+            f"loop/{case}, {rule}" + ("" if noise == "Gaussian" else f", {noise} noise"),
+            "loops",
+            "loop",
+            (LOOPS,) if rule.startswith("judge") else (),
+            most_replicates=2_000,
+            loop=(rule, case, noise),
+        )
+        for noise, rules in NOISES.items()
+        for case in CASES
+        for rule in rules
+    ]
+
+
 def _doctor() -> list[Cell]:
     """Tables of runs, clean and with one planted defect each."""
     alarms = Cell("doctor/clean", "clean", "clean", (Gate("false alarm", "at most", 0.05),))
@@ -363,6 +384,7 @@ CELLS: tuple[Cell, ...] = (
     *_sweeps(),
     *_races(),
     *_more(),
+    *_loops(),
     *_optima(),
     *_doctor(),
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.truth.cells import Cell
 from bench.truth.gates import LEVEL, Judged, judge_gates
 from bench.truth.results import CellResult, Results, source_digest
-from bench.truth.text import BESIDE, GATES, INTRODUCTION, READING, SECTIONS, Section
+from bench.truth.text import BESIDE, GATES, INTRODUCTION, QUOTED, READING, SECTIONS, Section
 
 
 def page(cells: Sequence[Cell], results: Results) -> str:
@@ -76,12 +76,15 @@ def _failure(one: Judged) -> str:
 
 
 def _section(section: Section, cells: Sequence[Cell], results: dict[str, CellResult], judged: Sequence[Judged]) -> str:
+    made = table_of(section, cells, results, judged)
+    return f"## {section.title}\n\n{section.told}\n\n{made}" if made else ""
+
+
+def table_of(section: Section, cells: Sequence[Cell], results: dict[str, CellResult], judged: Sequence[Judged]) -> str:
+    """A row for each cell that was measured; empty where none was."""
     failed = {(one.cell.name, one.gate.measure) for one in judged if not one.holds}
-    measured = [cell for cell in cells if cell.table == section.table and cell.name in results]
-    if not measured:
-        return ""
     rows = []
-    for cell in measured:
+    for cell in (cell for cell in cells if cell.table == section.table and cell.name in results):
         result = results[cell.name]
         row = [cell.name.partition("/")[2], f"{result.replicates:,}"]
         for _, measure, form in section.columns:
@@ -89,11 +92,20 @@ def _section(section: Section, cells: Sequence[Cell], results: dict[str, CellRes
             row.append(f"**{text}**" if (cell.name, measure) in failed else text)
         rows.append(tuple(row))
     heading = ("case", "R", *(name for name, _, _ in section.columns))
-    return f"## {section.title}\n\n{section.told}\n\n{table(heading, rows)}"
+    return table(heading, rows) if rows else ""
+
+
+def quoted(text: str, cells: Sequence[Cell], results: Results) -> str:
+    """Another page, with the table of loops as this one has it."""
+    section = next(one for one in SECTIONS if one.table == "loops")
+    made = table_of(section, cells, results.cells, judge_gates(cells, results.cells))
+    (head, rest), (begin, end) = text.split(QUOTED[0], 1), QUOTED
+    return f"{head}{begin}\n{made}\n{end}{rest.split(end, 1)[1]}"
 
 
 def _number(result: CellResult, measure: str, form: str) -> str:
-    """Forms: "%" a share, "mnats" thousandths of a nat, "x" a factor from its logarithm, "1" a number."""
+    """Forms: "%" a share, "mnats" thousandths of a nat, "x" a factor from its logarithm, "1" and "2" a number with so
+    many decimals."""
     tally = result.tallies.get(measure)
     mean = None if tally is None else tally.mean
     if mean is None:
@@ -104,7 +116,7 @@ def _number(result: CellResult, measure: str, form: str) -> str:
         return f"{1000 * mean:.2f}"
     if form == "x":
         return f"{math.exp(mean):.2f}"
-    return f"{mean:.1f}"
+    return f"{mean:.{int(form)}f}"
 
 
 def _percent(share: float | None) -> str:

@@ -27,10 +27,11 @@ SOURCES = {
     "factorial": VERDICTS,
     "race": VERDICTS,
     "more": VERDICTS,
+    "loop": ("stats/loop.py",),
     "clean": DOCTOR,
     "defect": DOCTOR,
 }
-"""The folders that each kind of study measures."""
+"""The folders, or files, that each kind of study measures."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ def generator(cell: Cell, chunk: int) -> np.random.Generator:
 def source_digest(study: str) -> str:
     """Of the code that a study measures, comments and docstrings apart."""
     root = Path(blueberry.__file__).parent
-    paths = [path for name in SOURCES[study] for path in sorted((root / name).rglob("*.py"))]
+    given = [root / name for name in SOURCES[study]]
+    paths = [path for one in given for path in ([one] if one.is_file() else sorted(one.rglob("*.py")))]
     return hashlib.sha256("".join(_code(path) for path in paths).encode()).hexdigest()[:12]
 
 

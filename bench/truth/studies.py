@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from bench import loops
 from bench.truth.cells import ALPHA, Cell
 from bench.truth.customs import CUSTOMS, best_index, e_value, parabola_covers
 from bench.truth.doctoring import DEFECTS, clean_rows, findings
@@ -338,12 +339,19 @@ def columns(found: Sequence[dict[str, float]]) -> Measures:
     return {name: np.array([one.get(name, math.nan) for one in found], dtype=float) for name in names}
 
 
+def loop(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
+    """Whole loops of changes, kept or discarded."""
+    assert cell.loop is not None
+    return loops.measured(*cell.loop, rng, replicates)
+
+
 STUDIES: dict[str, Callable[[Cell, np.random.Generator, int], Measures]] = {
     "fixed": fixed,
     "factorial": factorial,
     "optimum": optimum,
     "race": race,
     "more": more,
+    "loop": loop,
     "clean": clean,
     "defect": defect,
 }

@@ -39,8 +39,13 @@ GATES = {
     "optimum covered": "Coverage of the optimum's interval",
     "false alarm": "False alarms of the doctor on clean tables",
     "defect found": "Planted blocking defects found by the doctor",
+    "null kept": "Loops that ever keep a change that is no improvement",
     "optimum statement true": "Truth of any statement on the optimum, bounds included",
 }
+
+
+QUOTED = ("<!-- loops: begin -->", "<!-- loops: end -->")
+"""Between these another page has the table of loops."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,23 @@ SECTIONS = (
             ("6 to 20", "settled after N more, N 6 to 20", "%"),
             ("21 to 200", "settled after N more, N 21 to 200", "%"),
             ("mean N", "N", "1"),
+        ),
+    ),
+    Section(
+        "loops",
+        "Loops that keep and discard",
+        "Loops of 100 changes; each run has noise of sd 1, and improvements, ten where there are any, are of 1 to 3 "
+        "sds. A loop *keeps a null* if it keeps any change that is no improvement; the share is that of null changes "
+        "among those kept, by loop; the gain is the true one, in sds. The judge's bound is for Gaussian noise that is "
+        "the same in all arms ([judge.md](judge.md)); t3 and unequal noise (sd 1/2, 1 or 2, by arm) are beyond it.",
+        (
+            ("runs", "runs", "1"),
+            ("keeps a null", "null kept", "%"),
+            ("nulls kept", "nulls", "2"),
+            ("share", "null share", "%"),
+            ("improvements kept", "improvements", "1"),
+            ("gain", "gain", "1"),
+            ("gain per 100 runs", "gain per 100", "1"),
         ),
     ),
     Section(
