@@ -62,6 +62,7 @@ def test_dots_stand_for_rows_that_are_not_there_and_copies_count_once():
     assert [row.values["name"] for row in table.rows] == ["a", "b"]
     assert len(table.notes) == 2
     assert len(table_of([{"seed": None, "val_loss": 3.1}] * 3).rows) == 3
+    assert len(table_of([{"name": "a", "lr": 0.00031623, "val_loss": 3.1}] * 3).rows) == 3, "rounded alike"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,11 @@ def test_steps_may_be_columns(tmp_path, header):
 def test_losses_by_their_names(name):
     assert is_loss(name)
     assert kind_by_name(name) == "result"
+
+
+@pytest.mark.parametrize("name", ["Delta bpb", "\u0394 (bpb)", "loss gap", "loss_scale", "lr (nats)"])
+def test_a_difference_of_losses_is_none(name):
+    assert not is_loss(name)
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,7 @@ _LOGGED = LOSSES | word_set("acc accuracy error f1 auc score")
 _SPREADS = ("stderr", "std", "sem", "se", "sd")
 _WHICH = word_set("best final last end least lowest")
 """Words after a metric: which of a run's it is."""
+_DIFFERENCE = word_set("delta \u03b4 \u2206 diff difference gap gain improvement vs")
 _AFTER_METRIC = word_set("at @ after on")
 """What begins where or when it was measured: "val loss at 3275"."""
 LABEL = word_set(
@@ -474,7 +475,11 @@ def is_loss(metric: str) -> bool:
     while len(words) > 1 and words[-1] in MODIFIERS | _WHICH:
         words = words[:-1]
     unit = _BRACKETS.search(metric)
-    return bool(words) and (words[-1] in LOSSES or (unit is not None and unit[1].casefold() in LOSSES))
+    return (
+        bool(words)
+        and not _DIFFERENCE & set(words)
+        and (words[-1] in LOSSES or (unit is not None and unit[1].casefold() in LOSSES))
+    )
 
 
 def none_is_a_choice(column: str, cells: Iterable[str]) -> bool:

@@ -44,9 +44,8 @@ def without_summaries(rows: Sequence[Placed]) -> tuple[Sequence[Placed], list[st
 
 def _is_measured(values: Mapping[str, Any]) -> bool:
     """Whether a row says so much that another run would not have said the same: a text, and a number of many digits."""
-    digits = [
-        len(repr(one).partition("e")[0].strip("-0.").replace(".", "")) for one in values.values() if is_finite(one)
-    ]
+    results = [one for name, one in values.items() if kind_by_name(name) == "result" and is_finite(one)]
+    digits = [len(repr(one).partition("e")[0].strip("-0.").replace(".", "")) for one in results]
     return max(digits, default=0) >= LEAST_DIGITS and any(isinstance(one, str) for one in values.values())
 
 
