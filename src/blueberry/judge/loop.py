@@ -17,10 +17,11 @@ from blueberry.records import Goal
 from blueberry.stats.loop import MOST_RUNS, Gap, Look, Run, Tally, judge_change
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.paired import mean_interval
-from blueberry.tables.columns import differing_settings, is_name, kind_by_name, words_in
+from blueberry.tables.columns import is_name, kind_by_name, words_in
 from blueberry.tables.reading import read_table
 from blueberry.tables.rows import Table
 from blueberry.tables.runs import TableRuns, table_runs
+from blueberry.tables.telling import differing_settings
 
 PROSE = frozenset(("description", "desc", "note", "notes", "comment", "comments", "title", "idea", "message", "change"))
 """Last words of a column that says what a change was: it names no arm."""
