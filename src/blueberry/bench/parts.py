@@ -35,6 +35,7 @@ PARTS: tuple[str, ...] = (
 _PLACES: tuple[tuple[Any, str, str], ...] = (
     (training, "batch", "data"),
     (Draws, "keep_NBK", "draws"),
+    (Draws, "keep_AH", "draws"),
     (Draws, "normal_NBK", "draws"),
     (attention, "attend", "attention"),
     (feed_forward.Assignment, "of", "routing"),

@@ -117,11 +117,11 @@ def _keep(keys_R: Tensor, num_elements: int, drop: float) -> Tensor:
     least = min(round(drop * 2**16), 2**16 - 1) - 2**15  # of the bits as a signed number
     if _is_elementwise(keys_R):
         return _compared(keys_R, num_elements, least, 1.0 / (1.0 - drop))
-    keep_RK = torch.empty(len(keys_R), num_elements)
+    keep_RK, kept = torch.empty(len(keys_R), num_elements), np.float32(1.0 / (1.0 - drop))
     for rows, columns, words in _blocks(keys_R, (num_elements + 1) // 2):
         elements = slice(2 * columns.start, min(2 * columns.stop, num_elements))
-        halves = torch.from_numpy(words.view(np.int16)[:, : elements.stop - elements.start])
-        torch.ge(halves, least, out=keep_RK[rows, elements]).mul_(1.0 / (1.0 - drop))
+        halves = words.view(np.int16)[:, : elements.stop - elements.start]
+        np.multiply(halves >= least, kept, out=keep_RK.numpy()[rows, elements])
     return keep_RK
 
 
