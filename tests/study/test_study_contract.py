@@ -149,7 +149,7 @@ def test_one_that_always_dies_fails_with_what_it_said_last_and_can_be_tried_agai
         assert failed.failure is not None
         assert failed.failure.kind == "crashed"
         assert failed.failure.message.startswith(
-            "the worker ended by signal 9 (SIGKILL)" if place is ONE else "the task's process ended (WorkerCrashed"
+            "the worker ended by signal 9 (SIGKILL)" if place is ONE else "the task's process ended (ActorDied"
         )
         assert failed.failure.message.endswith("(it said last: at work on 0.02)")
     names = [failed.fingerprint for failed in outcome.failures]

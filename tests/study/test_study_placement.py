@@ -14,6 +14,7 @@ from study_trainers import make_study
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study import engine, placement, workers
+from blueberry.study.ray_workers import RayCrew, Seat
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
 
@@ -93,6 +94,21 @@ def test_a_run_of_several_threads_is_trained_beside_none(machine) -> None:
     assert placement.fits_beside(LARGE, [LARGE]), "each has one thread"
 
 
+def test_on_ray_a_run_of_several_threads_asks_for_a_node_of_cores(machine) -> None:
+    machine(None, None)
+    crew = object.__new__(RayCrew)
+    crew.gpus, crew.num_workers, crew._cores, crew._tasks = (), 8, 4, {}
+    assert crew.fits(LARGE)
+    assert crew.fits(SMALL)
+    crew._tasks = {1: Seat(None, 4)}
+    assert crew.fits(LARGE), "on another node"
+    crew._tasks = {1: Seat(None, 4), 2: Seat(None, 1)}
+    assert crew.fits(SMALL)
+    assert not crew.fits(LARGE)
+    crew.gpus = (placement.Gpu("0"),)
+    assert crew.fits(LARGE), "one core feeds a GPU"
+
+
 NANO = {
     "model.width": 128, "model.num_layers": 4, "data.vocabulary_tokens": 2048, "train.batch_sequences": 16,
     "train.micro_batch_sequences": 16, "model.context_tokens": 128,
@@ -109,8 +125,11 @@ NANO = {
         (NANO, 1000, 8, 1, 32),
         (NANO, 1000, 0.001, 1, 1),
         (NANO, 33, 140, 1, 33),
+        (NANO, 33, 140, 2, 17),
         (NANO, 33, 140, 8, 5),
         (NANO, 3, 140, 8, 1),
+        (NANO, 1000, 140, 4, 32),
+        (NANO, 1000, 8, 4, 16),
         ({**NANO, "train.batch_sequences": 128, "train.micro_batch_sequences": 128}, 1000, 140, 1, 8),
         ({**NANO, "train.batch_sequences": 128}, 1000, 140, 1, 64),
         ({"model.width": 1024, "train.batch_sequences": 512}, 1000, 140, 1, 1),

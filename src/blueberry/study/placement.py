@@ -64,14 +64,16 @@ def lanes_for(recipe: Recipe, num_runs: int, gpus: Sequence[Gpu], workers: int) 
     """How many runs of one shape a worker trains side by side.
 
     On a CPU one: a process a core does as much. On a GPU a power of two, at most as many as keep it busy, as fit the
-    least free of the GPUs, and as leave each worker its share of `num_runs`, all that are to be handed out together.
+    least free of the GPUs (workers that have one together share both), and as leave each worker its share of
+    `num_runs`, all that are to be handed out together.
     """
     if not gpus:
         return 1
     counted = cost(recipe)
     busy = BUSY_FLOPS / (counted.flops_per_token * recipe.micro_batch_sequences * recipe.model.context_tokens)
     free_bytes = min((gpu.free_bytes for gpu in gpus if gpu.free_bytes is not None), default=math.inf)
-    most = max(1.0, min(MOST_LANES, busy, MEMORY_SHARE * free_bytes / counted.memory_bytes))
+    on_one = math.ceil(workers / len(gpus))
+    most = max(1.0, min(MOST_LANES, min(busy, MEMORY_SHARE * free_bytes / counted.memory_bytes) / on_one))
     return min(2 ** int(math.log2(most)), max(1, math.ceil(num_runs / workers)))
 
 
