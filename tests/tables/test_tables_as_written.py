@@ -215,6 +215,39 @@ def test_logs_are_curves(tmp_path, line):
     assert [arm.n for arm in floor.arms] == [3]
 
 
+@pytest.mark.parametrize(
+    ("header", "vary"),
+    [("| model | seed 0 | seed 1 | seed 2 | mean |", "model"), ("| | s1 | s2 | s3 | avg |", "name"),
+     ("| opt | Seed_1 | Seed_2 | Seed_3 | Mean \u00b1 std |", "opt"), ("| opt \\ seed | 1 | 2 | 3 | **Mean** |", "opt")],
+)  # fmt: skip
+def test_seeds_may_be_columns_with_their_mean_beside_them(tmp_path, header, vary):
+    rows = ["| adamw | 3.21 | 3.22 | 3.20 | 3.21 |", "| muon | 3.11 | 3.12 | 3.10 | 3.11 \u00b1 0.01 |"]
+    (tmp_path / "r.md").write_text("\n".join([header, "|---|---|---|---|---|", *rows, ""]))
+    judged = blueberry.analyse(tmp_path / "r.md", vary=vary)
+    assert [(arm.arm, arm.n, round(arm.mean, 4)) for arm in judged.arms] == [("adamw", 3, 3.21), ("muon", 3, 3.11)]
+
+
+def test_remarks_above_a_header_and_other_encodings(tmp_path):
+    text = "lr,seed,val_loss\n0.1,0,3.1\n0.2,0,3.0\n"
+    (tmp_path / "a.csv").write_text(f"# made by hand\n#\n{text}")
+    (tmp_path / "b.csv").write_text(text, encoding="utf-16")
+    (tmp_path / "c.csv").write_text(f"#{text}")
+    read = [read_table(tmp_path / name) for name in ("a.csv", "b.csv", "c.csv")]
+    assert [len(table.rows) for table in read] == [2, 2, 2]
+    assert read[0].columns == read[1].columns == ("lr", "seed", "val_loss")
+    assert read[0].rows[0].place == "a.csv line 4"
+
+
+def test_means_are_said_to_be_no_runs_and_a_classifier_may_be_right():
+    rows = [{"model": "a", "val_loss": 3.2, "std": 0.01}, {"model": "b", "val_loss": 3.1, "std": 0.01}]
+    assert any("if each is a mean over runs" in note for note in table_runs(table_of(rows), ["model"]).notes)
+    rows = [
+        {"model": m, "seed": k, "accuracy (%)": f"{v + k / 10}%"} for m, v in (("a", 91), ("b", 92)) for k in range(3)
+    ]
+    judged = blueberry.analyse(rows, vary="model", metric="accuracy (%)", goal="maximize")
+    assert not [one for one in judged.blocks if one.audit == "too-good"]
+
+
 def test_text_that_is_no_log_is_a_table(tmp_path):
     (tmp_path / "runs.txt").write_text("lr,step,val_loss\n0.1,10,3.1\n0.2,10,3.2\n")
     assert read_table(tmp_path / "runs.txt").columns == ("lr", "step", "val_loss")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from blueberry.errors import TableError
@@ -16,6 +16,7 @@ from blueberry.tables.columns import (
     understood,
 )
 from blueberry.tables.rows import Placed, named_in, value_of
+from blueberry.tables.summaries import summary_in
 
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
@@ -129,13 +130,17 @@ def read_markdown(text: str, place: str, wanted: Sequence[str]) -> tuple[list[Pl
 def _unfolded(table: MarkdownTable, wanted: Sequence[str]) -> MarkdownTable | None:
     """A table with a run in each cell, as one with a run in each row; None where it is no such.
 
-    Its columns are values of one thing: numbers, or "seed 0", "lr = 0.01"; or any words, where its corner names what
-    goes down and what goes across.
+    Its columns are values of one thing: numbers, or "seed 0", "s1", "lr = 0.01"; or any words, where its corner names
+    what goes down and what goes across. Columns called mean or std beside these sum them up.
     """
+    kept = [n for n, name in enumerate(table.header) if n == 0 or summary_in(_bare(name)) is None]
+    if 2 < len(kept) < len(table.header):
+        of_runs = tuple(tuple(cells[n] for n in kept) for cells in table.rows)
+        table = replace(table, header=tuple(table.header[n] for n in kept), rows=of_runs)
     bare = [_bare(name) for name in table.header]
-    heads = [_VALUE.fullmatch(name) for name in bare[1:]]
+    heads = [_VALUE.fullmatch(_SEED.sub("seed ", name)) for name in bare[1:]]
     matched = [head for head in heads if head]
-    down, *across = [part.strip() for part in _CORNER.split(bare[0]) if part.strip()] or ["row"]
+    down, *across = [part.strip() for part in _CORNER.split(bare[0]) if part.strip()] or [_TURNED]
     if len(matched) == len(heads) and len({head[1] for head in matched}) == 1:
         values = [head[2] for head in matched]
         name = matched[0][1] or (across[0] if across else "seed")
@@ -214,6 +219,7 @@ _AT_STEP = re.compile(
 _TURNED = "name"
 _TURNED_CORNERS = ("", "metric", "metrics", "measure", "quantity", "statistic", "field", "setting")
 _NAMED_CORNER = re.compile(r"\\|\s[/|]\s|[\u00d7\u2193\u2192]")
+_SEED = re.compile(r"^s(?:eed)?[_#-]?(?=\d+$)", re.IGNORECASE)
 _VALUE = re.compile(r"(?:([A-Za-z][\w ]*?)\s*[= ]\s*)?([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
 _CORNER = re.compile(r"[\\/|\u00d7\u2193\u2192]+")
 _METRICS = (("bits per byte", "val_bits_per_byte"), ("bpb", "val_bits_per_byte"), ("perplexity", "val_perplexity"))

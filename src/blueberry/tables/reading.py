@@ -153,7 +153,8 @@ def _text(path: Path) -> str:
         if path.stat().st_size > LARGEST_BYTES:
             limit = f"a table may have {LARGEST_BYTES // 10**6} MB"
             raise TableError(f"{path}: {path.stat().st_size // 10**6} MB; {limit}; leave out what is no run's number")
-        return path.read_text(encoding="utf-8-sig")
+        given = path.read_bytes()
+        return given.decode("utf-16" if given[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
 
 
 def _kind(path: Path, text: str) -> str:
@@ -181,6 +182,7 @@ def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
 
     Raises: TableError for a header that does not name every column once, or a line with other than as many cells.
     """
+    text = _without_remarks(text)
     delimiter = sniff(text)
     lines = list(_lines(text, delimiter, place))
     if not lines:
@@ -209,6 +211,17 @@ def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
                 values |= {name: "none"} if is_none else _cell(name, cell, decimal_comma=comma)
         rows.append((f"line {number}", values))
     return chart_runs(rows, place) if is_chart(names) else (rows, [])
+
+
+def _without_remarks(text: str) -> str:
+    """Without lines above the header that begin with a hash, unless one is the header: it has as many cells."""
+    lines = text.splitlines()
+    first = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), 0)
+    if first == 0:
+        return text
+    delimiter = sniff("\n".join(lines[first:]))
+    above = [n for n in range(first) if lines[n].count(delimiter) == lines[first].count(delimiter) > 0]
+    return text if above else "\n" * first + "\n".join(lines[first:])
 
 
 def _two_lines(above: Sequence[str], below: Sequence[str], then: Sequence[str]) -> tuple[list[str], int] | None:

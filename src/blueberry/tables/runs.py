@@ -25,6 +25,7 @@ from blueberry.tables.columns import (
     MEANINGS,
     Kind,
     find_column,
+    folded,
     is_bracketed,
     is_loss,
     is_name,
@@ -46,6 +47,8 @@ OWN = frozenset(("val_loss", "val_bits_per_byte", "val_accuracy", "test_loss", "
                  "updates", "tokens", "flops", "train_seconds"))  # fmt: skip
 """Columns that have a place of their own in a RunResult; every other number is kept in `extra`."""
 
+_SPREAD = ("std", "sd", "stdev", "std_dev", "sem", "stderr", "\u00b1", "\u03c3")
+"""Columns beside a mean."""
 MOST_NATS = 100
 """Per token, from which on a number is said to be no such loss."""
 _REPEATS = word_set("run runs repeat repeats replica replicate rep restart log logfile #")
@@ -195,6 +198,11 @@ def table_runs(
         notes.append(f"{table.name}: {len(unfinished)} runs have not ended, by their status, and have no number here")
     if num_nan:
         notes.append(f"{table.name}: runs whose metric is NaN or infinite are taken to have diverged")
+    spread = [name for name in table.columns if folded(name) in (f"{column}_std", f"{column}_sd", *_SPREAD)]
+    if spread and len(rows) == len(set(names)) > 1:
+        notes.append(
+            f"{table.name}: rows have a spread ({spread[0]}): if each is a mean over runs, give the runs instead"
+        )
     values = sorted(value for run in runs if is_finite(value := run.result.metric(column)))
     if column == "val_loss" and values and values[len(values) // 2] > MOST_NATS:
         notes.append(

@@ -31,7 +31,7 @@ def without_summaries(rows: Sequence[Placed]) -> tuple[Sequence[Placed], list[st
         said.append(f"{len(rows) - len(once)} of {len(rows)} rows stand twice, to the last digit, and count once")
         rows = [*once.values()]
     for column in dict.fromkeys(name for _, values in rows[:1] for name in values):
-        named = [_summary_in(values.get(column)) for _, values in rows]
+        named = [summary_in(values.get(column)) for _, values in rows]
         runs = [one for one, name in zip(rows, named, strict=True) if name is None]
         if any(named) and len(runs) >= LEAST_SUMMED and _are_summaries(column, rows, named, runs):
             words = ", ".join(
@@ -49,7 +49,7 @@ def _is_measured(values: Mapping[str, Any]) -> bool:
     return max(digits, default=0) >= LEAST_DIGITS and any(isinstance(one, str) for one in values.values())
 
 
-def _summary_in(cell: Any) -> str | None:
+def summary_in(cell: Any) -> str | None:
     """What a cell says a row is, "mean" of "Mean (3 seeds)" or "mean \u00b1 std"; None where it names a run."""
     if not isinstance(cell, str) or len(cell) > 40:
         return None

@@ -237,8 +237,9 @@ def _none(metric: str) -> float:
 
 
 def _is_too_good(one: RunFacts) -> bool:
+    of_text = one.val_loss is not None or one.val_bits_per_byte is not None  # a classifier may well be right so often
     return (
-        (one.val_accuracy or 0.0) > MOST_ACCURACY
+        (of_text and (one.val_accuracy or 0.0) > MOST_ACCURACY)
         or (one.val_loss is not None and one.val_loss < LEAST_LOSS_NATS)
         or (one.val_bits_per_byte is not None and one.val_bits_per_byte < LEAST_BITS_PER_BYTE)
     )
