@@ -16,7 +16,7 @@ from blueberry.judge.evidence import BASELINE
 from blueberry.judge.forecast import LEAST_MIN_EFFECT
 from blueberry.judge.judgement import CurveFinding, Judgement, Purpose, Verdict
 from blueberry.stats.decide import MOST_SEEDS, POWER
-from blueberry.stats.paired import t_quantile
+from blueberry.stats.differences import t_quantile
 from blueberry.stats.robustness import upper_bound
 from blueberry.stats.scaling import LEAST_POINTS
 from blueberry.study.designs import combine

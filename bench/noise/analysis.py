@@ -10,8 +10,8 @@ from bench.noise.table import RATE, Horizon
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.measured import measure
 from blueberry.judge.verdicts import compare
+from blueberry.stats.differences import t_quantile
 from blueberry.stats.noise import measure_noise
-from blueberry.stats.paired import t_quantile
 
 LEVEL = 0.95
 ALPHA = 0.05

@@ -76,6 +76,7 @@ def examine(
     min_effect: float | None = None,
     alpha: float = 0.05,
     sigma: float | str | Borrowed | None = None,
+    target: float | None = None,
 ) -> Analysed:
     """Read a table and judge its runs. See `analyse`."""
     vary, across, tune = ([names] if isinstance(names, str) else list(names) for names in (vary, across, tune))
@@ -86,7 +87,7 @@ def examine(
     found = table_in_parts(table, vary, across=across, tune=tune, metric=metric, goal=goal, seed=seed, at=at)
     borrowed = sigma if sigma is None or isinstance(sigma, Borrowed) else read_sigma(sigma)
     effect = MIN_EFFECT_NATS if min_effect is None else min_effect
-    judged = judge_table(found, min_effect=effect, alpha=alpha, borrowed=borrowed)
+    judged = judge_table(found, min_effect=effect, alpha=alpha, borrowed=borrowed, target=target)
     return Analysed(found, judged, is_effect_stated=min_effect is not None)
 
 
@@ -104,6 +105,7 @@ def analyse(
     min_effect: float | None = None,
     alpha: float = 0.05,
     sigma: float | str | Borrowed | None = None,
+    target: float | None = None,
 ) -> Judgement:
     """What runs that were trained elsewhere support.
 
@@ -116,11 +118,12 @@ def analyse(
     `at` is an update to judge all runs at, where rows are their steps.
     `min_effect`, in the metric's unit, is the smallest difference that matters (0.005 if it is not said). `sigma` is
     the sd of one run, in that unit, borrowed from other runs: a number taken as known, or "0.0013/10" where it was
-    measured over 10 runs. What is claimed with it says so; single runs can be compared.
+    measured over 10 runs. What is claimed with it says so; single runs can be compared. `target` is a value of the
+    metric that was fixed beforehand: from where on the runs of each arm clear it is said.
     Raises: TableError, one line, for whatever is wrong with the table.
     """
     given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "name_pattern": name_pattern, "at": at}
-    given |= {"min_effect": min_effect, "alpha": alpha, "sigma": sigma}
+    given |= {"min_effect": min_effect, "alpha": alpha, "sigma": sigma, "target": target}
     return examine(rows_or_path, vary=vary, across=across, tune=tune, **given).judgement
 
 

@@ -15,7 +15,7 @@ from blueberry.stats.decide import (
     seeds_for_winner,
     smallest_difference,
 )
-from blueberry.stats.paired import paired
+from blueberry.stats.differences import paired
 from blueberry.study.plan import looks_of
 
 

@@ -6,13 +6,13 @@ from scipy import stats
 from scipy.stats import binomtest
 
 from blueberry.errors import TableError
+from blueberry.stats.differences import paired
 from blueberry.stats.noise import (
     Borrowed,
     measure_noise,
     read_sigma,
     two_way_fit,
 )
-from blueberry.stats.paired import paired
 from blueberry.stats.spread import of_rest
 from blueberry.stats.unresolved import against_best
 

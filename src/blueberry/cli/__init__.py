@@ -258,6 +258,9 @@ def analyse(
     ] = None,
     alpha: Annotated[float, typer.Option(help="Chance of any false winner, at most.")] = 0.05,
     sigma: SigmaOption = None,
+    target: Annotated[
+        float | None, typer.Option(help="A value fixed beforehand: from where on do runs clear it?", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/TABLE")] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -267,7 +270,7 @@ def analyse(
     from blueberry.cli import words
 
     given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
-    given |= {"name_pattern": name_pattern, "at": at}
+    given |= {"name_pattern": name_pattern, "at": at, "target": target}
     if sigma is not None:
         from blueberry.judge.noise_bank import sigma_of
         from blueberry.study.spec import default_store

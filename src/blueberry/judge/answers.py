@@ -252,6 +252,24 @@ class AxisAnswer(Finding):
     fast: Fast | None = None
 
 
+class Cleared(Finding):
+    """Whether, and from where on, the mean over an arm's runs is shown to clear a target that was fixed beforehand."""
+
+    arm: str
+    is_shown: bool
+    """By three runs or more, none of which diverged: one-sided, at alpha."""
+    updates: float | None
+    """From which evaluation on; None where it is not shown, or nothing but the ends of runs is known."""
+    mean: float | None
+    """Of the metric, there."""
+    p: float | None
+    """One-sided, there."""
+    n: int
+    """Runs."""
+    times: tuple[float, ...] = ()
+    """Each run's own first evaluation at the target; infinite where it has none. Empty where no run was evaluated."""
+
+
 class Failures(Finding):
     """An arm of which a run failed: diverged, or ended above the loss of guessing uniformly."""
 

@@ -9,7 +9,7 @@ from blueberry.judge import words
 from blueberry.judge.judgement import CurveFinding, Pattern
 from blueberry.records import Evaluation, RunResult
 from blueberry.stats.curves import divergence_onset, fall, loss_spikes, lost_ground, norm_spikes, rise
-from blueberry.stats.paired import mean_interval
+from blueberry.stats.differences import mean_interval
 
 FAR_BEHIND = 0.8
 """Of the way to the final loss: reached after a quarter of the run is fast, after half of it moderate."""

@@ -60,7 +60,7 @@ class ArmRuns:
     crashed: tuple[int, ...] = ()
     """Seeds whose run ended without a result, so that it is missing above."""
     evaluations: Mapping[int, tuple[tuple[float, float], ...]] = field(default_factory=dict)
-    """(updates done, metric) by searching seed, ascending; for "fastest to a target"."""
+    """(updates done, or a table's steps; metric) by searching seed, ascending; for the first at a target."""
     provenance: tuple[Provenance, ...] = ()
     """What computed the runs, each distinct one once."""
     facts: tuple[RunFacts, ...] = ()
@@ -95,6 +95,8 @@ class Evidence:
     """How often the runs are judged in all, when the number of seeds depends on what was seen; 1 for a fixed design."""
     look_seeds: tuple[int, ...] = ()
     """Of a race: how many seeds there are at each look, the last being the most there may be. Empty: a fixed design."""
+    target: float | None = None
+    """Of the metric, fixed beforehand, that runs should clear."""
     borrowed: Borrowed | None = None
     """The noise to judge with, in the metric's unit, in place of what the runs themselves show."""
     search: Search | None = None

@@ -207,7 +207,7 @@ def _repeats(facts: Sequence[RunFacts]) -> bool:
     return len(set(blocks)) < len(blocks)
 
 
-def _evaluations(metric: str, result: RunResult) -> tuple[tuple[int, float], ...]:
+def _evaluations(metric: str, result: RunResult) -> tuple[tuple[float, float], ...]:
     what = metric.removeprefix("val_")
     if what not in ("loss", "bits_per_byte", "perplexity"):
         return ()
@@ -300,6 +300,7 @@ def _question(study: Study) -> Evidence:
         vary=study.varied,
         arms=(),
         goal=study.goal,
+        target=study.target,
         source="study" if study.trainer is None else "program",
     )
 
@@ -328,6 +329,7 @@ def gather_table(
     min_effect: float = 0.005,
     alpha: float = 0.05,
     borrowed: Borrowed | None = None,
+    target: float | None = None,
     chooses: Collection[Stage] = ("search", "compare"),
 ) -> Evidence:
     """The evidence of a table's runs; of one made of parts, all but its arms. `min_effect` and
@@ -349,6 +351,7 @@ def gather_table(
         goal=found.goal,
         source="table",
         borrowed=borrowed,
+        target=target,
         names_arms=found.names_arms,
         num_unfinished=found.num_unfinished,
         states_success=found.states_success,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from blueberry.judge import words
 from blueberry.judge.answers import (
     AxisAnswer,
+    Cleared,
     Condition,
     Covered,
     Effect,
@@ -316,6 +317,10 @@ class Judgement(Finding):
     ranges: Ranges
     axis_answer: AxisAnswer | None = None
     """None where the arms do not lie along one numeric setting."""
+    target: float | None = None
+    """Of the metric, fixed beforehand; None where there was none."""
+    cleared: tuple[Cleared, ...] = ()
+    """Which arms clear it, in the order of the arms."""
     failures: tuple[Failures, ...] = ()
     """In the order of the arms."""
     audits: tuple[Audit, ...]

@@ -1,4 +1,4 @@
-"""How the optimum and the metric move with the sizes of the conditions: power laws, and a check of each."""
+"""How the optimum and the metric move with the sizes of the conditions: power laws, checks, gains."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from blueberry.architecture import flops_per_token
 from blueberry.judge import words
-from blueberry.judge.answers import HeldOut, Law, Power
-from blueberry.judge.evidence import Evidence
+from blueberry.judge.answers import Gain, HeldOut, Law, Power
+from blueberry.judge.evidence import BASELINE, Evidence
 from blueberry.judge.judgement import Judgement, Optimum, Part
+from blueberry.recipe import LENGTHS
 from blueberry.records import is_number
-from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, fit_power_law
+from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, effective_speedup, fit_power_law
 from blueberry.study.arms import is_usable_number
+from blueberry.study.spec import Study
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,52 @@ def _held_out(points: Sequence[Point], level: float) -> HeldOut | None:
         measured=y,
         holds=interval[0] <= y <= interval[1],
     )
+
+
+def find_gains(study: Study, parts: Sequence[Part]) -> tuple[Gain, ...]:
+    """Of each arm at each length against the baseline's complete runs of all lengths.
+
+    Empty unless the conditions are lengths, there is a baseline and less of the metric is better: the middle of a
+    longer schedule is no end of a shorter one, so one length says nothing of the compute that another loss needs.
+    """
+    if len(study.varied) != 1 or study.varied[0] not in LENGTHS or study.goal == "maximize":
+        return ()
+    points = [(float(part.settings[study.varied[0]]), _mean(part, BASELINE)) for part in parts]
+    baseline = [(work, loss) for work, loss in points if loss is not None]
+    if len(baseline) < 2:
+        return ()
+    studies = {part.name: part for part in study.parts}
+    gains = []
+    for part in parts:
+        recipes = {arm.name: arm.recipe for arm in studies[part.name].arms}
+        for arm in part.judgement.arms:
+            loss = _mean(part, arm.arm)
+            if arm.arm == BASELINE or loss is None:
+                continue
+            found = effective_speedup(
+                baseline,
+                (float(part.settings[study.varied[0]]), loss),
+                baseline_throughput=1 / flops_per_token(recipes[BASELINE]),
+                arm_throughput=1 / flops_per_token(recipes[arm.arm]),
+            )
+            gains.append(
+                Gain(
+                    arm=arm.arm,
+                    condition=part.name,
+                    loss_gain=found.loss_gain,
+                    more_than=found.more_than,
+                    less_than=found.less_than,
+                    throughput_gain=found.throughput_gain,
+                    factor=found.factor,
+                )
+            )
+    return tuple(gains)
+
+
+def _mean(part: Part, name: str) -> float | None:
+    """Over the searching seeds; None where a run diverged or none ended."""
+    mean = next((arm.mean for arm in part.judgement.arms if arm.arm == name), None)
+    return None if mean is None or mean == float("inf") else mean
 
 
 def told_law(law: Law) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 from blueberry.errors import TableError, did_you_mean
 from blueberry.judge.words import count, decimals, interval, listing, number, unit
 from blueberry.records import Goal
+from blueberry.stats.differences import mean_interval
 from blueberry.stats.loop import MOST_RUNS, Gap, Look, Run, Tally, judge_change
 from blueberry.stats.noise import Borrowed
-from blueberry.stats.paired import mean_interval
 from blueberry.tables.columns import is_name, kind_by_name, words_in
 from blueberry.tables.reading import read_table
 from blueberry.tables.rows import Table

@@ -26,10 +26,10 @@ from blueberry.judge.verdicts import Rulings, error_of, rule
 from blueberry.records import is_number
 from blueberry.stats import optimum as optima
 from blueberry.stats.decide import Df, smallest_difference
+from blueberry.stats.differences import mean_interval, sd_interval
 from blueberry.stats.locate import LOG_FROM_RATIO, Search
 from blueberry.stats.noise import NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, OneSided, is_clear, locate_optimum, read_valley
-from blueberry.stats.paired import mean_interval, sd_interval
 from blueberry.stats.unresolved import candidates, mean_or_inf
 
 THINNED = 4
@@ -194,7 +194,8 @@ def lower_is_better(evidence: Evidence) -> Evidence:
         )
         for arm in evidence.arms
     )
-    return replace(evidence, arms=arms, guessing_loss=None, entropy=None)
+    target = None if evidence.target is None else 0.0 - evidence.target
+    return replace(evidence, arms=arms, target=target, guessing_loss=None, entropy=None)
 
 
 def _follow(evidence: Evidence, values_KN: np.ndarray) -> Race | None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from blueberry.architecture import flops_per_token
 from blueberry.judge import race, words
 from blueberry.judge.answers import Condition, Covered, Gain, Holds, Law
 from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first, warn
@@ -21,7 +20,7 @@ from blueberry.judge.audits.axis import EXTENSION
 from blueberry.judge.audits.execution import Texts, no_texts
 from blueberry.judge.audits.noise import TOO_FEW
 from blueberry.judge.audits.runs import AUDITS
-from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
+from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.gather import arm_runs, gather_study, gather_table
 from blueberry.judge.judgement import (
     ArmSummary,
@@ -34,14 +33,12 @@ from blueberry.judge.judgement import (
     Ranges,
     Verdict,
 )
-from blueberry.judge.laws import find_laws
+from blueberry.judge.laws import find_gains, find_laws
 from blueberry.judge.measured import axis_of
 from blueberry.judge.sentences import best_value, tell
 from blueberry.judge.weigh import numbers, weigh
-from blueberry.recipe import LENGTHS
 from blueberry.records import RunResult
 from blueberry.stats.noise import Borrowed
-from blueberry.stats.scaling import effective_speedup
 from blueberry.stats.unresolved import best_arm
 from blueberry.study.arms import is_usable_number
 from blueberry.study.plan import Plan, Referee
@@ -84,13 +81,18 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
 
 
 def judge_table(
-    found: TableRuns, *, min_effect: float = 0.005, alpha: float = 0.05, borrowed: Borrowed | None = None
+    found: TableRuns,
+    *,
+    min_effect: float = 0.005,
+    alpha: float = 0.05,
+    borrowed: Borrowed | None = None,
+    target: float | None = None,
 ) -> Judgement:
-    """Judge the runs of a table, as those of a study are; `min_effect` and `borrowed` are in the metric's unit.
+    """Judge the runs of a table as those of a study are. Numbers are in the metric's unit, but for `alpha`.
 
     Raises: TableError for a min_effect or alpha that is none.
     """
-    asked: dict[str, Any] = {"min_effect": min_effect, "alpha": alpha, "borrowed": borrowed}
+    asked: dict[str, Any] = {"min_effect": min_effect, "alpha": alpha, "borrowed": borrowed, "target": target}
     whole = gather_table(found, **asked)
     if not found.parts:
         return weigh(whole)
@@ -448,49 +450,3 @@ def _summary(part: Part) -> ArmSummary:
         interval=best.interval if best else None,
         status="unresolved" if best else "diverged",
     )
-
-
-def find_gains(study: Study, parts: Sequence[Part]) -> tuple[Gain, ...]:
-    """Of each arm at each length against the baseline's complete runs of all lengths.
-
-    Empty unless the conditions are lengths, there is a baseline and less of the metric is better: the middle of a
-    longer schedule is no end of a shorter one, so one length says nothing of the compute that another loss needs.
-    """
-    if len(study.varied) != 1 or study.varied[0] not in LENGTHS or study.goal == "maximize":
-        return ()
-    points = [(float(part.settings[study.varied[0]]), _mean(part, BASELINE)) for part in parts]
-    baseline = [(work, loss) for work, loss in points if loss is not None]
-    if len(baseline) < 2:
-        return ()
-    studies = {part.name: part for part in study.parts}
-    gains = []
-    for part in parts:
-        recipes = {arm.name: arm.recipe for arm in studies[part.name].arms}
-        for arm in part.judgement.arms:
-            loss = _mean(part, arm.arm)
-            if arm.arm == BASELINE or loss is None:
-                continue
-            found = effective_speedup(
-                baseline,
-                (float(part.settings[study.varied[0]]), loss),
-                baseline_throughput=1 / flops_per_token(recipes[BASELINE]),
-                arm_throughput=1 / flops_per_token(recipes[arm.arm]),
-            )
-            gains.append(
-                Gain(
-                    arm=arm.arm,
-                    condition=part.name,
-                    loss_gain=found.loss_gain,
-                    more_than=found.more_than,
-                    less_than=found.less_than,
-                    throughput_gain=found.throughput_gain,
-                    factor=found.factor,
-                )
-            )
-    return tuple(gains)
-
-
-def _mean(part: Part, name: str) -> float | None:
-    """Over the searching seeds; None where a run diverged or none ended."""
-    mean = next((arm.mean for arm in part.judgement.arms if arm.arm == name), None)
-    return None if mean is None or mean == float("inf") else mean

@@ -19,6 +19,7 @@ from blueberry.judge.judgement import (
 )
 from blueberry.judge.laws import told_law, told_without_a_law
 from blueberry.judge.purposes import purposes, why_the_baseline
+from blueberry.judge.target import told_cleared
 from blueberry.judge.verdicts import runs_of, told_borrowed, told_unstable
 from blueberry.records import is_number
 from blueberry.stats.decide import POWER
@@ -45,7 +46,7 @@ def known(judgement: Judgement) -> str:
         said = f"{_leads(judgement, best)}; whether it is better is withheld.{_how_the_race_ended(judgement)}"
     else:
         said = f"{_known(judgement, best)}{_how_the_race_ended(judgement)}"
-    effects = told_effects(judgement)
+    effects = [*told_cleared(judgement), *told_effects(judgement)]
     if judgement.pooled is not None:  # they are all that single runs tell
         return " ".join([*effects, said])
     rests_on = [] if withholds_differences(judgement) else [*told_borrowed(judgement), *told_unstable(judgement)]

@@ -12,6 +12,7 @@ from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.measured import axis_of, best_of, detectable, measure, noise_of, summarise
 from blueberry.judge.sentences import tell
+from blueberry.judge.target import find_cleared
 from blueberry.judge.verdicts import compare
 
 R = TypeVar("R", bound=Finding)
@@ -51,6 +52,8 @@ def numbers(evidence: Evidence) -> Judgement:
         verdicts=compare(measured),
         ranges=find_ranges(measured, answer),
         axis_answer=answer,
+        target=evidence.target,
+        cleared=find_cleared(measured),
         failures=find_failures(measured),
         audits=audit(measured),
         cost=evidence.cost,
@@ -83,6 +86,8 @@ def turned(judgement: Judgement) -> Judgement:
             and judgement.valley.model_copy(
                 update={"curve": tuple(_turn(point, "expected") for point in judgement.valley.curve)}
             ),
+            "target": None if judgement.target is None else 0.0 - judgement.target,
+            "cleared": tuple(_turn(one, "mean") for one in judgement.cleared),
             "effects": tuple(_turn(effect, "difference", "interval") for effect in judgement.effects),
             "stack": stack and _turn(stack, "difference", "interval", "sum_of_singles", "sum_interval"),
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil, isinf, isnan, sqrt
 from typing import Literal
 
-from blueberry.stats.paired import Difference, t_quantile, t_tail
+from blueberry.stats.differences import Difference, t_quantile, t_tail
 
 LEAST_DIVERGED = 3
 """Common seeds on which an arm must diverge, every time, to lose for it."""

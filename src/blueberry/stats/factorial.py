@@ -7,8 +7,8 @@ from math import sqrt
 import numpy as np
 
 from blueberry.stats.decide import holm_levels
+from blueberry.stats.differences import Difference
 from blueberry.stats.noise import Borrowed, measure_noise
-from blueberry.stats.paired import Difference
 
 MOST_ALIASED = 3
 """Aliases are named up to interactions of this many factors; larger ones are taken to be small."""

@@ -8,7 +8,7 @@ from math import inf, isfinite, sqrt
 import numpy as np
 
 from blueberry.errors import TableError
-from blueberry.stats.paired import Difference, mean_and_variance
+from blueberry.stats.differences import Difference, mean_and_variance
 from blueberry.stats.spread import Spread, Variance, larger, of_rest, of_runs
 
 LEAST_RUNS = 3

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from blueberry.stats.differences import t_quantile
 from blueberry.stats.noise import TwoWayFit, two_way_fit
-from blueberry.stats.paired import t_quantile
 
 LEAST_POINTS = 5
 """Values of the axis that a valley is read from at least."""

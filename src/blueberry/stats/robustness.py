@@ -7,7 +7,7 @@ from math import exp, inf, isinf, log
 
 import numpy as np
 
-from blueberry.stats.paired import Difference, paired
+from blueberry.stats.differences import Difference, paired
 from blueberry.stats.unresolved import best_arm, mean_or_inf
 
 DECADE = 10.0
@@ -164,6 +164,38 @@ def first_at_target(points: Iterable[tuple[float, float]], target: float) -> flo
     evaluations was not measured.
     """
     return next((position for position, loss in points if loss <= target), inf)
+
+
+@dataclass(frozen=True)
+class FirstCleared:
+    position: float
+    mean: float
+    """Over the runs, there."""
+    p: float
+    """One-sided, there."""
+
+
+def first_cleared(
+    curves: Sequence[Iterable[tuple[float, float]]], target: float, *, alpha: float
+) -> FirstCleared | None:
+    """The first of the last evaluations at all of which the mean over runs is shown to lie below the target; None
+    where the last one does not show it.
+
+    Each evaluation that all runs have is tested by a one-sided t test over the runs, at alpha, from the last one
+    backwards until one fails. Their order was fixed beforehand and testing stops at the first that fails, so that any
+    false claim among them has probability alpha at most, however many there are and however much they hang together.
+    `curves` are (position, loss) of two runs or more, ascending in position.
+    Source: tests in a fixed sequence (Maurer, Hothorn and Lehmacher 1995); "p < .01" of records of training speed.
+    """
+    by_run = [dict(curve) for curve in curves]
+    found = None
+    for position in sorted(set.intersection(*map(set, by_run)), reverse=True):
+        below = paired(np.full(len(by_run), target), [losses[position] for losses in by_run])
+        two_sided = below.p_value()
+        if two_sided is None or below.difference is None or below.difference >= 0 or two_sided / 2 > alpha:
+            break
+        found = FirstCleared(position, target + below.difference, two_sided / 2)
+    return found
 
 
 def exchange(

@@ -7,7 +7,7 @@ from math import exp, inf, log, sqrt
 
 import numpy as np
 
-from blueberry.stats.paired import t_quantile
+from blueberry.stats.differences import t_quantile
 
 LEAST_POINTS = 3
 """Two points lie on every power law of one size: they cannot show whether there is one."""

@@ -98,6 +98,7 @@ class StudyFile(Section):
     goal: Goal = "minimize"
     min_effect: float = Field(0.005, ge=1e-12, le=1e12)
     alpha: float = Field(0.05, ge=1e-9, lt=0.5)
+    target: float | None = Field(None, ge=-1e12, le=1e12)
     keep_weights: Weights = "best"
     set: Table = Field({})
     vary: Table = Field({})

@@ -91,6 +91,8 @@ class Study:
     """At least two, no two of which are the same run; none while they are still to be proposed (see `settled`)."""
     seeds: Seeds
     strategy: Strategy = field(default_factory=Strategy)
+    target: float | None = None
+    """Of the metric, fixed beforehand: from which update on runs clear it is said."""
     parts: tuple["Study", ...] = ()
     """Studies that this one is made of, one an arm, named as it is; the runs are theirs. Empty for most studies."""
     joined: Literal["tune", "across"] | None = None
@@ -160,6 +162,7 @@ class Study:
             metric=file.metric,
             min_effect=file.min_effect,
             alpha=file.alpha,
+            target=file.target,
             axes=axes,
             arms=() if proposed and not file.tune else arms,
             seeds=file.seeds,

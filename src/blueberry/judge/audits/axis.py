@@ -9,7 +9,7 @@ from blueberry.judge import words
 from blueberry.judge.audits import LEAST_AXIS_VALUES, block, warn
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured, axis_values, expected_at
-from blueberry.stats.paired import t_quantile
+from blueberry.stats.differences import t_quantile
 
 EXTENSION = 2
 """Steps of its values by which a range should grow."""

@@ -14,7 +14,7 @@ from blueberry.judge.evidence import ArmRuns, RunFacts
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured
 from blueberry.records import is_number
-from blueberry.stats.paired import paired
+from blueberry.stats.differences import paired
 from blueberry.stats.robustness import exchange
 from blueberry.tables.columns import is_tokens, kind_by_name, same_name, words_in
 from blueberry.tables.lengths import says_the_batch, updates_of

@@ -1,4 +1,4 @@
-"""The difference of two arms, with its t interval."""
+"""Differences of two arms, within seeds or between all runs, with their t intervals; and intervals of one sample."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

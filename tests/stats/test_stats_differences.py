@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from blueberry.stats.paired import mean_interval, paired
+from blueberry.stats.differences import mean_interval, paired
 
 
 def test_a_difference_worked_by_hand():
