@@ -92,9 +92,10 @@ def single_run_effects(signs_KF: np.ndarray, values_K: np.ndarray, *, alpha: flo
     What the mean and main effects leave is taken as noise: K - 1 - F degrees of freedom. That is exact where factors
     do not interact. A real interaction can only widen the intervals: it is added to the noise and taken from no main
     effect, but for those it is aliased with. In simulation (at Holm's levels) one of five standard errors takes the
-    power from .96 to .43 among 16 arms, and to nothing among 8. Lenth's pseudo standard error keeps .82 and .37 then; but it takes most
-    effects to be 0, and where all changes act, as in ablations they may, it finds .76 and .37 instead of .99 and .88,
-    in half fractions none. None where fewer than LEAST_POOLED are left, or two main effects share a column.
+    power from .96 to .43 among 16 arms, and to nothing among 8. Lenth's pseudo standard error keeps .82 and .37 then;
+    but it takes most effects to be 0, and where all changes act, as in ablations they may, it finds .76 and .37
+    instead of .99 and .88, in half fractions none. None where fewer than LEAST_POOLED are left, or two main effects
+    share a column.
     Shapes: (K, F) of -1 and +1, one row an arm; (K,), finite. Units: those of the values.
     Source: Box, Hunter and Hunter 2005, ch. 5; Lenth 1989; `stands_out` by Cochran 1941. Measured: docs/truth.md.
     """
