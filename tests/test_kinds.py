@@ -10,6 +10,7 @@ from blueberry.errors import StudyError
 from blueberry.files import read_toml
 from blueberry.judge.judgement import Judgement
 from blueberry.study.sections import TEMPLATES, write_study_file
+from blueberry.study.sharing import forks
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 
@@ -46,28 +47,38 @@ def test_compare(tmp_path: Path) -> None:
 
 def test_ablation(tmp_path: Path) -> None:
     study = new("ablation", tmp_path, set=SHORT)
-    assert [arm.factors for arm in study.arms][:6] == [
-        (), ("dropout",), ("decay",), ("clip",), ("warmup",), ("dropout", "decay"),
-    ]  # fmt: skip
-    _, judgement = conduct(study, tmp_path, effects=((DECAY, -0.5),))
+    assert len(study.arms) == 8, "half of the combinations of four changes"
+    judged, judgement = conduct(study, tmp_path, effects=((DECAY, -0.5),))
+    assert "decay" in [arm.arm for arm in judgement.arms], "what the effects say is best was not among them"
+    assert judged.plan.num_undecided == 0
     assert judgement.best is not None
     assert "decay" in judgement.best.arm.split("+")
+    (decay,) = (one for one in judgement.effects if one.changes == ("decay",))
+    assert decay.is_significant, "the arm that was added takes no effect away"
 
 
 @pytest.mark.parametrize(
     ("kind", "choice", "winner"),
     [
-        ("schedule", ("schedule.kind", "linear", -0.05), "linear"),
+        ("schedule", ("schedule.kind", "constant", -0.05), "constant"),
         ("search", ("model.feed_forward.kind", "swiglu", -0.05), "dense"),
     ],
 )
 def test_arms_are_compared_each_at_its_own_best(kind: str, choice: Any, winner: str, tmp_path: Path) -> None:
-    judged, judgement = conduct(new(kind, tmp_path, set=SHORT), tmp_path, optimum=0.06, choices=(choice,))
+    study = new(kind, tmp_path, **({} if kind == "schedule" else {"set": SHORT}))
+    judged, judgement = conduct(study, tmp_path, optimum=0.06, choices=(choice,))
     assert judgement.best is not None
     assert judgement.best.arm == winner
     assert {run.stage for run in judged.plan.runs} == {"search", "compare", "confirm"}
     compared = {(run.part, run.seed) for run in judged.plan.runs if run.stage == "compare"}
-    assert len(compared) == 3 * 5
+    assert len(compared) == len(study.parts) * 5
+
+
+def test_the_schedules_of_a_new_study_train_a_quarter_of_what_they_would_alone(tmp_path: Path) -> None:
+    judged, _ = conduct(new("schedule", tmp_path), tmp_path, optimum=0.06)
+    runs = judged.plan.runs
+    taken_over = sum(fork.update for fork in forks([[run] for run in runs]).values())
+    assert taken_over / sum(run.recipe.num_updates for run in runs) > 0.74
 
 
 @pytest.mark.parametrize(("kind", "setting"), [("horizon", "train.updates"), ("scaling", "model.width")])
@@ -98,6 +109,9 @@ def smaller(kind: str, folder: Path) -> Study:
     given |= {"base": "tiny.toml", "seeds": {"search": 3, "confirm": 2, "max": 3}}
     if "set" in given:
         given["set"] = {"schedule.warmup_updates": 3} if kind == "horizon" else {"train.updates": 12}
+        if kind == "schedule":  # decays of whole updates
+            given["set"] |= {"schedule.kind": "warmup-stable-decay", "schedule.warmup_updates": 3}
+            given["arms"] = {name: given["arms"][name] for name in ("cosine", "constant")}
     for section in ("vary", "tune"):
         if RATE in given.get(section, {}):
             given[section] = {RATE: {"log": [0.01, 0.16]}}

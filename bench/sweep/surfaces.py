@@ -1,14 +1,15 @@
 """Surfaces of the loss over a learning rate from 0.001 to 1, simulated and measured."""
 
-import csv
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
-TABLE = Path(__file__).parent / "rates.csv"
+from bench.sweep.tables import RUNGS, read_rates
+
 LOW, HIGH = 0.001, 1.0
 RATES = tuple(float(f"{rate:.4g}") for rate in np.geomspace(LOW, HIGH, 26))
 LEVEL_NATS = 3.3
@@ -17,8 +18,17 @@ RHO = 0.3
 MIDDLE = 0.6
 """Of the range of rates, in logarithm, in which optima lie."""
 
-Loss = Callable[[float, int], float]
-"""What a run at a rate on a seed measures, nats; infinite where it diverges."""
+DIVERGES_AT = 1 / 3
+"""Of a run, where one that diverges does so."""
+RUN_UPDATES = 81
+"""Of a simulated run: halving looks at it at rungs a factor of three apart."""
+
+
+class Loss(Protocol):
+    """What a run at a rate on a seed measures, nats: at its end, or at a rung, after so many updates of it. Infinite
+    where it has diverged."""
+
+    def __call__(self, rate: float, seed: int, rung: int | None = None) -> float: ...
 
 
 def _cliff(u: float, c: float) -> float:
@@ -49,23 +59,30 @@ class Surface:
     """One smooth valley within the range: what a search assumes."""
 
     def draw(self, rng: np.random.Generator) -> tuple[Loss, Callable[[float], float], tuple[float, float]]:
-        """A study to come: its runs, the expected excess of a rate over the best of the range, and the optimum."""
+        """A study to come: its runs, the expected excess of a rate over the best of the range, and the optimum.
+
+        At every rung rates are in the order of the end but for noise, which is new there but for what a seed shares:
+        halving could not be dealt with more kindly.
+        """
         ends = math.log(LOW), math.log(HIGH)
         optimum = ends[0] + (ends[1] - ends[0]) * ((1 - MIDDLE) / 2 + MIDDLE * rng.random())
         if self.shape == "edge":
             optimum = ends[1] + 0.7 * rng.random()
         shared: dict[int, float] = {}
-        own: dict[tuple[float, int], float] = {}
+        own: dict[tuple[float, int, int | None], float] = {}
 
         def expected(rate: float) -> float:
             return SHAPES[self.shape](math.log(rate) - optimum, self.curvature)
 
-        def loss(rate: float, seed: int) -> float:
+        def loss(rate: float, seed: int, rung: int | None = None) -> float:
             common = shared.setdefault(seed, float(rng.standard_normal()))
-            rest = own.setdefault((rate, seed), float(rng.standard_normal()))
-            return LEVEL_NATS + expected(rate) + self.sd_nats * (math.sqrt(RHO) * common + math.sqrt(1 - RHO) * rest)
+            rest = own.setdefault((rate, seed, rung), float(rng.standard_normal()))
+            excess = expected(rate)
+            if math.isinf(excess) and rung is not None and rung < DIVERGES_AT * RUN_UPDATES:
+                excess = self.curvature * (math.log(rate) - optimum) ** 2
+            return LEVEL_NATS + excess + self.sd_nats * (math.sqrt(RHO) * common + math.sqrt(1 - RHO) * rest)
 
-        least = min(expected(rate) for rate in np.geomspace(LOW, HIGH, 2001).tolist())
+        least = expected(math.exp(min(optimum, ends[1])))
         flat = 0.7 if self.shape == "plateau" else 0.0
         return loss, lambda rate: max(expected(rate) - least, 0.0), (optimum - flat, optimum + flat)
 
@@ -79,27 +96,20 @@ class Measured:
     is_valley: bool = True
 
     def draw(self, rng: np.random.Generator) -> tuple[Loss, Callable[[float], float], tuple[float, float]]:
-        rates, losses_KN = read_table()
-        seeds = rng.integers(0, losses_KN.shape[1], 1000)
-        means = losses_KN.mean(axis=1)
+        rates, losses_KNE = _rates()
+        seeds = rng.integers(0, losses_KNE.shape[1], 1000).tolist()
+        means = losses_KNE[:, :, -1].mean(axis=1)
         at = int(np.argmin(means))
         around = math.log(rates[max(at - 1, 0)]), math.log(rates[min(at + 1, len(rates) - 1)])
-        return (
-            lambda rate, seed: float(losses_KN[rates.index(rate), seeds[seed]]),
-            lambda rate: float(means[rates.index(rate)] - means.min()),
-            around,
-        )
+        row = {rate: number for number, rate in enumerate(rates)}
+
+        def loss(rate: float, seed: int, rung: int | None = None) -> float:
+            return float(losses_KNE[row[rate], seeds[seed], -1 if rung is None else RUNGS.index(rung)])
+
+        return loss, lambda rate: float(means[row[rate]] - means.min()), around
 
 
-def read_table() -> tuple[tuple[float, ...], np.ndarray]:
-    """Rates, and the final validation losses: shape (rates, seeds)."""
-    with TABLE.open() as file:
-        rows = [(float(row["learning_rate"]), int(row["seed"]), float(row["val_loss"])) for row in csv.DictReader(file)]
-    rates = tuple(sorted({rate for rate, _, _ in rows}))
-    losses_KN = np.full((len(rates), 1 + max(seed for _, seed, _ in rows)), np.nan)
-    for rate, seed, loss in rows:
-        losses_KN[rates.index(rate), seed] = loss
-    return rates, losses_KN
+_rates = lru_cache(read_rates)
 
 
 def surfaces() -> Iterator[Surface | Measured]:

@@ -30,10 +30,10 @@ from blueberry.study.command import command_trainer
 from blueberry.study.database import EndedRun
 from blueberry.study.engine import Snapshot
 from blueberry.study.placement import Placement, lanes_for, placement
-from blueberry.study.plan import DataDigest, Plan, Run, as_planned, change, plan
+from blueberry.study.plan import DataDigest, Plan, Run, as_planned, plan
 from blueberry.study.sections import LEDGER
 from blueberry.study.spec import Study, default_store, load_baseline
-from blueberry.study.status import drop_weights, num_of_other_builds
+from blueberry.study.status import change, drop_weights, num_of_other_builds
 from blueberry.study.store import BasedOn, DamagedResults, Results, Store
 from blueberry.text import data_digest, load, overlap, require_fit
 

@@ -10,6 +10,10 @@ FEW = {RATE: {"log": [0.01, 0.16], "points": 5}}
 RACE = {"seeds": {"search": 3, "confirm": 3, "max": 8}, "strategy": {"method": "race"}}
 UNCONFIRMED = {"seeds": {"search": 3, "confirm": 0}}
 FRACTION = {"combine": {"mode": "fraction"}, "seeds": {"search": 3, "confirm": 3}}
+PAIRS = {"combine": {"mode": "pairs"}, "seeds": {"search": 5, "confirm": 5}}
+KINDS = {
+    "arms": {"linear": {"schedule.kind": "linear"}, "warmup_stable_decay": {"schedule.kind": "warmup-stable-decay"}}
+}
 LINEAR = {"optimum": 0.04, "choices": (("schedule.kind", "linear", -0.05),)}
 DECAYS = {"effects": ((DECAY, -0.5),)}
 LENGTHS = {"across": {"train.updates": [120, 240, 480]}}
@@ -57,18 +61,18 @@ STUDIES: dict[str, Planted] = {
     ),
     "compare": Planted("compare", {}, DECAYS),
     "compare-nothing-shown": Planted("compare", {}, {"noise_nats": 0.1}),
-    "ablation-pairs": Planted("ablation", {}, DECAYS),
-    "ablation-nothing-shown": Planted("ablation", {}, {"noise_nats": 0.1}),
+    "ablation-pairs": Planted("ablation", PAIRS, DECAYS),
+    "ablation-nothing-shown": Planted("ablation", PAIRS, {"noise_nats": 0.1}),
     "ablation-fraction": Planted("ablation", FRACTION, DECAYS),
-    "schedule": Planted("schedule", {"tune": FEW, **GRID}, LINEAR),
-    "schedule-nothing-shown": Planted("schedule", {"tune": FEW, **GRID}, NOISY),
+    "schedule": Planted("schedule", {**KINDS, "tune": FEW, **GRID}, LINEAR),
+    "schedule-nothing-shown": Planted("schedule", {**KINDS, "tune": FEW, **GRID}, NOISY),
     "search": Planted("search", {"tune": FEW, **GRID}, {"optimum": 0.04}),
     "horizon": Planted(
         "horizon", {"vary": FEW, **LENGTHS, **GRID}, {"optimum": 0.04, "moves": (("train.updates", -0.2),)}
     ),
     "horizon-left-open": Planted("horizon", {"vary": FEW, **LENGTHS, **GRID}, {"optimum": 0.028, "noise_nats": 0.012}),
     "search-edge": Planted("search", {"tune": FEW, **GRID}, EDGE, is_sound=False),
-    "tune-words": Planted("schedule", {"tune": WORDS, **FEW_SEEDS, **GRID}, LINEAR),
+    "tune-words": Planted("schedule", {**KINDS, "tune": WORDS, **FEW_SEEDS, **GRID}, LINEAR),
     "across-arms": Planted("compare", {**TWO_LENGTHS, **FEW_SEEDS}, DECAYS),
     "across-words": Planted("sweep", {"vary": WORDS, **TWO_LENGTHS, **FEW_SEEDS, **GRID}, LINEAR),
     "scaling": Planted("scaling", {"vary": FEW, **GRID}, {"optimum": 0.04}),

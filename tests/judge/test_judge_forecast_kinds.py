@@ -14,8 +14,9 @@ from blueberry.judge.forecast import Forecast, forecast
 from blueberry.judge.parts import REFEREE
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study.plan import Change, plan
+from blueberry.study.plan import plan
 from blueberry.study.spec import Study
+from blueberry.study.status import Change
 from blueberry.study.synthetic import Synthetic
 from blueberry.study.workers import Trainer
 from blueberry.text import data_digest

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from blueberry.stats.factorial import aliases, factorial_effects, is_regular, pair_effects, single_run_effects
+from blueberry.stats.factorial import (
+    aliases,
+    best_combination,
+    factor_to_fold,
+    factorial_effects,
+    is_regular,
+    pair_effects,
+    single_run_effects,
+)
 from blueberry.stats.noise import Borrowed
 
 FULL3 = np.array(list(itertools.product((-1, 1), repeat=3)))[:, ::-1]  # the first factor fastest
@@ -179,3 +187,40 @@ def test_borrowed_noise_judges_effects_of_single_runs():
     found = factorial_effects(FULL3, CONVERSION[:8, None], alpha=0.05, borrowed=Borrowed(2.0))
     assert found[0].pair.standard_error == pytest.approx(2.0 / np.sqrt(2))
     assert all(effect.pair.is_borrowed for effect in found)
+
+
+def mixed(planted, *, noise=0.01, seed=0):
+    """A fraction of six factors with main effects -0.2, 0.1 of the first two and an interaction; three seeds."""
+    signs, rng = fraction_6_2(), np.random.default_rng(seed)
+    means = -0.1 * signs[:, 0] + 0.05 * signs[:, 1] + planted * signs[:, 0] * signs[:, 3] / 4
+    return signs, factorial_effects(signs, means[:, None] + noise * rng.normal(size=(16, 3)), alpha=0.05)
+
+
+def test_a_fraction_is_folded_only_where_an_interaction_that_matters_is_mixed():
+    _, effects = mixed(0.0)
+    assert factor_to_fold(effects, least=0.02) is None
+    signs, effects = mixed(-0.2)
+    assert factor_to_fold(effects, least=0.5) is None, "smaller than what matters"
+    factor = factor_to_fold(effects, least=0.02)
+    folded = signs.copy()
+    folded[:, factor] *= -1
+    both = np.vstack([signs, folded])
+    assert is_regular(both)
+    assert not [other for other in aliases(both, (0, 3)) if len(other) == 2], "the two are told apart"
+
+
+def test_the_best_combination_follows_from_significant_effects():
+    _, effects = mixed(0.0)
+    assert best_combination(effects, 6) == (0,)
+    full = np.array(list(itertools.product((-1, 1), repeat=3)))
+    rng = np.random.default_rng(1)
+    means = 0.02 * full[:, 0] + 0.02 * full[:, 1] - 0.1 * full[:, 0] * full[:, 1]
+    effects = factorial_effects(full, means[:, None] + 0.005 * rng.normal(size=(8, 3)), alpha=0.05)
+    assert best_combination(effects, 3) == (), "both together and none are alike but for what each costs"
+    effects = factorial_effects(full, -means[:, None] + 0.005 * rng.normal(size=(8, 3)), alpha=0.05)
+    assert best_combination(effects, 3) in ((0,), (1,))
+
+
+def test_a_mixed_interaction_recommends_nothing():
+    _, effects = mixed(-5.0)
+    assert best_combination(effects, 6) == (0,)

@@ -1,8 +1,9 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
-from blueberry.study.designs import Design, combine
+from blueberry.study.designs import Design, combine, fold_over
 
 SIX = ("a", "b", "c", "d", "e", "f")
 
@@ -64,3 +65,12 @@ def test_too_few_or_too_many_changes_are_refused() -> None:
         combine([str(number) for number in range(5_000)], "pairs")
     with pytest.raises(ValueError, match='at most 12 changes; use "fraction"'):
         combine([str(number) for number in range(13)], "full")
+
+
+def test_a_fold_over_doubles_a_fraction_and_parts_what_it_mixed() -> None:
+    design = combine(SIX, "fraction")
+    both = replace(design, arms=design.arms + fold_over(design, "a"))
+    assert len(set(both.arms)) == 32
+    for one, other in itertools.chain(*(itertools.combinations(group, 2) for group in design.aliases)):
+        dot = sum(x * y for x, y in zip(contrast(both, one), contrast(both, other), strict=True))
+        assert dot == (0 if ("a" in one) != ("a" in other) else 32)

@@ -11,8 +11,9 @@ from study_trainers import make_study
 from blueberry.architecture import cost
 from blueberry.identity import fingerprint, shape_key
 from blueberry.records import Failure, RunResult
-from blueberry.study.plan import Change, Plan, Run, change, plan, study_runs
+from blueberry.study.plan import Plan, Run, plan, study_runs
 from blueberry.study.spec import Study
+from blueberry.study.status import Change, change
 from blueberry.study.synthetic import Synthetic
 
 GRID = """
@@ -247,3 +248,66 @@ def test_what_has_changed_since_a_study_last_ran_is_counted(
     before = [run.fingerprint for run in planned.runs]
     assert change(study, now, before, lambda names: [name for name in names if name in results]) == found
     assert change(study, now, [], lambda names: []) is None, "it never ran"
+
+
+SIX = """
+question = "Which of six?"
+base = "recipe.toml"
+min_effect = 0.01
+[arms.drop]
+"model.dropout" = 0.05
+[arms.decay]
+"optimizer.adamw.weight_decay" = 0.3
+[arms.clip]
+"train.clip_norm" = 0.5
+[arms.shrink]
+"optimizer.muon.weight_decay" = 0.2
+[arms.floor]
+"schedule.floor_fraction" = 0.0
+[arms.warm]
+"schedule.warmup_fraction" = 0.5
+[combine]
+mode = "fraction"
+[seeds]
+search = 3
+confirm = 2
+"""
+DECAY, CLIP, SHRINK = "optimizer.adamw.weight_decay", "train.clip_norm", "optimizer.muon.weight_decay"
+
+
+def plans(study: Study, truth: Synthetic) -> list[Plan]:
+    """From the first to the one with nothing left to do."""
+    results: dict[str, RunResult] = {}
+    made = [plan(study, truth.data_digest, results)]
+    while made[-1].todo:
+        results |= {run.fingerprint: truth.result(run.recipe) for run in made[-1].todo}
+        made.append(plan(study, truth.data_digest, results))
+    return made
+
+
+def test_a_fraction_trains_what_its_effects_say_is_best(tmp_path: Path) -> None:
+    study = make_study(tmp_path, SIX)
+    truth = Synthetic(effects=((DECAY, -0.5), (CLIP, 0.4), ("model.dropout", 4.0)))
+    first, second, third, *_ = plans(study, truth)
+    assert (len(first.runs), first.num_undecided, first.num_expected) == (48, 17 * 3 + 2, 3 + 2)
+    assert {run.arm for run in second.todo} == {"decay+clip"}
+    assert second.proposed[-1].settings == {DECAY: 0.3, CLIP: 0.5}
+    assert third.leader == "decay+clip"
+    assert [run.stage for run in third.todo] == ["confirm"] * 2
+    assert change(study, third, [run.fingerprint for run in first.runs], lambda names: set(names)) is None
+
+
+def test_a_fraction_is_folded_over_where_an_interaction_that_matters_is_mixed(tmp_path: Path) -> None:
+    study = make_study(tmp_path, SIX)
+    mixed = Synthetic(effects=((DECAY, -0.2),), interactions=((DECAY, SHRINK, -5.0),))
+    first, second, *_, last = plans(study, mixed)
+    assert len(second.todo) == 48, "sixteen more arms"
+    assert len({run.arm for run in last.runs}) in (32, 33)
+    assert {"decay", "shrink"} <= set((last.leader or "").split("+"))
+    assert first.num_undecided >= len(last.runs) - len(first.runs)
+
+
+def test_a_fraction_of_changes_that_do_nothing_asks_for_no_more(tmp_path: Path) -> None:
+    first, second, *_ = plans(make_study(tmp_path, SIX), Synthetic(noise_nats=0.01))
+    assert {run.stage for run in second.todo} == {"confirm"}
+    assert first.proposed == second.proposed == ()

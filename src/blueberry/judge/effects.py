@@ -23,14 +23,22 @@ ON = frozenset(("on", "yes", "true", "with", "1", "1.0"))
 
 
 def find_effects(measured: Measured) -> tuple[Effect, ...]:
-    """Empty unless some arm holds two changes, and while the noise is unknown: see `find_pooled` for single runs."""
+    """Empty unless some arm holds two changes, and while the noise is unknown: see `find_pooled` for single runs.
+
+    Of a fraction that an arm was added to, the one its effects say is best, without that arm: it is there because of
+    what they are.
+    """
     names, signs_KF = _design(measured)
     evidence = measured.evidence
     if not names:
         return ()
     if measured.can_judge:
-        estimate = factorial_effects if is_regular(signs_KF) else pair_effects
-        found = estimate(signs_KF, measured.values_KN, alpha=evidence.alpha, borrowed=evidence.borrowed)
+        values_KN, more = measured.values_KN, {"alpha": evidence.alpha, "borrowed": evidence.borrowed}
+        whole = next((num for num in (len(signs_KF), len(signs_KF) - 1) if is_regular(signs_KF[:num])), None)
+        if whole is None:
+            found = pair_effects(signs_KF, values_KN, **more)
+        else:
+            found = factorial_effects(signs_KF[:whole], values_KN[:whole], **more)
     else:
         single = _of_single_runs(measured)
         found = single.effects if single else ()

@@ -19,9 +19,10 @@ from blueberry.stats.decide import Df
 from blueberry.stats.noise import measure_noise
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Lanes
-from blueberry.study.plan import Change, Plan, as_planned, looks_of
+from blueberry.study.plan import Plan, as_planned, looks_of
 from blueberry.study.sharing import forks
 from blueberry.study.spec import Arm, Study
+from blueberry.study.status import Change
 
 MOST_UPDATES_SHARED = 2_000_000
 """Of all arms together, up to which a forecast waits to know what they share."""
@@ -218,7 +219,7 @@ def forecast(
         joined=study.joined,
         method=study.method,
         seeds_max=study.seeds.max,
-        runs_at_most=undecided - _confirming(study, planned) if study.method != "grid" else 0,
+        runs_at_most=undecided - _confirming(study, planned),
         aliases=tuple(
             " = ".join("*".join(effect) for effect in group) for group in (study.design.aliases if study.design else ())
         ),

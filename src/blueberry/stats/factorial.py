@@ -1,5 +1,6 @@
 """Effects and interactions of designs whose factors are each off or on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
@@ -165,6 +166,46 @@ def aliases(signs_KF: np.ndarray, factors: Factors) -> tuple[Factors, ...]:
     column = _column(signs_KF, factors)
     words = _words(signs_KF.shape[1], MOST_ALIASED)
     return tuple(other for other in words if other != factors and _same(column, _column(signs_KF, other)))
+
+
+def factor_to_fold(effects: Sequence[Effect], *, least: float) -> int | None:
+    """The factor whose reversal in every arm best tells apart what a fraction has mixed; None if nothing asks for it.
+
+    Asked for by an interaction of two that is significant, as large as `least`, and the same as another interaction of
+    two: nobody can say which of them it is. Arms with one factor reversed, beside those of the fraction, part every
+    pair that holds the factor from those that do not.
+    Source: Montgomery, Design and Analysis of Experiments, section 8.5 (single-factor fold-over).
+    """
+    mixed = [_pairs(one) for one in effects if _stands(one, 2) and abs(one.pair.difference or 0.0) >= least]
+    groups = [group for group in mixed if len(group) > 1]
+    parted = {
+        factor: sum(num * (len(group) - num) for group in groups if (num := sum(factor in pair for pair in group)))
+        for factor in sorted({factor for group in groups for pair in group for factor in pair})
+    }
+    return max(parted, key=lambda factor: parted[factor], default=None)
+
+
+def best_combination(effects: Sequence[Effect], num_factors: int) -> Factors:
+    """The factors to switch on for the least expected value, as far as significant effects tell; of equals the fewest.
+
+    Interactions that are mixed with others of two do not count: which of them it is, is not known.
+    """
+    known = [one for one in effects if _stands(one, 1) or (_stands(one, 2) and len(_pairs(one)) == 1)]
+    signs_CF = 2 * ((np.arange(2**num_factors)[:, None] >> np.arange(num_factors)) & 1) - 1
+    expected_C = np.zeros(len(signs_CF))
+    for one in known:
+        expected_C += (one.pair.difference or 0.0) / (2 * len(one.factors)) * _column(signs_CF, one.factors)
+    number_C = (signs_CF > 0).sum(axis=1)
+    best = np.lexsort((number_C, expected_C.round(12)))[0]
+    return tuple(np.flatnonzero(signs_CF[best] > 0).tolist())
+
+
+def _stands(effect: Effect, num_factors: int) -> bool:
+    return effect.is_significant and len(effect.factors) == num_factors
+
+
+def _pairs(effect: Effect) -> tuple[Factors, ...]:
+    return (effect.factors, *(other for other in effect.aliases if len(other) == 2))
 
 
 def _tested(

@@ -1,7 +1,8 @@
 """Which values of one axis to train next, on which seeds, so that few runs say where the loss is least.
 
 Coarse to fine on one seed, then seed by seed at four values about the least, until the value that is recommended costs
-at most so much more than the best (`optimum.read_valley`), or runs end, or the runs are not one smooth valley.
+at most so much more than the best (`optimum.read_valley`), and a curve of which no shape is assumed (`smooth`) agrees;
+or runs end, or the runs are not one smooth valley. What it finds, and how often it is wrong: docs/efficiency.md.
 """
 
 import math
@@ -13,6 +14,7 @@ import numpy as np
 
 from blueberry.records import rounded
 from blueberry.stats.optimum import Valley, has_second_valley, read_valley, without_divergence
+from blueberry.stats.smooth import smooth_curve
 
 COARSE = 1.2
 """Log units between the first values of a range at most: a factor of 3.3."""
@@ -25,6 +27,11 @@ BEYOND = {"log": math.log(10), "linear": LINEAR_UNITS / 2}
 """How far a range may extend itself on each side: a factor of 10; half of itself."""
 NARROWEST = 1 / 4
 """Of the first window: how far it may be halved where no model fits."""
+SMOOTH_WEIGHT = 2.0
+"""In the choice of a value what it costs by the smooth curve counts so many times what it costs at worst by the valley.
+With 1 it errs more on valleys that saturate, with 3 on shallow parabolas (docs/log.md)."""
+DOUBTED = 1 / 2
+"""Of the smallest difference that matters: no claim while the smooth curve says that the value costs more."""
 LOG_FROM_RATIO = 8.0
 """An axis of undeclared scale whose largest value is this many times its smallest is taken to be logarithmic."""
 
@@ -126,9 +133,10 @@ def search(
     values, x_K, table_KN = _table(space, found)
     centre, width = _first_window(x_K, table_KN)
     narrowest, ended = width * NARROWEST, None
-    reading = read_valley(x_K, table_KN, alpha=alpha)
+    reading, doubted = None, list[float]()
     for seed in range(1, max_seeds):
-        batch = new(_about(space, values, x_K, table_KN, centre, width), seed)
+        about = [*doubted, *_about(space, values, x_K, table_KN, centre, width)]
+        batch = new(list(dict.fromkeys(about))[: len(_BLOCK)], seed)
         if not batch:
             break
         found |= dict(zip(batch, (yield batch), strict=True))
@@ -147,15 +155,24 @@ def search(
         width = (reading.window[1] - reading.window[0]) / 2
         limits = zip(reading.is_open, _at_limits(space, reading), strict=True)
         is_closed = all(at_limit or not is_open for is_open, at_limit in limits)
-        if max_runs is None and is_closed and _recommend(space, values, reading, only_trained)[1] <= min_effect:
-            ended = "located"
-            break
+        doubted = []
+        if max_runs is None and is_closed:
+            choice = _choose(space, values, table_KN, reading, only_trained)
+            if choice.at_worst <= min_effect and choice.by_smooth <= DOUBTED * min_effect:
+                ended = "located"
+                break
+            if choice.at_worst <= min_effect:
+                doubted = [choice.value]
+    if reading is None and ended is None:
+        reading = read_valley(x_K, table_KN, alpha=alpha)
     if reading is None:
         ended = ended or "no valley"
     elif ended is None:
         ended = "runs" if max_runs is not None and len(found) >= max_runs else "seeds"
-    value, excess = (None, None) if ended in BROKEN else _recommend(space, values, reading, only_trained)
-    return Search(space, values, table_KN, ended, reading, value, excess)
+    if reading is None or ended in BROKEN:
+        return Search(space, values, table_KN, ended, reading, None, None)
+    choice = _choose(space, values, table_KN, reading, only_trained)
+    return Search(space, values, table_KN, ended, reading, choice.value, choice.at_worst)
 
 
 def expected_runs(space: Space, *, max_seeds: int, max_runs: int | None = None) -> int:
@@ -257,11 +274,27 @@ def _at_limits(space: Space, reading: Valley) -> tuple[bool, bool]:
     return reading.window[0] <= low + 1e-3, reading.window[1] >= high - 1e-3
 
 
-def _recommend(
-    space: Space, values: tuple[float, ...], reading: Valley | None, only_trained: bool
-) -> tuple[float | None, float]:
-    if reading is None:
-        return None, math.inf
-    candidates = values if only_trained else space.listed or (space.value(reading.estimate),)
-    best = min(candidates, key=lambda value: reading.excess_at(space.x(value)))
-    return best, reading.excess_at(space.x(best))
+@dataclass(frozen=True)
+class _Choice:
+    value: float
+    at_worst: float
+    """What it costs over the best, at level 1 - alpha, if the curve is one smooth valley."""
+    by_smooth: float
+    """What it is expected to cost by a curve of which nothing is assumed but that it is smooth."""
+
+
+def _choose(
+    space: Space, values: tuple[float, ...], table_KN: np.ndarray, reading: Valley, only_trained: bool
+) -> _Choice:
+    """The value of the window that costs least by both."""
+    rows, seeds = np.nonzero(np.isfinite(table_KN))
+    x_R = np.array([space.x(value) for value in values])[rows]
+    smooth_G = smooth_curve(x_R, seeds, table_KN[rows, seeds], reading.grid_G)
+    smooth_G = smooth_G - smooth_G.min()
+    both_G = reading.excess_G + SMOOTH_WEIGHT * smooth_G
+    here = space.value(float(reading.grid_G[int(np.argmin(both_G))]))
+    low, high = reading.window
+    candidates = [value for value in (values if only_trained else space.listed) if low <= space.x(value) <= high]
+    value = min(candidates or [here], key=lambda one: np.interp(space.x(one), reading.grid_G, both_G))
+    x = space.x(value)
+    return _Choice(value, reading.excess_at(x), float(np.interp(x, reading.grid_G, smooth_G)))

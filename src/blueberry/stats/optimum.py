@@ -1,7 +1,7 @@
 """Where along one axis the expected loss is least: runs near the least value, read as one smooth valley."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -26,10 +26,18 @@ IS_PARABOLA = 0.1
 LEAST_DF = 3
 """Of the scatter about the curve, where that is all that is known of the noise."""
 SMALLEST_VARIANCE = 1e-18
+ROUNDING = 1e-9
+"""Of a coordinate from -1 to 1: columns that add less to the ones before say nothing of their own."""
 
 Model = Literal["quadratic", "cubic", "quartic", "two half-parabolas"]
 DEGREES: dict[Model, tuple[int, int]] = {"quadratic": (2, 4), "cubic": (3, 5), "quartic": (4, 7)}
 """Degree of each polynomial, and the values of the axis it needs."""
+GRID_G = np.linspace(-1.0, 1.0, GRID_POINTS)
+POWERS_GP = GRID_G[:, None] ** np.arange(1, 5)
+SLOPES_GP = np.arange(1, 5) * GRID_G[:, None] ** np.arange(4)
+"""Of a window, its ends at -1 and 1: points, their powers, and the slopes of these."""
+Reader = Callable[[int, int], "Valley | None"]
+"""Reads the window between two rows, both in it."""
 
 
 @dataclass(frozen=True)
@@ -157,15 +165,23 @@ def read_valley(x_K: np.ndarray, values_KN: np.ndarray, *, alpha: float) -> Vall
     Source: Fieller 1954 for the root of a linear form in estimated coefficients; Scheffé 1959 for seeds as blocks.
     """
     assert (np.diff(x_K) > 0).all()
+    x_K, values_KN = np.asarray(x_K, dtype=float), np.asarray(values_KN, dtype=float)
+    return _widened_until_clear(x_K.tobytes(), values_KN.tobytes(), values_KN.shape, alpha)
+
+
+@lru_cache(maxsize=64)  # a search is followed from its start whenever it is planned anew
+def _widened_until_clear(x: bytes, values: bytes, shape: tuple[int, int], alpha: float) -> Valley | None:
+    x_K, values_KN = np.frombuffer(x), np.frombuffer(values).reshape(shape)
     rows = without_divergence(values_KN)
     if len(rows) < LEAST_POINTS:
         return None
     x_M, values_MN = x_K[rows], values_KN[rows]
     at = int(np.argmin(two_way_fit(values_MN).arm_means))
-    found, half = _centred(x_M, values_MN, at, NEIGHBOURS, alpha), NEIGHBOURS
+    read = lru_cache(lambda low, high: _read(x_M[low : high + 1], values_MN[low : high + 1], alpha))
+    found, half = _centred(read, x_M, at, NEIGHBOURS), NEIGHBOURS
     while found is not None and half < len(rows):
         half += 1
-        wider = _centred(x_M, values_MN, int(np.searchsorted(x_M, found.centre)), half, alpha)
+        wider = _centred(read, x_M, int(np.searchsorted(x_M, found.centre)), half)
         if wider is None or wider.window == found.window or not wider.is_valley:
             break
         is_wide_enough = found.turns >= TURNS and not any(found.is_open) and found.df >= LEAST_DF
@@ -184,32 +200,32 @@ def without_divergence(values_KN: np.ndarray) -> list[int]:
     return np.flatnonzero(np.isfinite(values_KN).any(axis=1) & ~np.isinf(values_KN).any(axis=1)).tolist()
 
 
-def _centred(x_M: np.ndarray, values_MN: np.ndarray, at: int, half: int, alpha: float) -> Valley | None:
+def _centred(read: "Reader", x_M: np.ndarray, at: int, half: int) -> Valley | None:
     """The window of `half` values on each side, moved until its middle is the value nearest to the estimate."""
     found, tried = None, set[int]()
     while at not in tried:
         tried.add(at)
         low, high = max(at - half, 0), min(at + half, len(x_M) - 1)
         low, high = max(min(low, high - 2 * half), 0), min(max(high, low + 2 * half), len(x_M) - 1)
-        found = _read(x_M[low : high + 1], values_MN[low : high + 1], float(x_M[at]), alpha)
+        found = read(low, high)
         if found is None:
             break
+        found = replace(found, centre=float(x_M[at]))
         at = int(np.argmin(np.abs(x_M - found.estimate)))
     return found
 
 
-def _read(x_M: np.ndarray, values_MN: np.ndarray, centre: float, alpha: float) -> Valley | None:
+def _read(x_M: np.ndarray, values_MN: np.ndarray, alpha: float) -> Valley | None:
     """One window."""
     rows, columns = np.nonzero(np.isfinite(values_MN))
     blocks, seeds = np.unique(columns, return_inverse=True)
     middle, scale = (x_M[0] + x_M[-1]) / 2, (x_M[-1] - x_M[0]) / 2
-    u_R, u_G = (x_M[rows] - middle) / scale, np.linspace(-1.0, 1.0, GRID_POINTS)
-    y_R = _within_seeds(values_MN[rows, columns], seeds)
+    u_R, is_seed_RS = (x_M[rows] - middle) / scale, seeds[:, None] == np.arange(len(blocks))
+    y_R = _within_seeds(values_MN[rows, columns], is_seed_RS)
     df = len(y_R) - len(blocks)
     repeats = two_way_fit(values_MN)
-    fitted = [_polynomial(u_R, y_R, u_G, seeds, df, repeats, model, alpha) for model in DEGREES]
-    fitted.append(_half_parabolas(u_R, y_R, u_G, seeds, df, repeats, alpha))
-    known = [one for one in fitted if one is not None]
+    known = _polynomials(u_R, y_R, is_seed_RS, df, repeats, alpha)
+    known += _half_parabolas(u_R, y_R, is_seed_RS, df, repeats, alpha)
     if not known:
         return None
     kept = [one for one in known if one.fit >= REJECTED] or known
@@ -217,11 +233,11 @@ def _read(x_M: np.ndarray, values_MN: np.ndarray, centre: float, alpha: float) -
     possible_G = np.any([one.possible_G for one in kept], axis=0)
     best = max(kept, key=lambda one: (one.fit, -len(one.model)))
     first, last = np.flatnonzero(possible_G)[[0, -1]]
-    grid_G = middle + scale * u_G
+    grid_G = middle + scale * GRID_G
     row_means_M = np.interp(x_M, grid_G, best.curve_G)
     return Valley(
         window=(float(x_M[0]), float(x_M[-1])),
-        centre=centre,
+        centre=float(middle),
         grid_G=grid_G,
         curve_G=best.curve_G + float(repeats.arm_means.mean()) - float(row_means_M.mean()),
         excess_G=excess_G,
@@ -269,13 +285,10 @@ class _Fitted:
     steepness: float | None = None
 
 
-def _within_seeds(table: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Each column less its mean over the runs of a seed. Shapes: (R,) or (R, P)."""
-    counts = np.bincount(seeds)
-    columns = table.reshape(len(seeds), -1)
-    sums = np.zeros((len(counts), columns.shape[1]))
-    np.add.at(sums, seeds, columns)
-    return (columns - (sums / counts[:, None])[seeds]).reshape(table.shape)
+def _within_seeds(table: np.ndarray, is_seed_RS: np.ndarray) -> np.ndarray:
+    """Each column less its mean over the runs of a seed. Shapes: (R,) or (R, P); (R, S), one run one seed."""
+    by_seed_SR = is_seed_RS.T / is_seed_RS.sum(axis=0)[:, None]
+    return table - is_seed_RS @ (by_seed_SR @ table)
 
 
 def _variance(misfit: float, df: int, repeats: TwoWayFit) -> tuple[float, float]:
@@ -291,58 +304,57 @@ def _variance(misfit: float, df: int, repeats: TwoWayFit) -> tuple[float, float]
     return max(variance, SMALLEST_VARIANCE), likely
 
 
-def _polynomial(
-    u_R: np.ndarray,
-    y_R: np.ndarray,
-    u_G: np.ndarray,
-    seeds: np.ndarray,
-    df: int,
-    repeats: TwoWayFit,
-    model: Model,
-    alpha: float,
-) -> _Fitted | None:
-    degree, least_points = DEGREES[model]
-    df -= degree
-    if len(np.unique(u_R)) < least_points or df <= 0:
-        return None
-    design = _within_seeds(u_R[:, None] ** np.arange(1, degree + 1), seeds)
-    covariance = np.linalg.pinv(design.T @ design)
-    coefficients = covariance @ (design.T @ y_R)
-    misfit = float(np.square(y_R - design @ coefficients).sum())
-    variance, likely = _variance(misfit, df, repeats)
-    powers_GP, contrasts_GGP = _powers(degree)
-    curve_G = powers_GP @ coefficients
-    errors_GG = np.sqrt(np.maximum(((contrasts_GGP @ covariance) * contrasts_GGP).sum(axis=2), 0.0) * variance)
-    gains_GG = curve_G[:, None] - curve_G
-    two_sided, least = t_quantile(df, alpha / 2), int(np.argmin(curve_G))
-    slopes_GP = np.arange(1, degree + 1) * u_G[:, None] ** np.arange(degree)
-    slope_errors_G = np.sqrt(np.maximum(((slopes_GP @ covariance) * slopes_GP).sum(axis=1), 0.0) * variance)
-    possible_G = np.abs(slopes_GP @ coefficients) <= two_sided * slope_errors_G
-    possible_G &= gains_GG[:, least] <= two_sided * errors_GG[:, least]
-    possible_G[least] = True
-    return _Fitted(
-        model=model,
-        curve_G=curve_G,
-        excess_G=(gains_GG + two_sided * errors_GG).max(axis=1),
-        possible_G=possible_G,
-        fit=likely,
-        misfit=misfit,
-        sd=float(np.sqrt(variance)),
-        df=df,
-        turns=float(coefficients[1] / np.sqrt(covariance[1, 1] * variance)) if degree == 2 else None,
-    )
-
-
-@lru_cache
-def _powers(degree: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of the grid: u, u**2, ..., and their differences between every two points. Shapes: (G, P), (G, G, P)."""
-    powers = np.linspace(-1.0, 1.0, GRID_POINTS)[:, None] ** np.arange(1, degree + 1)
-    return powers, powers[:, None] - powers
+def _polynomials(
+    u_R: np.ndarray, y_R: np.ndarray, is_seed_RS: np.ndarray, df: int, repeats: TwoWayFit, alpha: float
+) -> list[_Fitted]:
+    """Those that the values of the axis and the degrees of freedom allow, by one orthogonal basis: what a degree adds
+    to the one before is one column more."""
+    num_values = len(np.unique(u_R))
+    models: list[Model] = [model for model, (degree, least) in DEGREES.items() if num_values >= least and df > degree]
+    if not models:
+        return []
+    most = DEGREES[models[-1]][0]
+    basis_RP, triangle_PP = np.linalg.qr(_within_seeds(u_R[:, None] ** np.arange(1, most + 1), is_seed_RS))
+    steps_P = np.diag(triangle_PP)
+    loads_P = basis_RP.T @ y_R
+    found = []
+    for model in models:
+        degree = DEGREES[model][0]
+        if np.abs(steps_P[:degree]).min() < ROUNDING:  # the runs of no seed tell its columns apart
+            break
+        loads, own_df = loads_P[:degree], df - degree
+        misfit = float(np.square(y_R - basis_RP[:, :degree] @ loads).sum())
+        variance, likely = _variance(misfit, own_df, repeats)
+        to_values = np.linalg.inv(triangle_PP[:degree, :degree])
+        points_GP, slopes_GP = (rows[:, :degree] @ to_values for rows in (POWERS_GP, SLOPES_GP))
+        curve_G = points_GP @ loads
+        shared_GG = points_GP @ points_GP.T
+        own_G = np.diag(shared_GG)
+        errors_GG = np.sqrt(np.maximum(own_G[:, None] + own_G - 2 * shared_GG, 0.0) * variance)
+        gains_GG = curve_G[:, None] - curve_G
+        two_sided, least = t_quantile(own_df, alpha / 2), int(np.argmin(curve_G))
+        possible_G = np.abs(slopes_GP @ loads) <= two_sided * np.sqrt(np.square(slopes_GP).sum(axis=1) * variance)
+        possible_G &= gains_GG[:, least] <= two_sided * errors_GG[:, least]
+        possible_G[least] = True
+        found.append(
+            _Fitted(
+                model=model,
+                curve_G=curve_G,
+                excess_G=(gains_GG + two_sided * errors_GG).max(axis=1),
+                possible_G=possible_G,
+                fit=likely,
+                misfit=misfit,
+                sd=float(np.sqrt(variance)),
+                df=own_df,
+                turns=float(loads[1] * np.sign(steps_P[1]) / np.sqrt(variance)) if degree == 2 else None,
+            )
+        )
+    return found
 
 
 def _half_parabolas(
-    u_R: np.ndarray, y_R: np.ndarray, u_G: np.ndarray, seeds: np.ndarray, df: int, repeats: TwoWayFit, alpha: float
-) -> _Fitted | None:
+    u_R: np.ndarray, y_R: np.ndarray, is_seed_RS: np.ndarray, df: int, repeats: TwoWayFit, alpha: float
+) -> list[_Fitted]:
     """floor + curvature * (u - lowest)**2, one curvature each side, none below 0, for every lowest point of the grid.
 
     The least over the curvatures that may be 0 is the non-negative least squares: of the models with the floor alone,
@@ -350,12 +362,14 @@ def _half_parabolas(
     """
     df -= 3
     if df <= 0:
-        return None
-    distance_RG = u_R[:, None] - u_G
-    left_RG = _within_seeds(np.where(distance_RG < 0, distance_RG**2, 0.0), seeds)
-    right_RG = _within_seeds(np.where(distance_RG > 0, distance_RG**2, 0.0), seeds)
-    ll, rr, lr = np.square(left_RG).sum(axis=0), np.square(right_RG).sum(axis=0), (left_RG * right_RG).sum(axis=0)
-    ly, ry = left_RG.T @ y_R, right_RG.T @ y_R
+        return []
+    distance_RG = u_R[:, None] - GRID_G
+    left_RG = _within_seeds(np.minimum(distance_RG, 0.0) ** 2, is_seed_RS)
+    right_RG = _within_seeds(np.maximum(distance_RG, 0.0) ** 2, is_seed_RS)
+    ll, rr, lr = (
+        np.einsum("rg,rg->g", a, b) for a, b in ((left_RG, left_RG), (right_RG, right_RG), (left_RG, right_RG))
+    )
+    ly, ry = y_R @ left_RG, y_R @ right_RG
     with np.errstate(divide="ignore", invalid="ignore"):  # a side without points has no curvature: not a number
         both = ll * rr - lr**2
         both_left, both_right = (rr * ly - lr * ry) / both, (ll * ry - lr * ly) / both
@@ -365,7 +379,7 @@ def _half_parabolas(
             np.where((both_left >= 0) & (both_right >= 0), both_left * ly + both_right * ry, -1.0),
             np.where(one_left > 0, one_left * ly, -1.0),
             np.where(one_right > 0, one_right * ry, -1.0),
-            np.zeros(len(u_G)),
+            np.zeros(GRID_POINTS),
         ]
     )
     chosen = gains.argmax(axis=0)
@@ -376,19 +390,23 @@ def _half_parabolas(
     variance, likely = _variance(float(misfit_G[least]), df, repeats)
     worse_G = misfit_G - misfit_G[least]
     possible_G = worse_G <= t_quantile(df, alpha / 2) ** 2 * variance
-    costs_GG = np.where(u_G[:, None] < u_G, left_G, right_G) * (u_G[:, None] - u_G) ** 2
+    lowest = np.flatnonzero(_widened(possible_G))
+    beyond_GL = GRID_G[:, None] - GRID_G[lowest]
+    costs_GL = np.where(beyond_GL < 0, left_G[lowest], right_G[lowest]) * beyond_GL**2
     flat, steep = sorted((float(left_G[least]), float(right_G[least])))
-    return _Fitted(
-        model="two half-parabolas",
-        curve_G=costs_GG[:, least],
-        excess_G=costs_GG[:, _widened(possible_G)].max(axis=1),
-        possible_G=possible_G,
-        fit=likely,
-        misfit=float(misfit_G[least]),
-        sd=float(np.sqrt(variance)),
-        df=df,
-        steepness=steep / flat if flat > 0 else float("inf"),
-    )
+    return [
+        _Fitted(
+            model="two half-parabolas",
+            curve_G=costs_GL[:, int(np.searchsorted(lowest, least))],
+            excess_G=costs_GL.max(axis=1),
+            possible_G=possible_G,
+            fit=likely,
+            misfit=float(misfit_G[least]),
+            sd=float(np.sqrt(variance)),
+            df=df,
+            steepness=steep / flat if flat > 0 else float("inf"),
+        )
+    ]
 
 
 def _widened(possible_G: np.ndarray) -> np.ndarray:

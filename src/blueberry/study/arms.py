@@ -345,6 +345,18 @@ def read_named(tables: Mapping[str, Any], mode: Mode, base: Recipe, place: str) 
     return tuple(_combined(held, changes, base, place) for held in design.arms), design
 
 
+def holding(arms: Sequence[Arm], held: Effect, base: Recipe, place: str) -> Arm:
+    """The arm that holds these changes, each as in those of `arms` that hold it: what all of them have is its own.
+
+    Raises: StudyError if the changes do not go together.
+    """
+    changes = {}
+    for change in held:
+        having = [arm.settings.items() for arm in arms if change in arm.factors]
+        changes[change] = dict(item for item in having[0] if all(item in other for other in having[1:]))
+    return _combined(held, changes, base, place)
+
+
 def _combined(held: Effect, changes: Mapping[str, Mapping[str, Any]], base: Recipe, place: str) -> Arm:
     """The arm that holds these changes."""
     if not held:

@@ -54,6 +54,12 @@ def combine(changes: Sequence[str], mode: Mode) -> Design:
     return Design(mode, names, tuple(arms))
 
 
+def fold_over(design: Design, change: str) -> tuple[Effect, ...]:
+    """The arms of a fraction with this change switched the other way in each, in the order of its arms."""
+    folded = [{*held} ^ {change} for held in design.arms]
+    return tuple(tuple(name for name in design.changes if name in held) for held in folded)
+
+
 def _fraction(names: tuple[str, ...]) -> Design:
     """The two-level fraction of resolution IV or more with the fewest runs.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -16,8 +16,7 @@ from blueberry.stats.locate import Search, expected_runs, most_runs, search
 from blueberry.study.arms import Arm, content
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Lanes
-from blueberry.study.proposals import Proposer, along, arm_at, space_of
-from blueberry.study.sections import PROPOSING
+from blueberry.study.proposals import ASKED_BY_EFFECTS, Proposer, along, arm_at, space_of
 from blueberry.study.spec import Study, settled
 
 LOOKS = (3, 5, 8, 12, 16)
@@ -167,6 +166,8 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], re
         search = _propose(study, data_digest, results, ended)
     elif study.method == "locate":
         search = _locate(study, data_digest, results, ended, referee)
+    elif study.design is not None and study.design.mode == "fraction":
+        search = _fraction(study, data_digest, results, ended)
     else:
         search = _grid(study, data_digest, results, ended)
     if search.most_to_come is not None:
@@ -177,46 +178,6 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], re
 def as_planned(study: Study, planned: Plan) -> Study:
     """The study with the arms that its plan has proposed; the study itself where none are."""
     return settled(study, planned.proposed, (as_planned(part, planned.parts[part.name]) for part in study.parts))
-
-
-@dataclass(frozen=True)
-class Change:
-    """How a study differs from what its file last ran as."""
-
-    reused: int
-    """Runs of the new plan that have a result already."""
-    set_aside: int
-    """Runs with a result that the study does not ask for any more; they stay in the store."""
-    new_arms: tuple[str, ...]
-    """Without a run that was planned before, "part: arm" where there are parts."""
-
-
-def change(
-    study: Study, planned: Plan, before: Iterable[str], ended: Callable[[Iterable[str]], Collection[str]]
-) -> Change | None:
-    """None if the study still asks for all that it asked for before, and for no arm more.
-
-    `before` are the fingerprints that were registered for its file when it last ran; `ended` picks those with a result
-    out of some. A study that has only grown on its way (further looks, fresh seeds) has not changed.
-    """
-    asked = frozenset(before)
-    if not asked:
-        return None
-    of_arms: dict[tuple[str, str], list[Run]] = {}
-    for run in planned.runs:
-        of_arms.setdefault((run.part, run.arm), []).append(run)
-    lost = asked.difference(run.fingerprint for run in planned.runs)
-    if lost and planned.num_undecided:  # runs that results will decide may come back
-        last = study.base.seed + study.seeds.max + 2 * study.seeds.confirm
-        for run, *_ in of_arms.values():
-            lost = lost.difference(fingerprints(run.recipe, run.data_digest, range(study.base.seed, last)))
-    new = [key for key, runs in of_arms.items() if asked.isdisjoint(run.fingerprint for run in runs)]
-    if study.method in PROPOSING:  # proposals come and go
-        new = []
-    if not lost and not new:
-        return None
-    arms = tuple(f"{part}: {arm}" if part else arm for part, arm in new)
-    return Change(reused=len(planned.done), set_aside=len(ended(lost)), new_arms=arms)
 
 
 def study_runs(study: Study, planned: Plan, results: Mapping[str, RunResult]) -> Iterator[StudyRun]:
@@ -258,6 +219,22 @@ def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], e
     if not _all_in(runs, ended):
         return _Search(runs, study.arms, most_to_come=0)
     return _Search(runs, study.arms, _least(_values(study, runs, results)))
+
+
+def _fraction(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], ended: frozenset[str]) -> _Search:
+    """A fraction of all combinations, then what its effects ask for (`ASKED_BY_EFFECTS`), on the same seeds."""
+    arms, seeds = study.arms, range(study.base.seed, study.base.seed + study.seeds.search)
+    runs, most = _block(study, data_digest, None, 0, len(seeds)), len(arms) + 1
+    for look, ask in enumerate(ASKED_BY_EFFECTS, start=1):
+        if not _all_in(runs, ended):
+            is_more = arms != study.arms
+            return _Search(runs, arms, most_to_come=most * len(seeds), num_expected=len(seeds), proposed=is_more)
+        more, most = ask(study, arms, _values(study, runs, results)), 1
+        arms += more
+        runs += _seed_by_seed(study, more, seeds, data_digest, look)
+    if not _all_in(runs, ended):
+        return _Search(runs, arms, most_to_come=0, proposed=arms != study.arms)
+    return _Search(runs, arms, _least(_values(study, runs, results)), proposed=arms != study.arms)
 
 
 def _race(

@@ -1,4 +1,4 @@
-"""Arms that come from the results of those before: by a search along one axis, or by Optuna.
+"""Arms that come from the results of those before: by a search along one axis, by effects of a fraction, or by Optuna.
 
 Neither keeps anything: it is told all results anew, in the order in which they were asked for, whenever a plan is
 made. The same results so give the same proposals, in any process and after any interruption.
@@ -6,14 +6,18 @@ made. The same results so give the same proposals, in any process and after any 
 
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from blueberry.errors import RecipeError, StudyError
 from blueberry.records import rounded
+from blueberry.stats.factorial import Effect, best_combination, factor_to_fold, factorial_effects
 from blueberry.stats.locate import LOG_FROM_RATIO, Space
-from blueberry.study.arms import Arm, Axis, cross, in_turn
+from blueberry.study.arms import Arm, Axis, cross, holding, in_turn
+from blueberry.study.designs import Design, fold_over
 from blueberry.study.spec import Study
 
 
@@ -53,6 +57,41 @@ def arm_at(study: Study, value: float) -> Arm:
 def along(arms: Mapping[float, Arm]) -> tuple[Arm, ...]:
     """Ascending along their axis."""
     return tuple(arms[value] for value in sorted(arms))
+
+
+def _folded(study: Study, arms: tuple[Arm, ...], values: Mapping[str, Mapping[int, float]]) -> tuple[Arm, ...]:
+    """The fold-over of a fraction, where interactions that matter are mixed in it."""
+    effects, design = _effects(study, arms, values)
+    factor = factor_to_fold(effects, least=study.min_effect)
+    return () if factor is None else _joining(study, arms, fold_over(design, design.changes[factor]))
+
+
+def _best_by_effects(study: Study, arms: tuple[Arm, ...], values: Mapping[str, Mapping[int, float]]) -> tuple[Arm, ...]:
+    """The combination that the significant effects say is best, if it is not among the arms."""
+    effects, design = _effects(study, arms, values)
+    if not any(effect.is_significant for effect in effects):
+        return ()
+    best = best_combination(effects, len(design.changes))
+    return _joining(study, arms, [tuple(design.changes[factor] for factor in best)])
+
+
+ASKED_BY_EFFECTS = (_folded, _best_by_effects)
+"""What a fraction goes on with, in turn, given its arms and what they measured, less being better."""
+
+
+def _effects(
+    study: Study, arms: tuple[Arm, ...], values: Mapping[str, Mapping[int, float]]
+) -> tuple[tuple[Effect, ...], Design]:
+    assert study.design is not None
+    signs_KF = np.array([[1 if change in arm.factors else -1 for change in study.design.changes] for arm in arms])
+    table_KN = np.array([list(values[arm.name].values()) for arm in arms])
+    return factorial_effects(signs_KF, table_KN, alpha=study.alpha), study.design
+
+
+def _joining(study: Study, arms: tuple[Arm, ...], asked: Sequence[tuple[str, ...]]) -> tuple[Arm, ...]:
+    trained = {arm.factors for arm in arms}
+    place = f"{study.path} [combine]"
+    return tuple(holding(study.arms, held, study.base, place) for held in asked if held not in trained)
 
 
 @dataclass

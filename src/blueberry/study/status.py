@@ -1,14 +1,18 @@
 """What a store holds, for a person: how far its studies are, which runs it keeps, and how to be rid of some."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from blueberry.errors import StoreError
 from blueberry.files import refused_as
+from blueberry.identity import fingerprints
 from blueberry.study.database import EndedRun
+from blueberry.study.plan import Plan, Run
+from blueberry.study.sections import PROPOSING
+from blueberry.study.spec import Study
 from blueberry.study.store import Claim, Registration, Store
 
 
@@ -237,3 +241,43 @@ def _sizes(folder: Path) -> dict[str, int]:
 def _size(path: Path) -> int:
     files: Sequence[Path] = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
     return sum(one.stat().st_size for one in files)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a study differs from what its file last ran as."""
+
+    reused: int
+    """Runs of the new plan that have a result already."""
+    set_aside: int
+    """Runs with a result that the study does not ask for any more; they stay in the store."""
+    new_arms: tuple[str, ...]
+    """Without a run that was planned before, "part: arm" where there are parts."""
+
+
+def change(
+    study: Study, planned: Plan, before: Iterable[str], ended: Callable[[Iterable[str]], Collection[str]]
+) -> Change | None:
+    """None if the study still asks for all that it asked for before, and for no arm more.
+
+    `before` are the fingerprints that were registered for its file when it last ran; `ended` picks those with a result
+    out of some. A study that has only grown on its way (further looks, fresh seeds) has not changed.
+    """
+    asked = frozenset(before)
+    if not asked:
+        return None
+    of_arms: dict[tuple[str, str], list[Run]] = {}
+    for run in planned.runs:
+        of_arms.setdefault((run.part, run.arm), []).append(run)
+    lost = asked.difference(run.fingerprint for run in planned.runs)
+    if lost and planned.num_undecided:  # runs that results will decide may come back
+        last = study.base.seed + study.seeds.max + 2 * study.seeds.confirm
+        for run, *_ in of_arms.values():
+            lost = lost.difference(fingerprints(run.recipe, run.data_digest, range(study.base.seed, last)))
+    new = [key for key, runs in of_arms.items() if asked.isdisjoint(run.fingerprint for run in runs)]
+    if study.method in PROPOSING or planned.proposed:  # proposals come and go
+        new = []
+    if not lost and not new:
+        return None
+    arms = tuple(f"{part}: {arm}" if part else arm for part, arm in new)
+    return Change(reused=len(planned.done), set_aside=len(ended(lost)), new_arms=arms)

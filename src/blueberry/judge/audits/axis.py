@@ -88,8 +88,7 @@ def valley(measured: Measured) -> list[Audit]:
     if not all(map(math.isfinite, fresh)):
         return []  # `diverged` says so
     expected, n = expected_at(measured, best), len(fresh)
-    excess, seeds = fmean(fresh) - expected, measured.located.measured_KN.shape[1]
-    if excess <= t_quantile(n - 1, CONTRADICTS) * stdev(fresh) * math.sqrt(1 / n + 1 / seeds):
+    if not contradicted_by(fresh, expected, num_seeds=measured.located.measured_KN.shape[1]):
         return []
     message = (
         f"{words.count(n, 'fresh seed')} of {measured.arm(best).name} have mean {fmean(fresh):.4g}, above the "
@@ -97,3 +96,11 @@ def valley(measured: Measured) -> list[Audit]:
     )
     remedy = 'compare the values as they are: [strategy] method = "race", with the values about the best'
     return [block("valley", message, remedy)]
+
+
+def contradicted_by(fresh: Sequence[float], expected: float, *, num_seeds: int) -> bool:
+    """Whether fresh seeds of a value lie further above what a valley, read from so many seeds, expects there than
+    chance puts them, at the error CONTRADICTS."""
+    n = len(fresh)
+    limit = t_quantile(n - 1, CONTRADICTS) * stdev(fresh) * math.sqrt(1 / n + 1 / num_seeds)
+    return fmean(fresh) - expected > limit
