@@ -22,9 +22,10 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "moe-nano.toml").write_text(RECIPE)
-    (tmp_path / "lr.toml").write_text(blocks("toml")[0])
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    shown = '"moe-nano"'
+    assert shown in blocks("toml")[0]
+    (tmp_path / "lr.toml").write_text(blocks("toml")[0].replace(shown, '"tiny.toml"'))
     return tmp_path
 
 

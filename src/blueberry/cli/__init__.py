@@ -263,6 +263,7 @@ def analyse(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/TABLE")] = None,
     json: JsonOption = False,
+    store: StoreOption = None,
     quiet: QuietOption = False,
 ) -> int:
     """Judge runs that were trained elsewhere, and write the report."""
@@ -275,7 +276,7 @@ def analyse(
         from blueberry.judge.noise_bank import sigma_of
         from blueberry.study.spec import default_store
 
-        given["sigma"] = sigma_of(sigma, Path(default_store()), metric or "val_loss")
+        given["sigma"] = sigma_of(sigma, Path(store or default_store()), metric or "val_loss")
     judged = analysis.examine(table, vary=_columns(vary), across=_columns(across), tune=_columns(tune), **given)
     for note in judged.notes if not quiet else ():
         say(note)
