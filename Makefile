@@ -37,7 +37,7 @@ documents: setup
 	for study in $(DOCUMENTS); do \
 	  $(BIN)/blueberry run studies/documents/$$study-small.toml --out reports/documents/$$study --quiet || [ $$? -eq 1 ] || exit 1; \
 	done
-	for study in 000-before-after 001-schedule 004-ablation; do \
+	for study in 000-before-after 001-schedule 004-ablation 004-stack; do \
 	  $(BIN)/blueberry promote studies/documents/$$study-small.toml --to documents || [ $$? -eq 1 ] || exit 1; \
 	done
 	$(BIN)/blueberry ledger --remeasure documents --stages --out reports/documents/ledger --quiet || [ $$? -eq 1 ]

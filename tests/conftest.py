@@ -31,6 +31,12 @@ def _run_in_an_empty_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plan` and `run` time some updates where a store has no runs to tell the speed: that takes seconds."""
+    monkeypatch.setattr("blueberry.api.timed", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for studies that are planned and never run: their text is prepared in it once, for all tests."""

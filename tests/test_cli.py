@@ -85,7 +85,7 @@ def refusal(blueberry):
 
 
 def test_a_study_from_plan_to_report(here, blueberry):
-    planned = json.loads(blueberry("plan", "lr.toml", "--json").stdout)
+    planned = json.loads(blueberry("plan", "lr.toml", "--json", "--no-timing").stdout)
     assert (planned["runs_done"], planned["runs_todo"], planned["seconds"]) == (0, 11, None)
     assert [path.name for path in (here / ".blueberry").iterdir()] == ["data"], "the text it will train on, no store"
 
@@ -112,7 +112,7 @@ def test_a_study_from_plan_to_report(here, blueberry):
     status = json.loads(blueberry("status", "--json").stdout)["studies"][0]
     assert (status["done"], status["running"], status["failed"], status["left"]) == (11, [], 0, 0)
     assert "11 of 11 runs done" in blueberry("status", "lr.toml").stdout
-    later = json.loads(blueberry("plan", "lr.toml", "--json").stdout)
+    later = json.loads(blueberry("plan", "lr.toml", "--json", "--no-timing").stdout)
     assert (later["runs_done"], later["runs_todo"], later["seconds"]) == (11, 0, 0.0)
     assert later["detectable"] > 0
     assert blueberry("report", "lr.toml", "--out", "elsewhere").stdout.splitlines()[-1].endswith("elsewhere/index.html")
@@ -144,7 +144,7 @@ def test_dry_run_says_what_it_would_do(here, blueberry):
 def test_new_writes_a_study_that_plans(here, blueberry, refusal):
     for kind in ("sweep", "compare"):
         assert blueberry("new", kind, "--base", "tiny.toml").returncode == 0
-        planned = blueberry("plan", f"{kind}.toml")
+        planned = blueberry("plan", f"{kind}.toml", "--no-timing")
         assert planned.returncode == 0, planned.stderr
     assert "exists already" in refusal("new", "sweep", "--base", "tiny.toml")
     assert "no such kind" in refusal("new", "sweeep", "--base", "tiny.toml")

@@ -96,7 +96,10 @@ def test_the_package_lists_what_it_has():
 def test_a_newcomer_in_an_empty_folder(tmp_path, prepared):
     assert cli("--version", cwd=tmp_path).stdout == f"blueberry {blueberry.__version__}\n"
     assert cli("new", "sweep", cwd=tmp_path).returncode == 0
-    assert "to do at most, 16 if" in cli("plan", "sweep.toml", "--store", str(prepared), cwd=tmp_path).stdout
+    assert (
+        "to do at most, 16 if"
+        in cli("plan", "sweep.toml", "--no-timing", "--store", str(prepared), cwd=tmp_path).stdout
+    )
     assert (
         cli("new", "sweep", cwd=tmp_path).stderr
         == "sweep.toml: exists already; nothing is overwritten; choose another name with -o\n"
@@ -105,8 +108,8 @@ def test_a_newcomer_in_an_empty_folder(tmp_path, prepared):
 
 @pytest.mark.parametrize(
     ("words", "shell", "code"),
-    [(["--help"], "> /dev/full", 2), (["plan", "s.toml"], "> /dev/full", 2), (["plan", "s.toml", "--json"], ">&-", 2),
-     (["plan", "s.toml"], "2>&-", 0), (["plan", "s\udcff.toml"], "", 2), (["train", "x" * 300], "", 2), (["plan", "a\x1b[31m\u202e.toml"], "", 2),
+    [(["--help"], "> /dev/full", 2), (["plan", "s.toml", "--no-timing"], "> /dev/full", 2), (["plan", "s.toml", "--json", "--no-timing"], ">&-", 2),
+     (["plan", "s.toml", "--no-timing"], "2>&-", 0), (["plan", "s\udcff.toml"], "", 2), (["train", "x" * 300], "", 2), (["plan", "a\x1b[31m\u202e.toml"], "", 2),
      (["sample", "a", "--seed", "9" * 20], "", 2), (["train", "/dev/zero"], "", 2)],
 )  # fmt: skip
 def test_no_output_name_or_number_ends_in_a_traceback(words, shell, code, tmp_path):

@@ -50,9 +50,9 @@ def unshared(result: RunResult) -> dict:
 
 @pytest.mark.slow
 def test_a_horizon_study_killed_anywhere_ends_with_the_numbers_of_runs_trained_alone(here: Path) -> None:
-    planned = json.loads(run(here, "plan", "horizon.toml", "--json").stdout)
+    planned = json.loads(run(here, "plan", "horizon.toml", "--no-timing", "--json").stdout)
     assert (planned["shared_runs"], planned["shared_updates"]) == (4, 2 * (24 + 48))
-    said = run(here, "plan", "horizon.toml").stdout
+    said = run(here, "plan", "horizon.toml", "--no-timing").stdout
     assert "shared     4 runs begin where another has been: 144 updates" in said
 
     shared = here / "forked" / "checkpoints" / SHARED_FOLDER

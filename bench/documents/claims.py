@@ -75,13 +75,33 @@ def _effect(change: str, claimed: str, *, against: bool = False) -> Callable[[Me
     return read
 
 
-def _rate(found: Measured) -> Shown:
-    optimum, best = found.judgement.optimum, found.judgement.best
-    if not isinstance(optimum, Optimum) or best is None:
-        return "the optimum was not located", "cannot be told at this size"
-    low, high = (words.setting_value(end) for end in optimum.interval)
+def _located(read: Callable[[Measured, tuple[Optimum, ...]], Shown]) -> Callable[[Measured], Shown]:
+    """Of a search, or of each of its conditions: nothing can be told unless every optimum was located."""
+
+    def whole(found: Measured) -> Shown:
+        each = {part.name: part.judgement for part in found.judgement.parts} or {"": found.judgement}
+        optima = tuple(
+            one.optimum for one in each.values() if isinstance(one.optimum, Optimum) and one.best is not None
+        )
+        if len(optima) == len(each):
+            return read(found, optima)
+        where = next(f"under {name} " if name else "" for name, one in each.items() if one.optimum not in optima)
+        return f"{where}the optimum was not located", "cannot be told at this size"
+
+    return whole
+
+
+def _between(optimum: Optimum) -> str:
+    low, high = map(words.setting_value, optimum.interval)
+    return f"the optimum lies between {low} and {high}"
+
+
+@_located
+def _rate(found: Measured, optima: tuple[Optimum, ...]) -> Shown:
+    (optimum,), best = optima, found.judgement.best
+    assert best is not None
     said = (
-        f"the optimum lies between {low} and {high} (95%, if the curve is one smooth valley); "
+        f"{_between(optimum)} (95%, if the curve is one smooth valley); "
         f"{best.arm} is recommended and ends at {best.mean:.3f} on {words.count(best.n, 'fresh seed')}"
     )
     inside = optimum.interval[0] <= 0.065 <= optimum.interval[1]
@@ -101,33 +121,24 @@ def _unstable(found: Measured) -> Shown:
     return f"{said}; no run diverged up to {words.setting_value(highest.settings[rates])}", "does not hold"
 
 
-def _moves(found: Measured) -> Shown:
-    ends = []
-    for part in found.judgement.parts:
-        optimum = part.judgement.optimum
-        if not isinstance(optimum, Optimum):
-            return f"under {part.name} the optimum was not located", "cannot be told at this size"
-        ends.append((part.name, optimum))
+@_located
+def _moves(found: Measured, optima: tuple[Optimum, ...]) -> Shown:
     said = "; ".join(
-        f"{name}: {words.setting_value(one.estimate)} [{', '.join(map(words.setting_value, one.interval))}]"
-        for name, one in ends
+        f"{part.name}: {words.setting_value(one.estimate)} [{', '.join(map(words.setting_value, one.interval))}]"
+        for part, one in zip(found.judgement.parts, optima, strict=True)
     )
-    first, last = ends[0][1].interval, ends[-1][1].interval
+    first, last = optima[0].interval, optima[-1].interval
     apart = first[1] < last[0] or last[1] < first[0]
     said = f"the best rate, with its interval, at {said}"
     return said, "does not hold" if apart else "cannot be told at this size"
 
 
-def _largest(found: Measured) -> Shown:
-    optimum, best = found.judgement.optimum, found.judgement.best
-    if not isinstance(optimum, Optimum) or best is None:
-        return "the optimum was not located", "cannot be told at this size"
-    low, high = (words.setting_value(end) for end in optimum.interval)
-    said = (
-        f"the optimum lies between {low} and {high}; a range up to 0.003 would have ended below it"
-        if optimum.interval[0] > 0.003
-        else f"the optimum lies between {low} and {high}"
-    )
+@_located
+def _largest(found: Measured, optima: tuple[Optimum, ...]) -> Shown:
+    (optimum,) = optima
+    said = _between(optimum)
+    if optimum.interval[0] > 0.003:
+        said += "; a range up to 0.003 would have ended below it"
     return said, "holds" if optimum.interval[0] <= 0.003 <= optimum.interval[1] else "does not hold"
 
 
@@ -169,10 +180,9 @@ def _held_out(found: Measured) -> Shown:
     best = found.judgement.best
     if best is None or best.test_mean is None:
         return "the test set was not measured", "cannot be told at this size"
-    said = (
-        f"{best.arm}: {best.search_mean:.3f} on the seeds that chose it, {best.mean:.3f} on fresh seeds, "
-        f"{best.test_mean:.3f} on the test set"
-    )
+    chosen = "as the fitted valley has it" if found.judgement.is_located else "on the seeds that chose it"
+    fresh = f"{best.mean:.3f} on fresh seeds, {best.test_mean:.3f} on the test set"
+    said = f"{best.arm}: {best.search_mean:.3f} {chosen}, {fresh}"
     inside = best.interval is not None and best.interval[0] <= best.search_mean <= best.interval[1]
     return said, "holds" if inside else "cannot be told at this size"
 
@@ -213,7 +223,8 @@ def _best_is(arm: str) -> Callable[[Measured], Shown]:
         if judgement.best is None:
             return "no arm has a finite mean", "cannot be told at this size"
         open_, best = judgement.unresolved, judgement.best
-        said = f"{best.arm} has the least mean, {best.search_mean:.3f}; it may also be {words.listing(open_, most=8)}"
+        others = words.listing([name for name in open_ if name != best.arm], most=8)
+        said = f"{best.arm} has the least mean, {best.search_mean:.3f}; the best may also be {others}"
         if open_ == (best.arm,):
             said = f"{best.arm} is the best, {best.search_mean:.3f}"
         if arm not in open_:

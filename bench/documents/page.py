@@ -34,7 +34,7 @@ study; losses are nats per token; differences are the new minus the old, so belo
 
 MADE = """## Made by
 
-`make documents` runs what is missing of the small forms (250 runs, some 45 minutes on two quiet cores; safe to stop),
+`make documents` runs what is missing of the small forms (250 runs, some 27 minutes on two quiet cores; safe to stop),
 promotes what their verdicts support, measures the record again, and writes this page. `python -m bench.documents
 --store DIR --out docs/documents.md` writes it from a store; with `--documents FOLDER` the doctor reads the documents
 again (`bench/documents/doctor.json`)."""

@@ -7,7 +7,7 @@ judgement to the report.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -26,6 +26,7 @@ from blueberry.recipe import Recipe, read_overrides
 from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.settings import Data
 from blueberry.study import engine
+from blueberry.study.calibration import MOST_TIMED, Speed, speed_of_runs, timed
 from blueberry.study.command import command_trainer
 from blueberry.study.database import EndedRun
 from blueberry.study.engine import Snapshot
@@ -347,38 +348,52 @@ def _trained_recipes(study: Study) -> list[Recipe]:
     return [arm.recipe for arm in study.trained_arms] or [study.base]
 
 
-def foresee(study: Study, store: Path, workers: int | None = None) -> Forecast:
+def foresee(study: Study, store: Path, workers: int | None = None, *, timing: bool = False) -> Forecast:
     """What a study would run and could detect, given the results in a store, which need not exist yet.
 
-    Prepares its text as a run would, so that what a run refuses before it trains is refused here.
+    Prepares its text as a run would, so that what a run refuses before it trains is refused here. With `timing`, some
+    updates are timed where no run of the store tells the speed: that takes some seconds.
     Raises: DataError if that text is missing, or does not fit an arm that trains on it.
     """
     placed = placement(_trained_recipes(study), workers)
     own = study.trainer is None
     if own:
         _require_texts(study, store / "data")
+    past = tuple[EndedRun, ...]()
+    lanes = partial(lanes_for, gpus=placed.gpus, workers=placed.workers) if own else 1
+
+    def speed(made: Plan) -> Speed | None:
+        found = speed_of_runs(_trained_recipes(study), past) if own else None
+        if found is None and own and timing and made.todo:
+            groups, data = made.groups(lanes), store / "data"
+            recipe = groups[0][0].recipe
+            at_once = replace(placed, workers=min(placed.workers, len(groups), MOST_TIMED))
+            found = timed(Trainer, recipe, data, data_digest(recipe.data, data), at_once, len(groups[0]))
+        return found
+
     asked = partial(
         forecast,
         study,
         workers=placed.workers,
-        lanes=partial(lanes_for, gpus=placed.gpus, workers=placed.workers) if own else 1,
+        lanes=lanes,
         data_digest=data_digest(study.base.data, store / "data") if own else None,
         shares=own,
     )
     if not (store / "store.sqlite").is_file():
         made = plan(study, _data_digest(command_trainer(study, store), store / "data"), {}, REFEREE)
-        return asked(made, {}, flops_per_second=None)
+        return asked(made, {}, speed=speed(made))
     with Store.open(store, create=False) as opened:
         made = _planned(study, opened, store)
+        past = opened.past_runs() if own else ()
         path = str(study.path.absolute())
         before = next((one.runs for one in opened.studies() if one.path == path), ())
         return asked(
             made,
             Results(opened, made.ended),
-            flops_per_second=opened.flops_per_second(),
+            speed=speed(made),
             changed=change(study, made, before, opened.ended),
             other_builds=num_of_other_builds(opened.ended(made.ended).values(), code_digest() if own else None),
-            past_runs=opened.past_runs() if own else (),
+            past_runs=past,
         )
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from blueberry.architecture import cost
-from blueberry.judge.forecast import forecast
+from blueberry.judge.forecast import REPORT_SECONDS, forecast
 from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe
 from blueberry.stats.decide import Df, smallest_difference
 from blueberry.stats.noise import measure_noise
+from blueberry.study.calibration import Speed, work
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
@@ -26,7 +27,7 @@ def study(tmp_path: Path) -> Study:
 
 def _forecast(study, results, speed=None):
     planned = plan(study, Synthetic.data_digest, results)
-    return forecast(study, planned, results, workers=2, lanes=1, flops_per_second=speed)
+    return forecast(study, planned, results, workers=2, lanes=1, speed=speed)
 
 
 def test_before_the_first_run_speed_and_noise_are_unknown(study):
@@ -45,7 +46,7 @@ def test_what_runs_share_is_neither_trained_nor_timed(tmp_path):
     study = Study.load(tmp_path / "horizon.toml")
     planned = plan(study, Synthetic.data_digest, {})
     alone, shared = (
-        forecast(study, planned, {}, workers=1, lanes=1, flops_per_second=1e9, shares=shares)
+        forecast(study, planned, {}, workers=1, lanes=1, speed=Speed(1e9, 3.0, "updates"), shares=shares)
         for shares in (False, True)
     )
     assert (alone.shared_runs, alone.shared_updates, alone.shared_flops) == (0, 0, 0)
@@ -54,20 +55,26 @@ def test_what_runs_share_is_neither_trained_nor_timed(tmp_path):
     assert shared.tokens == pytest.approx(alone.tokens * (1 - share))
     assert shared.flops == pytest.approx(alone.flops * (1 - share))
     assert shared.flops + shared.shared_flops == pytest.approx(alone.flops)
-    assert shared.seconds == pytest.approx(alone.seconds * (1 - share))
-    assert shared.shared_seconds == pytest.approx(alone.seconds * share)
+    assert shared.seconds == pytest.approx(alone.seconds - shared.shared_seconds)
+    assert shared.shared_seconds == pytest.approx(alone.flops * share / 1e9)
     assert shared.disk_bytes > alone.disk_bytes
 
 
 def test_time_counts_whole_rounds(study):
-    flops = cost(study.base).num_flops
-    assert _forecast(study, {}, speed=flops / 10).seconds == pytest.approx(9 * 10)  # 17 runs on 2 workers
+    """15 runs that search and 2 that confirm, which wait for them, on 2 workers; with evaluations, start-up, report."""
+    one = cost(study.base)
+    looks = one.num_updates / study.base.evaluate.every_updates + 1
+    evaluations = looks * study.base.evaluate.tokens * one.flops_per_token / 3
+    assert work(study.base) == pytest.approx(one.num_flops + evaluations)
+    seen = _forecast(study, {}, speed=Speed(work(study.base) / 10, 7.0, "updates"))
+    assert seen.seconds == pytest.approx((8 + 1) * 10 + 7 + REPORT_SECONDS * 1.5)
+    assert seen.seconds_from == "updates"
 
 
 def test_measured_noise_gives_what_can_be_detected(study):
     planned = plan(study, Synthetic.data_digest, {})
     results = {result.fingerprint: result for result in Synthetic()([run.recipe for run in planned.runs])}
-    seen = _forecast(study, results, speed=1e9)
+    seen = _forecast(study, results, speed=Speed(1e9, 3.0, "runs"))
     assert (seen.runs_done, seen.runs_todo) == (15, 2)
     assert seen.noise_sd is not None
     assert 0.001 < seen.noise_sd < 0.009  # planted: sqrt(2) * 0.003 * sqrt(1 - 0.5)

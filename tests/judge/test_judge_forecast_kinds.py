@@ -30,7 +30,7 @@ def see(folder: Path, num_done: int = 0, *, given: dict[str, Any], **more: Any) 
     planned = plan(study, Synthetic.data_digest, {}, REFEREE)
     results = {run.fingerprint: Synthetic().result(run.recipe) for run in planned.runs[:num_done]}
     planned = plan(study, Synthetic.data_digest, results, REFEREE)
-    return study, forecast(study, planned, results, workers=1, lanes=1, flops_per_second=None, **more)
+    return study, forecast(study, planned, results, workers=1, lanes=1, speed=None, **more)
 
 
 def of_the_text(folder: Path) -> Trainer:

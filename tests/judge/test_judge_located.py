@@ -62,6 +62,28 @@ def test_a_valley_gives_a_value_its_cost_at_worst_and_what_that_rests_on(tmp_pat
     assert {arm.status for arm in judgement.arms} == {"best", "unresolved", "worse"} or len(judgement.unresolved) == 1
 
 
+def test_the_values_that_a_search_showed_to_be_clearly_worse_are_to_be_avoided(tmp_path: Path) -> None:
+    """Worse than the recommended one by min_effect or more, noise and all; not the ones beside it."""
+    asked = study(tmp_path)
+    judgement = judged(asked, tmp_path)
+    said = {purpose.purpose: purpose for purpose in judgement.purposes}["avoid"]
+    trained = {arm.arm: arm.settings[RATE] for arm in judgement.arms if arm.n}
+    truth = {name: Synthetic().expected_nats(asked.base.with_({RATE: rate})) or 0.0 for name, rate in trained.items()}
+    assert "learning_rate=0.001" in said.arms
+    assert all(truth[name] >= min(truth.values()) + judgement.min_effect for name in said.arms)
+    far = [name for name in trained if truth[name] >= min(truth.values()) + 0.3]
+    assert far
+    assert set(far) <= set(said.arms)
+    assert "worse than the best by 0.01 or more, if runs there are as noisy" in (said.evidence or "")
+
+
+def test_where_the_noise_is_as_large_as_what_values_cost_nothing_is_to_be_avoided(tmp_path: Path) -> None:
+    judgement = judged(study(tmp_path, strategy={"method": "locate", "runs": 13}), tmp_path, noise_nats=2.0)
+    if judgement.is_located:
+        (said,) = (purpose for purpose in judgement.purposes if purpose.purpose == "avoid")
+        assert said.because == "no run failed, and no arm was shown to be worse by what matters"
+
+
 def test_what_is_stated_is_in_the_insights(tmp_path: Path) -> None:
     told = judged(study(tmp_path), tmp_path).to_dict()
     assert told["optimum"]["assumption"] == "the curve is one smooth valley along the axis"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blueberry.judge.audits.execution import Text
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.parts import REFEREE, judge
 from blueberry.stats.scaling import fit_power_law
@@ -286,3 +287,25 @@ def test_a_blocked_claim_is_withheld_in_the_first_sentence_too(judged):
     assert "is better than" not in found.known
     assert "withheld" in found.known
     assert found.recommendation.withheld
+
+
+def test_text_that_one_condition_knows_too_well_is_said_of_that_one_alone(tmp_path):
+    """The passes and the losses of two conditions are not mixed; nor is the loss of one update taken for training's."""
+    (tmp_path / "base.toml").write_text("[train]\nupdates = 200\n")
+    (tmp_path / "study.toml").write_text(HEAD + HORIZONS.replace("[50, 100, 200, 400]", "[50, 200]"))
+    study = Study.load(tmp_path / "study.toml")
+
+    def result(run):
+        made, loss = Synthetic(optimum=0.05).result(run.recipe), 3.0 if run.part == "updates=50" else 5.0
+        curve = made.curve.model_copy(update={"train_loss": (*(4.0,) * (len(made.curve.train_loss) - 1), 9.0)})
+        final = made.final.model_copy(update={"loss": loss + run.seed / 1000})
+        return made.model_copy(update={"final": final, "curve": curve})
+
+    results = {}
+    while (planned := plan(study, Synthetic.data_digest, results, REFEREE)).todo:
+        results |= {run.fingerprint: result(run) for run in planned.todo}
+    texts = lambda recipe: Text(None, 1024, lambda: 0.0)  # noqa: E731
+    found = judge(study, results, planned, texts=texts)
+    said = [audit.message for audit in found.audits if "below training loss" in audit.message]
+    assert len(said) == 1
+    assert said[0].startswith("updates=50: ")

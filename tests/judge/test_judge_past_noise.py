@@ -81,7 +81,7 @@ def test_a_plan_without_runs_of_its_own_uses_the_family_and_says_so(study, tmp_p
 
     def seen(runs, results=None):
         return forecast(
-            study, planned, results or {}, workers=1, lanes=1, flops_per_second=None, past_runs=runs
+            study, planned, results or {}, workers=1, lanes=1, speed=None, past_runs=runs
         )  # fmt: skip
 
     assert (seen(()).noise_source, seen(()).detectable, seen(()).suggested_min_effect) == (None, None, None)

@@ -18,18 +18,22 @@ PROPOSED = (
 
 @pytest.fixture
 def decided(tmp_path):
-    def decided(text: str, trainer: Synthetic):
-        """The decision, and the recipes of the runs of the confirming seeds, but for the seed."""
+    def judged(text: str, trainer: Synthetic):
         (tmp_path / "base.toml").write_text("[train]\nupdates = 200\n")
         (tmp_path / "study.toml").write_text(HEAD + text)
         study, results = Study.load(tmp_path / "study.toml"), {}
         while (planned := plan(study, trainer.data_digest, results, REFEREE)).todo:
             results |= {run.fingerprint: trainer.result(run.recipe) for run in planned.todo}
-        judgement = judge(as_planned(study, planned), results, planned)
+        return study, planned, results, judge(as_planned(study, planned), results, planned)
+
+    def decided(text: str, trainer: Synthetic):
+        """The decision, and the recipes of the runs of the confirming seeds, but for the seed."""
+        study, planned, results, judgement = judged(text, trainer)
         found = decide(judgement, study, planned, results, line="main", entries=(), date="2026-01-01T00:00:00+00:00")
         ran = [run.recipe.flat() for run in planned.runs if run.stage == "confirm"]
         return found, [{name: value for name, value in one.items() if name != "seed"} for one in ran]
 
+    decided.judgement = lambda *of: judged(*of)[-1]
     return decided
 
 
@@ -63,3 +67,38 @@ def test_of_conditions_none_is_promoted_and_it_is_said_why(decided):
     found, _ = decided(text, Synthetic(optimum=0.04, curvature_nats=0.6, noise_nats=0.001))
     assert isinstance(found, Refusal)
     assert any("[across]" in reason and "one condition" in reason for reason in found.reasons)
+
+
+FRACTION = """
+[arms.linear]
+"schedule.kind" = "linear"
+[arms.decay]
+"optimizer.adamw.weight_decay" = 0.3
+[arms.clip]
+"train.clip_norm" = 0.5
+[arms.dropout]
+"model.dropout" = 0.05
+[combine]
+mode = "fraction"
+"""
+
+
+def test_a_fraction_recommends_the_changes_that_help_and_not_the_arm_of_least_mean(decided):
+    """Half of the combinations were run: that of least mean holds changes that do nothing, and which is chance."""
+    for nats, expected in ((-0.1, {"schedule.kind": "linear"}), (0.0, {})):
+        trainer = Synthetic(choices=(("schedule.kind", "linear", nats),), noise_nats=0.01)
+        judgement = decided.judgement(FRACTION, trainer)
+        main = {one.changes: one.is_significant for one in judgement.effects if len(one.changes) == 1}
+        assert main == {("linear",): nats != 0, ("decay",): False, ("clip",): False, ("dropout",): False}
+        assert judgement.recommendation.settings == expected
+        production = judgement.purposes[0]
+        assert (production.purpose, production.settings) == ("production", expected)
+        assert judgement.best.arm != "linear"
+        found, _ = decided(FRACTION, trainer)
+        assert isinstance(found, Refusal)
+        if expected:
+            assert "what helps is linear -0." in judgement.recommendation.text
+            assert "No arm had just these" in judgement.recommendation.text
+            assert any("is not what its study recommends" in reason for reason in found.reasons)
+        else:
+            assert "none was shown to help" in judgement.recommendation.text

@@ -9,6 +9,8 @@ from altair.utils.schemapi import debug_mode
 from test_specifications import check
 
 from blueberry import api
+from blueberry.judge.judgement import CurveFinding
+from blueberry.judge.parts import _warnings
 from blueberry.proofread import Document, examine
 from blueberry.report.documents import search_documents
 from blueberry.report.figures import compute, pictures
@@ -82,6 +84,35 @@ def test_a_report_of_searches_has_their_files(schedules, tmp_path):
     assert len(rows) == 4 * 3 + 3 + 3  # searching, comparing, and confirming the winner
     parts = {run["part"]: run["settings"] for run in json.loads((tmp_path / "results.json").read_text())["runs"]}
     assert parts["linear"]["schedule.kind"] == "linear"
+
+
+def test_a_search_over_one_model_has_the_same_files(judged, tmp_path):
+    text = '[vary]\n"optimizer.muon.learning_rate" = { log = [0.005, 0.5] }\n[strategy]\nmethod = "locate"\n'
+    found = judged(text, Synthetic(optimum=0.03))
+    found.report(tmp_path)
+    recommended = json.loads((tmp_path / "lr_recommendation.json").read_text())
+    assert recommended["supported"]
+    assert {"optimizer.muon.learning_rate": recommended["learning_rate"]} == found.judgement.recommendation.settings
+    assert recommended["coverage"][0]["decades"] == pytest.approx(2.0)
+    rows = json.loads((tmp_path / "lr_search_results.json").read_text())
+    assert len(rows) == len(found.runs)
+    assert len(list((tmp_path / "results").glob("lr_*.json"))) == len({row["learning_rate"] for row in rows})
+    main = (tmp_path / "figures" / "loss_vs_learning_rate.png").read_bytes()
+    assert (tmp_path / "figures" / "lr_search_comparison.png").read_bytes() == main
+    said = (tmp_path / "report.md").read_text()
+    assert "loss_vs_learning_rate.png" in said
+    assert "lr_search_comparison.png" not in said, "one picture is shown once"
+    assert (tmp_path / "final_results.json").is_file()
+
+
+def test_what_the_curves_of_a_part_warn_of_is_said_once(horizons):
+    finding = CurveFinding(arm="x", finding="spikes", severity="warn", message="1 spike", n=1, seeds=(0,))
+    parts = tuple(
+        part.model_copy(update={"judgement": part.judgement.model_copy(update={"findings": (finding,)})})
+        for part in horizons.judgement.parts
+    )
+    whole = horizons.judgement.model_copy(update={"parts": parts, "findings": _warnings(parts)})
+    assert [fact.label for fact in page(whole, horizons.runs).findings] == [f"{part.name}: x" for part in parts]
 
 
 def test_a_rate_that_the_report_recommends_is_supported_in_the_file_too(judged):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blueberry.report.learning_curves import Line, Window, cut, learning_curves, spread
+from blueberry.report.learning_curves import Line, Window, _whole, cut, learning_curves, spread
 
 
 def test_an_arm_mean_is_the_mean_of_all_its_seeds(sweep: planted.Planted) -> None:
@@ -56,6 +56,13 @@ def test_the_second_half_is_scaled_to_the_better_arms(sweep: planted.Planted) ->
     assert curves.late.updates == (100.0, 200.0)
     height = [window.losses[1] - window.losses[0] for window in (curves.whole, curves.late)]
     assert height[1] < height[0] / 2
+
+
+def test_a_picture_of_what_was_evaluated_begins_with_the_first_time_and_leaves_out_how_training_began() -> None:
+    line = Line((50.0, 100.0), (4.6, 4.3))
+    assert _whole([line], 100) == Window((50.0, 100.0), (pytest.approx(4.288), pytest.approx(4.612)))
+    training = Line((1.0, 100.0), (6.2, 4.3))
+    assert _whole([line, training], 100) == Window((0.0, 100.0), (pytest.approx(4.224), pytest.approx(6.276)))
 
 
 def test_without_runs_there_is_nothing_to_draw(sweep: planted.Planted) -> None:

@@ -117,6 +117,21 @@ def test_a_grid_crosses_its_axes_and_names_are_short_but_distinct(folder: Path) 
     assert parse(folder, vary=kinds).arms[0].name == "feed_forward.kind=mlp,schedule.kind=linear"
 
 
+def test_sets_and_mixtures_are_named_in_a_study_as_in_a_recipe(folder: Path) -> None:
+    """By names that their user chose: dotted, or as tables."""
+    dotted = {"data.sets.prose.corpus": "synthetic", "data.corpus": "mixture", "data.mixture.code.weight": 2.0}
+    tables = {
+        "data": {"sets": {"prose": {"corpus": "synthetic"}}, "corpus": "mixture", "mixture": {"code": {"weight": 2.0}}}
+    }
+    for written in (dotted, tables):
+        study = parse(folder, set=written, metric="sets.prose.loss")
+        assert study.base.data.sets["prose"].corpus == "synthetic"
+        assert study.base.data.mixture["code"].weight == 2.0
+        assert all(arm.recipe.data == study.base.data for arm in study.arms)
+    with pytest.raises(StudyError, match=r'"data\.sets\.prose\.corpsu": no such setting'):
+        parse(folder, set={"data.sets.prose.corpsu": "synthetic"})
+
+
 def test_points_of_a_whole_setting_are_whole(folder: Path) -> None:
     vary = {"train.batch_sequences": {"log": [2, 32], "points": 5}}
     assert parse(folder, vary=vary).axes[0].values == (2, 4, 8, 16, 32)

@@ -176,6 +176,9 @@ def plan(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes to plan for.", show_default=False)
     ] = None,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Time some updates where no earlier run tells the speed.")
+    ] = True,
 ) -> int:
     """Say what a study would run, how long it takes and what it could detect; run nothing."""
     from blueberry import api
@@ -184,7 +187,7 @@ def plan(
     from blueberry.study.spec import Study
 
     loaded = Study.load(study, store)
-    seen = api.foresee(loaded, Path(store or api.default_store()), workers)
+    seen = api.foresee(loaded, Path(store or api.default_store()), workers, timing=timing)
     found = objections(loaded)
     text = "\n".join([words.forecast(seen), *(["", words.findings(found)] if found else [])])
     _answer(json, {**seen.to_dict(), "audits": [finding.model_dump() for finding in found]}, text)
@@ -208,11 +211,15 @@ def run(
 ) -> int:
     """Run what is missing of a study, judge it and write the report. Safe to repeat, interrupt and start twice."""
     from blueberry import api
+    from blueberry.cli import words
     from blueberry.cli.progress import watching_a_study
     from blueberry.sinks.log import logging_to
     from blueberry.study.spec import Study
 
     loaded = Study.load(study, store)
+    if not quiet and on is None:
+        seen = api.foresee(loaded, Path(store or api.default_store()), workers, timing=True)
+        say(f"{loaded.name}: {words.time_of(seen)}")
     with (
         logging_to(log or (), Path(store or api.default_store()), loaded.name) as tell,
         watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,

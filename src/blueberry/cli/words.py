@@ -86,7 +86,7 @@ def forecast(seen: Forecast) -> str:
         f"runs       {seen.runs_done} done, {seen.runs_todo} to do{at_most}, {length}",
         f"to do      {_amount(seen)}",
         *_shared(seen),
-        f"here       {_workers(seen)}: {_time(seen)}; {_disk(seen)}",
+        f"here       {_workers(seen)}: {time_of(seen)}; {_disk(seen)}",
         f"detects    {_detects(seen)}",
         *_changed(seen),
         *_builds(seen),
@@ -198,10 +198,15 @@ def _workers(seen: Forecast) -> str:
     return f"{seen.workers} worker{'s' if seen.workers > 1 else ''}{lanes}"
 
 
-def _time(seen: Forecast) -> str:
+def time_of(seen: Forecast) -> str:
+    """By the clock, and whence that is known."""
+    if not seen.runs_todo:
+        return "nothing left to run"
     if seen.seconds is None:
         return "time unknown until the first run here has ended"
-    return f"about {duration(seen.seconds)}" if seen.runs_todo else "nothing left to run"
+    whence = "by earlier runs of this model" if seen.flops is not None else "by its runs so far"
+    whence = "by updates that were timed just now" if seen.seconds_from == "updates" else whence
+    return f"about {duration(seen.seconds)}, {whence}"
 
 
 def _detects(seen: Forecast) -> str:

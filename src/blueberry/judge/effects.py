@@ -7,7 +7,7 @@ import numpy as np
 
 from blueberry.judge import words
 from blueberry.judge.answers import Effect, Pooled, Stack
-from blueberry.judge.judgement import LEAST_BLOCKS, Judgement
+from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Judgement, Recommendation
 from blueberry.judge.measured import Measured
 from blueberry.records import is_number
 from blueberry.stats import factorial
@@ -221,6 +221,61 @@ def advised(judgement: Judgement) -> str | None:
         if names
     ]
     return words.sentence(f"{'; '.join(said)}.") if said else None
+
+
+def helping(judgement: Judgement) -> tuple[str, ...] | None:
+    """Of a fraction of all combinations, the changes whose main effects help: what it was run for, since most
+    combinations were not run, and the best of those that were owes its place to chance as well.
+
+    None where each change was run alone too, or an interaction is told from 0: then what was run together counts.
+    """
+    main = [effect for effect in judgement.effects if len(effect.changes) == 1]
+    names = {arm.arm for arm in judgement.arms}
+    known = {BASELINE, *(one.changes[0] for one in main)}
+    if judgement.pooled is not None or not all(known.issuperset(name.split("+")) for name in names):
+        return None  # single runs, or a table's own names for its arms
+    paired = any(effect.is_significant for effect in judgement.effects if len(effect.changes) > 1)
+    if paired or all(one.changes[0] in names for one in main) or any(one.interval is None for one in main):
+        return None
+    sign = -1.0 if judgement.goal == "maximize" else 1.0
+    return tuple(one.changes[0] for one in main if one.is_significant and sign * (one.difference or 0.0) < 0)
+
+
+def _settings_of(judgement: Judgement, changes: Sequence[str]) -> dict[str, Any]:
+    """What these changes set, in whatever arms they stand."""
+    settings: dict[str, Any] = {}
+    for change in changes:
+        holding = [arm.settings for arm in judgement.arms if change in arm.arm.split("+")]
+        without = [arm.settings for arm in judgement.arms if change not in arm.arm.split("+")]
+        for name, value in holding[0].items():
+            if all(one.get(name) == value for one in holding) and all(one.get(name) != value for one in without):
+                settings[name] = value
+    return settings
+
+
+def recommended_by_effects(judgement: Judgement) -> Recommendation | None:
+    """Of a fraction: the changes that help and no other, though no arm may hold just these; None where `helping` is,
+    or where the best arm holds just these, and its own runs speak for it."""
+    changes, best = helping(judgement), judgement.best
+    if changes is None or best is None or set(changes) == set(best.arm.split("+")):
+        return None
+    main = {effect.changes[0]: effect for effect in judgement.effects if len(effect.changes) == 1}
+    settings = _settings_of(judgement, changes)
+    if not changes:
+        settings = dict(judgement.arm(BASELINE).settings)
+        left = f"of {words.count(len(main), 'change')} none was shown to help, whatever else varied"
+        return Recommendation(settings=settings, text=f"Keep the baseline: {left}.")
+    metric, least = judgement.metric, judgement.min_effect
+    each = [
+        f"{name} {words.difference(main[name].difference or 0.0, main[name].interval, metric, least)}"
+        for name in changes
+    ]
+    chosen = ", ".join(f"{name} = {words.setting_value(value)}" for name, value in settings.items())
+    helps = f"{words.listing(each)}, averaged over the other changes"
+    text = f"Use {chosen}: of {words.count(len(main), 'change')}, what helps is {helps}."
+    if not any(set(arm.arm.split("+")) == set(changes) for arm in judgement.arms):
+        text += " No arm had just these; a study of that one arm beside the baseline would measure it."
+    return Recommendation(settings=settings, text=text)
 
 
 def effect_name(effect: Effect) -> str:

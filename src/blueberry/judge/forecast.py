@@ -17,6 +17,7 @@ from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.stats.decide import Df
 from blueberry.stats.noise import measure_noise
+from blueberry.study.calibration import Speed, work
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Lanes
 from blueberry.study.plan import Plan, as_planned, looks_of
@@ -28,6 +29,8 @@ MOST_UPDATES_SHARED = 2_000_000
 """Of all arms together, up to which a forecast waits to know what they share."""
 RESULT_BYTES_PER_UPDATE = 70
 """Of a stored result, mostly its curve: three numbers an update as text."""
+REPORT_SECONDS = 6.0
+"""Of judging, drawing and writing; every arm adds a tenth of it in pictures."""
 LEAST_MIN_EFFECT = 0.005
 """Nats: the smallest difference that is suggested as mattering, however small the noise."""
 
@@ -58,7 +61,9 @@ class Forecast:
     workers: int
     lanes: int
     seconds: float | None
-    """Of all runs still to do; None until runs of this machine show its speed."""
+    """By the clock, of all runs still to do, with start-up, evaluations and report; None while no speed is known."""
+    seconds_from: Literal["runs", "updates"] | None
+    """Whence that is known: runs that have ended, or updates that were timed for it."""
     weights_bytes: int | None
     """Of final weights that the runs to do keep; None where only the command knows."""
     disk_bytes: int | None
@@ -127,7 +132,7 @@ def forecast(
     *,
     workers: int,
     lanes: int | Lanes,
-    flops_per_second: float | None,
+    speed: Speed | None,
     changed: Change | None = None,
     other_builds: int = 0,
     past_runs: Sequence[EndedRun] = (),
@@ -136,8 +141,7 @@ def forecast(
 ) -> Forecast:
     """`past_runs` are those of the whole store, used while the study has too few of its own to measure noise.
 
-    `flops_per_second` is one worker's, as earlier runs measured it while all workers were busy. `changed` and
-    `other_builds` are passed on. `shares`: whether the trainer lets runs begin where others have been.
+    `changed` and `other_builds` are passed on. `shares`: whether the trainer lets runs begin where others have been.
     """
     study = as_planned(study, planned)
     left, base = planned.left, cost(study.base)
@@ -171,12 +175,19 @@ def forecast(
     at_once = min(workers * num_lanes, num_runs)
     state_bytes = 4 * (2 * base.parameters.muon + 3 * base.parameters.adamw)
     own = study.trainer is None  # what a command does with its time and disk, only it knows
-    if own:
-        each = flops / num_runs / flops_per_second if flops_per_second is not None and num_runs else None
+    if own and speed is not None and num_runs:
+        works = math.fsum(work(run.recipe) for run in planned.todo)
+        works += math.fsum(num * work(one.base) for one, num in _to_come(study, planned)) - shared_flops
+        each = works / num_runs / speed.flops_per_second
     else:  # as the mean of the study's runs so far
         timed = [one.train_seconds for one in results.values() if one.status != "failed"]
         ended = [seconds for seconds in timed if seconds is not None]
-        each = math.fsum(ended) / len(ended) if ended else None
+        each = math.fsum(ended) / len(ended) if ended and not own else None
+    fresh = sum(run.stage != "search" for run in planned.todo) + _confirming(study, planned)
+    seconds = _seconds((num_runs - fresh, fresh), workers, each)
+    if seconds:
+        seconds += REPORT_SECONDS * (1 + len(study.trained_arms) / 10)
+        seconds += speed.startup_seconds if own and speed is not None else 0.0
     return Forecast(
         study=study.name,
         question=study.question,
@@ -194,12 +205,13 @@ def forecast(
         shared_runs=len(taken_over),
         shared_updates=sum(updates for _, updates in taken_over),
         shared_flops=shared_flops,
-        shared_seconds=shared_flops / flops_per_second / min(workers, num_runs)
-        if flops_per_second and num_runs
+        shared_seconds=shared_flops / speed.flops_per_second / min(workers, num_runs)
+        if speed is not None and num_runs
         else None,
         workers=workers,
         lanes=num_lanes,
-        seconds=_seconds(num_runs, workers, each),
+        seconds=seconds,
+        seconds_from=None if seconds is None else speed.source if own and speed is not None else "runs",
         weights_bytes=weights_bytes if own else None,
         disk_bytes=RESULT_BYTES_PER_UPDATE * (left.num_updates + sum(num * one.num_updates for one, num in to_come))
         + weights_bytes
@@ -288,12 +300,12 @@ def _comparison(study: Study) -> tuple[int, Sequence[Arm]]:
     return num_seeds, study.parts[0].arms if study.parts else study.arms
 
 
-def _seconds(num_runs: int, workers: int, each: float | None) -> float | None:
-    """Of so many runs that take `each`, None where that is not known. The last round may leave workers idle: whole
-    rounds are counted."""
-    if num_runs == 0:
+def _seconds(stages: Sequence[int], workers: int, each: float | None) -> float | None:
+    """Of so many runs, stage after stage, that take `each`; None where that is not known. The last round of a stage may
+    leave workers idle: whole rounds are counted."""
+    if not any(stages):
         return 0.0
-    return None if each is None else math.ceil(num_runs / workers) * each
+    return None if each is None else sum(math.ceil(num / workers) for num in stages) * each
 
 
 def family_of(recipe: Recipe) -> dict[str, Any]:

@@ -101,7 +101,11 @@ def gather(runs: Iterable[StudyRun], asked: Asked, texts: Texts = no_texts) -> E
         passes=passes,
         cost=_cost(done),
         findings=tuple(one for name in asked.arms for one in findings.get(name, ())),
-        audits=(*asked.evidence.audits, *departures(done), *known_too_well(done, passes or 0.0)),
+        audits=(
+            *asked.evidence.audits,
+            *departures(done),
+            *(known_too_well(done, passes or 0.0) if arms else ()),  # parts say it of their own text
+        ),
     )
 
 

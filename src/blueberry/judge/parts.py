@@ -97,10 +97,10 @@ def judge_table(
     if not found.parts:
         return weigh(whole)
     if found.joined == "across":
-        return _across(whole, [_named(one.name, one.settings, judge_table(one.found, **asked)) for one in found.parts])
+        return _across(whole, [as_part(judge_table(one.found, **asked), one.name, one.settings) for one in found.parts])
     searches = [gather_table(one.found, chooses=("search",), **asked) for one in found.parts]
     each = list(zip(found.parts, searches, strict=True))
-    parts = [_named(one.name, one.settings, weigh(searched)) for one, searched in each]
+    parts = [as_part(weigh(searched), one.name, one.settings) for one, searched in each]
     arms = [_at_own_best(one.name, one.settings, searched) for one, searched in each]
     is_seeded = any(searched.is_seeded for searched in searches)
     audits = (*whole.audits, *_unequal_efforts(parts))
@@ -115,12 +115,13 @@ def _unpaired(arms: Sequence[ArmRuns]) -> tuple[ArmRuns, ...]:
     return tuple(replace(arm, search={next(number): value for value in arm.search.values()}) for arm in arms)
 
 
-def _named(name: str, settings: Mapping[str, Any], judgement: Judgement) -> Part:
+def as_part(judgement: Judgement, name: str = "", settings: Mapping[str, Any] | None = None) -> Part:
+    """With how far its axes reach."""
     inner = [arm.settings for part in judgement.parts for arm in part.judgement.arms]
     each = [arm.settings for arm in judgement.arms]
     own = {*judgement.vary, *(name for part in judgement.parts for name in part.judgement.vary)}
     covers = [_covered(setting, [one.get(setting) for one in [*each, *inner]]) for setting in sorted(own)]
-    return Part(name=name, settings=dict(settings), covers=tuple(c for c in covers if c), judgement=judgement)
+    return Part(name=name, settings=dict(settings or {}), covers=tuple(c for c in covers if c), judgement=judgement)
 
 
 def _across(whole: Evidence, parts: Sequence[Part], *, gains: tuple[Gain, ...] = ()) -> Judgement:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from blueberry.judge import words
+from blueberry.judge.effects import helping
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.judgement import Judgement, Verdict
 from blueberry.judge.ledger import (
@@ -115,6 +116,12 @@ def _objections(judgement: Judgement) -> list[str]:
         )
     elif judgement.recommendation.withheld is not None and not found:
         found.append(f"nothing is recommended: {judgement.recommendation.withheld}")
+    elif (
+        helping(judgement) is not None
+        and judgement.best
+        and judgement.recommendation.settings != judgement.best.settings
+    ):
+        found.append(f"{judgement.best.arm} is not what its study recommends: {judgement.recommendation.text}")
     if not judgement.metric.startswith("val_"):
         found.append(f"the study is judged by {judgement.metric}; a baseline needs a number on held-out text")
     best = judgement.best

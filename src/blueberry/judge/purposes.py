@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable
 
 from blueberry.judge import words
+from blueberry.judge.effects import helping
 from blueberry.judge.judgement import BASELINE, Judgement, Purpose
+from blueberry.stats.differences import t_quantile
 
 
 def purposes(judgement: Judgement) -> tuple[Purpose, ...]:
@@ -27,6 +29,14 @@ def purposes(judgement: Judgement) -> tuple[Purpose, ...]:
 
 def _production(judgement: Judgement) -> Purpose:
     best, settings = judgement.best, judgement.recommendation.settings or {}
+    changes = helping(judgement)
+    if changes and best is not None and best.settings != settings:
+        return Purpose(
+            purpose="production",
+            arms=changes,
+            settings=settings,
+            evidence=f"main effects over all arms; {best.arm}, of least mean, is not just these",
+        )
     if best is None or best.arm == BASELINE or best.settings != settings:  # the baseline is kept
         return Purpose(
             purpose="production",
@@ -100,19 +110,27 @@ def _avoid(judgement: Judgement) -> Purpose:
         elif failed[1:]:
             said[0] += f"; also {words.listing(failed[1:])}"
     worse = {than: [arm for arm in arms if arm not in failed] for than, arms in worse.items()}
-    said += [f"worse than {than}: {words.listing(arms)}" for than, arms in worse.items() if arms]
+    said += [f"worse than {than}{f': {words.listing(arms)}' if failed else ''}" for than, arms in worse.items() if arms]
     if not said:
-        return _not("avoid", "no run failed, and no arm was shown to be worse by what matters")
+        withheld = judgement.recommendation.withheld if _tells_nobody_apart(judgement) else None
+        return _not("avoid", withheld or "no run failed, and no arm was shown to be worse by what matters")
     arms = dict.fromkeys([*failed, *(arm for arms in worse.values() for arm in arms)])
     return Purpose(purpose="avoid", arms=tuple(arms), settings=settings, evidence="; ".join(said))
 
 
 def _clearly_worse(judgement: Judgement) -> dict[str, list[str]]:
     """By what they are worse than. Empty where an audit blocks that arms are told apart."""
-    if any(audit.audit != "edge" for audit in judgement.blocks):
+    if _tells_nobody_apart(judgement):
         return {}
+    if judgement.is_located:
+        return {f"the best by {judgement.min_effect:g} or more{_AS_NOISY}": _above_the_valley(judgement)}
     beaten = [v.b for v in judgement.verdicts if v.a == BASELINE and v.winner == BASELINE]
-    if beaten or judgement.best is None:
+    settings = judgement.recommendation.settings
+    if (
+        beaten
+        or judgement.best is None
+        or (settings not in (None, judgement.best.settings) and helping(judgement) is None)
+    ):  # the baseline is kept: what is no worse than that is not to be avoided
         return {"the baseline": beaten}
     far = [
         verdict.b
@@ -122,6 +140,34 @@ def _clearly_worse(judgement: Judgement) -> dict[str, list[str]]:
         and min(map(abs, verdict.interval)) >= judgement.min_effect
     ]
     return {f"the best by {judgement.min_effect:g} or more": far}
+
+
+def _tells_nobody_apart(judgement: Judgement) -> bool:
+    return any(audit.audit != "edge" for audit in judgement.blocks)
+
+
+_AS_NOISY = ", if runs there are as noisy as those about the valley"
+
+
+def _above_the_valley(judgement: Judgement) -> list[str]:
+    """The values that a search trained whose loss lies above the recommended one's, as the valley has it, by min_effect
+    or more: one-sided, each at its share of alpha.
+
+    The recommended value's own error counts as that of one run, which is more than that of a curve through several.
+    """
+    valley, located = judgement.valley, judgement.located
+    best = None if valley is None or located is None or located.value is None else valley.at(located.value)
+    if valley is None or best is None:
+        return []
+    sign = -1.0 if judgement.goal == "maximize" else 1.0
+    sd = max(valley.sd, judgement.noise.sd or 0.0)
+    trained = [arm for arm in judgement.arms if arm.n and arm.mean is not None]
+    t = t_quantile(valley.df, judgement.alpha / max(len(trained), 1))
+    return [
+        arm.arm
+        for arm in trained
+        if sign * ((arm.mean or 0.0) - best.expected) - t * sd * math.sqrt(1 + 1 / arm.n) >= judgement.min_effect
+    ]
 
 
 def _not(purpose: str, because: str) -> Purpose:

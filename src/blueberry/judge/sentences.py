@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from blueberry.judge import words
 from blueberry.judge.answers import Condition
-from blueberry.judge.effects import advised, told_effects
+from blueberry.judge.effects import advised, recommended_by_effects, told_effects
 from blueberry.judge.judgement import (
     BASELINE,
     LEAST_BLOCKS,
@@ -110,6 +110,8 @@ def recommendation(judgement: Judgement) -> Recommendation:
         )
     if len(judgement.arms) == 1:
         return Recommendation(withheld="one arm alone: there is nothing to choose from")
+    if (effects := recommended_by_effects(judgement)) is not None:
+        return effects
     against = _against_baseline(judgement, best)
     baseline = next((arm for arm in judgement.arms if arm.arm == BASELINE), None)
     if baseline is not None and (best.arm == BASELINE or against is None or against.winner != best.arm):
@@ -191,7 +193,8 @@ def _known(judgement: Judgement, best: Best) -> str:
         return f"{_leads(judgement, best)}{_from_the_others(judgement, best)}.{_where(judgement)}"
     against = _against_baseline(judgement, best)
     if against is not None:
-        return f"{_on_the_baseline(judgement, against)}; {label} has a {_its_number(judgement, best)}."
+        number = _its_number(judgement, best).replace(", ", " is ", 1)
+        return f"{_on_the_baseline(judgement, against)}; its {number}."
     if len(judgement.unresolved) > 1:
         runs = f"{runs_of(_on_unresolved(judgement, best))}{_ties(judgement, best)}; {_leads(judgement, best)}"
         return f"{_group(judgement)} are not separated by {runs}.{_where(judgement)}"
@@ -430,7 +433,8 @@ def _worse(part: Part, condition: Condition) -> str:
     number = words.difference(
         condition.difference, condition.interval, part.judgement.metric, part.judgement.min_effect
     )
-    return f"is worse than {_best_label(part.judgement)} at {condition.condition} ({number}, n = {condition.n})"
+    of = "read off the fitted valley" if condition.interval is None else f"n = {condition.n}"
+    return f"is worse at {condition.condition} than {_best_label(part.judgement)} is there ({number}, {of})"
 
 
 def _unknown_across(judgement: Judgement) -> str:

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from blueberry.judge.judgement import Judgement, Optimum, Part, plain
-from blueberry.judge.parts import of_an_arm
+from blueberry.judge.parts import as_part, of_an_arm
 from blueberry.judge.sentences import why_withheld
 from blueberry.judge.words import is_rate
 from blueberry.records import StudyRun
@@ -153,20 +153,23 @@ def _run(run: StudyRun, settings: dict[str, Any]) -> dict[str, Any]:
 
 def search_documents(judgement: Judgement, runs: Sequence[StudyRun]) -> Iterator[tuple[str, str]]:
     """`lr_search_results.json`, `lr_recommendation.json` and, up to MOST_FILES, a file a rate; nothing unless parts
-    sweep a rate."""
-    swept = [part for part in judgement.parts if part.judgement.vary and is_rate(part.judgement.vary[0])]
+    sweep a rate, or one was searched for over one model."""
+    alone = [as_part(judgement)] if judgement.is_located else []
+    swept = [part for part in judgement.parts or alone if part.judgement.vary and is_rate(part.judgement.vary[0])]
     if not swept:
         return
     rows = {part.name: _rows(part, runs) for part in swept}
-    yield "lr_search_results.json", to_json(rows)
-    yield "lr_recommendation.json", to_json({part.name: _recommendation(part, judgement) for part in swept})
+    recommended = {part.name: _recommendation(part, judgement) for part in swept}
+    yield "lr_search_results.json", to_json(rows if judgement.parts else rows[""])
+    yield "lr_recommendation.json", to_json(recommended if judgement.parts else recommended[""])
     if sum(len({row["learning_rate"] for row in own}) for own in rows.values()) > MOST_FILES:
         return
     for name, own in rows.items():
         names = rate_names(sorted({row["learning_rate"] for row in own}))
         for rate, said in names.items():
             at_rate = [row for row in own if row["learning_rate"] == rate]
-            yield f"results/{file_name(name)}/lr_{said}.json", to_json(at_rate)
+            folder = f"results/{file_name(name)}" if name else "results"
+            yield f"{folder}/lr_{said}.json", to_json(at_rate)
 
 
 def _rows(part: Part, runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
@@ -182,7 +185,7 @@ def _recommendation(part: Part, whole: Judgement) -> dict[str, Any]:
     """
     judgement, found = part.judgement, part.judgement.optimum
     best = judgement.best
-    against = judgement.audits if whole.conditions else of_an_arm(part, whole)
+    against = judgement.audits if whole.conditions or not whole.parts else of_an_arm(part, whole)
     reason = why_withheld(against)
     coverage = [one.model_dump() for one in part.covers]
     if best is None or reason is not None:

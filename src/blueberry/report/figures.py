@@ -3,7 +3,7 @@
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
@@ -90,7 +90,10 @@ def compute(judgement: Judgement, runs: Sequence[StudyRun]) -> Computed:
 def pictures(computed: Computed) -> Iterator[Picture]:
     """Every picture, the main one first."""
     if computed.curve is not None:
-        yield _loss_picture(computed.curve, computed.judgement)
+        main = _loss_picture(computed.curve, computed.judgement)
+        yield main
+        if computed.has_rates and computed.judgement.is_located:  # the name that it has in a search over several models
+            yield replace(main, path="figures/lr_search_comparison.png")
     if computed.differences is not None:
         yield _differences_picture(computed.differences, computed.judgement)
     for figure in computed.of_kind:
@@ -140,12 +143,12 @@ def _differences_picture(shown: Differences, judgement: Judgement) -> Picture:
 
 def _curves_picture(computed: Computed) -> Picture:
     curves = computed.learning
-    assert curves.whole is not None
+    assert curves.validated is not None
     title = "Validation loss against updates"
     if curves.late is None:
-        drawn: Any = draw_learning_curves(curves, "validation", curves.whole, LIGHT)
+        drawn: Any = draw_learning_curves(curves, "validation", curves.validated, LIGHT)
     else:
-        whole = draw_learning_curves(curves, "validation", curves.whole, LIGHT, width=400, named=False)
+        whole = draw_learning_curves(curves, "validation", curves.validated, LIGHT, width=400, named=False)
         late = draw_learning_curves(curves, "validation", curves.late, LIGHT, width=430)
         drawn = alt.hconcat(_headed(whole, "The whole run"), _headed(late, "The second half, enlarged"), spacing=30)
     spec = finished(drawn, title, computed.judgement.question)
@@ -166,7 +169,7 @@ def _rate_pictures(computed: Computed, curve: LrCurve) -> Iterator[Picture]:
     what = "Loss" if is_loss(judgement.metric) else metric_name(judgement.metric).capitalize()
     title = f"{what} against learning rate"
     main = _headed(draw_lr_curve(curve, LIGHT, width=520, height=360), "At the end of training")
-    window = curves.late or curves.whole
+    window = curves.late or curves.validated
     if window is not None and curves.any_validation:
         drawn = draw_learning_curves(curves, "validation", window, LIGHT, width=400, height=360)
         title += ", and on the way there" if what == "Loss" else "; and the loss on the way there"

@@ -113,7 +113,7 @@ def _curves(computed: Computed) -> tuple[PageFigure, ...]:
         if curves.late is not None:
             add("validation-late", "Validation loss, second half", learning_caption(curves), "validation", curves.late)
         said = "Crosses: where the first run of an arm diverged." if any(any(a.diverged) for a in curves.arms) else ""
-        add("validation-whole", "Validation loss, whole run", said, "validation", curves.whole)
+        add("validation-whole", "Validation loss, whole run", said, "validation", curves.validated or curves.whole)
     if curves.any_training:
         add("training-whole", "Training loss", training_caption(curves), "training", curves.whole)
     return tuple(figures)

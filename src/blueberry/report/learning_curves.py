@@ -65,6 +65,8 @@ class LearningCurves:
     """Of the longest run."""
     whole: Window | None
     """All updates; None when nothing was recorded."""
+    validated: Window | None
+    """The same of what was evaluated alone, from the first time on; None where nothing was."""
     late: Window | None
     """The second half, where arms are close; None with fewer than three evaluations in it."""
     ordered_by: str | None
@@ -114,7 +116,8 @@ def learning_curves(judgement: Judgement, runs: Sequence[StudyRun]) -> LearningC
         arms=tuple(arms),
         block_updates=block,
         num_updates=num_updates,
-        whole=_whole(arms, num_updates),
+        whole=_whole([line for arm in arms for line in (arm.validation, arm.training)], num_updates),
+        validated=_whole([arm.validation for arm in arms], num_updates),
         late=None if judgement.conditions else _late(arms, num_updates),  # conditions end at different updates
         ordered_by=axis.setting if axis else None,
     )
@@ -191,9 +194,9 @@ def _mean(lines: Sequence[Line]) -> Line:
     return Line(tuple(shared), tuple(means))
 
 
-def _whole(arms: Sequence[ArmCurves], num_updates: int) -> Window | None:
-    """All of it, unless fewer than half of the lines rise far above where they began."""
-    lines = [line for arm in arms for line in (arm.validation, arm.training)]
+def _whole(lines: Sequence[Line], num_updates: int) -> Window | None:
+    """All of it, unless fewer than half of the lines rise far above where they began; without a beginning of which
+    nothing was measured."""
     values = [loss for line in lines for loss in line.losses if loss is not None]
     if not values:
         return None
@@ -203,7 +206,9 @@ def _whole(arms: Sequence[ArmCurves], num_updates: int) -> Window | None:
     highest = sorted(max(losses) for line in lines if (losses := [x for x in line.losses if x is not None]))
     top = min(high, max(low + 1.15 * (usual - low), low + 0.5, highest[len(highest) // 2]))
     margin = 0.04 * (top - low) or 0.5
-    return Window((0.0, float(num_updates)), (low - margin, top + margin))
+    first = min(line.updates[0] for line in lines if line.updates)
+    begins = 0.0 if first < num_updates / 10 else float(first)
+    return Window((begins, float(num_updates)), (low - margin, top + margin))
 
 
 def _late(arms: Sequence[ArmCurves], num_updates: int) -> Window | None:

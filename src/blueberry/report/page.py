@@ -245,10 +245,8 @@ def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
 
 
 def _findings(judgement: Judgement) -> tuple[Fact, ...]:
-    """Of the whole, and of each part by its name."""
-    found = [(one.arm, one) for one in judgement.findings]
-    found += [(f"{part.name}: {one.arm}", one) for part in judgement.parts for one in part.judgement.findings]
-    return tuple(Fact(label, sentence(one.message)) for label, one in found if one.severity == "warn")
+    """Of the whole; those of parts stand there too, by the parts' names."""
+    return tuple(Fact(one.arm, sentence(one.message)) for one in judgement.findings if one.severity == "warn")
 
 
 def _patterns(judgement: Judgement) -> str | None:

@@ -39,8 +39,11 @@ def notebook_html(page: Page, metric: str, picture: str, caption: str) -> str:
 
 
 def markdown(page: Page, pictures: Sequence[Picture]) -> str:
-    """The same in GitHub's Markdown; the pictures of single arms are left to their folder."""
-    shown = [picture for picture in pictures if "/individual/" not in picture.path]
+    """The same in GitHub's Markdown, each picture once; those of single arms are left to their folder."""
+    shown = list(
+        {picture.title: picture for picture in reversed(pictures) if "/individual/" not in picture.path}.values()
+    )
+    shown.reverse()
     return _rendered("report.md", page=page, pictures=shown)
 
 

@@ -91,7 +91,8 @@ def _of(recipes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
             continue
         section, _, last = name.rpartition(".")
         label = section.rpartition(".")[2].replace("_", " ") if last == "kind" else last.replace("_", " ")
-        said.append(f"{label} {_values(recipes, name)}")
+        values = _values(recipes, name)
+        said.append(values if name in ("optimizer.kind", "schedule.kind") else f"{label} {values}")
     return ", ".join(said)
 
 
@@ -137,7 +138,11 @@ def measured_table(judgement: Judgement, runs: Sequence[StudyRun]) -> Table:
     if len(shown) < 2:
         return Table(title, "", header, ())
     places = decimals(judgement.min_effect)
-    rows = [(arm, *(_cell(name, of_arm[name], places) for name in shown)) for arm, of_arm in means.items()]
+    rows = [
+        (arm, *(_cell(name, of_arm[name], places) for name in shown))
+        for arm, of_arm in means.items()
+        if by_arm[arm]  # a value that a valley recommends may have no run that searched
+    ]
     if judgement.axis is not None and not judgement.parts and len(means) > 2:
         rows += [_over_arms(said, over, means, shown, places) for said, over in (("Mean", fmean), ("Median", median))]
     said = "Means at the end of training over the seeds that search, of the runs that completed. Only "

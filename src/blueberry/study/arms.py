@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeGuard
 
@@ -86,6 +86,13 @@ def is_usable_number(value: Any) -> TypeGuard[float]:
     return abs(value) <= LARGEST_INTEGER if isinstance(value, int) else value == 0 or SMALLEST <= abs(value) <= LARGEST
 
 
+def _declared(name: str, known: Collection[str]) -> str:
+    """A setting as it is declared: with NAME for the name that a user has given a set or a part of a mixture."""
+    parts = name.split(".")
+    asked = [name, *(".".join([*parts[:at], "NAME", *parts[at + 1 :]]) for at in range(1, len(parts)))]
+    return next((one for one in asked if any(f"{setting}.".startswith(f"{one}.") for setting in known)), name)
+
+
 def settings(table: Mapping[str, Any], place: str) -> dict[str, Any]:
     """Values by the dotted name of the setting, whether the file wrote "a.b" = 1, a.b = 1 or [x.a] b = 1.
 
@@ -97,11 +104,12 @@ def settings(table: Mapping[str, Any], place: str) -> dict[str, Any]:
     while left:
         name, value = left.pop()
         own = is_script_setting(name)  # a name that the user has chosen
-        if not own and isinstance(value, dict) and any(setting.startswith(f"{name}.") for setting in known):
+        declared = _declared(name, known)
+        if not own and isinstance(value, dict) and any(setting.startswith(f"{declared}.") for setting in known):
             left += [(f"{name}.{inner}", item) for inner, item in reversed(value.items())]
             if value:
                 continue
-        if name not in known and not own:
+        if declared not in known and not own:
             raise StudyError(f"{place} {quoted(name)}: no such setting{did_you_mean(name, known)}")
         if name in named:
             refuse(f'{place} "{name}"', value, "the setting stands here twice; keep one")

@@ -205,8 +205,8 @@ def drop_weights(store: Store, study: Path, unwanted: Iterable[str]) -> None:
     with refused_as(StoreError, store.folder, "weights cannot be removed", "make it writable; what remained stays"):
         for name, run in store.ended(set(unwanted) - asked).items():
             weights = store.folder / "weights" / f"{name}.safetensors"
-            by_a_driver = run.wall_seconds is not None and run.committed_at is not None
-            if by_a_driver and weights.is_file() and weights.stat().st_mtime <= run.committed_at:
+            is_by_a_driver, committed_at = run.wall_seconds is not None, run.committed_at or 0.0
+            if is_by_a_driver and weights.is_file() and weights.stat().st_mtime <= committed_at:
                 weights.unlink(missing_ok=True)
 
 

@@ -45,9 +45,7 @@ from blueberry.study.database import (
 LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 2.0
 PAST_RUNS = 2_000
-"""Whose noise is looked at."""
-RECENT_RUNS = 100
-"""Whose speed is."""
+"""Whose noise and speed are looked at."""
 
 
 class DamagedResults(StoreError):
@@ -220,19 +218,6 @@ class Store:
                 if is_whole(body, head)
             ]
         return tuple(replace(one, recipe=json.loads(recipe)) for recipe, one in rows if one is not None)
-
-    def flops_per_second(self) -> float | None:
-        """One worker's speed over the latest runs, start-up and evaluations included; None before the first."""
-        query = f"SELECT {HEAD} FROM results ORDER BY rowid DESC LIMIT {RECENT_RUNS}"
-        with speaking(self.path):
-            ended = [ended_of(row) for row in self._sql.execute(query)]
-        flops = seconds = 0.0
-        for one in ended:
-            if one is not None and one.num_flops:
-                trained = one.metrics.get("train_seconds", 0.0) * one.own_fraction
-                flops += one.num_flops * one.own_fraction
-                seconds += max(one.wall_seconds or 0.0, trained)  # what was resumed had trained for longer
-        return flops / seconds if seconds else None
 
     def discard(self, fingerprints: Sequence[str]) -> None:
         """Forget results, damaged or unwanted: their runs are to do again."""

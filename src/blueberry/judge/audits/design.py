@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable
 
-from blueberry.architecture import flops_per_token
+from blueberry.architecture import cost
 from blueberry.identity import common_updates, course, trunk_key
 from blueberry.judge import words
 from blueberry.judge.audits import EQUAL, LEAST_AXIS_VALUES, block, blocking_first, unequal, warn
@@ -87,17 +87,17 @@ def budget(study: Study) -> list[Audit]:
     """What differs between arms although the study does not vary it."""
     if study.joined == "across" or any(axis.setting in LENGTHS for axis in study.axes) or not study.arms:
         return []  # conditions are not compared; length is the question; nothing is proposed yet
-    tokens = _spread(study.arms, lambda recipe: recipe.num_updates * recipe.update_tokens)
+    tokens = _spread(study.arms, lambda recipe: recipe.num_updates * recipe.update_tokens, "tokens")
     if tokens:
-        return [block("budget", f"{_because(study, 'train.')}arms train on {tokens} tokens", _same_tokens(study))]
+        return [block("budget", f"{_because(study, 'train.')}arms train on {tokens}", _same_tokens(study))]
     found = []
-    updates = _spread(study.arms, lambda recipe: recipe.num_updates)
+    updates = _spread(study.arms, lambda recipe: recipe.num_updates, "updates")
     if updates and not any(name in LENGTHS for name in study.varied):  # else somebody has stated what is equal
-        message = f"{_because(study, 'train.')}arms make {updates} updates of the same text; both differ at once"
+        message = f"{_because(study, 'train.')}arms make {updates} of the same text; both differ at once"
         found.append(warn("budget", message, "compare the arms each at its own best learning rate"))
-    flops = _spread(study.arms, lambda recipe: flops_per_token(recipe) * recipe.num_updates * recipe.update_tokens)
+    flops = _spread(study.arms, lambda recipe: cost(recipe).num_flops, "FLOP")
     if flops:
-        message = f"{_because(study, 'model.')}arms compute {flops} FLOPs; a lower loss may be more compute"
+        message = f"{_because(study, 'model.')}arms compute {flops}; a lower loss may be more compute"
         found.append(
             warn("budget", message, "read the loss beside the FLOPs, or give each arm the tokens that equal them")
         )
@@ -107,7 +107,7 @@ def budget(study: Study) -> list[Audit]:
 def _rates(study: Study) -> list[Audit]:
     """The multipliers of the peak rate, whose sum is how far a run can go."""
     asks_about_schedule = any(name.startswith("schedule.") for name in study.varied)
-    summed = _spread(study.arms, _sum_of_heights)
+    summed = _spread(study.arms, _sum_of_heights, "times the peak")
     lasts = [(arm.recipe.schedule, arm.recipe.num_updates) for arm in study.arms]
     ends = [multiplier(schedule, num - 1, num) for schedule, num in lasts]
     if not asks_about_schedule:
@@ -118,7 +118,7 @@ def _rates(study: Study) -> list[Audit]:
     tuned = {name for part in study.parts for name in part.varied}
     if not summed or any(words.is_rate(name) for name in (*study.varied, *tuned)):
         return []
-    message = f"the sums of rates are {summed}, and the peak rate is the same; the best schedule may be the best sum"
+    message = f"the rates of all updates add up to {summed}, which is the same; the best schedule may be the best sum"
     return [warn("budget", message, "vary the peak rate too, and compare each schedule at its own best")]
 
 
@@ -127,11 +127,13 @@ def _sum_of_heights(recipe: Recipe) -> float:
     return sum(seen) * (recipe.num_updates / len(seen))
 
 
-def _spread(arms: Iterable[Arm], amount: Callable[[Recipe], float]) -> str:
-    """e.g. "1.2M to 2.4M (x2)" where the arms do not share an amount, else empty."""
+def _spread(arms: Iterable[Arm], amount: Callable[[Recipe], float], unit: str) -> str:
+    """e.g. "1.2 M to 2.4 M tokens (a factor of 2)" where the arms do not share an amount, else empty."""
     amounts = [(arm, amount(arm.recipe)) for arm in arms]
     found = unequal((_rest(arm), (one, one)) for arm, one in amounts)
-    return f"{found[0]:.4g} to {found[1]:.4g} (a factor of {found[1] / found[0]:.3g})" if found else ""
+    if not found:
+        return ""
+    return f"{words.quantity(found[0])} to {words.quantity(found[1], unit)} (a factor of {found[1] / found[0]:.3g})"
 
 
 def _rest(arm: Arm) -> str:

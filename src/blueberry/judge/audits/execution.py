@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from blueberry.judge import words
 from blueberry.judge.audits import BELOW_TRAINING, block
@@ -77,7 +78,7 @@ class Done:
             0.0 if result.train_seconds is None and result.status == "failed" else result.train_seconds,
             shared,
             result.shared_seconds,
-            result.metric("train_loss"),
+            _late_loss(result),
             result.metric("val_loss"),
             None if result.final is None else result.final.bits_per_byte,
             *((None, 0) if recipe is None else departure(recipe, result)),
@@ -95,6 +96,13 @@ def departure(recipe: Recipe, result: RunResult) -> tuple[str | None, int]:
         return rate, 0
     missing = max(recipe.num_updates - result.num_updates, 0) if result.num_updates else 0
     return rate, missing + sum(loss is None for loss in result.curve.train_loss)
+
+
+def _late_loss(result: RunResult) -> float | None:
+    """The training loss over the last tenth of a curve: that of one update is as noisy as its batch is small."""
+    late = result.curve.train_loss[-max(1, len(result.curve.train_loss) // 10) :]
+    finite = [loss for loss in late if loss is not None]
+    return fmean(finite) if finite else result.metric("train_loss")
 
 
 def planned_rates(recipe: Recipe, result: RunResult) -> list[float]:

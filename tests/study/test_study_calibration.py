@@ -1,0 +1,108 @@
+"""How fast a machine is said to train, before its first run and after."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from blueberry.architecture import cost
+from blueberry.errors import TrainerError
+from blueberry.identity import fingerprint
+from blueberry.lm.trainer import Trainer
+from blueberry.recipe import Recipe
+from blueberry.records import Progress, RunResult
+from blueberry.study.calibration import STARTUP_SECONDS, Speed, speed_of_runs, timed, work
+from blueberry.study.database import EndedRun
+from blueberry.study.placement import Placement
+from blueberry.text import load
+
+TINY = Recipe().with_(
+    {
+        "model.width": 16,
+        "model.num_layers": 1,
+        "model.context_tokens": 16,
+        "data.corpus": "synthetic",
+        "data.tokenizer": "byte",
+        "data.max_documents": 200,
+        "train.updates": 2_000,
+        "evaluate.tokens": 64,
+    }
+)
+
+
+def test_some_updates_are_timed_and_nothing_is_left_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("blueberry.study.calibration.TIMED_SECONDS", 0.2)
+    monkeypatch.setattr("blueberry.study.calibration.PATIENCE_SECONDS", 300.0)
+    digest = load(TINY.data, tmp_path).digest
+    before = sorted(tmp_path.rglob("*"))
+    speed = timed(Trainer, TINY, tmp_path, digest, Placement(1))
+    assert speed is not None
+    assert speed.source == "updates"
+    assert 1e4 < speed.flops_per_second < 1e12
+    assert 0 < speed.startup_seconds < 60
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+class Quick:
+    """Ends before anything is said of its speed: ten seconds for a run."""
+
+    def __init__(self, folder: Path) -> None:
+        pass
+
+    def __call__(self, recipes):
+        for one in recipes:
+            yield RunResult(
+                fingerprint=fingerprint(one, "text"),
+                recipe=one.flat(),
+                status="completed",
+                num_tokens=one.num_updates * one.update_tokens,
+                train_seconds=10.0,
+            )
+
+
+def test_runs_that_end_before_their_speed_is_known_tell_it_by_their_time(tmp_path):
+    speed = timed(Quick, TINY, tmp_path, "text", Placement(2), 3)
+    assert speed is not None
+    flops = cost(TINY).num_flops
+    assert speed.flops_per_second == pytest.approx(flops / 10), "the time of a lane is its share of its group's"
+
+
+class Slow:
+    """Says nothing of its speed, or crashes."""
+
+    def __init__(self, folder: Path) -> None:
+        pass
+
+    def __call__(self, recipes):
+        if recipes[0].seed:
+            raise RuntimeError("no such device")
+        yield Progress(fingerprints=tuple(fingerprint(one, "text") for one in recipes), update=0, num_updates=1)
+        import time
+
+        time.sleep(30)
+
+
+def test_a_machine_that_is_too_slow_or_fails_is_not_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr("blueberry.study.calibration.PATIENCE_SECONDS", 3.0)
+    assert timed(Slow, TINY, tmp_path, "text", Placement(1)) is None
+    assert timed(Slow, TINY, tmp_path, "text", Placement(2)) is None
+    large = TINY.with_({"train.batch_sequences": 1_000_000, "model.width": 512})
+    assert timed(lambda folder: pytest.fail("it would train"), large, tmp_path, "text", Placement(1)) is None
+    with pytest.raises(TrainerError):
+        timed(lambda folder: lambda recipes: [], TINY, tmp_path, "text", Placement(1))
+
+
+def test_runs_of_the_same_model_tell_the_speed_and_others_do_not():
+    def ended(seconds: float | None, recipe: Recipe = TINY, **more) -> EndedRun:
+        return EndedRun("completed", {"train_seconds": 1.0}, wall_seconds=seconds, recipe=recipe.flat(), **more)
+
+    flops = work(TINY)
+    past = [ended(10.0), ended(12.0), ended(100.0)]  # one began with the start-up of its worker
+    assert speed_of_runs([TINY], past) == Speed(flops / 12, STARTUP_SECONDS, "runs")
+    assert speed_of_runs([TINY.with_({"optimizer.muon.learning_rate": 0.5})], past) is not None
+    assert speed_of_runs([TINY.with_({"model.width": 32})], past) is None
+    assert speed_of_runs([TINY.with_({"train.batch_sequences": 4}), TINY], past) is not None
+    assert speed_of_runs([TINY], [ended(None), replace(ended(1.0), status="diverged")]) is None
+    assert speed_of_runs([TINY], [ended(6.0, own_fraction=0.5)]) == Speed(flops / 12, STARTUP_SECONDS, "runs")
+    longer = TINY.with_({"train.updates": 4_000})
+    assert speed_of_runs([TINY], [ended(10.0, longer)]) == Speed(work(longer) / 10, STARTUP_SECONDS, "runs")
