@@ -191,11 +191,15 @@ def picture(rows: Sequence[Row], path: Path) -> None:
             runs, regret = _mean(own, "runs"), 1e3 * _mean(own, "mean_regret")
             marks.append({"method": name, "runs": runs, "regret": regret, "ours": name.startswith("locate")})
     base = alt.Chart(alt.InlineData(values=marks)).encode(
-        x=alt.X("runs:Q", scale=alt.Scale(type="log", domain=[4, 400]), title="runs (geometric mean over the valleys)"),
-        y=alt.Y("regret:Q", scale=alt.Scale(type="log"), title="regret, thousandths of a nat (geometric mean)"),
+        x=alt.X("runs:Q", scale=alt.Scale(type="log", domain=[3, 400]), title="runs (geometric mean over the valleys)"),
+        y=alt.Y(
+            "regret:Q",
+            scale=alt.Scale(type="log", domain=[0.3, 6]),
+            title="regret, thousandths of a nat (geometric mean)",
+        ),
         color=alt.Color("ours:N", scale=alt.Scale(range=["#7a8699", "#3b5bdb"]), legend=None),
     )
-    left = ["Ray's ASHA, NaN", "TPE, 13 runs"]
+    left = ["Ray's ASHA, NaN", "TPE, 13 runs", "Optuna's halving"]
     points = base.mark_point(size=90, filled=True, opacity=1)
     right = base.transform_filter(
         alt.FieldOneOfPredicate("method", [m["method"] for m in marks if m["method"] not in left])
