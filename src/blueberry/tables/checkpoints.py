@@ -100,12 +100,12 @@ def until(table: Table, at: float, notes: list[str]) -> Table:
     Raises: TableError if no column counts updates, or nothing was measured up to there.
     """
     column = updates_of([name for name in table.columns if kind_by_name(name) == "length"])
-    if column is None:
+    counts = {row.place: row.values.get(column or "") for row in table.rows}
+    ends = [count for count in counts.values() if is_number(count)]
+    if column is None or not ends:
         rule = "no column counts updates (updates, step, iter); runs are judged at one where rows are their steps"
         raise TableError(f"{table.path} --at {at:g}: {rule}; leave it out")
-    counts = {row.place: row.values.get(column) for row in table.rows}
-    ends = [count for count in counts.values() if is_number(count)]
-    kept = tuple(row for row in table.rows if not is_number(counts[row.place]) or counts[row.place] <= at)
+    kept = tuple(row for row in table.rows if not is_number(count := counts[row.place]) or count <= at)
     if not any(count <= at for count in ends):
         raise TableError(f"{table.path} --at {at:g}: nothing was measured so early; {column} begins at {min(ends):g}")
     notes.append(

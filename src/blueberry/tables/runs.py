@@ -225,6 +225,8 @@ def table_runs(
 
 def _curve(row: Row, metric: str, along: str | None) -> tuple[tuple[float, float], ...]:
     """Of a run whose rows are steps: updates done, and the metric; each once."""
+    if along is None:
+        return ()
     known = {step[along]: step[metric] for step in row.steps if along in step and is_finite(step.get(metric))}
     return tuple(sorted((at, value) for at, value in known.items() if is_finite(at)))
 
