@@ -36,9 +36,22 @@ def goal_of(metric: str) -> Goal | None:
     return "maximize" if any(map(_WORDS_OF_MORE.fullmatch, words)) else None
 
 
+LARGEST_INTEGER = 2**63 - 1
+"""TOML's own limit, which Python's parser does not keep."""
+SMALLEST, LARGEST = 1e-100, 1e100
+"""Of a number's size: no setting means anything beyond, and sums over squares and logarithms stay finite."""
+
+
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is an int or a float, of any size; true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_usable_number(value: Any) -> TypeGuard[float]:
+    """Whether it is a number that can be reckoned with."""
+    if not is_number(value):
+        return False
+    return abs(value) <= LARGEST_INTEGER if isinstance(value, int) else value == 0 or SMALLEST <= abs(value) <= LARGEST
 
 
 class Record(BaseModel):

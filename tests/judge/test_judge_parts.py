@@ -113,7 +113,7 @@ def test_an_optimum_that_moves_with_the_horizon_is_followed(judged):
     assert law.held_out.holds
     assert found.conditions[0].holds == "best"
     assert found.conditions[-1].holds == "worse"
-    assert "is worse than" in found.known
+    assert "is worse at updates=400 than" in found.known
     assert found.recommendation.settings is None
     assert found.verdicts == ()
 

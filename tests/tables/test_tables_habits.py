@@ -132,7 +132,7 @@ def test_the_doctor_says_that_a_state_is_one_run(tmp_path):
             "| 0.01 | 3.4 | 3.3 |",
             {"lr": 0.01, "batch size": 64, "val_loss": 3.3},
         ),
-        ("| | bs = 32 | bs = 64 |", "| base | 3.4 | 3.3 |", {"row": "base", "bs": 64, "val_loss": 3.3}),
+        ("| | bs = 32 | bs = 64 |", "| base | 3.4 | 3.3 |", {"name": "base", "bs": 64, "val_loss": 3.3}),
     ],
 )
 def test_matrices_of_two_settings(tmp_path, head, rows, expected):

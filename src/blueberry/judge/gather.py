@@ -18,9 +18,8 @@ from blueberry.judge.curves import read_curves
 from blueberry.judge.evidence import ArmRuns, Evidence, RunFacts
 from blueberry.judge.judgement import CurveFinding, RunCost
 from blueberry.recipe import Recipe
-from blueberry.records import Provenance, RunResult, Stage, StudyRun
+from blueberry.records import Provenance, RunResult, Stage, StudyRun, is_usable_number
 from blueberry.stats.noise import Borrowed
-from blueberry.study.arms import is_usable_number
 from blueberry.study.plan import Plan, Run, as_planned, looks_of, study_runs
 from blueberry.study.spec import Arm, Study
 from blueberry.tables.columns import kind_by_name, understood

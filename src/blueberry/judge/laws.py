@@ -13,11 +13,9 @@ from blueberry.judge import words
 from blueberry.judge.answers import Gain, HeldOut, Law, Power
 from blueberry.judge.evidence import BASELINE, Evidence
 from blueberry.judge.judgement import Judgement, Optimum, Part
-from blueberry.recipe import LENGTHS
-from blueberry.records import is_number
+from blueberry.recipe import LENGTHS, Recipe
+from blueberry.records import is_number, is_usable_number
 from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, effective_speedup, fit_power_law
-from blueberry.study.arms import is_usable_number
-from blueberry.study.spec import Study
 
 
 @dataclass(frozen=True)
@@ -140,31 +138,29 @@ def _held_out(points: Sequence[Point], level: float) -> HeldOut | None:
     )
 
 
-def find_gains(study: Study, parts: Sequence[Part]) -> tuple[Gain, ...]:
-    """Of each arm at each length against the baseline's complete runs of all lengths.
+def find_gains(whole: Evidence, parts: Sequence[Part], recipes: Mapping[tuple[str, str], Recipe]) -> tuple[Gain, ...]:
+    """Of each arm at each length against the baseline's complete runs of all lengths. `recipes` by part and arm.
 
     Empty unless the conditions are lengths, there is a baseline and less of the metric is better: the middle of a
     longer schedule is no end of a shorter one, so one length says nothing of the compute that another loss needs.
     """
-    if len(study.varied) != 1 or study.varied[0] not in LENGTHS or study.goal == "maximize":
+    if len(whole.vary) != 1 or whole.vary[0] not in LENGTHS or whole.goal == "maximize":
         return ()
-    points = [(float(part.settings[study.varied[0]]), _mean(part, BASELINE)) for part in parts]
+    points = [(float(part.settings[whole.vary[0]]), _mean(part, BASELINE)) for part in parts]
     baseline = [(work, loss) for work, loss in points if loss is not None]
     if len(baseline) < 2:
         return ()
-    studies = {part.name: part for part in study.parts}
     gains = []
     for part in parts:
-        recipes = {arm.name: arm.recipe for arm in studies[part.name].arms}
         for arm in part.judgement.arms:
             loss = _mean(part, arm.arm)
             if arm.arm == BASELINE or loss is None:
                 continue
             found = effective_speedup(
                 baseline,
-                (float(part.settings[study.varied[0]]), loss),
-                baseline_throughput=1 / flops_per_token(recipes[BASELINE]),
-                arm_throughput=1 / flops_per_token(recipes[arm.arm]),
+                (float(part.settings[whole.vary[0]]), loss),
+                baseline_throughput=1 / flops_per_token(recipes[part.name, BASELINE]),
+                arm_throughput=1 / flops_per_token(recipes[part.name, arm.arm]),
             )
             gains.append(
                 Gain(

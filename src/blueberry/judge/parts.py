@@ -37,10 +37,9 @@ from blueberry.judge.laws import find_gains, find_laws
 from blueberry.judge.measured import axis_of
 from blueberry.judge.sentences import best_value, tell
 from blueberry.judge.weigh import numbers, weigh
-from blueberry.records import RunResult
+from blueberry.records import RunResult, is_usable_number
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.unresolved import best_arm
-from blueberry.study.arms import is_usable_number
 from blueberry.study.plan import Plan, Referee
 from blueberry.study.spec import Arm, Study
 from blueberry.tables.runs import TableRuns
@@ -76,7 +75,8 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
     parts = tuple(_part(arm, part, results, plan.parts[part.name], texts) for arm, part in _parts(study))
     whole = gather_study(study, results, plan, texts=texts)
     if study.joined == "across":
-        return _across(whole, parts, gains=find_gains(study, parts))
+        recipes = {(part.name, arm.name): arm.recipe for part in study.parts for arm in part.arms}
+        return _across(whole, parts, gains=find_gains(whole, parts, recipes))
     return _tuned(whole, parts, _tuned_arms(study, results, plan))
 
 

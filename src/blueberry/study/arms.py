@@ -4,12 +4,20 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeGuard
+from typing import Any, Literal, NoReturn
 
 from blueberry.errors import RecipeError, StudyError, did_you_mean
 from blueberry.identity import canonical_json
 from blueberry.recipe import EITHER_OR, LENGTHS, Recipe, is_script_setting, setting_names
-from blueberry.records import SIGNIFICANT_DIGITS, arm_name, is_number, rounded
+from blueberry.records import (
+    LARGEST,
+    LARGEST_INTEGER,
+    SIGNIFICANT_DIGITS,
+    SMALLEST,
+    arm_name,
+    is_usable_number,
+    rounded,
+)
 from blueberry.study.designs import Design, Effect, Mode, combine
 
 BASELINE = "baseline"
@@ -17,10 +25,6 @@ MAX_POINTS = 1_000
 MAX_ARMS = 10_000
 MAX_NAME = 80
 _ARM_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.+-]{{0,{MAX_NAME - 1}}}")
-LARGEST_INTEGER = 2**63 - 1
-"""TOML's own limit, which Python's parser does not keep."""
-SMALLEST, LARGEST = 1e-100, 1e100
-"""Of a number's size: no setting means anything beyond, and sums over squares and logarithms stay finite."""
 SHOWN_CHARACTERS = 60
 
 
@@ -77,13 +81,6 @@ def shown(value: Any) -> str:
 def quoted(name: str) -> str:
     """A name as it stands in a message: in double quotes, without line breaks."""
     return f'"{shown(name)[1:-1]}"'
-
-
-def is_usable_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a number that can be reckoned with."""
-    if not is_number(value):
-        return False
-    return abs(value) <= LARGEST_INTEGER if isinstance(value, int) else value == 0 or SMALLEST <= abs(value) <= LARGEST
 
 
 def _declared(name: str, known: Collection[str]) -> str:

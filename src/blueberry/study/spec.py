@@ -11,7 +11,7 @@ from blueberry.errors import RecipeError, StoreError, StudyError, did_you_mean
 from blueberry.files import printable, read_toml
 from blueberry.identity import canonical_json
 from blueberry.recipe import LENGTHS, SCRIPT, Recipe, recipe_path
-from blueberry.records import Goal
+from blueberry.records import Goal, is_usable_number
 from blueberry.study.arms import (
     BASELINE,
     Arm,
@@ -20,7 +20,6 @@ from blueberry.study.arms import (
     as_in,
     content,
     cross,
-    is_usable_number,
     quoted,
     read_axis,
     read_named,

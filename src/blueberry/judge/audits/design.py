@@ -21,9 +21,9 @@ from blueberry.judge import words
 from blueberry.judge.audits import EQUAL, LEAST_AXIS_VALUES, block, blocking_first, unequal, warn
 from blueberry.judge.judgement import LEAST_BLOCKS, Audit
 from blueberry.recipe import LENGTHS, Recipe
+from blueberry.records import is_usable_number
 from blueberry.schedules import horizon_updates, multiplier, num_warmup, sketch
 from blueberry.stats.factorial import LEAST_POOLED
-from blueberry.study.arms import is_usable_number
 from blueberry.study.spec import Arm, Study
 
 WIDEST_GAP = 2.0
