@@ -6,9 +6,10 @@ the seeds that would settle it are counted at its error. So they cannot contradi
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -147,8 +148,7 @@ def _on_baseline(tables: Sequence[np.ndarray], baseline: int, asked: _Asked) -> 
     """At the first look that decides, or the last."""
     found: dict[int, Ruling] = {}
     for seen_KN in tables:
-        compared = against_baseline(seen_KN, baseline, alpha=asked.alpha, borrowed=asked.borrowed)
-        for row, one in compared.items():
+        for row, one in _compared(seen_KN.tobytes(), seen_KN.shape, None, baseline, 0, asked).items():
             if row not in found or found[row].decision.verdict == "inconclusive":
                 found[row] = _rule(seen_KN, baseline, row, one, asked)
     return found
@@ -174,9 +174,20 @@ def _by_elimination(
 def _on_best(
     seen_KN: np.ndarray, rows: Sequence[int], best: int, asked: _Asked, num_others: int = 0
 ) -> dict[int, Ruling]:
-    more = {"alpha": asked.alpha, "borrowed": asked.borrowed}
-    compared = against_best(seen_KN, among=rows, best=best, num_others=num_others, **more)
+    compared = _compared(seen_KN.tobytes(), seen_KN.shape, tuple(rows), best, num_others, asked)
     return {row: _rule(seen_KN, best, row, one, asked) for row, one in compared.items()}
+
+
+@lru_cache(maxsize=64)  # each look of a race takes those before it again
+def _compared(
+    values: bytes, shape: tuple[int, int], rows: tuple[int, ...] | None, reference: int, num_others: int, asked: _Asked
+) -> Mapping[int, Compared]:
+    """Of these rows against the best, the reference; None: of all against the baseline."""
+    seen_KN = np.frombuffer(values).reshape(shape)
+    more: dict[str, Any] = {"alpha": asked.alpha, "borrowed": asked.borrowed}
+    if rows is None:
+        return against_baseline(seen_KN, reference, **more)
+    return against_best(seen_KN, among=rows, best=reference, num_others=num_others, **more)
 
 
 def _rule(seen_KN: np.ndarray, reference: int, row: int, compared: Compared, asked: _Asked) -> Ruling:

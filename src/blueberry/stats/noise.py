@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import inf, isfinite, sqrt
 
 import numpy as np
@@ -130,20 +130,23 @@ class NoiseEstimate:
         the noise of the others, it calls one worse in 0.04 to 1.5% of studies of three seeds; without the condition in
         1 to 12%, as three runs of one arm all lie above its mean in one case of eight.
         """
-        a_N, b_N = (row[~np.isnan(row)] for row in self.values_KN[[a, b]])
-        if self.borrowed is not None or min(len(a_N), len(b_N)) < LEAST_RUNS:
+        if self.borrowed is not None or not self.blows_up_K[b]:
             return None
-        least, middle, most = float(b_N.min()), float(np.median(b_N)), float(b_N.max())
-        blows_up = most > middle and ONE_WAY * (middle - least) <= most - middle
-        if not np.isfinite(a_N).all() or not isfinite(most) or not blows_up:
+        a_N, b_N = (row[~np.isnan(row)] for row in self.values_KN[[a, b]])
+        if len(a_N) < LEAST_RUNS or not np.isfinite(a_N).all():
             return None
         others = replace(self.runs, df_K=np.where(np.arange(len(self.values_KN)) == b, 0.0, self.runs.df_K))
         weights_K = np.zeros(len(self.values_KN))
         weights_K[a] = 1 + 1 / len(a_N)
         variance, runs = others.of(weights_K), (len(a_N), len(b_N))
         error = sqrt(variance.value)
-        found = Difference(least - float(a_N.mean()), error, len(b_N), variance.df, is_paired=False, runs=runs)
+        found = Difference(float(b_N.min() - a_N.mean()), error, len(b_N), variance.df, is_paired=False, runs=runs)
         return replace(found, is_of_best_run=True) if error > 0 else None
+
+    @cached_property
+    def blows_up_K(self) -> np.ndarray:
+        """Whether the noise of a row goes one way: see `least_run`. Shape (K,)."""
+        return np.array([_blows_up(row[~np.isnan(row)]) for row in self.values_KN], dtype=bool)
 
     def contrast(self, weights_K: np.ndarray) -> Difference:
         """The sum of rows with these coefficients, seed by seed, over the seeds on which all of them ended.
@@ -188,6 +191,13 @@ class NoiseEstimate:
         return Difference(
             float(mean), sqrt(variance.value), least, variance.df, is_paired=False, is_borrowed=is_borrowed
         )
+
+
+def _blows_up(values_N: np.ndarray) -> bool:
+    if len(values_N) < LEAST_RUNS or not np.isfinite(values_N).all():
+        return False
+    least, middle, most = (float(value) for value in (values_N.min(), np.median(values_N), values_N.max()))
+    return most > middle and ONE_WAY * (middle - least) <= most - middle
 
 
 def measure_noise(values_KN: np.ndarray, borrowed: Borrowed | None = None) -> NoiseEstimate:
