@@ -27,7 +27,7 @@ def _cleared(arm: ArmRuns, target: float, alpha: float) -> Cleared:
         found = None
     else:
         found = first_cleared(curves, target, alpha=alpha)
-    times = tuple(first_at_target(curve, target) for curve in curves) if all(arm.evaluations.values()) else ()
+    is_evaluated = bool(arm.evaluations) and all(arm.evaluations.values())
     return Cleared(
         arm=arm.name,
         is_shown=found is not None,
@@ -35,7 +35,7 @@ def _cleared(arm: ArmRuns, target: float, alpha: float) -> Cleared:
         mean=None if found is None else found.mean,
         p=None if found is None else found.p,
         n=len(arm.search),
-        times=times if arm.evaluations else (),
+        times=tuple(first_at_target(curve, target) for curve in curves) if is_evaluated else (),
     )
 
 

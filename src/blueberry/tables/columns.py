@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
 from blueberry.records import goal_of, is_number
-from blueberry.tables.rows import duration_of, is_finite, value_of
+from blueberry.tables.rows import duration_of, is_finite, significant_digits, value_of
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -303,7 +303,7 @@ def _kind_by_values(values: Sequence[Any]) -> Kind:
     whole = all(float(value).is_integer() for value in numbers)
     if whole and len(distinct) > 2 and min(numbers) in (0, 1) and max(numbers) - min(numbers) == len(distinct) - 1:
         return "label"  # 1, 2, 3, ... count things
-    digits = [len(repr(float(value)).partition("e")[0].strip("-0.").replace(".", "")) for value in numbers]
+    digits = [significant_digits(repr(float(value))) for value in numbers]
     if len(distinct) == len(numbers) > 1 and min(digits) >= SURELY_MEASURED:
         return "result"
     measured = sum(count >= LEAST_DIGITS for count in digits)

@@ -59,18 +59,21 @@ def read_table(path: str | Path, *, wanted: Sequence[str] = (), name_pattern: st
     if of_a_tool:
         return _table(str(path), path.stem, read_export(path, _files), wanted, name_pattern)
     text, name = _text(path), path.name
-    notes: list[str] = []
-    kind = _kind(path, text)
-    if kind == "markdown":
-        found, notes = read_markdown(text, name, [one for one in wanted if one not in named_by(name_pattern)])
-    elif path.suffix.lower() in LOGS and (logged := read_log(text)):
-        found = logged
-    elif kind == "delimited":
-        found, notes = read_delimited(text, name)
-    else:
-        found = {"json lines": read_json_lines, "json": read_json}[kind](text, name)
+    found, notes = _rows_in(path, text, [one for one in wanted if one not in named_by(name_pattern)])
     rows = [(f"{name} {where}".strip(), values) for where, values in found]
     return _table(str(path), path.stem, Found(tuple(rows), tuple(notes)), wanted, name_pattern)
+
+
+def _rows_in(path: Path, text: str, wanted: Sequence[str] = ()) -> tuple[Sequence[Placed], list[str]]:
+    """What a file's text holds, and what a person should know of it."""
+    kind = _kind(path, text)
+    if kind == "markdown":
+        return read_markdown(text, path.name, wanted)
+    if path.suffix.lower() in LOGS and (logged := read_log(text)):
+        return logged, []
+    if kind == "delimited":
+        return read_delimited(text, path.name)
+    return list({"json lines": read_json_lines, "json": read_json}[kind](text, path.name)), []
 
 
 def table_of(rows: Any, name: str = "rows", *, wanted: Sequence[str] = (), name_pattern: str | None = None) -> Table:
@@ -96,17 +99,13 @@ def _files(folder: Path) -> Iterator[Placed]:
     name of its file, and where files lie in several folders that of its folder. Files that are only numbered, or called
     by a hash, are logs of runs that no name tells apart.
     """
-    read: list[tuple[Path, list[Placed]]] = []
+    read: list[tuple[Path, Sequence[Placed]]] = []
     for path in sorted(folder.rglob("*")):
         is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if is_hidden or not path.is_file() or path.suffix.lower() not in (*SEPARATED, *JSON_LINES, *LOGS):
             continue
-        if path.suffix.lower() in JSON_LINES:
-            found = list(read_json_lines(_text(path), path.name))
-        elif path.suffix.lower() in LOGS:
-            found = read_log(_text(path))
-        else:
-            found, _ = read_delimited(_text(path), path.name)
+        text = _text(path)
+        found = read_log(text) if path.suffix.lower() in LOGS else _rows_in(path, text)[0]
         if any(kind_by_name(column) == "result" for column in (found[0][1] if found else ())):
             read.append((path, found))
     several = len({path.parent for path, _ in read}) > 1

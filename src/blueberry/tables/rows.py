@@ -123,6 +123,11 @@ def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     return text
 
 
+def significant_digits(number: str) -> int:
+    """Of a number as it is written, without zeros at either end: "0.00120" has two."""
+    return len(number.partition("e")[0].strip("-0.").replace(".", ""))
+
+
 def named_in(text: str) -> str | None:
     """What stands in a cell of names, whatever number it may look like; None where it says nothing."""
     return None if text.strip().casefold() in MISSING else text.strip()

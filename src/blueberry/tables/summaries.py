@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from blueberry.tables.columns import LEAST_DIGITS, kind_by_name
-from blueberry.tables.rows import Placed, is_finite
+from blueberry.tables.rows import Placed, is_finite, significant_digits
 
 MEANS = frozenset(("mean", "average", "avg", "\u03bc", "mean of seeds"))
 SPREADS = frozenset(
@@ -45,7 +45,7 @@ def without_summaries(rows: Sequence[Placed]) -> tuple[Sequence[Placed], list[st
 def _is_measured(values: Mapping[str, Any]) -> bool:
     """Whether a row says so much that another run would not have said the same: a text, and a number of many digits."""
     results = [one for name, one in values.items() if kind_by_name(name) == "result" and is_finite(one)]
-    digits = [len(repr(one).partition("e")[0].strip("-0.").replace(".", "")) for one in results]
+    digits = [significant_digits(repr(one)) for one in results]
     return max(digits, default=0) >= LEAST_DIGITS and any(isinstance(one, str) for one in values.values())
 
 

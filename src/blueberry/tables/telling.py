@@ -7,7 +7,7 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.tables.columns import is_name, kinds, word_set, words_in
-from blueberry.tables.rows import Table, is_finite, is_of_a_loop
+from blueberry.tables.rows import Table, is_finite, is_of_a_loop, significant_digits
 
 LEAST_DRAWN = 5
 """Numbers of which it can be seen whether they were drawn."""
@@ -75,10 +75,7 @@ def _is_drawn(column: Sequence[Any]) -> bool:
     numbers = sorted(float(value) for value in column if is_finite(value) and not float(value).is_integer())
     if len(numbers) < max(LEAST_DRAWN, 0.8 * len(column)) or len(set(column)) < len(column):
         return False
-    if (
-        sum(len(f"{value:.12g}".partition("e")[0].strip("-0.").replace(".", "").lstrip("0")) > 2 for value in numbers)
-        <= len(numbers) / 2
-    ):
+    if sum(significant_digits(f"{value:.12g}") > 2 for value in numbers) <= len(numbers) / 2:
         return False
     steps = [[b - a for a, b in pairwise(numbers)], [b / a for a, b in pairwise(numbers)] if numbers[0] > 0 else [1, 2]]
     return all(max(some) > 1.1 * min(some) for some in steps)
