@@ -19,6 +19,7 @@ from blueberry.stats.loop import (
     interval_of,
     judge_change,
     kept_by_chance,
+    log_e_value,
     log_evidence,
     more_runs,
     needed_sd,
@@ -44,7 +45,7 @@ def test_evidence_is_the_mean_likelihood_ratio_of_t_over_improvements(difference
         return float(sum(weight * 2 * norm.pdf(effect, scale=scale) for scale, weight in SCALES) * ratio)
 
     mean = sum(quad(weighted, low, high, limit=200)[0] for low, high in ((-150, -15), (-15, -3), (-3, 0)))
-    assert exp(log_evidence(gap)) == pytest.approx(mean, rel=2e-3)
+    assert exp(log_e_value(difference, 0.8, df, gap.variance_factor)) == pytest.approx(mean, rel=2e-3)
 
 
 def test_known_noise_is_the_limit_of_many_degrees_of_freedom():
@@ -237,3 +238,52 @@ def test_spread_is_the_sd_of_most_values():
     values = [*np.random.default_rng(0).normal(0, 1, 400), 50.0, 60.0]
     assert spread(values) == pytest.approx(1.0, rel=0.15)
     assert spread([1.0, 2.0]) is None
+
+
+@pytest.mark.parametrize("lucky", ["candidate", "baseline", "pair"])
+def test_no_change_is_kept_for_one_run_that_is_far_off(lucky):
+    base, cand = [1.000, 1.001, 0.999, 1.000], [1.001, 0.999, 1.000, 1.000]
+    seeds = range(4) if lucky == "pair" else [None] * 4
+    (base if lucky == "baseline" else cand)[2] += 0.5 if lucky == "baseline" else -0.5
+    runs = [Run("base", value, seed) for value, seed in zip(base, seeds, strict=True)]
+    runs += [Run("new", value, seed) for value, seed in zip(cand, seeds, strict=True)]
+    known = {} if lucky == "pair" else {"sd": 0.001}
+    look = judge_change(runs, "base", "new", position=1, alpha=0.05, **known)
+    assert look.decision != "keep"
+    assert look.interval is None or look.interval[1] >= 0
+    if known:
+        tally = Tally(0.001)
+        for run in runs:
+            tally.add(run)
+        gap = tally.gap("base", "new")
+        assert log_e_value(gap.difference or 0.0, 0.001, inf, gap.variance_factor) > 100
+
+
+def test_one_run_of_each_is_kept_where_tails_as_heavy_as_t3_would_not_do_it():
+    sizes = np.arange(3, 40, 0.5)
+    least = next(size for size in sizes if log_evidence(Gap(-size, 1, 1, 1.0, inf)) > log(500))
+    assert t.sf(least * sqrt(3 / 2), 3) < 1 / 500 < t.sf((least - 0.5) * sqrt(3 / 2), 3)
+
+
+def test_the_interval_lies_below_0_exactly_where_a_change_is_kept_under_heavy_tails_too():
+    generator = np.random.default_rng(5)
+    num_kept = 0
+    for _ in range(60):
+        values = [float(value) for value in generator.standard_t(3, 8) - [0, 0, 0, 0, 8, 8, 8, 8]]
+        tally = Tally()
+        for place, value in enumerate(values):
+            tally.add(Run("new" if place > 3 else "base", value))
+            gap = tally.gap("base", "new")
+            if gap.difference is None:
+                continue
+            ends, shown = interval_of(gap, 0.01), log_evidence(gap) >= -log(0.01)
+            assert (ends is not None and ends[1] < 0) == shown
+            assert ends is None or ends[0] < gap.difference < ends[1]
+            num_kept += shown
+    assert 20 < num_kept < 220
+
+
+def test_a_change_that_hangs_on_one_run_is_not_run_again_for_ever():
+    base, cand = [0.0, 0.1] * MOST_RUNS, [0.0, 0.1] * MOST_RUNS
+    runs = [Run("base", value) for value in base] + [Run("new", value) for value in [*cand, -50.0]]
+    assert judge_change(runs, "base", "new", position=1, alpha=0.05, sd=0.2).decision == "discard"

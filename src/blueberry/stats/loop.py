@@ -8,7 +8,7 @@ whatever runs they share.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, inf, isinf, log, log1p, sqrt
 from typing import Literal
 
@@ -25,6 +25,8 @@ MOST_RUNS = 16
 """Of each side: a change that would not be shown by so many is not worth them."""
 LEAST_DF = 3
 """Degrees of freedom below which runs are needed to know the noise, whatever the difference."""
+HEAVY_DF = 3
+"""Degrees of freedom of Student's t: the tails that one run alone may have."""
 LEAST_BASELINE = LEAST_DF + 1
 """Runs of the baseline that are asked for where nothing else tells the noise."""
 USUAL_NULL = 0.9
@@ -59,6 +61,11 @@ class Gap:
     df: float
     """Degrees of freedom of `sd`; infinite where it is taken as known."""
     paired: bool = False
+    rises: tuple[float, float] = (0.0, 0.0)
+    """How much larger the difference is without the candidate's least run, and without the baseline's largest; paired,
+    without the pair of the least difference, and 0."""
+    falls: tuple[float, float] = (0.0, 0.0)
+    """How much smaller without the candidate's largest run, and without the baseline's least; paired likewise."""
 
     @property
     def variance_factor(self) -> float:
@@ -99,19 +106,47 @@ def error_of_change(position: int, alpha: float) -> float:
 def log_evidence(gap: Gap, *, shift: float = 0.0) -> float:
     """Natural log of the e-value against "the candidate is not better than the baseline less `shift`".
 
+    The least of all runs, of all but the candidate's luckiest and of all but the baseline's unluckiest one: heavy tails
+    make single runs far off, and no change is kept for one of them. Where a side has one run, which cannot be left
+    out, it is at most 1 / p of a noise with tails as heavy as t with HEAVY_DF degrees of freedom.
+    Units: none. 0 or less without a difference. Never above log(2) until two runs tell the noise.
+    """
+    from scipy.special import stdtr
+
+    if gap.difference is None:
+        return 0.0
+    difference, sd = gap.difference + shift, gap.sd
+    least = log_e_value(difference, sd, gap.df, gap.variance_factor)
+    for rise, factor in _without_one(gap):
+        least = min(least, log_e_value(difference + rise, sd, gap.df, factor))
+    if sd and min(gap.num_baseline, gap.num_candidate) == 1:
+        t = difference / (sd * sqrt(gap.variance_factor))
+        least = min(least, -log(max(float(stdtr(HEAVY_DF, t * sqrt(HEAVY_DF / (HEAVY_DF - 2)))), 1e-300)))
+    return least
+
+
+def _without_one(gap: Gap) -> list[tuple[float, float]]:
+    """How the difference rises, and its variance factor then, without the run of each side that speaks most for the
+    candidate, where there are others. The noise stays that of all."""
+    b, c = gap.num_baseline, gap.num_candidate
+    if gap.paired:
+        return [(gap.rises[0], 1 / (c - 1))] if c > 1 else []
+    without_c = [(gap.rises[0], 1 / (c - 1) + 1 / b)] if c > 1 else []
+    return without_c + ([(gap.rises[1], 1 / c + 1 / (b - 1))] if b > 1 else [])
+
+
+def log_e_value(difference: float, sd: float | None, df: float, factor: float) -> float:
+    """Natural log of the e-value of a difference whose variance is factor * sd ** 2.
+
     The likelihood of improvements of the SCALES over that of none, as a function of t, which is all that is left of the
     runs where neither the level nor the sd of a run is known (their right Haar priors). As runs come in, of either
     side, it is a test martingale where there is no difference, a supermartingale where the candidate is worse.
-    Units: none. 0 or less without a difference. Never above log(2) until two runs tell the noise.
     Source: mixtures of Robbins 1970; group-invariant e-statistics, Perez-Ortiz, Lardy, de Heide and Grünwald 2024.
     """
-    if gap.difference is None:
-        return 0.0
-    difference, sd, df = gap.difference + shift, gap.sd, gap.df
     if sd is None or df <= 0:  # only the sign of the difference is known
         difference, sd, df = float(np.sign(difference)), 0.0, 0.0
-    logs = [log(weight) + _log_mixture(difference, sd, df, gap.variance_factor, scale) for scale, weight in SCALES]
-    return float(np.logaddexp.reduce(logs))
+    one, other = (log(weight) + _log_mixture(difference, sd, df, factor, scale) for scale, weight in SCALES)
+    return max(one, other) + log1p(exp(-abs(one - other)))
 
 
 def _log_mixture(difference: float, sd: float, df: float, factor: float, scale: float) -> float:
@@ -135,21 +170,25 @@ def interval_of(gap: Gap, error: float) -> tuple[float, float] | None:
 
     None where the noise is not known, or known too little for so small an error.
     """
-    from scipy.optimize import brentq
-
     if gap.difference is None or not gap.sd or gap.df <= 0:
         return None
-    unit = gap.sd * sqrt(gap.variance_factor)
-    at_0 = Gap(0.0, gap.num_baseline, gap.num_candidate, gap.sd, gap.df, gap.paired)
+    high = _upper_end(gap, error)
+    mirrored = replace(gap, difference=-gap.difference, rises=(-gap.falls[0], -gap.falls[1]))
+    low = None if high is None else _upper_end(mirrored, error)
+    return None if high is None or low is None else (-low, high)
 
-    def short(half: float) -> float:
-        return log_evidence(at_0, shift=-half) + log(error)
 
-    most = 1e4 * unit
-    if short(most) <= 0:
-        return None
-    half = float(brentq(short, 0.0, most))  # pyright: ignore[reportArgumentType]
-    return gap.difference - half, gap.difference + half
+def _upper_end(gap: Gap, error: float) -> float | None:
+    from scipy.optimize import brentq
+
+    assert gap.difference is not None
+    assert gap.sd is not None
+
+    def short(end: float) -> float:
+        return log_evidence(gap, shift=-end) + log(error)
+
+    most = gap.difference + 1e4 * gap.sd * sqrt(gap.variance_factor)
+    return None if short(most) <= 0 else float(brentq(short, gap.difference, most))  # pyright: ignore[reportArgumentType]
 
 
 class Tally:
@@ -198,14 +237,16 @@ class Tally:
             n = len(differences)
             mean = sum(differences) / n if n else None
             own = sqrt(_squares(differences) / (n - 1)) if n > 1 else None
-            return Gap(mean, n, n, own or None, n - 1 if own else 0.0, paired=True)
+            up, down = _changes_without_an_end(differences)
+            return Gap(mean, n, n, own or None, n - 1 if own else 0.0, True, (up, 0.0), (down, 0.0))
         if not b or not c:
             return Gap(None, len(b), len(c), sd, df)
         difference = sum(c) / len(c) - sum(b) / len(b)
         if self._sd is None and sd is not None and len(b) > 1 and len(c) > 1:
             welch = self._squares[candidate] / (len(c) - 1) / len(c) + self._squares[baseline] / (len(b) - 1) / len(b)
             sd = max(sd, sqrt(welch / (1 / len(c) + 1 / len(b))))
-        return Gap(difference, len(b), len(c), sd, df)
+        (up_c, down_c), (up_b, down_b) = _changes_without_an_end(c), _changes_without_an_end(b)
+        return Gap(difference, len(b), len(c), sd, df, rises=(up_c, -down_b), falls=(down_c, -up_b))
 
 
 def judge_change(
@@ -275,31 +316,37 @@ def more_runs(gap: Gap, threshold: float) -> tuple[int, int] | None:
 
 
 def _grown(gap: Gap, difference: float, total: int) -> Gap:
-    """After so many more runs in all, given to whichever side has fewer, up to MOST_RUNS; the candidate first."""
+    """After so many more runs in all, given to whichever side has fewer, up to MOST_RUNS; the candidate first.
+    Without runs that are far off, except where no more would be run: there it is what it is.
+    """
     b, c = gap.num_baseline, gap.num_candidate
     if gap.paired:
         n = max(min(b + total, MOST_RUNS), b)
-        return Gap(difference, n, n, gap.sd, n - 1, paired=True)
+        rises = gap.rises if n == b else (0.0, 0.0)
+        return Gap(difference, n, n, gap.sd, n - 1, paired=True, rises=rises)
     for _ in range(total):
         if c <= b and c < MOST_RUNS:
             c += 1
         elif b < MOST_RUNS:
             b += 1
-    return Gap(difference, b, c, gap.sd, gap.df + b + c - gap.num_baseline - gap.num_candidate)
+    more = b + c - gap.num_baseline - gap.num_candidate
+    return Gap(difference, b, c, gap.sd, gap.df + more, rises=(0.0, 0.0) if more else gap.rises)
 
 
 def needed_sd(gap: Gap, error: float) -> float | None:
-    """The largest sd of one run, were it known, at which this difference would be kept; None if it is not better."""
+    """The largest sd of one run, were it known, at which this difference would be kept; None if it is not better, or is
+    not without one of its runs."""
     from scipy.optimize import brentq
 
     if gap.difference is None or gap.difference >= 0:
         return None
 
     def short(log_sd: float) -> float:
-        known = Gap(gap.difference, gap.num_baseline, gap.num_candidate, exp(log_sd), inf, gap.paired)
-        return log_evidence(known) + log(error)
+        return log_evidence(replace(gap, sd=exp(log_sd), df=inf)) + log(error)
 
     size = log(-gap.difference)
+    if short(size - 7) <= 0:
+        return None
     return exp(float(brentq(short, size - 7, size + 7)))  # pyright: ignore[reportArgumentType]
 
 
@@ -425,6 +472,14 @@ def _squares(values: Sequence[float]) -> float:
         return 0.0
     mean = sum(values) / len(values)
     return sum((value - mean) ** 2 for value in values)
+
+
+def _changes_without_an_end(values: Sequence[float]) -> tuple[float, float]:
+    """Of their mean, without the least of them (0 or more) and without the largest (0 or less)."""
+    if len(values) < 2:
+        return 0.0, 0.0
+    mean = sum(values) / len(values)
+    return (mean - min(values)) / (len(values) - 1), (mean - max(values)) / (len(values) - 1)
 
 
 def _seeds(runs: Sequence[Run], arm: str) -> set[int]:
