@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import blueberry
 from blueberry import api
 from blueberry.analysis import checkup as examine
 from blueberry.cli import app
@@ -195,3 +196,36 @@ def test_a_finding_of_a_study_says_of_which(study, tmp_path):
     twin[0].write_text(first.read_text())
     found = examine(twin, store=tmp_path / "none").audits
     assert [one.message.partition(":")[0] for one in found] == ["other/lr.toml", f"{tmp_path.name}/lr.toml"]
+
+
+LOOP = """commit\tval_bpb\tmemory_gb\tstatus\tdescription
+5e82390\t1.00120\t20.1\tkeep\tbaseline
+a1b2c3d\t0.99910\t20.1\tkeep\trate 0.02 to 0.03
+b2c3d4e\t1.00340\t20.1\tdiscard\twider
+c3d4e5f\t0.00000\t0.0\tcrash\ttied head
+"""
+DECIDED = "experiment,lr,depth,val_loss,decision\nbase,0.01,4,3.1,baseline\ndeeper,0.01,6,3.05,kept\nrate,0.02,6,3.2,discarded\n"
+FLAGGED = "commit,val_loss,kept\naaaaaa1,3.1,True\naaaaaa2,3.05,True\naaaaaa3,3.2,False\n"
+
+
+@pytest.mark.parametrize(("name", "text"), [("results.tsv", LOOP), ("tried.csv", DECIDED), ("flags.csv", FLAGGED)])
+def test_the_table_of_a_loop_is_for_judge_to_judge(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    (finding,) = examine([path]).audits
+    assert (finding.audit, finding.severity) == ("seeds", "block")
+    assert "the table of a loop that keeps and discards changes" in finding.message
+    assert finding.remedy.endswith(f"blueberry judge {path}")
+    code, said = answer(path)
+    assert code == 1
+    assert "--sigma" not in said
+    with pytest.raises(BlueberryError, match=f"the table of a loop .* blueberry judge {path}"):
+        blueberry.analyse(path, vary=[])
+
+
+def test_a_loop_with_repeats_is_judged_and_its_crashes_block_nothing(tmp_path):
+    rows = [
+        f"{commit},{loss + n / 1e4},keep" for commit, loss in (("aaaaaa1", 3.1), ("aaaaaa2", 3.0)) for n in range(3)
+    ]
+    (tmp_path / "loop.csv").write_text("\n".join(["commit,val_loss,status", *rows, "aaaaaa3,,crash", "b1,3.2,discard"]))
+    assert not examine([tmp_path / "loop.csv"]).is_blocked

@@ -87,6 +87,8 @@ class Evidence:
     """False where no run says its seed: then the keys of `search` only number the runs, and no two arms share one."""
     names_arms: bool = False
     """What varies are names, so that any setting may be what they stand for."""
+    loop: str | None = None
+    """Where the table is one of a loop that keeps and discards changes, its path."""
     reach: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Ends of the ranges that values were proposed from, by setting; a grid's ends are its outermost values."""
     scale: Literal["log", "linear"] | None = None

@@ -162,7 +162,8 @@ def _said_kept(table: Table) -> dict[str, bool]:
     """By place of a row: what the first column says that says it of any row. One named "kept" may say yes or no."""
     for name in table.columns:
         words = {**KEPT, **(_FLAGS if KEPT.get((words_in(name) or [""])[-1]) else {})}
-        told = {row.place: words.get(str(row.values.get(name)).strip().casefold()) for row in table.rows}
+        cells = {row.place: str(row.values.get(name)).strip().casefold() for row in table.rows}
+        told = {place: words.get(cell, words.get(cell.partition(" ")[0])) for place, cell in cells.items()}
         if any(one is not None for one in told.values()) and kind_by_name(name) not in ("label", "result", "seed"):
             return {place: one for place, one in told.items() if one is not None}
     return {}

@@ -81,13 +81,21 @@ class Table:
         return tuple(dict.fromkeys(name for row in self.rows for name in row.values))
 
 
-DECISIONS = frozenset(("keep", "kept", "discard", "discarded"))
+KEPT, DISCARDED = frozenset(("keep", "kept")), frozenset(("discard", "discarded"))
 """What the status of a loop's table says of its changes; each is a commit, whatever else its row says of it."""
 
 
 def is_of_a_loop(table: Table) -> bool:
-    """Whether the table is one of a loop that keeps and discards changes, by its status."""
-    return any(str(row.values.get("status")).partition(" ")[0].casefold() in DECISIONS for row in table.rows)
+    """Whether the table is one of a loop that keeps and discards changes, by its status; or by another column that says
+    both of some, or is called "kept" and says yes or no."""
+    for name in table.columns:
+        said = {str(row.values.get(name)).partition(" ")[0].casefold() for row in table.rows}
+        both = said & KEPT and said & DISCARDED
+        if both or (name == "status" and said & (KEPT | DISCARDED)):
+            return True
+        if name.casefold() in KEPT and said <= {"true", "false", "none"}:
+            return True
+    return False
 
 
 def value_of(text: str, *, decimal_comma: bool = False) -> Any:

@@ -32,7 +32,8 @@ def differing_settings(table: Table) -> tuple[str, ...]:
     named = [name for name in ("arm", *differing) if name in differing and kind_of[name] == "label"]
     if not settings and not named:
         raise TableError(f"{table.path}: its rows differ in no setting; the doctor compares arms; name one with --vary")
-    changes = [name for name in named if is_name(name)] if is_of_a_loop(table) else []
+    each = [name for name in named if len({str(value) for value in values[name]}) == len(table.rows)]
+    changes = [name for name in named if is_name(name)] or each if is_of_a_loop(table) else []
     if changes or not settings:
         return ((changes or named)[0],)
     chosen = list(zip(*([_comparable(value) for value in differing[name]] for name in settings), strict=True))

@@ -44,6 +44,15 @@ def too_few(measured: Measured) -> list[Audit]:
         if find_pooled(measured) is not None:
             message = f"{what}: no arm is told from another, and main effects only with the interactions as noise"
             return [warn("seeds", message, each)]
+        if evidence.loop is not None:
+            message = f"the table of a loop that keeps and discards changes: {what}, so no change is told best"
+            return [
+                block(
+                    "seeds",
+                    message,
+                    f"ask of the loop as a whole which of its keeps stand: blueberry judge {evidence.loop}",
+                )
+            ]
         message = f"{what}, and with {short} {TOO_FEW}"
         return [block("seeds", message, remedy)]
     few = [

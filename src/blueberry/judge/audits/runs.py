@@ -69,13 +69,14 @@ def seeds(measured: Measured) -> list[Audit]:
 
 
 def diverged(measured: Measured) -> list[Audit]:
-    """Runs without a result, or counted as a success above the loss of guessing."""
+    """Runs without a result, but for changes of a loop, which ends with them; or counted as a success above the loss
+    of guessing."""
     evidence, found = measured.evidence, []
     again, later = "run the study again; only these are repeated", "run the study again; what is done is kept"
     if evidence.source == "table":  # there is no study to run again
         again, later = "make these runs again and enter their numbers", "enter their numbers when they have"
     crashed = [f"{arm.name} (seed {s})" if s >= 0 else arm.name for arm in evidence.arms for s in arm.crashed]
-    if crashed:
+    if crashed and evidence.loop is None:
         message = f"{words.count(len(crashed), 'run')} crashed and left no result: {words.listing(crashed)}"
         found.append(block("diverged", message, f"mend the cause, then {again}"))
     if evidence.num_unfinished:
@@ -346,8 +347,13 @@ def passes(measured: Measured) -> list[Audit]:
 
 
 def curse(measured: Measured) -> list[Audit]:
-    """The best of several flatters itself on the seeds that chose it."""
-    if measured.best is None or measured.arm(measured.best).confirm or len(measured.evidence.arms) < 2:
+    """The best of several flatters itself on the seeds that chose it; what a loop keeps, `blueberry judge` weighs."""
+    if (
+        measured.evidence.loop is not None
+        or measured.best is None
+        or measured.arm(measured.best).confirm
+        or len(measured.evidence.arms) < 2
+    ):
         return []
     message = "unconfirmed: the best arm's number is from the seeds that chose it, so it flatters itself"
     return [warn("curse", message, "run the best arm on fresh seeds (in a study: [seeds] confirm = 5)")]
