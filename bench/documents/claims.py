@@ -6,11 +6,16 @@ show the contrary or that the difference is too small to matter, and else cannot
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from bench.documents.measured import Measured
 from blueberry.judge import words
 from blueberry.judge.judgement import Optimum, Verdict
+from blueberry.stats.differences import mean_interval
+
+LEAST_RUNS = 3
+"""Without which nothing is said of how training went at some values, only of the runs there were."""
 
 Outcome = Literal["holds", "does not hold", "cannot be told at this size"]
 Shown = tuple[str, Outcome]
@@ -33,7 +38,29 @@ def _number(found: Measured, verdict: Verdict) -> str:
     if verdict.difference is None:
         return "no difference could be measured"
     said = words.difference(verdict.difference, verdict.interval, judgement.metric, judgement.min_effect)
-    return f"{said}, {words.count(verdict.n, 'paired seed')}"
+    more = verdict.more_seeds
+    asked = f"; about {words.count(more, 'more seed')} would likely tell" if more else ""
+    return f"{said}, {words.count(verdict.n, 'paired seed')}{asked}"
+
+
+def _paired(found: Measured, weights: Mapping[tuple[str, str], int]) -> tuple[str, tuple[float, float]] | None:
+    """A sum over arms, seed by seed: the mean in words, and its t interval; by the part and name of an arm."""
+    runs = {
+        (run.part, run.arm, run.seed): run.result.metric(found.judgement.metric)
+        for run in found.runs
+        if run.stage == "search" and run.result.status == "completed"
+    }
+    seeds = {seed for _, _, seed in runs if seed is not None}
+    sums = []
+    for seed in sorted(seeds):
+        each = [(weight, runs.get((*arm, seed))) for arm, weight in weights.items()]
+        if all(value is not None for _, value in each):
+            sums.append(sum(weight * value for weight, value in each if value is not None))
+    ends = mean_interval(sums, 1 - found.judgement.alpha)
+    if ends is None:
+        return None
+    number = words.difference(fmean(sums), ends, found.judgement.metric, found.judgement.min_effect)
+    return f"{number}, {words.count(len(sums), 'seed')}", ends
 
 
 def _better(new: str, old: str) -> Callable[[Measured], Shown]:
@@ -56,8 +83,8 @@ def _better(new: str, old: str) -> Callable[[Measured], Shown]:
     return read
 
 
-def _effect(change: str, claimed: str, *, against: bool = False) -> Callable[[Measured], Shown]:
-    """Whether a change, averaged over the others, lowers the loss; `against`: whether doing without it does."""
+def _effect(change: str, claimed: str) -> Callable[[Measured], Shown]:
+    """Whether a change, averaged over the others, lowers the loss."""
 
     def read(found: Measured) -> Shown:
         judgement = found.judgement
@@ -66,8 +93,13 @@ def _effect(change: str, claimed: str, *, against: bool = False) -> Callable[[Me
             return "the effect could not be estimated", "cannot be told at this size"
         number = words.difference(effect.difference, effect.interval, judgement.metric, judgement.min_effect)
         said = f"{claimed}: {number}, averaged over what else varies"
+        for both in judgement.effects:
+            if both.is_significant and both.difference is not None and len(both.changes) > 1 and change in both.changes:
+                beyond = words.difference(both.difference, both.interval, judgement.metric, judgement.min_effect)
+                other = next(name for name in both.changes if name != change)
+                said += f"; with {other} it differs from without by {beyond}"
         if effect.is_significant:
-            return said, "holds" if (effect.difference < 0) != against else "does not hold"
+            return said, "holds" if effect.difference < 0 else "does not hold"
         if max(map(abs, effect.interval)) < judgement.min_effect:
             return f"{said}: less than {judgement.min_effect:g} either way", "does not hold"
         return said, "cannot be told at this size"
@@ -105,20 +137,55 @@ def _rate(found: Measured, optima: tuple[Optimum, ...]) -> Shown:
         f"{best.arm} is recommended and ends at {best.mean:.3f} on {words.count(best.n, 'fresh seed')}"
     )
     inside = optimum.interval[0] <= 0.065 <= optimum.interval[1]
+    said += "; 0.065 lies inside" if inside else "; 0.065 lies outside"
     return said, "holds" if inside else "does not hold"
 
 
-def _unstable(found: Measured) -> Shown:
-    highest = found.judgement.arms[-1]
-    values = [arm for arm in found.judgement.arms if arm.mean is not None]
-    failed = [one.arm for one in found.judgement.failures]
-    rates = found.study.axes[0].setting
-    beyond = [arm for arm in values if arm.settings[rates] > 0.15]
-    ends = ", ".join(f"{words.setting_value(arm.settings[rates])}: {arm.mean:.3f}" for arm in beyond)
-    said = f"mean losses above 0.15 are {ends}; guessing is at 6.238 (ln 512)"
-    if failed:
-        return f"{said}; runs failed at {words.listing(failed)}", "holds"
-    return f"{said}; no run diverged up to {words.setting_value(highest.settings[rates])}", "does not hold"
+def _too_low(limit: float) -> Callable[[Measured], Shown]:
+    """Whether the judge advises against every rate below a limit."""
+
+    def read(found: Measured) -> Shown:
+        judgement, rates = found.judgement, found.study.axes[0].setting
+        below = [arm for arm in judgement.arms if arm.settings[rates] < limit and arm.mean is not None]
+        advised = next((one for one in judgement.purposes if one.purpose == "avoid" and one.arms), None)
+        ends = "; ".join(f"{words.setting_value(arm.settings[rates])}: {arm.mean:.3f}" for arm in below)
+        said = f"mean losses there: {ends or 'none'}"
+        if advised is None or not below or any(arm.arm not in advised.arms for arm in below):
+            return said, "cannot be told at this size"
+        return f"{said}; each is {advised.evidence}", "holds"
+
+    return read
+
+
+def _unstable(limit: float) -> Callable[[Measured], Shown]:
+    """Whether runs at every rate above a limit failed, spiked or lost their experts, or none did."""
+
+    def read(found: Measured) -> Shown:
+        judgement, rates = found.judgement, found.study.axes[0].setting
+        said, signs, num_runs = [], set[bool](), 0
+        for arm in judgement.arms:
+            if arm.settings[rates] <= limit or not arm.n + arm.num_crashed:
+                continue
+            shown = [one.finding for one in judgement.findings if one.arm == arm.arm and one.finding in SIGNS]
+            failed = arm.num_diverged + arm.num_crashed
+            shown = [SIGNS[one] for one in shown] + ([f"{words.count(failed, 'run')} failed"] if failed else [])
+            end = f"{arm.mean:.3f}, " if arm.mean is not None else ""
+            runs = words.count(arm.n + arm.num_crashed, "run")
+            said.append(
+                f"{words.setting_value(arm.settings[rates])}: {end}{' and '.join(shown) or 'no such sign'}, {runs}"
+            )
+            signs.add(bool(shown))
+            num_runs += arm.n + arm.num_crashed
+        outcome = "cannot be told at this size"
+        if len(signs) == 1 and num_runs >= LEAST_RUNS:
+            outcome = "holds" if True in signs else "does not hold"
+        return f"mean losses above {limit}, and signs of it: {'; '.join(said) or 'none'}", outcome
+
+    return read
+
+
+SIGNS = {"spikes": "spikes", "collapse": "experts out of use", "divergence": "divergence"}
+"""Findings on curves that are called instability."""
 
 
 @_located
@@ -154,37 +221,56 @@ def _stack(found: Measured) -> Shown:
     return said, "does not hold" if stack.interval[0] > stack.sum_interval[1] else "cannot be told at this size"
 
 
+def _beyond_the_sum(found: Measured) -> Shown:
+    """Of the two changes of 004's first stage, at the rate that they were made at."""
+    weights = {"combo_grad_dropout": 1, "baseline": 1, "grad_accum_2": -1, "dropout_05": -1}
+    beyond = _paired(found, {("", arm): weight for arm, weight in weights.items()})
+    if beyond is None:
+        return "not measured on seeds enough", "cannot be told at this size"
+    said = f"both together, beyond the sum of each alone: {beyond[0]}"
+    if beyond[1][1] < 0:
+        return said, "holds"
+    return said, "does not hold" if beyond[1][0] > 0 else "cannot be told at this size"
+
+
 def _leak(found: Measured) -> Shown:
-    """The claim: that validation losses near the training loss show generalisation."""
+    """The claim: that a validation loss as low as the training loss shows no overfitting."""
     overlapping, disjoint = found.judgement.parts
-    rates = [arm.arm for arm in overlapping.judgement.arms]
-    said = []
-    for part in (overlapping, disjoint):
-        ends = ", ".join(
-            f"{arm}: validation {found.mean('val_loss', arm, part=part.name) or float('nan'):.3f}, training "
-            f"{found.mean('train_loss', arm, part=part.name) or float('nan'):.3f}"
-            for arm in rates
+    said, lower = [], []
+    for arm in (arm.arm for arm in overlapping.judgement.arms):
+        gap = _paired(found, {(disjoint.name, arm): 1, (overlapping.name, arm): -1})
+        ends = [
+            found.mean(metric, arm, part=part.name)
+            for part in (overlapping, disjoint)
+            for metric in ("val_loss", "train_loss")
+        ]
+        if gap is None or None in ends:
+            return f"{arm} was not measured under both splits", "cannot be told at this size"
+        validation, training, honest, its_training = (f"{end:.3f}" for end in ends if end is not None)
+        said.append(
+            f"{arm}: validation {validation} beside training {training} as the document split the text, {honest} "
+            f"beside {its_training} on whole documents kept out of training, higher by {gap[0]}"
         )
-        said.append(f"{part.name}: {ends}")
+        lower.append(gap[1][0])
     blocked = sorted({audit.audit for audit in overlapping.judgement.blocks})
     said.append(f"the doctor blocks the first by {', '.join(blocked) or 'nothing'}")
-    gaps = [
-        (found.mean("val_loss", arm, part=disjoint.name) or 0)
-        - (found.mean("val_loss", arm, part=overlapping.name) or 0)
-        for arm in rates
-    ]
-    return "; ".join(said), "does not hold" if min(gaps) > found.judgement.min_effect else "cannot be told at this size"
+    outcome = "does not hold" if min(lower) > found.judgement.min_effect else "cannot be told at this size"
+    return "; ".join(said), outcome
 
 
 def _held_out(found: Measured) -> Shown:
-    best = found.judgement.best
-    if best is None or best.test_mean is None:
+    """That fresh seeds say the same within what matters; the test set is other text, so its loss is only shown."""
+    best, min_effect = found.judgement.best, found.judgement.min_effect
+    if best is None or best.test_mean is None or best.interval is None or not best.confirmed:
         return "the test set was not measured", "cannot be told at this size"
     chosen = "as the fitted valley has it" if found.judgement.is_located else "on the seeds that chose it"
-    fresh = f"{best.mean:.3f} on fresh seeds, {best.test_mean:.3f} on the test set"
-    said = f"{best.arm}: {best.search_mean:.3f} {chosen}, {fresh}"
-    inside = best.interval is not None and best.interval[0] <= best.search_mean <= best.interval[1]
-    return said, "holds" if inside else "cannot be told at this size"
+    fresh = words.metric_value(best.mean, best.interval, found.judgement.metric, min_effect)
+    said = f"{best.arm}: {best.search_mean:.3f} {chosen}, {fresh} on {words.count(best.n, 'fresh seed')}; "
+    said += f"{best.test_mean:.3f} on the test set, which is other text"
+    low, high = best.interval[0] - best.search_mean, best.interval[1] - best.search_mean
+    if -min_effect < low and high < min_effect:
+        return said, "holds"
+    return said, "does not hold" if low > 0 else "cannot be told at this size"
 
 
 def _accumulation_at_equal_updates(found: Measured) -> Shown:
@@ -225,6 +311,9 @@ def _best_is(arm: str) -> Callable[[Measured], Shown]:
         open_, best = judgement.unresolved, judgement.best
         others = words.listing([name for name in open_ if name != best.arm], most=8)
         said = f"{best.arm} has the least mean, {best.search_mean:.3f}; the best may also be {others}"
+        verdict = judgement.verdict(best.arm, arm)
+        if verdict is not None and arm != best.arm:
+            said += f"; {arm} minus {best.arm}: {_number(found, verdict)}"
         if open_ == (best.arm,):
             said = f"{best.arm} is the best, {best.search_mean:.3f}"
         if arm not in open_:
@@ -241,7 +330,8 @@ def _longer(found: Measured) -> Shown:
         if verdict is not None:
             said.append(f"{part.name}, dropout_05 minus baseline: {_number(found, verdict)}")
         rising = [one.arm for one in part.judgement.findings if one.finding == "overfitting"]
-        said.append(f"overfitting {'in ' + words.listing(rising) if rising else 'was not found'}")
+        rose = f"rose in {words.listing(rising)}" if rising else "did not rise"
+        said.append(f"while training went on, validation losses {rose}")
     last = found.judgement.parts[-1].judgement
     verdict = last.verdict("baseline", "dropout_05")
     if verdict is not None and verdict.winner == "dropout_05":
@@ -252,53 +342,41 @@ def _longer(found: Measured) -> Shown:
 
 
 CLAIMS = (
-    Claim("000", "0.065 is far better than 0.01", "42, 49", "000-before-after", _better("optimized", "baseline")),
-    Claim("002", "0.065 is the optimal rate", "7, 249", "002-rates", _rate),
-    Claim("002", "above 0.15 training is unstable, above 0.4 it breaks down", "168, 211", "002-rates", _unstable),
+    Claim("000", "0.065 is far better than 0.01", "24, 49", "000-before-after", _better("optimized", "baseline")),
     Claim(
-        "002", "the rate found in 80 steps is the one for production and long runs", "196, 202", "002-horizon", _moves
-    ),
-    Claim("003", "3e-3 is optimal, and the range covers what matters", "77, 97", "003-search", _largest),
-    Claim(
-        "003",
-        "accuracy of 99.7% and a validation loss of 0.015 show a model that generalises",
-        "39, 83",
-        "003-leak",
-        _leak,
+        "001",
+        "10% warmup with a floor of 5% is better than 5% with 10%",
+        "17",
+        "001-schedule",
+        _better("warmup_10+floor_05", "baseline"),
     ),
     Claim("001", "10% warmup is better than 5%", "52", "001-schedule", _effect("warmup_10", "10% minus 5% warmup")),
     Claim(
         "001", "a floor of 5% is better than 10%", "57", "001-schedule", _effect("floor_05", "floor of 5% minus 10%")
     ),
+    Claim("002", "0.065 is the optimal rate", "7, 249", "002-rates", _rate),
+    Claim("002", "rates below 0.015 are too low", "209", "002-rates", _too_low(0.015)),
+    Claim("002", "above 0.15 training is unstable", "168, 210", "002-rates", _unstable(0.15)),
+    Claim("002", "above 0.4 training breaks down", "211", "002-rates", _unstable(0.4)),
+    Claim("002", "the best rate of 80 steps is the one for production", "196", "002-horizon", _moves),
+    Claim("003", "3e-3 is optimal, and the range covers what matters", "77, 97", "003-search", _largest),
+    Claim("003", "a validation loss of 0.015 with no sign of overfitting", "39, 83", "003-leak", _leak),
+    Claim("003", "(next) the chosen rate's loss is confirmed by what chose nothing", "114", "003-search", _held_out),
     Claim(
         "004",
-        "5% warmup is better than 10%",
-        "116",
-        "001-schedule",
-        _effect("warmup_10", "10% minus 5% warmup", against=True),
-    ),
-    Claim("004", "cosine_warmup_05 is the best of eight schedules", "42", "004-schedule", _best_is("cosine_warmup_05")),
-    Claim(
-        "004",
-        "accumulation 2 is better than 4 (equal tokens, twice the updates)",
+        "accumulation 2 is better than 4 (as there: equal tokens, twice the updates)",
         "106",
         "004-ablation",
         _better("grad_accum_2", "baseline"),
     ),
     Claim(
         "004",
-        "accumulation 2 is better than 4 (equal updates, half the tokens)",
+        "(beside it) so it is at equal updates, half the tokens",
         "106",
         "004-accumulation",
         _accumulation_at_equal_updates,
     ),
-    Claim(
-        "004",
-        "dropout of 0.05 is better than 0.10",
-        "111",
-        "004-stack",
-        _effect("dropout", "dropout of 0.05 minus 0.10"),
-    ),
+    Claim("004", "dropout of 0.05 is better than 0.10", "111", "004-stack", _effect("dropout", "0.05 minus 0.10")),
     Claim(
         "004",
         "combo_grad_dropout is better than the baseline",
@@ -306,8 +384,17 @@ CLAIMS = (
         "004-ablation",
         _better("combo_grad_dropout", "baseline"),
     ),
-    Claim("004", "the stages together exceed the sum of each", "123", "004-stack", _stack),
-    Claim("004", "less dropout overfits in longer runs (to be monitored)", "113, 134", "004-longer", _longer),
+    Claim(
+        "004",
+        "5% warmup is better than 10% (as there: with a floor of 5%)",
+        "118",
+        "004-schedule",
+        _better("cosine_warmup_05", "baseline"),
+    ),
+    Claim("004", "cosine_warmup_05 is the best of eight schedules", "42", "004-schedule", _best_is("cosine_warmup_05")),
+    Claim("004", "accumulation and dropout exceed the sum of each", "121, 123", "004-ablation", _beyond_the_sum),
+    Claim("004", "(all documents) the four changes exceed the sum of each", "121, 123", "004-stack", _stack),
+    Claim("004", "less dropout is worse in longer runs (to be monitored)", "113, 134", "004-longer", _longer),
     Claim(
         "004",
         "(next) one or four experts for a token are better than two",
@@ -322,13 +409,6 @@ CLAIMS = (
         "151",
         "004-routing",
         _routing(("softmax_before", "bias_balanced", "no_balancing")),
-    ),
-    Claim(
-        "003",
-        "(next) the chosen rate's number stands on seeds and text that chose nothing",
-        "114",
-        "002-rates",
-        _held_out,
     ),
 )
 """In the order of the page."""

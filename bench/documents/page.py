@@ -19,25 +19,22 @@ TITLES = {
 INTRODUCTION = """# The five documents, run honestly
 
 Blueberry began with five documents on one training system: a comparison, a schedule, a sweep of 26 learning rates, a
-search for a second architecture, and a record of improvements. Each tells of runs with one seed. Here the same
-questions are asked by studies that ship in `studies/documents`, and each claim is held against what their runs show.
+search for a second architecture, and a record of improvements. Each gives one number to a configuration, from one run.
+Here the same questions are asked by studies that ship in `studies/documents`, and each claim is held against what their
+runs show.
 
 Every question is there in three forms over one file: as written (the documents' own way, for the doctor), at full
-size (`moe-79m`, `deepseek-47m`), and small: the same model at width 64, two layers and 512 tokens of vocabulary,
-trained on the embedded corpus for 100 updates of 16 sequences. **All numbers here are of the small form**, on a
-processor. A verdict says what holds *there*; what a claim says of 79 million parameters only the full-size form can
-settle, and no run here has.
+size (`moe-79m`, `deepseek-47m`), and small: width 64, two layers and 512 tokens of vocabulary, with the mixture of
+experts and the optimizers of the documents (003: its latent attention, dense feed-forward and constant rate), trained
+on the embedded corpus for 100 updates of 16 sequences of 64 tokens where nothing else is said. **All numbers here are
+of the small form**, on a processor. A verdict says what holds *there*; what a claim says of 79 million parameters only
+the full-size form can settle, and no run here has.
 
 A claim **holds** where the runs show it, **does not hold** where they show the contrary or a difference too small to
-matter (0.02 nats), and else **cannot be told at this size**. Intervals are at 95%, adjusted for all comparisons of a
-study; losses are nats per token; differences are the new minus the old, so below zero is better."""
-
-MADE = """## Made by
-
-`make documents` runs what is missing of the small forms (250 runs, some 27 minutes on two quiet cores; safe to stop),
-promotes what their verdicts support, measures the record again, and writes this page. `python -m bench.documents
---store DIR --out docs/documents.md` writes it from a store; with `--documents FOLDER` the doctor reads the documents
-again (`bench/documents/doctor.json`)."""
+matter (within 0.02 nats, by two one-sided tests at 5%: their interval is narrower than the one printed), and else
+**cannot be told at this size**. What is shown may still be smaller than 0.02 nats; the interval says. Intervals are at
+95%: of two arms or of effects adjusted for all of their kind in the study, of everything else each by itself. Losses
+are nats per token; differences are the new minus the old, so below zero is better."""
 
 
 def page(measured: Mapping[str, Measured | None], audits: Sequence[Mapping[str, str]], record: Sequence[Entry]) -> str:
@@ -54,7 +51,7 @@ def page(measured: Mapping[str, Measured | None], audits: Sequence[Mapping[str, 
         if document == "004":
             parts.append(_together(measured["004-stack"]))
         parts.append(_doctor(document, audits))
-    parts += [_record(record), _studies(measured), MADE]
+    parts += [_record(record), _studies(measured), _made(measured)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -70,19 +67,22 @@ def _claims(rows: Sequence[tuple[Claim, str, str]], measured: Mapping[str, Measu
             f"**{words.sentence(claim.says).rstrip('.')}** (line{'s' if ',' in claim.where else ''} {claim.where}). "
             + (f"{words.sentence(said)} " if said else "")
             + f"*{outcome.capitalize()}* (`{claim.study}-small.toml`)."
-            + _warned(measured[claim.study])
         )
+    warned = [_warned(study, measured[study]) for study in dict.fromkeys(claim.study for claim, _, _ in rows)]
+    if any(warned):
+        shown.append("What the doctor warns of in these studies of ours:\n\n" + "\n".join(one for one in warned if one))
     return "\n\n".join(shown)
 
 
-def _warned(found: Measured | None) -> str:
-    """What the doctor says of our own study that bears on how its arms compare."""
+def _warned(study: str, found: Measured | None) -> str:
+    """What bears on how the arms of our own study compare, or on what their numbers are good for."""
     if found is None:
         return ""
-    said = [
-        one.message for one in found.judgement.audits if one.audit in ("budget", "one-rate") and one.severity == "warn"
-    ]
-    return f" Our own doctor warns: {'; '.join(said)}." if said else ""
+    said = [one for one in found.judgement.audits if one.severity == "warn" and one.audit in WARNED]
+    return "\n".join(f"- `{study}-small.toml`, {one.audit}: {one.message}" for one in said)
+
+
+WARNED = ("budget", "one-rate", "passes", "curse")
 
 
 def _doctor(document: str, audits: Sequence[Mapping[str, str]]) -> str:
@@ -126,9 +126,11 @@ def _leak(found: Measured | None) -> str:
             )
     heading = ("windows", "rate", "validation", "training", "test", "validation accuracy", "blocked by")
     said = "The same text, model and updates, once split as the document split them and once by whole documents; means "
-    said += "over three seeds. Training loss is the last update's. The leak also chooses another rate: "
-    bests = [(part.name, part.judgement.best.arm) for part in found.judgement.parts if part.judgement.best]
-    said += ", ".join(f"under {name} the best is {arm}" for name, arm in bests) + "."
+    said += "over the seeds. Training loss is the last update's."
+    bests = {part.name: part.judgement.unresolved for part in found.judgement.parts}
+    if len(set(bests.values())) > 1 and all(len(arms) == 1 for arms in bests.values()):
+        chosen = ", ".join(f"under {name} {arm} is the better of the two" for name, (arm,) in bests.items())
+        said += f" The leak also chooses another rate: {chosen}."
     return f"### The leak, and its mending\n\n{said}\n\n" + table(heading, rows)
 
 
@@ -141,12 +143,13 @@ def _together(found: Measured | None) -> str:
         if effect.difference is None or (len(effect.changes) > 1 and not effect.is_significant):
             continue
         number = words.difference(effect.difference, effect.interval, "val_loss", found.judgement.min_effect)
-        kind = "alone" if len(effect.changes) == 1 else "together, beyond the sum"
+        kind = "on average" if len(effect.changes) == 1 else "together, beyond the sum"
         rows.append((" with ".join(effect.changes), kind, number, "yes" if effect.is_significant else "no"))
     said = (
-        "All four changes in every combination (`004-stack-small.toml`), each effect averaged over the other changes; "
+        "All four changes in every combination (`004-stack-small.toml`), each effect averaged over the other changes, "
+        "half of the time at the old rate; of those of two changes, the ones told from 0. What a change does alone, "
+        "with no other made, is in the study's report; the sum above is of those."
     )
-    said += "of those of two changes, the ones told from 0."
     heading = ("change", "does", "difference", "told from 0")
     return f"### What goes with what\n\n{said}\n\n" + table(heading, rows)
 
@@ -167,16 +170,18 @@ def _record(entries: Sequence[Entry]) -> str:
         changed = words.settings_text({change.setting: change.new for change in entry.changes})
         shown.append((str(entry.number), support.study, changed, number, f"{support.mean:.3f}"))
     said = (
-        "What the studies' verdicts let into the line `documents`. Each difference is from its own study, on the seeds "
+        "What the studies' verdicts let into the line `documents`: of the studies that are offered to it in turn, "
+        "those whose change was shown to be better. Each difference is from its own study, on the seeds that chose. "
+        "An entry keeps the verdict that it was made with; the claims above are judged anew."
     )
-    said += "that chose. An entry keeps the verdict that it was made with; the claims above are judged anew."
     lines = [heading, said, table(("entry", "study", "change", "against its predecessor", "on fresh seeds"), shown)]
     total, now = latest_total(entries), current(entries)
     if total is not None and total.total is not None and now is not None:
         measured = total.total.measured
         number = "not finite"
         if measured.difference is not None:
-            number = words.difference(measured.difference, measured.interval, total.total.metric)
+            places = {"min_effect": now.support.min_effect} if now.support else {}
+            number = words.difference(measured.difference, measured.interval, total.total.metric, **places)
         claimed = total.total.claimed
         added = "" if claimed is None else f"; the stages' own claims add up to {claimed:+.3f}"
         lines.append(
@@ -197,5 +202,21 @@ def _studies(measured: Mapping[str, Measured | None]) -> str:
         cost = found.judgement.cost
         answer = found.judgement.known.replace("|", "/")
         rows.append((f"`{name}-small`", answer, str(cost.runs), words.duration(cost.seconds) if cost.seconds else ""))
-    said = "What each study says by itself, in its report's words; a run that two studies ask for is trained once."
+    said = (
+        "What each study says by itself, in its report's words. Training time is added up over its runs; a run that "
+        "two studies ask for is trained once, and stands under both."
+    )
     return f"## The studies\n\n{said}\n\n" + table(("study", "shown", "runs", "training time"), rows)
+
+
+def _made(measured: Mapping[str, Measured | None]) -> str:
+    """How the page came about, with what its runs took in all."""
+    results = {run.result.fingerprint: run.result for found in measured.values() if found for run in found.runs}
+    seconds = sum(result.train_seconds or 0.0 for result in results.values())
+    took = f" ({len(results)} runs here, {words.duration(seconds)} of training added up; safe to stop)"
+    return f"""## Made by
+
+`make documents` runs what is missing of the small forms{took if results else ""},
+promotes what their verdicts support, measures the record again, and writes this page. `python -m bench.documents
+--store DIR --out docs/documents.md` writes it from a store; with `--documents FOLDER` the doctor reads the documents
+again, and the raw results that are kept with them, which some of its findings name (`bench/documents/doctor.json`)."""

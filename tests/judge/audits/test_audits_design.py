@@ -61,7 +61,7 @@ def test_a_design_whose_arms_are_still_to_be_proposed_is_looked_at_too(tmp_path)
     assert objections(study(tmp_path, given)) == ()
     (found,) = objections(study(tmp_path, given, base={"schedule.warmup_updates": 2}))
     assert (found.audit, found.severity) == ("schedule", "block")
-    assert found.message.startswith("every proposal warms up for fewer than 5 updates")
+    assert found.message.startswith("every proposal: a warmup of fewer than 5 updates")
     free = {"vary": {**given["vary"], "schedule.warmup_updates": [5, 10]}, "strategy": {"method": "optuna"}}
     assert objections(study(tmp_path, free, base={"schedule.warmup_updates": 2})) == ()
 
@@ -101,9 +101,9 @@ def test_who_breaks_the_rule_is_named_unless_all_do(tmp_path):
         for one in objections(study(tmp_path, {"vary": {"schedule.warmup_fraction": [0.01, 0.1]}}))
         if one.audit == "schedule"
     ]
-    assert finding.message.startswith("warmup_fraction=0.01 ")
+    assert finding.message.startswith("warmup_fraction=0.01: ")
     (finding,) = [one for one in objections(study(tmp_path, base={"train.updates": 20})) if one.audit == "schedule"]
-    assert finding.message.startswith("every arm ")
+    assert finding.message.startswith("every arm: ")
 
 
 def test_the_remedy_for_unequal_tokens_is_exact(tmp_path):

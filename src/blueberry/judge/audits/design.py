@@ -118,7 +118,7 @@ def _rates(study: Study) -> list[Audit]:
     tuned = {name for part in study.parts for name in part.varied}
     if not summed or any(words.is_rate(name) for name in (*study.varied, *tuned)):
         return []
-    message = f"the rates of all updates add up to {summed}, which is the same; the best schedule may be the best sum"
+    message = f"at one peak rate, the rates of all updates add up to {summed}; the best schedule may be the best sum"
     return [warn("budget", message, "vary the peak rate too, and compare each schedule at its own best")]
 
 
@@ -178,21 +178,21 @@ def schedule(study: Study) -> list[Audit]:
     """A rate of 0, a warmup of hardly any update, or a decay that the run does not live to see."""
     found = []
     for reason, remedy, broken in (
-        ("begins at rate 0, so its first update changes nothing", "leave out first_update_zero", _begins_at_zero),
+        ("the first update has rate 0, so it changes nothing", "leave out first_update_zero", _begins_at_zero),
         (
-            f"warms up for fewer than {LEAST_WARMUP_UPDATES} updates, which is a jump, not a warmup",
+            f"a warmup of fewer than {LEAST_WARMUP_UPDATES} updates, which is a jump",
             "train longer, give schedule.warmup_updates = 5 or more, or no warmup (0)",
             _jumps,
         ),
         (
-            "does not come down to the floor that its schedule declares",
+            "the rate does not come down to the floor that the schedule declares",
             "leave out schedule.horizon_updates, so that the schedule fits the run",
             _stays_up,
         ),
     ):
         names = [arm.name for arm in study.arms or _proposed(study) if broken(arm)]
         if names:
-            message = f"{_whose(names, study)} {reason}"
+            message = f"{_whose(names, study)}: {reason}"
             found.append(block("schedule", message, remedy))
     return found
 
