@@ -11,6 +11,7 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.files import refused_as
+from blueberry.tables.aligned import is_ornament, read_aligned, without_box
 from blueberry.tables.columns import (
     LONGEST_NAME,
     WRAPPERS,
@@ -58,10 +59,10 @@ def read_table(path: str | Path, *, wanted: Sequence[str] = (), name_pattern: st
         of_a_tool = is_export(path)
     if of_a_tool:
         return _table(str(path), path.stem, read_export(path, _files), wanted, name_pattern)
-    text, name = _text(path), path.name
+    name, (text, encoded) = path.name, _text(path)
     found, notes = _rows_in(path, text, [one for one in wanted if one not in named_by(name_pattern)])
     rows = [(f"{name} {where}".strip(), values) for where, values in found]
-    return _table(str(path), path.stem, Found(tuple(rows), tuple(notes)), wanted, name_pattern)
+    return _table(str(path), path.stem, Found(tuple(rows), (*encoded, *notes)), wanted, name_pattern)
 
 
 def _rows_in(path: Path, text: str, wanted: Sequence[str] = ()) -> tuple[Sequence[Placed], list[str]]:
@@ -104,7 +105,7 @@ def _files(folder: Path) -> Iterator[Placed]:
         is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if is_hidden or not path.is_file() or path.suffix.lower() not in (*SEPARATED, *JSON_LINES, *LOGS):
             continue
-        text = _text(path)
+        text, _ = _text(path)
         found = read_log(text) if path.suffix.lower() in LOGS else _rows_in(path, text)[0]
         if any(kind_by_name(column) == "result" for column in (found[0][1] if found else ())):
             read.append((path, found))
@@ -144,7 +145,8 @@ def _of_mlflow(column: str, value: Any) -> Any:
     return value_of(value) if column.startswith("params.") and isinstance(value, str) else value
 
 
-def _text(path: Path) -> str:
+def _text(path: Path) -> tuple[str, list[str]]:
+    """A file's text, and a line on its encoding where that is not what it should be."""
     remedy = "a table is UTF-8 text: CSV, JSON, JSON Lines or Markdown; mend the path or export it so"
     with refused_as(TableError, path, "cannot be read", remedy):
         if not path.exists():
@@ -153,7 +155,20 @@ def _text(path: Path) -> str:
             limit = f"a table may have {LARGEST_BYTES // 10**6} MB"
             raise TableError(f"{path}: {path.stat().st_size // 10**6} MB; {limit}; leave out what is no run's number")
         given = path.read_bytes()
-        return given.decode("utf-16" if given[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        if given[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return given.decode("utf-16"), []
+        try:
+            return given.decode("utf-8-sig"), []
+        except UnicodeDecodeError:
+            if _CONTROL.search(given):
+                raise
+            return given.decode("cp1252"), [
+                f"{path.name}: not UTF-8; read as Windows-1252 (cp1252), as older tools write"
+            ]
+
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+"""Bytes that no text has, in whatever encoding."""
 
 
 def _kind(path: Path, text: str) -> str:
@@ -172,18 +187,21 @@ def _kind(path: Path, text: str) -> str:
         return "json lines" if len(lines) > 1 and all(whole) and lines[1].lstrip().startswith("{") else "json"
     if start == "[" or suffix == ".json":
         return "json"
-    return "markdown" if start in ("#", "|") else "delimited"
+    return "markdown" if start == "|" or (start == "#" and "|" in text) else "delimited"
 
 
 def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
-    """CSV and its relatives: a header line, then one line a run, cells parted by comma, semicolon, tab or bar; or the
-    curves of a chart, a column for each run, as W&B exports them. With what a person should know.
+    """CSV and its relatives: a header line, then one line a run, cells parted by comma, semicolon, tab or bar, or
+    aligned by blanks; or the curves of a chart, a column for each run, as W&B exports them. With what a person should
+    know.
 
     Raises: TableError for a header that does not name every column once, or a line with other than as many cells.
     """
-    text = _without_remarks(text)
+    text = without_box(_without_remarks(text))
     delimiter = sniff(text)
-    lines = list(_lines(text, delimiter, place))
+    lines = [] if _is_parted(text, delimiter) else read_aligned(text, place)
+    delimiter = " " if lines else delimiter
+    lines = lines or list(_lines(text, delimiter, place))
     if not lines:
         raise TableError(f"{place}: empty; a table has a line of column names and a line for each run; fill it")
     number, header = lines[0]
@@ -212,14 +230,24 @@ def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
     return chart_runs(rows, place) if is_chart(names) else (rows, [])
 
 
+def _is_parted(text: str, delimiter: str) -> bool:
+    """Whether the line of names has a delimiter in it."""
+    return delimiter in next((line for line in text.splitlines() if line.strip() and not is_ornament(line)), "")
+
+
 def _without_remarks(text: str) -> str:
-    """Without lines above the header that begin with a hash, unless one is the header: it has as many cells."""
+    """Without lines above the header that begin with a hash, unless one is the header: it has as many cells, and where
+    blanks part them those of the line below are numbers."""
     lines = text.splitlines()
     first = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), 0)
     if first == 0:
         return text
     delimiter = sniff("\n".join(lines[first:]))
     above = [n for n in range(first) if lines[n].count(delimiter) == lines[first].count(delimiter) > 0]
+    words, names = lines[first].split(), lines[first - 1].replace("#", " ", 1).split()
+    has_numbers = not any(isinstance(value_of(word), str) for word in words)
+    if delimiter not in lines[first] and has_numbers and len(names) == len(words) > 1:
+        return "\n" * (first - 1) + "\n".join([" ".join(names), *lines[first:]])
     return text if above else "\n" * first + "\n".join(lines[first:])
 
 
@@ -273,7 +301,7 @@ def _lines(text: str, delimiter: str, place: str) -> Iterator[tuple[int, list[st
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
+            if any(cell.strip() for cell in cells) and not is_ornament(delimiter.join(cells)):
                 yield reader.line_num, cells
     except csv.Error as error:
         raise TableError(

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 from blueberry.records import Goal, is_number
 
 MISSING = frozenset(("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "na", "n/a", "null", "none", "?", "missing",
-                     "...", "\N{HORIZONTAL ELLIPSIS}"))  # fmt: skip
+                     "...", "\N{HORIZONTAL ELLIPSIS}", "<na>"))  # fmt: skip
 _INFINITE = {"inf": math.inf, "+inf": math.inf, "infinity": math.inf, "\N{INFINITY}": math.inf, "-inf": -math.inf}
 _TRUTH = {"true": True, "false": False}
 _INTEGER = re.compile(r"[+-]?\d+")

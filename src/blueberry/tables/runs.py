@@ -130,10 +130,10 @@ def table_runs(
     table = table if at is None else until(table, at, notes)
     if len(table.rows) == 1 and least_arms > 1:
         raise TableError(f"{table.path}: one run: {_said(table.rows[0])}; two arms or more are compared; add runs")
-    if not vary and is_of_a_loop(table):
-        what = f"the table of a loop that keeps and discards changes; blueberry judge {table.path} says which stand"
-        raise TableError(f"{table.path}: {what}; name what tells them apart with --vary to compare them as arms")
     if not vary and not _is_one_arm(table):
+        if is_of_a_loop(table):
+            what = f"the table of a loop that keeps and discards changes; blueberry judge {table.path} says which stand"
+            raise TableError(f"{table.path}: {what}; name what tells them apart with --vary to compare them as arms")
         have = f"its columns are {', '.join(table.columns[:30])}"
         rule = "name the columns that tell arms apart, or for repeats of one arm a column in which they agree"
         raise TableError(f"{table.path}: nothing varies; {rule}; {have}")
