@@ -63,6 +63,23 @@ def test_what_is_being_trained_and_what_others_ask_for_is_spared(store, tmp_path
     assert set(store.results(NAMES)) == {NAMES[1]}
 
 
+def test_one_run_is_removed_by_its_name_and_whoever_asked_for_it_is_said(store, tmp_path):
+    (shown,) = kept_runs(store, beginning=NAMES[1][:8])
+    assert shown.fingerprint == NAMES[1]
+    done = prune(store, "runs", beginning=NAMES[1][:8])
+    assert (done.pruned_runs, done.freed_bytes, done.spared, set(done.asked_by)) == (1, 100, 0, {"a", "b"})
+    assert set(store.results(NAMES)) == {NAMES[0]}
+    assert prune(store, "weights", beginning=NAMES[0]).asked_by == ()  # the result stays
+    assert prune(store, "runs", beginning="living").spared == 1
+    with pytest.raises(StoreError, match='0 runs of it begin with "ffffffff"'):
+        prune(store, "runs", beginning="ffffffff")
+    (store.folder / "weights" / f"{NAMES[0][:5]}.safetensors").write_bytes(b"")
+    with pytest.raises(StoreError, match="2 runs of it begin with"):
+        prune(store, "runs", beginning=NAMES[0][:5])
+    with pytest.raises(StoreError, match="0 runs of it"):  # a run of another study
+        prune(store, "runs", tmp_path / "b.toml", NAMES[0])
+
+
 def test_weights_that_a_study_does_not_want_go_but_for_those_that_somebody_else_does(tmp_path):
     """Another study, or a person: who trained the run before any study did, or later for its weights."""
     with Store.open(tmp_path / "store") as store:

@@ -351,6 +351,9 @@ def runs(
         Literal["weights", "checkpoints", "runs"] | None,
         typer.Option(help="Remove these of them; runs: results and all.", show_default=False),
     ] = None,
+    run: Annotated[
+        str, typer.Option(help="One run alone, by the beginning of its fingerprint.", show_default=False)
+    ] = "",
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> int:
@@ -361,10 +364,11 @@ def runs(
     from blueberry.study.status import prune as remove
     from blueberry.study.store import Store
 
-    if prune == "runs" and study is None:
-        raise typer.BadParameter("--prune runs is given without a study; it would forget every result; name the STUDY")
+    if prune == "runs" and study is None and not run:
+        given = "--prune runs is given without a study or a run; it would forget every result"
+        raise typer.BadParameter(f"{given}; name the STUDY, or a --run")
     with Store.open(Path(store or api.default_store()), create=False) as opened:
-        found = Upkeep(kept_runs(opened, study)) if prune is None else remove(opened, prune, study)
+        found = Upkeep(kept_runs(opened, study, run)) if prune is None else remove(opened, prune, study, run)
     _answer(json, found.to_dict(), words.upkeep(found))
     return 0
 

@@ -294,6 +294,9 @@ def upkeep(found: Upkeep) -> str:
             f"; {found.spared} spared: they are being trained, or another study asks for them" if found.spared else ""
         )
         lines.append(f"removed {found.pruned} of {found.pruned_runs} runs, {quantity(found.freed_bytes, 'B')}{spared}")
+    if found.asked_by:
+        again = "their next runs train it again" if len(found.asked_by) > 1 else "its next run trains it again"
+        lines.append(f"asked for by {', '.join(found.asked_by)}; {again}")
     disk = f"{quantity(weights, 'B')} of weights, {quantity(checkpoints, 'B')} of checkpoints"
     return "\n".join([*lines, f"{count(len(found.runs), 'run')}: {disk}"])
 

@@ -419,7 +419,20 @@ def _known_across(judgement: Judgement) -> str:
     said = [f"{what} at {words.listing(names)}" for what, names in groups.items() if names]
     said += [_worse(part, one) for part, one in zip(parts, conditions, strict=True) if one.holds == "worse"]
     told = f"{label}, of {least} mean at {first.condition}, {words.listing(said, most=8)}."
-    return f"{told} {told_law(moving)}" if moving else told
+    return " ".join([told, *_told_against_the_baseline(parts), *([told_law(moving)] if moving else [])])
+
+
+def _told_against_the_baseline(parts: Sequence[Part]) -> list[str]:
+    """What the changes of named arms do under each condition, where that was told; nothing where no arm is one."""
+    said = []
+    for part in parts:
+        found = part.judgement
+        for verdict in found.verdicts:
+            if verdict.a == BASELINE and verdict.winner is not None and verdict.difference is not None:
+                number = words.difference(verdict.difference, verdict.interval, found.metric, found.min_effect)
+                side = "better" if verdict.winner == verdict.b else "worse"
+                said.append(f"{verdict.b} is {side} than the baseline at {part.name} ({number}, n = {verdict.n})")
+    return [words.sentence(words.listing(said), [part.name for part in parts])] if said else []
 
 
 def _has_single_runs(judgement: Judgement) -> bool:

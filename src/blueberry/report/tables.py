@@ -3,8 +3,18 @@
 from dataclasses import dataclass
 
 from blueberry.judge.effects import told_pooled
-from blueberry.judge.judgement import Bound, Judgement, Optimum
-from blueberry.judge.words import decimals, interval, metric_name, number, setting_name, setting_value, settings_text
+from blueberry.judge.judgement import BASELINE, Bound, Judgement, Optimum
+from blueberry.judge.words import (
+    MISSING,
+    decimals,
+    interval,
+    metric_name,
+    number,
+    setting_name,
+    setting_value,
+    settings_text,
+)
+from blueberry.report.differences import verdict_words
 from blueberry.report.kinds import effect_rows
 from blueberry.report.valley import search_in_short
 
@@ -29,8 +39,9 @@ class Table:
 
 
 def tables(judgement: Judgement) -> tuple[Table, ...]:
-    """Of parts, conditions, laws and effects, each where there are such."""
+    """Of arms under conditions, parts, conditions, laws and effects, each where there are such."""
     found = [
+        _arms_table(judgement),
         _parts_table(judgement),
         _conditions_table(judgement),
         _laws_table(judgement),
@@ -38,6 +49,28 @@ def tables(judgement: Judgement) -> tuple[Table, ...]:
         _effects_table(judgement),
     ]
     return tuple(table for table in found if table.rows)
+
+
+def _arms_table(judgement: Judgement) -> Table:
+    """What a change does under each condition; where none is compared with a baseline, the search is all there is."""
+    places = decimals(judgement.min_effect)
+    rows = []
+    for part in judgement.parts if judgement.conditions else ():
+        arms = part.judgement.arms
+        for arm in arms if any(one.arm == BASELINE for one in arms) else ():
+            verdict = None if arm.arm == BASELINE else part.judgement.verdict(BASELINE, arm.arm)
+            told = ("", "", "", "") if arm.arm == BASELINE else (MISSING, MISSING, MISSING, "not compared")
+            if verdict is not None:
+                told = (
+                    number(verdict.difference, places, sign=True),
+                    interval(verdict.interval, places, sign=True),
+                    str(verdict.n) if verdict.paired else verdict.pairing,
+                    verdict_words(verdict, BASELINE),
+                )
+            rows.append((part.name, arm.arm, number(arm.mean, places), str(arm.n), *told))
+    header = ("Condition", "Arm", "Mean", "Runs", "Minus the baseline", "Interval", "Pairs", "Verdict")
+    said = "Over the seeds that search. Arms are compared with the baseline under each condition, never across them."
+    return Table("The arms under each condition", said, header, tuple(rows))
 
 
 def _parts_table(judgement: Judgement) -> Table:

@@ -133,15 +133,18 @@ class Upkeep:
     freed_bytes: int = 0
     spared: int = 0
     """Runs that were left as they are: a living process trains them, or another study asks for them too."""
+    asked_by: tuple[str, ...] = ()
+    """Studies that asked for a run whose result was removed by name: their next run trains it again."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def kept_runs(store: Store, study: Path | None = None) -> tuple[KeptRun, ...]:
+def kept_runs(store: Store, study: Path | None = None, beginning: str = "") -> tuple[KeptRun, ...]:
     """Every run that a store knows anything of, or those of one study file, in the order they ended; then the others.
 
-    Raises: StoreError if no study of that file has run here.
+    `beginning`: of the fingerprint of the one run that is asked about.
+    Raises: StoreError if no study of that file has run here, or not one run begins so.
     """
     asked = _asked(store, study)
     weights, checkpoints = _sizes(store.folder / "weights"), _sizes(store.checkpoints)
@@ -149,6 +152,11 @@ def kept_runs(store: Store, study: Path | None = None) -> tuple[KeptRun, ...]:
     failed, names = store.failures(asked), store.fingerprints()
     known = dict.fromkeys([*names, *weights, *claims, *failed, *checkpoints])
     wanted = [name for name in known if (study is None or name in asked) and name != "shared"]
+    if beginning:
+        wanted = [name for name in wanted if name.startswith(beginning)]
+        if len(wanted) != 1:
+            found = f'{len(wanted)} runs of it begin with "{beginning}"; it must name one'
+            raise StoreError(f"{store.folder}: {found}; blueberry runs lists them")
     ended = store.ended(wanted)
     return tuple(
         KeptRun(
@@ -170,17 +178,17 @@ def kept_runs(store: Store, study: Path | None = None) -> tuple[KeptRun, ...]:
     )
 
 
-def prune(store: Store, what: Prunable, study: Path | None = None) -> Upkeep:
-    """Remove something of every run, or of those of one study; what it does not name stays.
+def prune(store: Store, what: Prunable, study: Path | None = None, beginning: str = "") -> Upkeep:
+    """Remove something of every run, of those of one study, or of one run (see `kept_runs`); what is not named stays.
 
-    Runs that a living process trains are spared; "runs" spares those that another study asks for too.
-    Raises: StoreError if no study of that file has run here, or the disk refuses.
+    Runs that a living process trains are spared; "runs" spares those that another study asks for too, unless one run
+    is named: then it says which studies asked for it.
+    Raises: StoreError if no study of that file has run here, not one run begins so, or the disk refuses.
     """
-    runs = kept_runs(store, study)
+    runs = kept_runs(store, study, beginning)
     living = {claim.fingerprint for claim in store.claims() if claim.alive}
-    chosen = [
-        run for run in runs if run.fingerprint not in living and not (what == "runs" and study and len(run.studies) > 1)
-    ]
+    spares_shared = what == "runs" and study is not None and not beginning
+    chosen = [run for run in runs if run.fingerprint not in living and not (spares_shared and len(run.studies) > 1)]
     freed = sum(_bytes_of(run, what) for run in chosen)
     with refused_as(StoreError, store.folder, "runs cannot be removed", "make it writable; what remained stays"):
         for run in chosen:
@@ -191,7 +199,8 @@ def prune(store: Store, what: Prunable, study: Path | None = None) -> Upkeep:
     if what == "runs":
         store.discard([run.fingerprint for run in chosen])
     touched = [run for run in chosen if what == "runs" or _bytes_of(run, what)]
-    return Upkeep(kept_runs(store, study), what, len(touched), freed, len(runs) - len(chosen))
+    asked_by = tuple(study for run in chosen for study in run.studies) if what == "runs" and beginning else ()
+    return Upkeep(kept_runs(store, study), what, len(touched), freed, len(runs) - len(chosen), asked_by)
 
 
 def drop_weights(store: Store, study: Path, unwanted: Iterable[str]) -> None:
