@@ -94,25 +94,76 @@ def _in_order(group: Sequence[Row], lengths: Sequence[str]) -> tuple[Mapping[str
     return tuple(row.values for row in sorted(group, key=lambda row: tuple(row.values[name] for name in known)))
 
 
+def step_of(row: Row, column: str | None) -> str | None:
+    """The column that counts the updates of a run's steps: this one if it moves, else by its name one that does. Of a
+    tool's own count of what it logged, which begins with an underscore, only where there is no other.
+    """
+    moving = [name for name in dict.fromkeys(n for step in row.steps for n in step) if _moves(row, name)]
+    if column in moving:
+        return column
+    return updates_of(sorted((n for n in moving if kind_by_name(n) == "length"), key=lambda n: n.startswith("_")))
+
+
+def _moves(row: Row, name: str) -> bool:
+    counts = [step[name] for step in row.steps if is_number(step.get(name))]
+    return len(set(counts)) > 1 or len(row.steps) == len(counts) == 1
+
+
 def until(table: Table, at: float, notes: list[str]) -> Table:
-    """The rows up to an update, so that runs of unlike length are judged where they were equally long.
+    """The rows up to an update, or each run as it was there by its steps, so that runs of unlike length are judged
+    where they were equally long.
 
     Raises: TableError if no column counts updates, or nothing was measured up to there.
     """
-    column = updates_of([name for name in table.columns if kind_by_name(name) == "length"])
-    counts = {row.place: row.values.get(column or "") for row in table.rows}
-    ends = [count for count in counts.values() if is_number(count)]
+    if any(row.steps for row in table.rows):
+        counted = {row.place: column for row in table.rows if (column := step_of(row, None)) is not None}
+        counts = {row.place: [step.get(counted.get(row.place, "")) for step in row.steps] for row in table.rows}
+        column = next(iter(counted.values()), None)
+    else:
+        column = updates_of([name for name in table.columns if kind_by_name(name) == "length"])
+        counted, counts = {}, {row.place: [row.values.get(column or "")] for row in table.rows}
+    ends = [count for some in counts.values() for count in some if is_number(count)]
     if column is None or not ends:
         rule = "no column counts updates (updates, step, iter); runs are judged at one where rows are their steps"
         raise TableError(f"{table.path} --at {at:g}: {rule}; leave it out")
-    kept = tuple(row for row in table.rows if not is_number(count := counts[row.place]) or count <= at)
     if not any(count <= at for count in ends):
         raise TableError(f"{table.path} --at {at:g}: nothing was measured so early; {column} begins at {min(ends):g}")
+    if counted:
+        cut = [_as_it_was(row, counted.get(row.place, ""), at) for row in table.rows]
+        kept = tuple(row for row in cut if row is not None)
+        what = f"each run as it was there by what it logged, up to {max(ends):g}"
+        what += f"; {len(cut) - len(kept)} runs logged nothing so early" if len(kept) < len(cut) else ""
+    else:
+        kept = tuple(row for row in table.rows if not is_number(count := counts[row.place][0]) or count <= at)
+        what = f"{len(table.rows) - len(kept)} rows are later, up to {max(ends):g}"
     notes.append(
-        f"{table.name}: judged at {column} {at:g}; {len(table.rows) - len(kept)} rows are later, up to {max(ends):g}. "
+        f"{table.name}: judged at {column} {at:g}; {what}. "
         "How far a schedule has come there, by its own length, is part of every difference"
     )
     return replace(table, rows=kept)
+
+
+def _as_it_was(row: Row, along: str, at: float) -> Row | None:
+    """A run at an update, by its steps; None where it logged nothing so early.
+
+    What is known of its end alone is missing: lengths, but for those that are the updates under another name, and
+    results.
+    """
+    steps = tuple(step for step in row.steps if is_number(step.get(along)) and step[along] <= at)
+    if not steps:
+        return None
+    end = max(step[along] for step in row.steps if is_number(step.get(along)))
+    last = {name: value for step in steps for name, value in step.items() if value is not None}
+    logged = {name for step in row.steps for name in step}
+    values = {}
+    for name, value in row.values.items():
+        if name in logged:
+            values[name] = last.get(name)
+        elif kind_by_name(name) == "length":
+            values[name] = last[along] if value == end else None
+        else:
+            values[name] = None if kind_by_name(name) == "result" else value
+    return replace(row, values=values, steps=steps)
 
 
 def _are_steps(values: Sequence[Any]) -> bool:

@@ -12,14 +12,14 @@ from blueberry.errors import TableError
 from blueberry.files import refused_as
 from blueberry.records import is_number
 from blueberry.tables.columns import kind_by_name
-from blueberry.tables.json_rows import flat, of_each_seed, trainer_state
-from blueberry.tables.rows import Found, Placed
+from blueberry.tables.json_rows import flat, last_of, of_each_seed, trainer_state
+from blueberry.tables.rows import STEPS, Found, Placed
 from blueberry.tables.searches import OPTUNA_TABLES, optuna_database, optuna_journal, ray_trials
 from blueberry.tables.sources import (
     database,
     is_sqlite,
     json_object,
-    last_of_csv,
+    logged_in_csv,
     place_of,
     yaml_mapping,
 )
@@ -108,10 +108,12 @@ def _trainer(root: Path) -> Iterator[Placed]:
 
 
 def _lightning(root: Path) -> Iterator[Placed]:
-    """`metrics.csv` of each version, of each column the last value, and `hparams.yaml` beside it."""
+    """`metrics.csv` of each version, of each column the last value and all on the way, and `hparams.yaml` beside it."""
     for file in sorted(root.rglob("metrics.csv")):
         name = place_of(file.parent, root)
-        yield name, {"name": name, **flat(yaml_mapping(file.parent / "hparams.yaml")), **last_of_csv(file)}
+        steps = logged_in_csv(file)
+        given = flat(yaml_mapping(file.parent / "hparams.yaml"))
+        yield name, {"name": name, **given, **last_of(steps), STEPS: steps}
 
 
 def _tensorboard(path: Path) -> Iterator[Placed]:

@@ -1,14 +1,14 @@
 """JSON and JSON Lines: objects that each are a run, nested settings under dotted names."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.records import is_number
 from blueberry.tables.columns import WRAPPERS, folded, is_name, kind_by_name
-from blueberry.tables.rows import Placed, is_finite, named_in, value_of
+from blueberry.tables.rows import STEPS, Placed, is_finite, named_in, value_of
 
 OWN_SCHEMA = "blueberry/results/"
 LISTS = ("runs", "rows", "records", "experiments", "trials", "results", "data")
@@ -50,7 +50,10 @@ def read_json_lines(text: str, place: str) -> Iterator[Placed]:
 
 def of_each_seed(run: Mapping[str, Any]) -> list[Placed]:
     """An object's values; or, where it has its seeds inside, those of each: `"seeds": [0, 1]` with lists as long beside
-    it, or `"seed_results": {"0": {...}, "1": {...}}`. What it says of all of them, a mean, is no run's result."""
+    it, or `"seed_results": {"0": {...}, "1": {...}}`;
+    or the run of a Trainer's state. What it says of all of them, a mean, is no run's result."""
+    if isinstance(run.get("log_history"), list):
+        return [("", trainer_state(run))]
     by_seed = next((key for key, value in run.items() if "seed" in key.casefold() and _is_by_seed(value)), None)
     seeds = next((key for key, value in run.items() if key.casefold() in _SEEDS and _is_list(value)), None)
     lists = [key for key, value in run.items() if seeds and key != seeds and _is_list(value, len(run[seeds]))]
@@ -117,13 +120,21 @@ def flat(run: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def trainer_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """The run of a `trainer_state.json`: the last of all that was logged, but for what its schedule was at."""
-    logged: dict[str, Any] = {}
-    for entry in state.get("log_history") or ():
-        if isinstance(entry, Mapping):
-            logged |= {name: value for name, value in entry.items() if name not in ("learning_rate", "grad_norm")}
+    entries = [entry for entry in state.get("log_history") or () if isinstance(entry, Mapping)]
+    own_rates = ("learning_rate", "grad_norm")
+    steps = [flat({name: value for name, value in entry.items() if name not in own_rates}) for entry in entries]
     own = {name: value for name, value in state.items() if name != "log_history"}
     params = own.pop("trial_params", None)
-    return flat({**own, **logged, **(params if isinstance(params, Mapping) else {})})
+    values = {**flat(own), **last_of(steps), **flat(params if isinstance(params, Mapping) else {})}
+    return values | ({STEPS: steps} if steps else {})
+
+
+def last_of(steps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of each column the last value, whichever step it was logged at."""
+    last: dict[str, Any] = {}
+    for step in steps:
+        last |= step
+    return last
 
 
 def plain(value: Any) -> Any:
@@ -161,7 +172,7 @@ def _objects(document: Any, place: str) -> Iterator[tuple[str, Any]]:
         what = "empty" if not document else type(document).__name__
         raise TableError(f"{place}: {what}; a table is a list of runs, each an object; write it so")
     if isinstance(document.get("log_history"), list):
-        yield "", trainer_state(document)
+        yield "", document
         return
     listed = next((key for key in LISTS if isinstance(document.get(key), list)), None)
     if listed is not None:

@@ -28,7 +28,7 @@ from blueberry.tables.json_rows import flat, read_json, read_json_lines
 from blueberry.tables.logs import LOGS, read_log
 from blueberry.tables.markdown import read_markdown
 from blueberry.tables.names import named_by, with_named_settings
-from blueberry.tables.rows import Found, Placed, Row, Table, named_in, uses_decimal_comma, value_of
+from blueberry.tables.rows import STEPS, Found, Placed, Row, Table, named_in, uses_decimal_comma, value_of
 from blueberry.tables.searches import Objectives, trials_frame
 from blueberry.tables.sources import place_of
 from blueberry.tables.summaries import without_summaries
@@ -124,7 +124,9 @@ _UNNAMED = re.compile(r"(?:run|seed|rep|log|train)?[_-]?\d+|[0-9a-f]{6,}(?:-[0-9
 def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_pattern: str | None = None) -> Table:
     if not found.rows:
         raise TableError(f"{path}: no run in it; a table has a row for each run; fill it")
-    rows, objectives = trials_frame(found.rows)
+    steps = {where: values[STEPS] for where, values in found.rows if STEPS in values}
+    whole = [(where, {one: v for one, v in values.items() if one != STEPS}) for where, values in found.rows]
+    rows, objectives = trials_frame(whole)
     rows, left_out = without_summaries(rows)
     columns = list(dict.fromkeys(column for _, values in rows for column in values))
     longest = max(columns, key=len)
@@ -133,7 +135,10 @@ def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_
         raise TableError(f'{path} "{longest[:40]}...": {len(longest)} characters; {rule}; rename it')
     rows, read_from_names = with_named_settings(rows, wanted, name_pattern, path)
     renamed = understood(column for _, values in rows for column in values)
-    made = tuple(Row(place, renamed_values(values, renamed)) for place, values in rows)
+    made = tuple(
+        Row(place, renamed_values(values, renamed), tuple(renamed_values(one, renamed) for one in steps.get(place, ())))
+        for place, values in rows
+    )
     goals: Objectives = {renamed.get(column, column): goal for column, goal in (found.objectives or objectives).items()}
     are_runs = found.are_runs or bool(goals)
     left_out = [f"{name}: {line}" for line in left_out]

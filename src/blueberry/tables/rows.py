@@ -33,6 +33,11 @@ Placed = tuple[str, dict[str, Any]]
 """A run as its reader found it: where it stands, e.g. "line 4", and its values by column."""
 
 
+STEPS = "steps of the run"
+"""Beside the values of a run, where its file has what was logged on the way: a list of values, in order. The only list
+there; a table's rows have it as `Row.steps`."""
+
+
 @dataclass(frozen=True)
 class Found:
     """The runs that a reader found, and what it knows of them all."""
@@ -55,7 +60,8 @@ class Row:
     values: Mapping[str, Any]
     """Number, text, true/false or None by column; the columns of `blueberry.tables.columns` under their own names."""
     steps: tuple[Mapping[str, Any], ...] = ()
-    """Of a run that has a row for each step where it was measured, the values of all, in order."""
+    """Of a run whose table has a row for each step where it was measured, or whose tool logged them, the values of all,
+    in order."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from blueberry.records import (
     goal_of,
     is_number,
 )
-from blueberry.tables.checkpoints import last_checkpoints, until
+from blueberry.tables.checkpoints import last_checkpoints, step_of, until
 from blueberry.tables.columns import (
     MEANINGS,
     Kind,
@@ -227,7 +227,8 @@ def table_runs(
 
 
 def _curve(row: Row, metric: str, along: str | None) -> tuple[tuple[float, float], ...]:
-    """Of a run whose rows are steps: updates done, and the metric; each once."""
+    """Of a run whose steps are known: updates done, and the metric; each once."""
+    along = step_of(row, along)
     if along is None:
         return ()
     known = {step[along]: step[metric] for step in row.steps if along in step and is_finite(step.get(metric))}

@@ -7,9 +7,9 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.records import Goal
-from blueberry.tables.json_rows import flat
-from blueberry.tables.rows import Placed
-from blueberry.tables.sources import Database, json_object, last_of_csv, place_of
+from blueberry.tables.json_rows import flat, last_of
+from blueberry.tables.rows import STEPS, Placed
+from blueberry.tables.sources import Database, json_object, logged_in_csv, place_of
 
 Objectives = dict[str, Goal | None]
 """Columns of what a search went by, and which way, where that is known."""
@@ -210,13 +210,14 @@ def ray_trials(root: Path) -> Iterator[Placed]:
     folders = {file.parent for name in ("result.json", "progress.csv") for file in root.rglob(name) if _is_rays(file)}
     for folder in sorted(folders):
         reported, csv_file, params = (folder / name for name in ("result.json", "progress.csv", "params.json"))
-        last: dict[str, Any] = {}
+        steps: list[dict[str, Any]] = []
         for text in reported.read_text(encoding="utf-8").splitlines() if reported.is_file() else ():
             said = _parsed(text)  # a line that a kill has torn says nothing
-            last |= flat(said) if isinstance(said, dict) else {}
-        if not last and csv_file.is_file():
-            last = last_of_csv(csv_file)
-        measured = {name: value for name, value in _of_ray(last).items() if name != "trial_id"}
+            steps += [flat(said)] if isinstance(said, dict) else []
+        if not steps and csv_file.is_file():
+            steps = logged_in_csv(csv_file)
+        measured = {name: value for name, value in _of_ray(last_of(steps)).items() if name != "trial_id"}
+        measured |= {STEPS: [_of_ray(one) for one in steps]} if steps else {}
         given = flat(json_object(params)) if params.is_file() else {}
         place = place_of(folder, root)
         has_failed = any((folder / name).is_file() for name in ("error.txt", "error.pkl"))

@@ -1,4 +1,4 @@
-"""How files of other tools are opened: JSON objects, YAML mappings, the last row of a CSV, and SQLite for reading only.
+"""How files of other tools are opened: JSON objects, YAML mappings, rows of CSV, and SQLite for reading only.
 
 What is damaged, or needs a library that is not installed, is refused in one line.
 """
@@ -38,17 +38,15 @@ def json_object(path: Path) -> dict[str, Any]:
     return read
 
 
-def last_of_csv(path: Path) -> dict[str, Any]:
-    """Of each column the last value, whichever row it is in."""
-    last: dict[str, Any] = {}
+def logged_in_csv(path: Path) -> list[dict[str, Any]]:
+    """What each row of a tool's CSV says; empty cells say nothing."""
     try:
-        for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))):
-            last |= {
-                name: value_of(cell) for name, cell in row.items() if name and isinstance(cell, str) and cell.strip()
-            }
+        return [
+            {name: value_of(cell) for name, cell in row.items() if name and isinstance(cell, str) and cell.strip()}
+            for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
+        ]
     except csv.Error as broken:
         raise TableError(f"{path}: {broken}; it must be as its tool wrote it; restore it") from None
-    return last
 
 
 def yaml_mapping(path: Path) -> dict[str, Any]:

@@ -15,13 +15,15 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.tables.columns import folded
-from blueberry.tables.json_rows import flat
-from blueberry.tables.rows import Placed, value_of
+from blueberry.tables.json_rows import flat, last_of
+from blueberry.tables.rows import STEPS, Placed, value_of
 from blueberry.tables.sources import Database, json_object, place_of, yaml_mapping
 
 KEPT = "_runtime"
 """Of W&B's columns that begin with an underscore, the one that a table has a use for."""
 SUMMARY = "wandb-summary.json"
+HISTORY = "wandb-history.jsonl"
+"""What older versions of W&B wrote beside the summary: an object a line."""
 MAGIC = b":W&B"
 """How W&B's log begins."""
 MLFLOW_TABLES = ("experiments", "runs", "params", "latest_metrics", "tags")
@@ -42,10 +44,8 @@ def wandb_runs(root: Path) -> Iterator[Placed]:
             continue
         config = yaml_mapping(summaries[folder].parent / "config.yaml")
         settings = {name: v["value"] if isinstance(v, dict) and "value" in v else v for name, v in config.items()}
-        yield (
-            place,
-            {"name": place_of(folder, root), **_kept({**flat(settings), **flat(json_object(summaries[folder]))})},
-        )
+        measured = _kept({**flat(settings), **flat(json_object(summaries[folder]))})
+        yield place, {"name": place, **measured, **_logged(summaries[folder].with_name(HISTORY))}
 
 
 def wandb_log(file: Path) -> Placed:
@@ -61,6 +61,16 @@ def _is_whole(log: Path, summaries: Collection[Path]) -> bool:
 def _begins(log: Path) -> bool:
     with log.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
+
+
+def _logged(history: Path) -> dict[str, Any]:
+    steps = []
+    for text in history.read_text(encoding="utf-8").splitlines() if history.is_file() else ():
+        try:
+            steps.append(flat(json.loads(text)))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            continue  # a line that a kill has torn says nothing
+    return {STEPS: steps} if steps else {}
 
 
 def _run_folder(summary: Path) -> Path:
@@ -124,7 +134,7 @@ def _of_log(file: Path) -> dict[str, Any]:
     words: dict[str, Any] = {"name": file.stem}
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
-    history: dict[str, Any] = {}
+    steps: list[dict[str, Any]] = []
     status = "unfinished"
     for record in _records(data):
         for field, value in _fields(record):
@@ -141,11 +151,14 @@ def _of_log(file: Path) -> dict[str, Any]:
             elif field == _SUMMARY:
                 _take_in(summary, value)
             elif field == _HISTORY:
-                _take_in(history, value)
+                logged: dict[str, Any] = {}
+                _take_in(logged, value)
+                steps.append(flat(logged))
             elif field == _EXIT:
                 status = "failed" if dict(_fields(value)).get(1) else "finished"
     measured = {name: v for name, v in flat(summary).items() if not name.startswith("_")}
-    return {**words, **_kept({**flat(config), **flat(summary if measured else history)}), "status": status}
+    values = _kept({**flat(config), **(flat(summary) if measured else last_of(steps))})
+    return {**words, **values, "status": status, **({STEPS: steps} if steps else {})}
 
 
 def _take_in(values: dict[str, Any], message: bytes) -> None:
