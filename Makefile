@@ -10,7 +10,7 @@ demo: setup
 	$(BIN)/blueberry run studies/demo-lr-sweep.toml
 
 test: setup
-	$(BIN)/pytest -n auto --dist worksteal -q
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist worksteal -q
 
 lint: setup
 	$(BIN)/ruff format --check .

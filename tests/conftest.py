@@ -1,17 +1,25 @@
 """No test sees where it was started: each runs in an empty folder, and what it starts imports the package under test."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import pytest
 
 import blueberry
+from blueberry import api
+from blueberry.__main__ import main
+from blueberry.identity import fingerprint
+from blueberry.study.synthetic import Synthetic
+from blueberry.text import data_digest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests side by side share the cores; threads would wait for each other
 os.environ["PYTHONPATH"] = str(Path(blueberry.__file__).parent.parent.absolute())
 os.environ.pop("BLUEBERRY_STORE", None)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile the package anew
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,6 +43,53 @@ def _run_in_an_empty_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """`plan` and `run` time some updates where a store has no runs to tell the speed: that takes seconds."""
     monkeypatch.setattr("blueberry.api.timed", lambda *_: None)
+
+
+class Said(NamedTuple):
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Runs a command in this process, where torch is loaded once, and gives its exit code and what it said."""
+
+    def run(*words: object) -> Said:
+        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setattr(sys, "argv", ["blueberry", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Said(int(end.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+class Named:
+    """A trainer that computes in microseconds, whose runs have the names that `plan` gives to those of the built-in one."""
+
+    def __init__(self, trainer: Synthetic, digest: str) -> None:
+        self.trainer, self.digest = trainer, digest
+
+    def __call__(self, recipes):
+        for recipe in recipes:
+            yield self.trainer.result(recipe).model_copy(update={"fingerprint": fingerprint(recipe, self.digest)})
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies are run in this process by a trainer that knows the best rate, 0.065; nothing else makes a difference."""
+    built_in = api.conduct
+
+    def conduct(study, *, store=None, trainer=None, **more):
+        digest = data_digest(study.base.data, Path(".blueberry") / "data")
+        trainer = Named(Synthetic(optimum=0.065), digest)
+        return built_in(study, store=store, trainer=trainer, **{**more, "workers": 0})
+
+    monkeypatch.setattr(api, "conduct", conduct)
+    monkeypatch.setattr("blueberry.promotions.conduct", conduct)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,11 @@
 import json
 import random
 import re
-import sys
+from functools import partial
 
 import pytest
 
 import blueberry
-from blueberry.__main__ import main
 
 RATES = [0.01, 0.02, 0.04, 0.08]
 
@@ -26,19 +25,11 @@ def table(num_seeds: int = 4) -> str:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs.csv").write_text(table())
     (tmp_path / "one.csv").write_text(table(1))
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["blueberry", "analyse", *words])
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = capsys.readouterr()
-        return end.value.code, said.out, said.err
-
-    return run
+    return partial(command, "analyse")
 
 
 def test_a_table_is_judged_and_reported(run, tmp_path):

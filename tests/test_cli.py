@@ -1,4 +1,4 @@
-"""The command line, as a person meets it: what trains in a process of its own, mistakes in this one."""
+"""The command line, as a person meets it: in one process with the tests, but for what trains."""
 
 import json
 import subprocess
@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from blueberry.__main__ import main
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -49,26 +47,11 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own."""
-    command = [sys.executable, "-m", "blueberry", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=300)
-
-
 @pytest.fixture
-def blueberry(here, monkeypatch, capsys):
-    """Runs a command in this process, where torch is loaded once."""
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(here)
-        monkeypatch.setenv("COLUMNS", "120")
-        monkeypatch.setattr(sys, "argv", ["blueberry", *words])
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = capsys.readouterr()
-        return subprocess.CompletedProcess(words, int(end.value.code or 0), said.out, said.err)
-
-    return run
+def blueberry(here, command, monkeypatch):
+    """Runs a command here, in this process."""
+    monkeypatch.chdir(here)
+    return command
 
 
 @pytest.fixture
@@ -77,24 +60,24 @@ def refusal(blueberry):
 
     def run(*words: str) -> str:
         done = blueberry(*words)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-        return done.stderr.strip()
+        assert (done.code, done.out) == (2, "")
+        assert len(done.err.splitlines()) == 1, done.err
+        return done.err.strip()
 
     return run
 
 
 def test_a_study_from_plan_to_report(here, blueberry):
-    planned = json.loads(blueberry("plan", "lr.toml", "--json", "--no-timing").stdout)
+    planned = json.loads(blueberry("plan", "lr.toml", "--json", "--no-timing").out)
     assert (planned["runs_done"], planned["runs_todo"], planned["seconds"]) == (0, 11, None)
     assert [path.name for path in (here / ".blueberry").iterdir()] == ["data"], "the text it will train on, no store"
 
-    done = run(here, "run", "lr.toml", "--json", "--workers", "2")
-    answer = json.loads(done.stdout)
+    done = blueberry("run", "lr.toml", "--json", "--workers", "1")
+    answer = json.loads(done.out)
     assert answer["schema"] == "blueberry/insights/1"
     assert answer["trained"] == 11
     assert answer["failed"] == 0
-    assert done.returncode == (1 if any(a["severity"] == "block" for a in answer["audits"]) else 0)
+    assert done.code == (1 if any(a["severity"] == "block" for a in answer["audits"]) else 0)
     report = here / "reports" / "lr"
     insights = json.loads((report / "insights.json").read_text())
     assert {name: answer[name] for name in insights} == insights
@@ -103,49 +86,49 @@ def test_a_study_from_plan_to_report(here, blueberry):
     assert len(json.loads((report / "results.json").read_text())["runs"]) == 11
 
     again = blueberry("run", "lr.toml")
-    assert again.returncode == done.returncode
-    assert [line.split(":")[0] for line in again.stdout.splitlines()] == ["Known", "Open", "Report"]
-    assert insights["known"] in again.stdout
+    assert again.code == done.code
+    assert [line.split(":")[0] for line in again.out.splitlines()] == ["Known", "Open", "Report"]
+    assert insights["known"] in again.out
     repeated = json.loads((report / "insights.json").read_text())
     assert repeated == insights
 
-    status = json.loads(blueberry("status", "--json").stdout)["studies"][0]
+    status = json.loads(blueberry("status", "--json").out)["studies"][0]
     assert (status["done"], status["running"], status["failed"], status["left"]) == (11, [], 0, 0)
-    assert "11 of 11 runs done" in blueberry("status", "lr.toml").stdout
-    later = json.loads(blueberry("plan", "lr.toml", "--json", "--no-timing").stdout)
+    assert "11 of 11 runs done" in blueberry("status", "lr.toml").out
+    later = json.loads(blueberry("plan", "lr.toml", "--json", "--no-timing").out)
     assert (later["runs_done"], later["runs_todo"], later["seconds"]) == (11, 0, 0.0)
     assert later["detectable"] > 0
-    assert blueberry("report", "lr.toml", "--out", "elsewhere").stdout.splitlines()[-1].endswith("elsewhere/index.html")
+    assert blueberry("report", "lr.toml", "--out", "elsewhere").out.splitlines()[-1].endswith("elsewhere/index.html")
     assert list((here / ".blueberry" / "checkpoints").iterdir()) == []
 
 
 def test_train_writes_a_result_and_curves_and_trains_nothing_twice(here, blueberry):
     done = blueberry("train", "tiny.toml", "optimizer.muon.learning_rate=0.02", "--out", "one", "--json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
     assert json.loads((here / "one" / "result.json").read_text()) == result
     assert result["recipe"]["optimizer.muon.learning_rate"] == 0.02
     assert (here / "one" / "curves.png").read_bytes().startswith(b"\x89PNG")
-    again = json.loads(blueberry("train", "tiny.toml", "optimizer.muon.learning_rate=0.02", "--json").stdout)
+    again = json.loads(blueberry("train", "tiny.toml", "optimizer.muon.learning_rate=0.02", "--json").out)
     assert again == result
-    assert "validation loss" in blueberry("train", "tiny.toml", "optimizer.muon.learning_rate=0.02").stdout
+    assert "validation loss" in blueberry("train", "tiny.toml", "optimizer.muon.learning_rate=0.02").out
 
 
 def test_dry_run_says_what_it_would_do(here, blueberry):
-    document = json.loads(blueberry("train", "tiny.toml", "--dry-run", "--json").stdout)
+    document = json.loads(blueberry("train", "tiny.toml", "--dry-run", "--json").out)
     assert document["parameters"]["total"] == document["parameters"]["muon"] + document["parameters"]["adamw"]
     assert document["num_tokens"] == 12 * 2 * 16
     assert document["recipe"]["train"]["updates"] == 12
-    text = blueberry("train", "tiny.toml", "train.updates=3", "--dry-run").stdout
+    text = blueberry("train", "tiny.toml", "train.updates=3", "--dry-run").out
     assert "3 updates of 32 tokens" in text
     assert not (here / ".blueberry").exists()
 
 
 def test_new_writes_a_study_that_plans(here, blueberry, refusal):
     for kind in ("sweep", "compare"):
-        assert blueberry("new", kind, "--base", "tiny.toml").returncode == 0
+        assert blueberry("new", kind, "--base", "tiny.toml").code == 0
         planned = blueberry("plan", f"{kind}.toml", "--no-timing")
-        assert planned.returncode == 0, planned.stderr
+        assert planned.code == 0, planned.err
     assert "exists already" in refusal("new", "sweep", "--base", "tiny.toml")
     assert "no such kind" in refusal("new", "sweeep", "--base", "tiny.toml")
 
@@ -191,7 +174,7 @@ def test_an_answer_that_cannot_be_written_is_one_line(here):
 
 
 def test_an_empty_store_option_is_the_default_store(here, blueberry):
-    assert blueberry("train", "tiny.toml", "--store", "", "--quiet").returncode == 0
+    assert blueberry("train", "tiny.toml", "--store", "", "--quiet").code == 0
     assert (here / ".blueberry" / "store.sqlite").is_file()
     assert not (here / "store.sqlite").exists()
 
@@ -203,5 +186,5 @@ def test_huge_values_are_refused_at_once(refusal):
 
 def test_no_command_shows_the_help(here, blueberry):
     done = blueberry()
-    assert "Commands:" in done.stdout + done.stderr
-    assert done.returncode == 2
+    assert "Commands:" in done.out + done.err
+    assert done.code == 2

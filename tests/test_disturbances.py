@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from blueberry import api
+from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from tests.test_cli import RECIPE
 from tests.test_nothing_lost import numbers, results, wait_until
@@ -101,8 +103,8 @@ def drive(folder: Path, store: str, workers: int = 2, *on: str) -> subprocess.Po
 
 
 def undisturbed(folder: Path) -> None:
-    """In one process and in order: where runs are trained may change no number either."""
-    assert drive(folder, "whole", 0).wait(timeout=600) == 0
+    """In this process and in order: where runs are trained may change no number either."""
+    assert api.conduct(Study.load(folder / "lr.toml"), store=folder / "whole", workers=0).failures == ()
 
 
 @dataclass(frozen=True)
@@ -269,20 +271,35 @@ def test_killed_at_random_moments_each_run_ends_once_with_its_number(
     same_as_undisturbed(tmp_path, points * seeds + confirm)
 
 
-def test_a_killed_workers_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    make(tmp_path, points=2, seeds=1, confirm=0, updates=120)
-    undisturbed(tmp_path)
+def test_runs_of_a_killed_worker_and_of_a_killed_driver_go_on_from_their_checkpoints(tmp_path: Path) -> None:
+    make(tmp_path, points=2, seeds=1, confirm=1, updates=120)
     driver = drive(tmp_path, "killed", 1)
+    undisturbed(tmp_path)
+    witness = Witness(tmp_path)
+
+    def newest() -> int:
+        """The update of the last checkpoint of the run that was being trained."""
+        (run,) = (tmp_path / "killed" / "checkpoints").iterdir()
+        return max(int(path.name[7:13]) for path in run.glob("update-*"))
+
     wait_until(lambda: any((line.update or 0) >= 60 for line in lines(tmp_path)))
     (worker,) = workers_of(driver.pid)
     kill(worker)
     wait_until(lambda: not is_running(worker), seconds=20)
-    (run,) = (tmp_path / "killed" / "checkpoints").iterdir()
-    newest = max(int(path.name[7:13]) for path in run.glob("update-*"))
-    assert newest >= 30
-    assert driver.wait(timeout=300) == 0
-    assert [line.update for line in begun_again(lines(tmp_path))] == [newest + 1]
-    same_as_undisturbed(tmp_path, 2)
+    first = newest()
+    assert first >= 30
+    witness.look()
+    wait_until(lambda: bodies(tmp_path, "killed") != {} and (lines(tmp_path)[-1].update or 0) >= 60)
+    (worker,) = workers_of(driver.pid)
+    kill(driver.pid)
+    driver.wait()
+    wait_until(lambda: not is_running(worker), seconds=20)
+    second = newest()
+    witness.look()
+    assert drive(tmp_path, "killed", 1).wait(timeout=300) == 0
+    witness.look()
+    assert [line.update for line in begun_again(lines(tmp_path))] == [first + 1, second + 1]
+    same_as_undisturbed(tmp_path, 3)
 
 
 @pytest.mark.ray

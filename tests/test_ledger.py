@@ -2,14 +2,12 @@
 
 import json
 import multiprocessing
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from blueberry import api, promotions
-from blueberry.__main__ import main
 from blueberry.errors import LedgerError, StudyError
 from blueberry.identity import fingerprint
 from blueberry.judge.promotion import Promotion, Refusal
@@ -309,54 +307,46 @@ def test_a_writer_between_reading_and_writing_is_noticed(line: Place) -> None:
         assert store.append_to_ledger("tiny", rows[0].body, after=2) == 3
 
 
-def command(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["blueberry", *words])
-    with pytest.raises(SystemExit) as end:
-        main()
-    said = capsys.readouterr()
-    return int(end.value.code or 0), said.out, said.err
-
-
-def test_the_commands(line: Place, monkeypatch, capsys) -> None:
+def test_the_commands(line: Place, monkeypatch, command) -> None:
     monkeypatch.chdir(line.folder)
     store = ["--store", str(line.store)]
-    code, out, _ = command(monkeypatch, capsys, "promote", "a.toml", "--to", "new", "--json", *store)
+    code, out, _ = command("promote", "a.toml", "--to", "new", "--json", *store)
     assert (code, json.loads(out)["promoted"], json.loads(out)["entry"]["line"]) == (0, True, "new")
-    code, out, _ = command(monkeypatch, capsys, "promote", "a.toml", *store)
+    code, out, _ = command("promote", "a.toml", *store)
     assert code == 1
     assert all(one.startswith("refused: ") for one in out.splitlines())
-    code, out, _ = command(monkeypatch, capsys, "ledger", "--json", *store)
+    code, out, _ = command("ledger", "--json", *store)
     document = json.loads(out)
     assert (code, document["schema"]) == (0, "blueberry/ledger/1")
     assert [one["line"] for one in document["lines"]] == ["tiny", "new"]
     assert [entry["number"] for entry in document["lines"][0]["entries"]] == [1, 2]
-    code, out, _ = command(monkeypatch, capsys, "ledger", "--out", "book", *store)
+    code, out, _ = command("ledger", "--out", "book", *store)
     assert code == 0
     assert "tiny: the baseline is entry 2" in out
     assert "learning rate 0.06 -> 0.03" in out
     assert json.loads((line.folder / "book" / "ledger.json").read_text()) == document
     assert "learning rate 0.1 -&gt; 0.06" in (line.folder / "book" / "ledger.md").read_text()
     assert (line.folder / "book" / "figures" / "timeline.png").read_bytes().startswith(b"\x89PNG")
-    code, out, _ = command(monkeypatch, capsys, "ledger", "--rollback", "tiny", *store)
+    code, out, _ = command("ledger", "--rollback", "tiny", *store)
     assert (code, out.splitlines()[0]) == (0, "tiny #4 rolled back: back to entry 1: learning rate 0.03 -> 0.06")
-    code, out, err = command(monkeypatch, capsys, "ledger", "--rollback", "tny", *store)
+    code, out, err = command("ledger", "--rollback", "tny", *store)
     assert (code, out) == (2, "")
     assert 'did you mean "tiny"?' in err
 
 
-def test_a_baseline_is_a_recipe_wherever_one_is_named(line: Place, monkeypatch, capsys) -> None:
+def test_a_baseline_is_a_recipe_wherever_one_is_named(line: Place, monkeypatch, command) -> None:
     monkeypatch.chdir(line.folder)
     store = ["--store", str(line.store)]
     words = ["train", "ledger:tiny", "train.updates=7", "--dry-run", "--json"]
-    code, out, _ = command(monkeypatch, capsys, *words, *store)
+    code, out, _ = command(*words, *store)
     dry = json.loads(out)["recipe"]
     assert (code, dry["optimizer"]["muon"]["learning_rate"], dry["train"]["updates"]) == (0, 0.03, 7)
-    code, out, _ = command(monkeypatch, capsys, "ledger", "--recipe", "tiny", *store)
+    code, out, _ = command("ledger", "--recipe", "tiny", *store)
     Path("written.toml").write_text(out)
     assert code == 0
     assert Recipe.load("written.toml") == api.load_recipe("ledger:tiny", store=line.store)
     words = ["new", "compare", "--base", "ledger:tiny", "-o", "c.toml"]
-    assert command(monkeypatch, capsys, *words, *store)[0] == 0
+    assert command(*words, *store)[0] == 0
     study = Study.load("c.toml", line.store)
     assert (study.entry, study.line) == (2, "tiny")
 
@@ -365,9 +355,9 @@ def test_a_baseline_is_a_recipe_wherever_one_is_named(line: Place, monkeypatch, 
     "words",
     [["train", "ledger:tny", "--dry-run"], ["new", "compare", "--base", "ledger:tny"], ["ledger", "--recipe", "tny"]],
 )
-def test_a_line_that_there_is_not_is_one_line(line: Place, words: list[str], monkeypatch, capsys) -> None:
+def test_a_line_that_there_is_not_is_one_line(line: Place, words: list[str], monkeypatch, command) -> None:
     monkeypatch.chdir(line.folder)
-    code, _, said = command(monkeypatch, capsys, *words, "--store", str(line.store))
+    code, _, said = command(*words, "--store", str(line.store))
     assert code == 2
     assert 'did you mean "tiny"?' in said
     assert said.strip().count("\n") == 0

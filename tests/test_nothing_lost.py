@@ -1,4 +1,4 @@
-"""Real training killed with -9, and run again: every run once, every number that of an undisturbed run."""
+"""Killed, interrupted, rotten: what had ended is kept, and every number is that of an undisturbed run."""
 
 import os
 import signal
@@ -15,9 +15,10 @@ from blueberry import api
 from blueberry.cli.words import forecast
 from blueberry.errors import StoreError
 from blueberry.identity import fingerprint
+from blueberry.lm import training
 from blueberry.lm.trainer import code_digest
 from blueberry.recipe import Recipe
-from blueberry.records import RunResult
+from blueberry.records import Progress, RunResult
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.status import study_statuses
@@ -34,19 +35,22 @@ import sys
 from blueberry import api
 from blueberry.lm import training
 from blueberry.recipe import Recipe
-training.CHECKPOINT_SECONDS = training.PROGRESS_SECONDS = 0.0
+training.CHECKPOINT_SECONDS = 0.0
 recipe = Recipe.load("tiny.toml").with_({"train.updates": 100, "model.dropout": 0.1})
-first = []
-api.train(recipe, store=sys.argv[1], on_progress=first.append)
-print(first[0].update)
+api.train(recipe, store=sys.argv[1])
 """
-
-RUN = """
-import sys
-from blueberry import api
-from blueberry.study.spec import Study
-if __name__ == "__main__":
-    api.conduct(Study.load("lr.toml"), store=sys.argv[1], workers=int(sys.argv[2]))
+SLOW = """
+question = "Which rate?"
+[vary]
+"script.rate" = [0.01, 0.02, 0.03]
+[trainer]
+command = ["{python}", "-S", "slow.py", "{script.rate}", "{seed}"]
+"""
+SCRIPT = """
+import json, time
+time.sleep(0.3)
+with open("metrics.jsonl", "w") as file:
+    file.write(json.dumps({"update": 1, "val_loss": 3.0}))
 """
 
 
@@ -93,55 +97,31 @@ def num_ended(here: Path, store: str) -> int:
         return len(opened.fingerprints())
 
 
-def test_a_study_killed_anywhere_goes_on(here):
-    (here / "run.py").write_text(RUN)
-    undisturbed = start(here, "run.py", "whole", "2")
-
-    # On one worker instead of two: the number of workers may change no number either.
-    disturbed = ("run.py", "killed", "1")
-    driver = start(here, *disturbed)
-    wait_until(lambda: num_ended(here, "killed") >= 2)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    kept = results(here, "killed")
-    assert 2 <= len(kept) < 7
-    assert start(here, *disturbed).wait(timeout=240) == 0
-    assert undisturbed.wait(timeout=240) == 0
-
-    whole, again = results(here, "whole"), results(here, "killed")
-    assert len(whole) == 7
-    assert {name: numbers(r) for name, r in again.items()} == {name: numbers(r) for name, r in whole.items()}
-    assert {name: r.train_seconds for name, r in kept.items()}.items() <= {
-        n: r.train_seconds for n, r in again.items()
-    }.items()
-
-
-def test_a_run_killed_in_the_middle_goes_on_from_its_checkpoint(here):
+def test_a_run_killed_in_the_middle_goes_on_from_its_checkpoint(here, monkeypatch):
     (here / "train.py").write_text(TRAIN)
-    undisturbed = start(here, "train.py", "whole")
+    victim = start(here, "train.py", "killed")
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "PROGRESS_SECONDS", 0.0)
     recipe = Recipe.load(here / "tiny.toml").with_({"train.updates": 100, "model.dropout": 0.1})
+    undisturbed = api.train(recipe, store=here / "whole")
     name = fingerprint(recipe, data_digest(recipe.data))
     folder = here / "killed" / "checkpoints" / name
-    victim = start(here, "train.py", "killed")
     wait_until(lambda: any(int(path.name[7:13]) >= 25 for path in folder.glob("update-*")))
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
-    command = [sys.executable, "train.py", "killed"]
-    again = subprocess.run(command, cwd=here, stdout=subprocess.PIPE, check=True, timeout=120)
-    assert int(again.stdout) > 25
-    assert undisturbed.wait(timeout=120) == 0
-
-    found = []
-    for store in ("whole", "killed"):
-        with Store.open(here / store, create=False) as opened:
-            found.append(opened.results([name])[name])
-    assert numbers(found[0]) == numbers(found[1])
+    said: list[Progress] = []
+    again = api.train(recipe, store=here / "killed", on_progress=said.append)
+    assert said[0].update > 25
+    assert again.fingerprint == undisturbed.fingerprint == name
+    assert numbers(again) == numbers(undisturbed)
     assert not folder.exists()
 
 
-def test_ctrl_c_says_how_to_go_on(here):
+def test_ctrl_c_says_how_to_go_on(here, command):
+    (here / "slow.toml").write_text(SLOW)
+    (here / "slow.py").write_text(SCRIPT)
     driver = subprocess.Popen(
-        [sys.executable, "-m", "blueberry", "run", "lr.toml", "--quiet", "--workers", "1"],
+        [sys.executable, "-m", "blueberry", "run", "slow.toml", "--quiet", "--workers", "1"],
         cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     wait_until(lambda: num_ended(here, ".blueberry") >= 1)
@@ -150,10 +130,7 @@ def test_ctrl_c_says_how_to_go_on(here):
     assert driver.returncode == 130
     assert out == ""
     assert err == "interrupted; what had finished is kept; the same command goes on from there\n"
-    status = subprocess.run(
-        [sys.executable, "-m", "blueberry", "status"], cwd=here, capture_output=True, text=True, check=True
-    )
-    assert "0 running" in status.stdout
+    assert "0 running" in command("status", "--store", here / ".blueberry").out
 
 
 @pytest.mark.parametrize("column", ["metrics", "body"])

@@ -1,13 +1,11 @@
 """`blueberry sample` from the outside: a run trained in a store, named in each way it can be."""
 
 import json
-import sys
 from dataclasses import replace
 
 import pytest
 
 from blueberry import api
-from blueberry.__main__ import main
 from blueberry.architecture import parameters
 from blueberry.recipe import Recipe
 from blueberry.study.spec import Study
@@ -36,28 +34,15 @@ def result(store):
     return api.train(TINY, store=store)
 
 
-@pytest.fixture
-def blueberry(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["blueberry", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code, *capsys.readouterr()
-
-    return run
-
-
-def test_a_run_is_named_by_its_fingerprint_its_beginning_or_its_result(store, result, tmp_path, blueberry):
+def test_a_run_is_named_by_its_fingerprint_its_beginning_or_its_result(store, result, tmp_path, command):
     file = api.write_run(result, tmp_path / "out") / "result.json"
     options = ("--prompt", "the ", "--tokens", 9, "--seed", 4, "--store", store)
-    said = {
-        blueberry("sample", run, *options) for run in (result.fingerprint, result.fingerprint[:7], file, file.parent)
-    }
+    said = {command("sample", run, *options) for run in (result.fingerprint, result.fingerprint[:7], file, file.parent)}
     assert len(said) == 1
     code, out, err = said.pop()
     assert (code, err) == (0, "")
     assert out.startswith("the ")
-    code, out, _ = blueberry("sample", result.fingerprint, *options, "--json")
+    code, out, _ = command("sample", result.fingerprint, *options, "--json")
     assert json.loads(out)["num_tokens"] == 9
     assert (
         "the " + json.loads(out)["continuation"]
@@ -65,23 +50,23 @@ def test_a_run_is_named_by_its_fingerprint_its_beginning_or_its_result(store, re
     )
 
 
-def test_a_run_without_weights_is_one_line(store, blueberry, tmp_path):
+def test_a_run_without_weights_is_one_line(store, command, tmp_path):
     for run in ("zzz", "", tmp_path / "none.json", tmp_path):
-        code, out, err = blueberry("sample", run, "--store", store)
+        code, out, err = command("sample", run, "--store", store)
         assert (code, out, err.count("\n")) == (2, "", 1)
-    code, _, err = blueberry("sample", "abc", "--temperature", "-1", "--store", store)
+    code, _, err = command("sample", "abc", "--temperature", "-1", "--store", store)
     assert (code, err.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize("where", ["header", "tensors", "tail", "all"])
-def test_damaged_weights_are_refused_and_written_anew_by_training(store, blueberry, result, where, tmp_path):
+def test_damaged_weights_are_refused_and_written_anew_by_training(store, command, result, where, tmp_path):
     path = store / "weights" / f"{result.fingerprint}.safetensors"
     whole = path.read_bytes()
     at = {"header": whole.index(b"tokenizer"), "tensors": len(whole) - 1000}.get(where, 0)
     flipped = whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :]
     path.write_bytes({"tail": whole[:-7], "all": b""}.get(where, flipped))
     for words in (("sample", result.fingerprint), ("export", result.fingerprint, tmp_path / "out")):
-        code, out, err = blueberry(*words, "--store", store)
+        code, out, err = command(*words, "--store", store)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert "train" in err
     assert not (tmp_path / "out").exists()
@@ -115,7 +100,7 @@ confirm = 0
 """
 
 
-def test_a_study_keeps_the_weights_of_what_may_be_the_best_and_the_others_can_be_had_again(tmp_path, blueberry):
+def test_a_study_keeps_the_weights_of_what_may_be_the_best_and_the_others_can_be_had_again(tmp_path, command):
     store = tmp_path / "store"
     (tmp_path / "tiny.toml").write_text(TINY.with_({"train.updates": 12}).to_toml())
     (tmp_path / "study.toml").write_text(STUDY)
@@ -133,17 +118,17 @@ def test_a_study_keeps_the_weights_of_what_may_be_the_best_and_the_others_can_be
     assert kept() == of_arm["baseline"]
     gone = min(of_arm["stuck"])
     for words in (("sample", gone[:9]), ("export", gone, tmp_path / "out")):
-        code, _, err = blueberry(*words, "--store", store)
+        code, _, err = command(*words, "--store", store)
         assert (code, err.count("\n")) == (2, 1)
         assert f"blueberry train {words[1]} trains it again" in err
-    code, _, _ = blueberry("train", gone[:9], "--store", store, "--out", tmp_path / "out", "--quiet")
+    code, _, _ = command("train", gone[:9], "--store", store, "--out", tmp_path / "out", "--quiet")
     assert code == 0
-    assert blueberry("sample", gone[:9], "--store", store)[0] == 0
+    assert command("sample", gone[:9], "--store", store)[0] == 0
     assert judged().num_trained == 0
     assert kept() == of_arm["baseline"] | {gone}, "somebody has asked for them"
 
 
-def test_a_study_that_confirms_never_writes_the_weights_of_runs_that_only_choose(tmp_path, blueberry):
+def test_a_study_that_confirms_never_writes_the_weights_of_runs_that_only_choose(tmp_path, command):
     (tmp_path / "tiny.toml").write_text(TINY.to_toml())
     (tmp_path / "study.toml").write_text(STUDY.replace("confirm = 0", "confirm = 2"))
     study = Study.load(tmp_path / "study.toml")

@@ -11,7 +11,7 @@ from blueberry import api
 from blueberry.identity import SHARED_FOLDER
 from blueberry.records import RunResult
 from blueberry.study.spec import Study
-from tests.test_cli import RECIPE, run
+from tests.test_cli import RECIPE
 from tests.test_nothing_lost import numbers, start, wait_until
 
 HORIZON = """
@@ -49,10 +49,13 @@ def unshared(result: RunResult) -> dict:
 
 
 @pytest.mark.slow
-def test_a_horizon_study_killed_anywhere_ends_with_the_numbers_of_runs_trained_alone(here: Path) -> None:
-    planned = json.loads(run(here, "plan", "horizon.toml", "--no-timing", "--json").stdout)
+def test_a_horizon_study_killed_anywhere_ends_with_the_numbers_of_runs_trained_alone(
+    here: Path, command, monkeypatch
+) -> None:
+    monkeypatch.chdir(here)
+    planned = json.loads(command("plan", "horizon.toml", "--no-timing", "--json").out)
     assert (planned["shared_runs"], planned["shared_updates"]) == (4, 2 * (24 + 48))
-    said = run(here, "plan", "horizon.toml", "--no-timing").stdout
+    said = command("plan", "horizon.toml", "--no-timing").out
     assert "shared     4 runs begin where another has been: 144 updates" in said
 
     shared = here / "forked" / "checkpoints" / SHARED_FOLDER
@@ -65,8 +68,8 @@ def test_a_horizon_study_killed_anywhere_ends_with_the_numbers_of_runs_trained_a
     wait_until(lambda: len(list(shared.iterdir())) < 4)  # it was begun again, and somebody began where it had been
     driver.kill()
     driver.wait()
-    again = run(here, *words)
-    assert again.returncode in (0, 1), again.stderr
+    again = command(*words)
+    assert again.code in (0, 1), again.err
 
     forked, alone = results(here, "forked"), results(here, "alone", share=False)
     assert {r.shared_updates for r in alone.values()} == {0}

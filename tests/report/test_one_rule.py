@@ -168,7 +168,7 @@ def check_page(judged: Judgement) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_random_studies_are_told_without_a_contradiction(seed: int, race: bool) -> None:
     rng, told = np.random.default_rng([seed, race]), 0
-    for _ in range(60):
+    for _ in range(20 if race else 60):  # following a race takes ten times as long
         judged, _given = random_study(rng, race=race)
         for verdict in judged.verdicts:
             check_verdict(judged, verdict)
@@ -181,4 +181,4 @@ def test_random_studies_are_told_without_a_contradiction(seed: int, race: bool) 
         check_sentences(judged)
         check_page(judged)
         told += any(arm.status == "worse" for arm in judged.arms)
-    assert told > 5
+    assert told > 3
