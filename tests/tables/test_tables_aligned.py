@@ -100,6 +100,14 @@ linear     3.405     0
         2,
         {"name": "cosine", "val_loss": 3.412, "seed": 0},
     ),
+    "empty cells in every line": (
+        """    lr  wd  val_loss
+0  0.1         3.412
+1      0.2     3.405
+""",
+        2,
+        {"lr": 0.1, "wd": None, "val_loss": 3.412},
+    ),
     "with its size": (
         """      lr  seed  val_loss
 0  0.001     0    3.4120

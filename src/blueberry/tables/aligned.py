@@ -13,6 +13,7 @@ _RULE = re.compile(r"[-=+|:\s\N{BOX DRAWINGS LIGHT HORIZONTAL}]*[-=\N{BOX DRAWIN
                    r"[-=+|:\s\N{BOX DRAWINGS LIGHT HORIZONTAL}]*")  # fmt: skip
 _SIZE = re.compile(r"\[(\d+) rows x (\d+) columns\]|\((\d+) rows?\)")
 """What pandas and databases print below a table."""
+_FIRST = re.compile(r"\s*\S+(?: \S+)*")
 _APART, _BLANKS = re.compile(r"\s{2,}"), re.compile(r"\s+")
 
 Line = tuple[int, list[str]]
@@ -58,7 +59,11 @@ def read_aligned(text: str, place: str) -> list[Line]:
     if header.endswith("\\") or "..." in header.split():
         what = "columns are wrapped or left out in print"
         raise TableError(f"{place} line {number}: {what}; a run is one whole line; print df.to_string(), or write CSV")
+    indent = len(header) - len(header.lstrip())
+    is_left = all((first := _FIRST.match(line)) is not None and first.end() <= indent for _, line in lines[1:])
     for cells in _ways(lines, rule):
+        if is_left and len(cells[0][1]) == len(cells[1][1]) and cells[0][1][0]:
+            continue  # what stands left of the first name is an index, so that a cell of each line is empty
         if (found := _with_index(cells)) is not None:
             shown = len(found) - 1
             if size is not None and int(size[1] or size[3]) > shown - any(set(line) <= {*". "} for _, line in lines):
