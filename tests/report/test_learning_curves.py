@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blueberry.report.learning_curves import Line, Window, _whole, cut, learning_curves, spread
+from blueberry.report.learning_curves import Line, Window, _remark, _whole, cut, learning_curves, spread
 
 
 def test_an_arm_mean_is_the_mean_of_all_its_seeds(sweep: planted.Planted) -> None:
@@ -103,3 +103,11 @@ def test_labels_keep_their_order_and_distance(places: list[float]) -> None:
 
 def test_labels_that_have_room_stay_where_they_are() -> None:
     assert spread([10.0, 50.0, 90.0], 5.0, 0.0, 100.0) == [10.0, 50.0, 90.0]
+
+
+def test_a_name_beside_the_picture_says_where_its_line_is(sweep: planted.Planted) -> None:
+    arm = next(arm for arm in learning_curves(sweep.judgement, sweep.runs).arms if not any(arm.diverged))
+    half = Window((100.0, 200.0), (4.0, 5.0))
+    assert _remark(arm, 200.0, 4.5, half) == ""
+    assert _remark(arm, 100.0, 4.5, half) == " (to 100)"
+    assert _remark(arm, 200.0, 5.5, half) == " (above)"

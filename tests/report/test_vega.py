@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import vl_convert
 
-from blueberry.report.vega import vega_script
+from blueberry.report.theme import LIGHT
+from blueberry.report.vega import dashes, vega_script
 
 
 @pytest.fixture
@@ -54,3 +55,13 @@ def test_a_kept_script_that_is_not_what_was_written_is_put_together_again(
         assert vega_script() == whole
         assert kept.read_bytes() == written
     assert len(bundles) == 6
+
+
+def test_lines_that_would_share_a_colour_differ_in_dashes():
+    names = [f"arm {number}" for number in range(16)]
+    assert dashes(names[:8], LIGHT, "arm:N") is None
+    found = dashes(names, LIGHT, "arm:N")
+    assert found is not None
+    patterns = found.to_dict()["scale"]["range"]
+    looks = [(LIGHT.category(index), tuple(pattern)) for index, pattern in enumerate(patterns)]
+    assert len(set(looks)) == len(names)

@@ -22,7 +22,7 @@ from blueberry.report.axis import Axis, find_axis, picture_range
 from blueberry.report.lr_drawing import rate_axis
 from blueberry.report.theme import Palette
 from blueberry.report.valley import draw_residuals, residuals, residuals_caption
-from blueberry.report.vega import Width, chart, layered, tips
+from blueberry.report.vega import Width, chart, dashes, layered, tips
 
 
 @dataclass(frozen=True)
@@ -400,7 +400,10 @@ def draw_rates(lines: Sequence[RateLine], palette: Palette, *, width: Width = WI
     drawn = chart(rows).mark_line(strokeWidth=2, strokeOpacity=0.85)
     x = alt.X("update:Q", title="updates", scale=alt.Scale(zero=False, nice=False))
     y = alt.Y("rate:Q", title="learning rate", scale=alt.Scale(zero=True), axis=alt.Axis(format=".4~g"))
-    return layered([drawn.encode(x=x, y=y, color=colour)], width=width, height=HEIGHT - 60)
+    drawn = drawn.encode(x=x, y=y, color=colour)
+    if dash := dashes(names, palette, "arm:N"):
+        drawn = drawn.encode(strokeDash=dash)
+    return layered([drawn], width=width, height=HEIGHT - 60)
 
 
 @dataclass(frozen=True)

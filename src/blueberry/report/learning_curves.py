@@ -12,7 +12,7 @@ from blueberry.judge.words import count
 from blueberry.records import StudyRun
 from blueberry.report.axis import find_axis, picture_range
 from blueberry.report.theme import Palette
-from blueberry.report.vega import Width, chart, layered, tips
+from blueberry.report.vega import Width, chart, dashes, layered, tips
 
 MAX_POINTS = 120
 """Points of one line; longer ones are averaged over blocks of equal length."""
@@ -286,6 +286,8 @@ def draw_learning_curves(
     strong = alt.StrokeOpacity("opacity:Q", scale=None, legend=None)
     base = chart(rows)
     path = base.mark_line(strokeJoin="round").encode(x=x, y=y, color=colour, detail=alt.Detail("arm:N"))
+    if curves.ordered_by is None and (dash := dashes([arm.arm for arm in curves.arms], palette, "arm:N")):
+        path = path.encode(strokeDash=dash.legend(None))
     if width == "container":
         is_picked = "datum.arm === picked"
         path = path.encode(
@@ -301,7 +303,7 @@ def draw_learning_curves(
         mark = chart(crosses).mark_point(shape="cross", angle=45, filled=True, size=70, opacity=1)
         layers.append(mark.encode(x=x, y=y, color=colour, tooltip=tips("arm:N", "said:N")))
     if named and width != "container":
-        ends = [(end[1], arm) for arm in arms if (end := _last_point(_line(arm, which)))]
+        ends = [(end[1], end[0], arm) for arm in arms if (end := _last_point(_line(arm, which)))]
         layers += [layer.encode(x=x, y=y) for layer in _labels(ends, curves, window, palette, height)]
     return layered(layers, width=width, height=height)
 
@@ -423,27 +425,38 @@ def _end(arm: ArmCurves, line: Line, window: Window) -> list[dict[str, Any]]:
 
 
 def _labels(
-    ends: list[tuple[float, ArmCurves]], curves: LearningCurves, window: Window, palette: Palette, height: int
+    ends: list[tuple[float, float, ArmCurves]], curves: LearningCurves, window: Window, palette: Palette, height: int
 ) -> list[alt.Chart]:
-    """Names right of the plot in the lines' colours, spread apart, bold where not told apart from the best."""
+    """Names right of the plot in the lines' colours, spread apart, bold where not told apart from the best.
+
+    A line that is above the picture, or ended before its right edge, is said to be so.
+    """
     low, high = window.losses
     ends = sorted(ends, key=lambda end: end[0])
-    places = spread([min(loss, high) for loss, _ in ends], 13.5 / height * (high - low), low, high)
+    places = spread([min(loss, high) for loss, _, _ in ends], 13.5 / height * (high - low), low, high)
     layers: list[alt.Chart] = []
     for forward in (True, False):
         rows = [
             {
                 "update": window.updates[1],
                 "loss": place,
-                "text": arm.arm + (" (diverged)" if any(arm.diverged) else " (above)" if loss > high else ""),
+                "text": arm.arm + _remark(arm, update, loss, window),
                 "colour": arm_colour(arm, curves, palette),
             }
-            for place, (loss, arm) in zip(places, ends, strict=True)
+            for place, (loss, update, arm) in zip(places, ends, strict=True)
             if (arm.status in ("best", "unresolved")) is forward
         ]
         text = chart(rows).mark_text(align="left", dx=8, fontWeight=700 if forward else 400, limit=190)
         layers.append(text.encode(text=alt.Text("text:N"), color=alt.Color("colour:N", scale=None, legend=None)))
     return layers
+
+
+def _remark(arm: ArmCurves, update: float, loss: float, window: Window) -> str:
+    if any(arm.diverged):
+        return " (diverged)"
+    if loss > window.losses[1]:
+        return " (above)"
+    return f" (to {update:g})" if update < 0.9 * window.updates[1] else ""
 
 
 def spread(places: list[float], gap: float, low: float, high: float) -> list[float]:
