@@ -191,6 +191,7 @@ def _nulls() -> list[Cell]:
     for kind in ("t3", "growing", "divergences", "drift"):
         cells += [_null(k, 3, Noise(MIDDLE_SD, kind=kind), kind) for k in (2, 8)]
     cells += [_null(13, n, Noise(MIDDLE_SD, kind="tenfold"), "tenfold noise in two arms") for n in (3, 5)]
+    cells += [_null(2, n, Noise(MIDDLE_SD, kind="tenfold"), "tenfold noise in one arm") for n in (3, 5)]
     beside = [_null(k, n, Noise(MIDDLE_SD), "one a baseline") for k, n in ((3, 3), (4, 5), (13, 5))]
     return cells + [replace(cell, has_baseline=True, gates=(*cell.gates, INTERVALS_BESIDE)) for cell in beside]
 
@@ -212,6 +213,8 @@ def _unpaired() -> list[Cell]:
         for n in (3, 10):
             noise = replace(apart, kind="tenfold")
             add(f"{num_arms} equal arms, {n} runs, tenfold noise in two", (0.0,) * num_arms, n, noise=noise)
+    for n in (3, 10):
+        add(f"2 equal arms, {n} runs, tenfold noise in one", (0.0, 0.0), n, noise=replace(apart, kind="tenfold"))
     for num_arms in (2, 13):
         add(f"{num_arms} equal arms, 1 run, noise known", (0.0,) * num_arms, 1, is_borrowed=True)
     for num_arms in (2, 4, 13):

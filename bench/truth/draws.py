@@ -102,7 +102,7 @@ def draw_runs(rng: np.random.Generator, means_RK: np.ndarray, n: int, noise: Noi
     if noise.kind == "growing":
         scatter_RKN *= np.geomspace(1, GROWTH, num_arms)[:, None]
     elif noise.kind == "tenfold":
-        scatter_RKN[:, -2:] *= 10
+        scatter_RKN[:, -min(2, num_arms - 1) :] *= 10
     elif noise.kind == "drift":
         scatter_RKN -= noise.sd_nats * np.arange(n)
     values_RKN = means_RK[:, :, None] + scatter_RKN
@@ -128,6 +128,6 @@ KINDS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] =
     "drift": _gaussian,
     "divergences": _gaussian,
 }
-"""t3: heavy tails. growing: noise rises fivefold from the lowest arm to the highest. tenfold: in the two last arms.
-drift: every later seed is one sd lower in all arms, as when a machine or the code changes between seeds.
+"""t3: heavy tails. growing: noise rises fivefold from the lowest arm to the highest. tenfold: in the two last arms, of
+two in one. drift: every later seed is one sd lower in all arms, as when a machine or the code changes between seeds.
 divergences: 5% of the runs, at random."""
