@@ -168,8 +168,8 @@ SECTIONS = (
         "Loops that keep and discard",
         "Loops of 100 changes; each run has noise of sd 1, and improvements, ten where there are any, are of 1 to 3 "
         "sds. A loop *keeps a null* if it keeps any change that is no improvement; the share is that of null changes "
-        "among those kept, by loop; the gain is the true one, in sds. The judge's bound is for Gaussian noise that is "
-        "the same in all arms ([judge.md](judge.md)); t3 and unequal noise (sd 1/2, 1 or 2, by arm) are beyond it.",
+        "among those kept, by loop; the gain is the true one, in sds. The judge's bound is proved for Gaussian noise "
+        "that is the same in all arms ([judge.md](judge.md)); unequal noise has an sd of 1/2, 1 or 2, by arm.",
         (
             ("runs", "runs", "1"),
             ("keeps a null", "null kept", "%"),
