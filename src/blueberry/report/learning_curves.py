@@ -303,7 +303,7 @@ def draw_learning_curves(
         mark = chart(crosses).mark_point(shape="cross", angle=45, filled=True, size=70, opacity=1)
         layers.append(mark.encode(x=x, y=y, color=colour, tooltip=tips("arm:N", "said:N")))
     if named and width != "container":
-        ends = [(end[1], end[0], arm) for arm in arms if (end := _last_point(_line(arm, which)))]
+        ends = [(end[1], _last_update(arm), arm) for arm in arms if (end := _last_point(_line(arm, which)))]
         layers += [layer.encode(x=x, y=y) for layer in _labels(ends, curves, window, palette, height)]
     return layered(layers, width=width, height=height)
 
@@ -413,6 +413,11 @@ def _last_point(line: Line) -> tuple[float, float] | None:
     """(update, loss) of the last finite loss."""
     finite = [(u, loss) for u, loss in zip(line.updates, line.losses, strict=True) if loss is not None]
     return finite[-1] if finite else None
+
+
+def _last_update(arm: ArmCurves) -> float:
+    """That any run of it was measured after: a block of training losses stands at its middle."""
+    return max(end[0] for line in (arm.validation, arm.training) if (end := _last_point(line)))
 
 
 def _end(arm: ArmCurves, line: Line, window: Window) -> list[dict[str, Any]]:
