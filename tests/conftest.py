@@ -19,7 +19,6 @@ from blueberry.text import data_digest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests side by side share the cores; threads would wait for each other
 os.environ["PYTHONPATH"] = str(Path(blueberry.__file__).parent.parent.absolute())
 os.environ.pop("BLUEBERRY_STORE", None)
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process that a test starts would compile the package anew
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,7 +19,7 @@ from blueberry.stats.loop import MOST_RUNS, Gap, Look, Run, Tally, judge_change
 from blueberry.stats.noise import Borrowed
 from blueberry.tables.columns import is_name, kind_by_name, words_in
 from blueberry.tables.reading import read_table
-from blueberry.tables.rows import Table
+from blueberry.tables.rows import DISCARDED, KEPT, Table
 from blueberry.tables.runs import TableRuns, table_runs
 from blueberry.tables.telling import differing_settings
 
@@ -150,9 +150,9 @@ def _matching(given: str, names: Sequence[str]) -> list[str]:
     return found
 
 
-KEPT = {
-    **dict.fromkeys(("keep", "kept", "accept", "accepted", "merged", "promoted", "best", "new_best", "new best"), True),
-    **dict.fromkeys(("discard", "discarded", "reject", "rejected", "revert", "reverted", "drop", "dropped"), False),
+DECISIONS = {
+    **dict.fromkeys((*KEPT, "accept", "accepted", "merged", "promoted", "best", "new_best", "new best"), True),
+    **dict.fromkeys((*DISCARDED, "reject", "rejected", "revert", "reverted", "drop", "dropped"), False),
 }
 """Words that say whether a change was kept."""
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -161,7 +161,7 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 def _said_kept(table: Table) -> dict[str, bool]:
     """By place of a row: what the first column says that says it of any row. One named "kept" may say yes or no."""
     for name in table.columns:
-        words = {**KEPT, **(_FLAGS if KEPT.get((words_in(name) or [""])[-1]) else {})}
+        words = {**DECISIONS, **(_FLAGS if DECISIONS.get((words_in(name) or [""])[-1]) else {})}
         cells = {row.place: str(row.values.get(name)).strip().casefold() for row in table.rows}
         told = {place: words.get(cell, words.get(cell.partition(" ")[0])) for place, cell in cells.items()}
         if any(one is not None for one in told.values()) and kind_by_name(name) not in ("label", "result", "seed"):

@@ -303,7 +303,7 @@ def draw_learning_curves(
         mark = chart(crosses).mark_point(shape="cross", angle=45, filled=True, size=70, opacity=1)
         layers.append(mark.encode(x=x, y=y, color=colour, tooltip=tips("arm:N", "said:N")))
     if named and width != "container":
-        ends = [(end[1], _last_update(arm), arm) for arm in arms if (end := _last_point(_line(arm, which)))]
+        ends = [(end[1], arm) for arm in arms if (end := _last_point(_line(arm, which)))]
         layers += [layer.encode(x=x, y=y) for layer in _labels(ends, curves, window, palette, height)]
     return layered(layers, width=width, height=height)
 
@@ -430,7 +430,7 @@ def _end(arm: ArmCurves, line: Line, window: Window) -> list[dict[str, Any]]:
 
 
 def _labels(
-    ends: list[tuple[float, float, ArmCurves]], curves: LearningCurves, window: Window, palette: Palette, height: int
+    ends: list[tuple[float, ArmCurves]], curves: LearningCurves, window: Window, palette: Palette, height: int
 ) -> list[alt.Chart]:
     """Names right of the plot in the lines' colours, spread apart, bold where not told apart from the best.
 
@@ -438,17 +438,17 @@ def _labels(
     """
     low, high = window.losses
     ends = sorted(ends, key=lambda end: end[0])
-    places = spread([min(loss, high) for loss, _, _ in ends], 13.5 / height * (high - low), low, high)
+    places = spread([min(loss, high) for loss, _ in ends], 13.5 / height * (high - low), low, high)
     layers: list[alt.Chart] = []
     for forward in (True, False):
         rows = [
             {
                 "update": window.updates[1],
                 "loss": place,
-                "text": arm.arm + _remark(arm, update, loss, window),
+                "text": arm.arm + _remark(arm, _last_update(arm), loss, window),
                 "colour": arm_colour(arm, curves, palette),
             }
-            for place, (loss, update, arm) in zip(places, ends, strict=True)
+            for place, (loss, arm) in zip(places, ends, strict=True)
             if (arm.status in ("best", "unresolved")) is forward
         ]
         text = chart(rows).mark_text(align="left", dx=8, fontWeight=700 if forward else 400, limit=190)

@@ -317,6 +317,7 @@ def more_runs(gap: Gap, threshold: float) -> tuple[int, int] | None:
 
 def _grown(gap: Gap, difference: float, total: int) -> Gap:
     """After so many more runs in all, given to whichever side has fewer, up to MOST_RUNS; the candidate first.
+
     Without runs that are far off, except where no more would be run: there it is what it is.
     """
     b, c = gap.num_baseline, gap.num_candidate

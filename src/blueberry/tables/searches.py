@@ -9,7 +9,7 @@ from blueberry.errors import TableError
 from blueberry.records import Goal
 from blueberry.tables.json_rows import flat, last_of
 from blueberry.tables.rows import STEPS, Placed
-from blueberry.tables.sources import Database, json_object, logged_in_csv, place_of
+from blueberry.tables.sources import Database, json_object, logged_in_csv, logged_in_json_lines, place_of
 
 Objectives = dict[str, Goal | None]
 """Columns of what a search went by, and which way, where that is known."""
@@ -210,10 +210,7 @@ def ray_trials(root: Path) -> Iterator[Placed]:
     folders = {file.parent for name in ("result.json", "progress.csv") for file in root.rglob(name) if _is_rays(file)}
     for folder in sorted(folders):
         reported, csv_file, params = (folder / name for name in ("result.json", "progress.csv", "params.json"))
-        steps: list[dict[str, Any]] = []
-        for text in reported.read_text(encoding="utf-8").splitlines() if reported.is_file() else ():
-            said = _parsed(text)  # a line that a kill has torn says nothing
-            steps += [flat(said)] if isinstance(said, dict) else []
+        steps = [flat(said) for said in logged_in_json_lines(reported)]
         if not steps and csv_file.is_file():
             steps = logged_in_csv(csv_file)
         measured = {name: value for name, value in _of_ray(last_of(steps)).items() if name != "trial_id"}

@@ -1,4 +1,4 @@
-"""How files of other tools are opened: JSON objects, YAML mappings, rows of CSV, and SQLite for reading only.
+"""How files of other tools are opened: JSON objects, whole or a line each, YAML mappings, CSV, SQLite for reading only.
 
 What is damaged, or needs a library that is not installed, is refused in one line.
 """
@@ -47,6 +47,18 @@ def logged_in_csv(path: Path) -> list[dict[str, Any]]:
         ]
     except csv.Error as broken:
         raise TableError(f"{path}: {broken}; it must be as its tool wrote it; restore it") from None
+
+
+def logged_in_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a tool's log; none where there is no such file. A line that a kill has torn says nothing."""
+    said: list[dict[str, Any]] = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            one = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        said += [one] if isinstance(one, dict) else []
+    return said
 
 
 def yaml_mapping(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from blueberry.errors import TableError
 from blueberry.tables.columns import folded
 from blueberry.tables.json_rows import flat, last_of
 from blueberry.tables.rows import STEPS, Placed, value_of
-from blueberry.tables.sources import Database, json_object, place_of, yaml_mapping
+from blueberry.tables.sources import Database, json_object, logged_in_json_lines, place_of, yaml_mapping
 
 KEPT = "_runtime"
 """Of W&B's columns that begin with an underscore, the one that a table has a use for."""
@@ -45,7 +45,8 @@ def wandb_runs(root: Path) -> Iterator[Placed]:
         config = yaml_mapping(summaries[folder].parent / "config.yaml")
         settings = {name: v["value"] if isinstance(v, dict) and "value" in v else v for name, v in config.items()}
         measured = _kept({**flat(settings), **flat(json_object(summaries[folder]))})
-        yield place, {"name": place, **measured, **_logged(summaries[folder].with_name(HISTORY))}
+        steps = [flat(said) for said in logged_in_json_lines(summaries[folder].with_name(HISTORY))]
+        yield place, {"name": place, **measured, **({STEPS: steps} if steps else {})}
 
 
 def wandb_log(file: Path) -> Placed:
@@ -61,16 +62,6 @@ def _is_whole(log: Path, summaries: Collection[Path]) -> bool:
 def _begins(log: Path) -> bool:
     with log.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
-
-
-def _logged(history: Path) -> dict[str, Any]:
-    steps = []
-    for text in history.read_text(encoding="utf-8").splitlines() if history.is_file() else ():
-        try:
-            steps.append(flat(json.loads(text)))
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            continue  # a line that a kill has torn says nothing
-    return {STEPS: steps} if steps else {}
 
 
 def _run_folder(summary: Path) -> Path:

@@ -46,13 +46,8 @@ def too_few(measured: Measured) -> list[Audit]:
             return [warn("seeds", message, each)]
         if evidence.loop is not None:
             message = f"the table of a loop that keeps and discards changes: {what}, so no change is told best"
-            return [
-                block(
-                    "seeds",
-                    message,
-                    f"ask of the loop as a whole which of its keeps stand: blueberry judge {evidence.loop}",
-                )
-            ]
+            remedy = f"ask of the loop as a whole which of its keeps stand: blueberry judge {evidence.loop}"
+            return [block("seeds", message, remedy)]
         message = f"{what}, and with {short} {TOO_FEW}"
         return [block("seeds", message, remedy)]
     few = [
