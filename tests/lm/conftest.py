@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from blueberry.lm.checkpoint import Checkpoints
-from blueberry.lm.draws import Draws, keys_SNB
+from blueberry.lm.draws import keys_SNB
 from blueberry.lm.training import Group, train
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
@@ -112,9 +112,9 @@ def train_group(dataset: Dataset) -> Callable[..., list[RunResult]]:
     return run
 
 
-def draws_of(seeds: tuple[int, ...], update: int, sequences: range) -> Draws:
+def keys_of(seeds: tuple[int, ...], update: int, sequences: range) -> torch.Tensor:
     """Of one seed a lane, and of those of the update's sequences that a micro-batch holds."""
-    return Draws(torch.from_numpy(keys_SNB(seeds, update, sequences, 64)).flatten(1), len(seeds))
+    return torch.from_numpy(keys_SNB(seeds, update, sequences, 64)).flatten(1)
 
 
 def provenance(dataset: Dataset) -> Provenance:

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 
 from blueberry.architecture import is_matrix, parameters, weight_shapes
 from blueberry.lm.attention import attend, rotary_tables, rotate, same_document
-from blueberry.lm.draws import ATTENTION, Chance, Draws
+from blueberry.lm.draws import ATTENTION, Draws
 from blueberry.lm.layers import head_loss, head_scores
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.weights import initialize
 from blueberry.recipe import Recipe
-from tests.lm.conftest import draws_of
+from tests.lm.conftest import keys_of
 
 CPU = torch.device("cpu")
 
@@ -31,13 +31,13 @@ def test_a_token_cannot_see_those_after_it(tiny, kind, training):
     recipe = tiny.with_({"model.feed_forward.kind": kind, "model.dropout": 0.1})
     weights = initialize(recipe, (0,), CPU)
     model = LanguageModel.build(recipe, CPU)
-    draws = draws_of((0,), 0, range(3)) if training else None
+    keys = keys_of((0,), 0, range(3)) if training else None
     tokens = _tokens(recipe)
     place = 11
     changed = tokens.clone()
     changed[:, :, place] = (changed[:, :, place] + 1) % recipe.data.vocabulary_tokens
     before, after = (
-        model.hidden(weights, t, draws=draws, noise_N=torch.ones(1)).x_NSD.view(3, -1, recipe.model.width)
+        model.hidden(weights, t, keys_SR=keys, noise_N=torch.ones(1)).x_NSD.view(3, -1, recipe.model.width)
         for t in (tokens, changed)
     )
     assert torch.equal(before[:, :place], after[:, :place])
@@ -73,7 +73,7 @@ def test_attention_equals_a_plain_softmax(tiny):
     tokens = _tokens(tiny)
     fused = LanguageModel.build(tiny, CPU).hidden(weights, tokens).x_NSD
     nearly_none = tiny.with_({"model.dropout": 1e-12})  # takes the explicit path and drops nothing
-    explicit = LanguageModel.build(nearly_none, CPU).hidden(weights, tokens, draws=draws_of((3,), 0, range(3))).x_NSD
+    explicit = LanguageModel.build(nearly_none, CPU).hidden(weights, tokens, keys_SR=keys_of((3,), 0, range(3))).x_NSD
     torch.testing.assert_close(fused, explicit, rtol=1e-4, atol=1e-5)
 
 
@@ -146,15 +146,15 @@ def test_dropout_acts_at_each_of_its_places(tiny, monkeypatch, kind):
     recipe = tiny.with_({"model.feed_forward.kind": kind, "model.dropout": 0.1})
     weights, tokens = initialize(recipe, (0,), CPU), _tokens(recipe)
     model = LanguageModel.build(recipe, CPU)
-    for name in ("keep_NBK", "keep_AH"):
+    for name in ("keep", "keep_rows"):
         monkeypatch.setattr(Draws, name, recording(getattr(Draws, name)))
     zeroed = None
-    plain = model.hidden(weights, tokens, draws=draws_of((0,), 0, range(3))).x_NSD
+    plain = model.hidden(weights, tokens, keys_SR=keys_of((0,), 0, range(3))).x_NSD
     numbers = [0, 1, *(8 * layer + site for layer in (1, 2) for site in (2, 3, 5, 6))]
-    sites = draws_of((0,), 0, range(3)).keys_SR[numbers, 0].tolist()
+    sites = keys_of((0,), 0, range(3))[numbers, 0].tolist()
     assert sorted(drawn) == sorted(sites)
     for zeroed in sites:  # what is drawn is used: a mask of zeros there changes the outcome
-        changed = model.hidden(weights, tokens, draws=draws_of((0,), 0, range(3))).x_NSD
+        changed = model.hidden(weights, tokens, keys_SR=keys_of((0,), 0, range(3))).x_NSD
         assert not torch.equal(changed, plain), zeroed
 
 
@@ -168,10 +168,10 @@ def test_attention_with_dropout_and_its_gradients_are_those_that_autograd_finds(
     visible = torch.ones(2, 1, 7, 7, dtype=torch.bool).tril()
     if masked:
         visible = same_document(torch.tensor([[5, 0, 7, 7, 0, 0, 3], [1, 2, 3, 4, 5, 6, 7]]), 0)
-    draws = draws_of((0,), 0, range(2))
-    made = attend(q, k, v, visible if masked else None, Chance(draws, 0.4))
+    draws = Draws(keys_of((0,), 0, range(2)), 0.4)
+    made = attend(q, k, v, visible if masked else None, draws)
     score = (q @ k.mT / 2).masked_fill(~visible, float("-inf")).softmax(-1)
-    expected = (score * draws.keep_NBK(ATTENTION, 3 * 7 * 7, 0.4).view(2, 3, 7, 7)) @ v
+    expected = (score * draws.keep(ATTENTION, score)) @ v
     torch.testing.assert_close(made, expected, rtol=1e-6, atol=1e-7)
     weight = torch.randn(made.shape, generator=stream, dtype=torch.float64)
     for mine, theirs in zip(

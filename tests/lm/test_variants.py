@@ -16,7 +16,7 @@ from blueberry.recipe import Recipe
 from blueberry.settings import Section
 from blueberry.text import Dataset
 from tests.lm import reference
-from tests.lm.conftest import CPU, draws_of
+from tests.lm.conftest import CPU, keys_of
 from tests.lm.variants import BASE, CHANGES, VARIANTS, big_weights, each_variant, random_tokens, train_numbers, variant
 
 
@@ -93,12 +93,12 @@ def test_loss_and_gradients_equal_the_plain_model_in_float64(name):
 def test_a_token_cannot_see_those_after_it(name, training):
     recipe = variant(name, **{"model.dropout": 0.1})
     weights, model = big_weights(recipe, 1), LanguageModel.build(recipe, CPU)
-    draws = draws_of((0,), 0, range(3)) if training else None
+    keys = keys_of((0,), 0, range(3)) if training else None
     tokens, place = random_tokens(1, 3, 8, lowest=1), 4
     changed = tokens.clone()
     changed[:, :, place] = changed[:, :, place] % 255 + 1
     before, after = (
-        model.hidden(weights, t, draws=draws, noise_N=torch.full((1,), 0.1)).x_NSD.view(3, 8, -1)
+        model.hidden(weights, t, keys_SR=keys, noise_N=torch.full((1,), 0.1)).x_NSD.view(3, 8, -1)
         for t in (tokens, changed)
     )
     torch.testing.assert_close(before[:, :place], after[:, :place], rtol=1e-12, atol=1e-12)

@@ -34,9 +34,9 @@ PARTS: tuple[str, ...] = (
 
 _PLACES: tuple[tuple[Any, str, str], ...] = (
     (training, "batch", "data"),
-    (Draws, "keep_NBK", "draws"),
-    (Draws, "keep_AH", "draws"),
-    (Draws, "normal_NBK", "draws"),
+    (Draws, "keep", "draws"),
+    (Draws, "keep_rows", "draws"),
+    (Draws, "normal", "draws"),
     (attention, "attend", "attention"),
     (feed_forward.Assignment, "of", "routing"),
     (feed_forward, "dispatch", "routing"),

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from blueberry.architecture import GroupedQueryAttention, LatentAttention, Model
-from blueberry.lm.draws import ATTENTION, Chance
+from blueberry.lm.draws import ATTENTION, Draws
 from blueberry.lm.layers import at_least_fp32, linear, norm
 from blueberry.lm.weights import Weights
 
@@ -34,28 +34,27 @@ class Positions:
     """True where the row's token may see the column's; None: itself and all before it."""
 
 
-def attention(model: Model, w: Weights, x_NSD: Tensor, positions: Positions, chance: Chance) -> Tensor:
+def attention(model: Model, w: Weights, x_NSD: Tensor, positions: Positions, draws: Draws) -> Tensor:
     """One layer's attention, before the residual sum: (N, S, D) -> (N, S, D)."""
     q_RQTC, k_RQTC, v_RQTU = PROJECTIONS[model.attention.kind](model, w, x_NSD, positions)
-    y_RQTU = attend(q_RQTC, k_RQTC, v_RQTU, positions.visible_R1TT, chance)
+    y_RQTU = attend(q_RQTC, k_RQTC, v_RQTU, positions.visible_R1TT, draws)
     num_lanes, num_tokens, _ = x_NSD.shape
     return linear(
         y_RQTU.transpose(1, 2).reshape(num_lanes, num_tokens, -1), w["attention.out"], w.get("bias.attention_out")
     )
 
 
-def attend(q_RQTC: Tensor, k_RQTC: Tensor, v_RQTU: Tensor, visible_R1TT: Tensor | None, chance: Chance) -> Tensor:
+def attend(q_RQTC: Tensor, k_RQTC: Tensor, v_RQTU: Tensor, visible_R1TT: Tensor | None, draws: Draws) -> Tensor:
     """Values of the visible tokens, weighted by a softmax of scores over sqrt(C): (R, Q, T, U).
 
     Dropout acts on the weights; it takes an explicit path, because the fused kernels draw from a global stream.
     """
-    if chance.draws is None or chance.dropout == 0:
-        is_causal = visible_R1TT is None
-        return F.scaled_dot_product_attention(q_RQTC, k_RQTC, v_RQTU, attn_mask=visible_R1TT, is_causal=is_causal)
     num_rows, num_heads, num_positions, _ = q_RQTC.shape
     size = (num_rows, num_heads, num_positions, num_positions)
-    keep_RQTT = chance.keep(ATTENTION, q_RQTC.new_empty(()).expand(size))
-    assert keep_RQTT is not None
+    keep_RQTT = draws.keep(ATTENTION, q_RQTC.new_empty(()).expand(size))
+    if keep_RQTT is None:
+        is_causal = visible_R1TT is None
+        return F.scaled_dot_product_attention(q_RQTC, k_RQTC, v_RQTU, attn_mask=visible_R1TT, is_causal=is_causal)
     if torch.compiler.is_compiling():  # fused, and what is cheap is computed again backward
         visible_TT = torch.ones(num_positions, num_positions, dtype=torch.bool, device=q_RQTC.device).tril()
         score = at_least_fp32(q_RQTC @ k_RQTC.transpose(2, 3)) * q_RQTC.shape[-1] ** -0.5

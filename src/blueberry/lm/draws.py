@@ -30,36 +30,47 @@ _BLOCK_WORDS = 1 << 15
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one micro-batch, or of one layer of it: a key for each site and sequence."""
+    """What one micro-batch, or one layer of it, draws: dropout's masks and the router's noise."""
 
-    keys_SR: Tensor
-    """Well mixed 32-bit numbers, int32 (S, N * B)."""
-    num_lanes: int
+    keys_SR: Tensor | None
+    """For each site and sequence a well mixed 32-bit number, int32 (S, N * B). None: no chance, as in evaluation."""
+    dropout: float
 
-    def of_sites(self, first: int, count: int) -> "Draws":
-        return Draws(self.keys_SR[first : first + count], self.num_lanes)
+    def of_layer(self, index: int) -> "Draws":
+        first = SITES_A_LAYER * (index + 1)
+        return self if self.keys_SR is None else replace(self, keys_SR=self.keys_SR[first : first + SITES_A_LAYER])
 
-    def keep_NBK(self, site: int, num_elements: int, drop: float) -> Tensor:
-        """Dropout masks: 0 with probability `drop`, else 1 / (1 - drop). Shape (N, B, num_elements), fp32."""
-        keep_RK = _keep(self.keys_SR[site], num_elements, drop)
-        return keep_RK.view(self.num_lanes, -1, num_elements)
+    def keep(self, place: int, like: Tensor) -> Tensor | None:
+        """A mask, 0 with the probability of dropout, else 1 / (1 - dropout), for a tensor of N * B equal shares, fp32;
+        None where nothing is dropped.
+        """
+        if self.keys_SR is None or self.dropout == 0:
+            return None
+        return _keep(self.keys_SR[place], like.numel() // self.keys_SR.shape[1], self.dropout).view_as(like)
 
-    def keep_AH(self, site: int, order_A: Tensor, num_features: int, drop: float) -> Tensor:
-        """The same for rows of features that are some order of the micro-batch's: (A, num_features), fp32.
+    def keep_rows(self, place: int, order_A: Tensor, num_features: int) -> Tensor | None:
+        """The same for rows of features that are some order of the micro-batch's: (A, num_features).
 
         A row's draws belong to its number before it was put in order, so that no order moves them.
         """
-        num_rows = order_A.numel() // self.keys_SR.shape[1]
-        keys_A = _words(self.keys_SR[site], num_rows).view(-1)[order_A]
-        return _keep(keys_A, num_features, drop)
+        if self.keys_SR is None or self.dropout == 0:
+            return None
+        keys_A = _words(self.keys_SR[place], order_A.numel() // self.keys_SR.shape[1]).view(-1)[order_A]
+        return _keep(keys_A, num_features, self.dropout)
 
-    def normal_NBK(self, site: int, num_elements: int) -> Tensor:
-        """Standard normal numbers (Box & Muller 1958). Shape (N, B, num_elements), fp32."""
-        words_RW = _words(self.keys_SR[site], 2 * num_elements) & 0xFFFFFF
+    def normal(self, place: int, like: Tensor) -> Tensor | None:
+        """Standard normal numbers for a tensor of N * B equal shares, fp32 (Box & Muller 1958); None in evaluation."""
+        if self.keys_SR is None:
+            return None
+        num_elements = like.numel() // self.keys_SR.shape[1]
+        words_RW = _words(self.keys_SR[place], 2 * num_elements) & 0xFFFFFF
         uniform_RW = (words_RW.float() + 0.5) * 2.0**-24
         radius_RK = (-2.0 * uniform_RW[:, :num_elements].log()).sqrt_()
-        normal_RK = radius_RK * (2.0 * math.pi * uniform_RW[:, num_elements:]).cos()
-        return normal_RK.view(self.num_lanes, -1, num_elements)
+        return (radius_RK * (2.0 * math.pi * uniform_RW[:, num_elements:]).cos()).view_as(like)
+
+    def drop(self, place: int, x: Tensor) -> Tensor:
+        keep = self.keep(place, x)
+        return x if keep is None else (x * keep).to(x.dtype)
 
 
 def keys_SNB(seeds: tuple[int, ...], update: int, sequences: range, num_sites: int) -> np.ndarray:
@@ -71,45 +82,6 @@ def keys_SNB(seeds: tuple[int, ...], update: int, sequences: range, num_sites: i
         update_N1 = _splitmix(_splitmix(seed_N) ^ np.uint64(update))[:, None]
         key_SNB = _splitmix(_splitmix(update_N1 ^ site_S11) ^ sequence_B)
     return (key_SNB >> np.uint64(32)).astype(np.uint32).view(np.int32)
-
-
-@dataclass(frozen=True)
-class Chance:
-    """The draws of the whole model, or of one layer. Without draws nothing is left to chance: evaluation."""
-
-    draws: Draws | None
-    dropout: float
-
-    def of_layer(self, index: int) -> "Chance":
-        if self.draws is None:
-            return self
-        return replace(self, draws=self.draws.of_sites(SITES_A_LAYER * (index + 1), SITES_A_LAYER))
-
-    def keep(self, place: int, like: Tensor) -> Tensor | None:
-        """A dropout mask for a tensor of N * B equal shares; None where nothing is dropped."""
-        if self.draws is None or self.dropout == 0:
-            return None
-        return self.draws.keep_NBK(place, self._share(like), self.dropout).view_as(like)
-
-    def keep_rows(self, place: int, order_A: Tensor, num_features: int) -> Tensor | None:
-        """A dropout mask (A, features) for rows that are in an order of their own; None where nothing is dropped."""
-        if self.draws is None or self.dropout == 0:
-            return None
-        return self.draws.keep_AH(place, order_A, num_features, self.dropout)
-
-    def normal(self, place: int, like: Tensor) -> Tensor | None:
-        """Standard normal numbers for a tensor of N * B equal shares; None in evaluation."""
-        if self.draws is None:
-            return None
-        return self.draws.normal_NBK(place, self._share(like)).view_as(like)
-
-    def drop(self, place: int, x: Tensor) -> Tensor:
-        keep = self.keep(place, x)
-        return x if keep is None else (x * keep).to(x.dtype)
-
-    def _share(self, like: Tensor) -> int:
-        assert self.draws is not None
-        return like.numel() // self.draws.keys_SR.shape[1]
 
 
 def _keep(keys_R: Tensor, num_elements: int, drop: float) -> Tensor:

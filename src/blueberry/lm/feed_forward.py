@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from blueberry.architecture import ROUTER_BIAS, Experts, MixtureOfExperts, Mlp, Model
-from blueberry.lm.draws import HIDDEN, ROUTER, SHARED_HIDDEN, Chance
+from blueberry.lm.draws import HIDDEN, ROUTER, SHARED_HIDDEN, Draws
 from blueberry.lm.layers import ACTIVATION_GRADIENTS, ACTIVATIONS, linear
 from blueberry.lm.weights import Precision, Weights
 
@@ -295,39 +295,44 @@ class Routed(NamedTuple):
     """Mean squared logsumexp of the logits; None where a bias keeps the balance."""
 
 
-def mlp(model: Model, w: Weights, x_NSD: Tensor, chance: Chance) -> Tensor:
-    assert isinstance(model.feed_forward, Mlp)
-    h_NSH = ACTIVATIONS[model.feed_forward.activation](linear(x_NSD, w["mlp.in"]))
-    return linear(chance.drop(HIDDEN, h_NSH), w["mlp.out"])
+def feed_forward(
+    model: Model, w: Weights, x_NSD: Tensor, draws: Draws, noise_N: Tensor | None, fraction_NE: Tensor | None
+) -> tuple[Tensor, Routed | None]:
+    """One layer's, before the residual sum: (N, S, D) -> (N, S, D); what the router did where there is one."""
+    kind = model.feed_forward
+    if isinstance(kind, Experts):
+        return experts(kind, w, x_NSD, draws, noise_N, fraction_NE)
+    activation = kind.activation if isinstance(kind, Mlp) else "silu"
+    matrices = w["mlp.in"], w.get("mlp.gate"), w["mlp.out"]
+    return _branch(x_NSD, *matrices, activation, draws, HIDDEN), None
 
 
-def swiglu(model: Model, w: Weights, x_NSD: Tensor, chance: Chance) -> Tensor:
-    h_NSH = ACTIVATIONS["silu"](linear(x_NSD, w["mlp.gate"])) * linear(x_NSD, w["mlp.in"])
-    return linear(chance.drop(HIDDEN, h_NSH), w["mlp.out"])
-
-
-DENSE: dict[str, Callable[[Model, Weights, Tensor, Chance], Tensor]] = {"mlp": mlp, "swiglu": swiglu}
-"""(N, S, D) -> (N, S, D). The kinds with experts are `experts`, which also tells what its router did."""
+def _branch(
+    x_NSD: Tensor,
+    in_NHD: Tensor,
+    gate_NHD: Tensor | None,
+    out_NDH: Tensor,
+    activation: str,
+    draws: Draws,
+    place: int,
+) -> Tensor:
+    """All tokens through the matrices in and out of a lane, gated where there is a matrix for that."""
+    h_NSH, act = linear(x_NSD, in_NHD), ACTIVATIONS[activation]
+    h_NSH = act(h_NSH) if gate_NHD is None else act(linear(x_NSD, gate_NHD)) * h_NSH
+    return linear(draws.drop(place, h_NSH), out_NDH)
 
 
 def experts(
-    model: Model,
-    w: Weights,
-    x_NSD: Tensor,
-    chance: Chance,
-    noise_N: Tensor | None,
-    fraction_NE: Tensor | None,
+    kind: Experts, w: Weights, x_NSD: Tensor, draws: Draws, noise_N: Tensor | None, fraction_NE: Tensor | None
 ) -> tuple[Tensor, Routed]:
     """Each token through the experts its router chose, and through all shared ones: (N, S, D) -> (N, S, D).
 
     `noise_N` is the sd of training's router noise. `fraction_NE` is the share of the whole update's assignments
     that each expert receives; without it these tokens are taken for the whole.
     """
-    kind = model.feed_forward
-    assert isinstance(kind, Experts)
     num_lanes, num_tokens, _ = x_NSD.shape
     logits_NSE = linear(x_NSD, w["router"])
-    if noise_N is not None and (normal_NSE := chance.normal(ROUTER, logits_NSE)) is not None:
+    if noise_N is not None and (normal_NSE := draws.normal(ROUTER, logits_NSE)) is not None:
         logits_NSE = logits_NSE + noise_N[:, None, None] * normal_NSE
     router = kind.router if isinstance(kind, MixtureOfExperts) else "sigmoid-bias"
     index_NSK, weight_NSK = ROUTERS[router](logits_NSE, w.get(ROUTER_BIAS), kind.top_k)
@@ -338,29 +343,14 @@ def experts(
         if fraction_NE is None:
             fraction_NE = load_NE / (num_tokens * kind.top_k)
         balance_N, z_N = balance_loss(logits_NSE, fraction_NE), z_loss(logits_NSE)
-    y_PD = _chosen(kind, w, x_NSD.flatten(0, 1), weight_NSK.flatten(0, 1), assignment, chance)
-    y_NSD = y_PD.view_as(x_NSD)
-    if kind.num_shared_experts:
-        y_NSD = y_NSD + _shared(kind, w, x_NSD, chance)
-    return y_NSD, Routed(load_NE, balance_N, z_N)
-
-
-def _chosen(
-    kind: Experts, w: Weights, x_PD: Tensor, weight_PK: Tensor, assignment: Assignment, chance: Chance
-) -> Tensor:
-    keep_AH = chance.keep_rows(HIDDEN, assignment.order_A, kind.hidden)
+    keep_AH = draws.keep_rows(HIDDEN, assignment.order_A, kind.hidden)
     gate_GHD = w["expert.gate"].flatten(0, 1) if kind.gated else None
     matrices = w["expert.in"].flatten(0, 1), gate_GHD, w["expert.out"].flatten(0, 1)
-    y_AD = grouped_branch(dispatch(x_PD, assignment), *matrices, keep_AH, assignment, kind.activation)
-    return combine(y_AD, weight_PK, assignment)
-
-
-def _shared(kind: Experts, w: Weights, x_NSD: Tensor, chance: Chance) -> Tensor:
-    """The sum of all shared experts, as one product in and one out over their joined hidden features."""
-    h_NSH = linear(x_NSD, w["shared.in"].flatten(1, 2))
-    if kind.gated:
-        h_NSH = ACTIVATIONS[kind.activation](linear(x_NSD, w["shared.gate"].flatten(1, 2))) * h_NSH
-    else:
-        h_NSH = ACTIVATIONS[kind.activation](h_NSH)
-    out_NDH = w["shared.out"].transpose(1, 2).flatten(2)
-    return linear(chance.drop(SHARED_HIDDEN, h_NSH), out_NDH)
+    x_AD = dispatch(x_NSD.flatten(0, 1), assignment)
+    y_AD = grouped_branch(x_AD, *matrices, keep_AH, assignment, kind.activation)
+    y_NSD = combine(y_AD, weight_NSK.flatten(0, 1), assignment).view_as(x_NSD)
+    if kind.num_shared_experts:  # as one, over their joined hidden features: the same sum
+        gate_NHD = w["shared.gate"].flatten(1, 2) if kind.gated else None
+        matrices = w["shared.in"].flatten(1, 2), gate_NHD, w["shared.out"].transpose(1, 2).flatten(2)
+        y_NSD = y_NSD + _branch(x_NSD, *matrices, kind.activation, draws, SHARED_HIDDEN)
+    return y_NSD, Routed(load_NE, balance_N, z_N)

@@ -18,8 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from blueberry.architecture import UNLAYERED, Model
 from blueberry.errors import DataError
 from blueberry.lm.attention import Positions, attention, rotary_tables, same_document
-from blueberry.lm.draws import ATTENTION_BRANCH, EMBEDDING, FEED_FORWARD_BRANCH, HEAD, Chance, Draws
-from blueberry.lm.feed_forward import DENSE, Routed, experts
+from blueberry.lm.draws import ATTENTION_BRANCH, EMBEDDING, FEED_FORWARD_BRANCH, HEAD, Draws
+from blueberry.lm.feed_forward import Routed, feed_forward
 from blueberry.lm.layers import compiled, embed, norm
 from blueberry.lm.weights import Weights
 from blueberry.recipe import Recipe
@@ -65,30 +65,29 @@ class LanguageModel:
         weights: Weights,
         tokens_NBT: Tensor,
         *,
-        draws: Draws | None = None,
+        keys_SR: Tensor | None = None,
         noise_N: Tensor | None = None,
         fraction_NLE: Tensor | None = None,
     ) -> Hidden:
         """Tokens to the last hidden state (N, S, D), normed, ready for the head.
 
-        `weights` are the trained ones and the state. `draws` switches on what happens only in training: dropout
-        and router noise (sd `noise_N`, one a lane). `fraction_NLE` is the share of assignments each expert
-        receives over the whole update, when these tokens are only a part of it; without it the share is taken
-        over these tokens.
+        `weights` are the trained ones and the state. `keys_SR` switch on what happens only in training: dropout and
+        router noise (sd `noise_N`, one a lane); see `Draws`. `fraction_NLE` is the share of assignments each expert
+        receives over the whole update, when these tokens are only a part of it.
         """
         model = self.recipe.model
-        chance = Chance(draws, model.dropout)
+        draws = Draws(keys_SR, model.dropout)
         positions = self._positions(tokens_NBT)
-        is_compiled = self.is_compiled and draws is not None
+        is_compiled = self.is_compiled and keys_SR is not None
         first, block, last = _compiled_parts() if is_compiled else (_first, _block, _last)
         x_NSD = embed(weights["embedding"], tokens_NBT.flatten(1))
-        x_NSD = first(model.width, weights["attention.out"].dtype, chance, x_NSD)
+        x_NSD = first(model.width, weights["attention.out"].dtype, draws, x_NSD)
         layers = {name: w.unbind(1) for name, w in weights.items() if name not in UNLAYERED}
         routed: list[Routed] = []
         for index in range(model.num_layers):
             w = {name: of_layers[index] for name, of_layers in layers.items()}
             fraction_NE = None if fraction_NLE is None else fraction_NLE[:, index]
-            given = model, w, positions, chance.of_layer(index), noise_N, fraction_NE
+            given = model, w, positions, draws.of_layer(index), noise_N, fraction_NE
             layer = partial(block, *given)
             if self.recipe.train.checkpoint_activations and torch.is_grad_enabled():
                 # Nothing here draws from torch's generators, so their state need not be kept.
@@ -98,7 +97,7 @@ class LanguageModel:
             x_NSD, of_router = outcome
             if of_router is not None:
                 routed.append(of_router)
-        x_NSD = last(weights["norm.final"], chance, x_NSD)
+        x_NSD = last(weights["norm.final"], draws, x_NSD)
         return Hidden(
             x_NSD,
             _sum([of_router.balance_N for of_router in routed]),
@@ -120,31 +119,26 @@ def _block(
     model: Model,
     w: Weights,
     positions: Positions,
-    chance: Chance,
+    draws: Draws,
     noise_N: Tensor | None,
     fraction_NE: Tensor | None,
     x_NSD: Tensor,
 ) -> tuple[Tensor, Routed | None]:
     """One layer: attention and feed-forward, each normed before and added to the residual stream."""
-    routed = None
-    y_NSD = attention(model, w, norm(x_NSD, w["norm.attention"]), positions, chance)
-    x_NSD = x_NSD + chance.drop(ATTENTION_BRANCH, y_NSD)
-    h_NSD = norm(x_NSD, w["norm.feed_forward"])
-    if model.feed_forward.kind in DENSE:
-        y_NSD = DENSE[model.feed_forward.kind](model, w, h_NSD, chance)
-    else:
-        y_NSD, routed = experts(model, w, h_NSD, chance, noise_N, fraction_NE)
-    return x_NSD + chance.drop(FEED_FORWARD_BRANCH, y_NSD), routed
+    y_NSD = attention(model, w, norm(x_NSD, w["norm.attention"]), positions, draws)
+    x_NSD = x_NSD + draws.drop(ATTENTION_BRANCH, y_NSD)
+    y_NSD, routed = feed_forward(model, w, norm(x_NSD, w["norm.feed_forward"]), draws, noise_N, fraction_NE)
+    return x_NSD + draws.drop(FEED_FORWARD_BRANCH, y_NSD), routed
 
 
-def _first(width: int, dtype: torch.dtype, chance: Chance, x_NSD: Tensor) -> Tensor:
+def _first(width: int, dtype: torch.dtype, draws: Draws, x_NSD: Tensor) -> Tensor:
     """From the embedding to the first layer."""
-    return chance.drop(EMBEDDING, (x_NSD * math.sqrt(width)).to(dtype))
+    return draws.drop(EMBEDDING, (x_NSD * math.sqrt(width)).to(dtype))
 
 
-def _last(w_ND: Tensor, chance: Chance, x_NSD: Tensor) -> Tensor:
+def _last(w_ND: Tensor, draws: Draws, x_NSD: Tensor) -> Tensor:
     """From the last layer to the head."""
-    return chance.drop(HEAD, norm(x_NSD, w_ND))
+    return draws.drop(HEAD, norm(x_NSD, w_ND))
 
 
 @cache

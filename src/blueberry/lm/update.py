@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from blueberry.architecture import ROUTER_BIAS
-from blueberry.lm.draws import SITES_A_LAYER, Draws, keys_SNB
+from blueberry.lm.draws import SITES_A_LAYER, keys_SNB
 from blueberry.lm.feed_forward import needs_counts, rebalanced
 from blueberry.lm.layers import compiled, head_loss
 from blueberry.lm.memory import free, is_out_of_memory, smaller_micro_batch
@@ -167,7 +167,7 @@ class Update:
             hidden = self.model.hidden(
                 {**leaves, **self.state},
                 tokens_NMT1[..., :-1],
-                draws=_draws(inputs, part),
+                keys_SR=inputs.keys_SNB[:, :, part].flatten(1),
                 noise_N=self.noise_N,
                 fraction_NLE=fraction_NLE,
             )
@@ -200,7 +200,7 @@ class Update:
             self.model.hidden(
                 {**weights, **self.state},
                 inputs.tokens_NBT1[:, part, :-1],
-                draws=_draws(inputs, part),
+                keys_SR=inputs.keys_SNB[:, :, part].flatten(1),
                 noise_N=self.noise_N,
             ).load_NLE
             for part in parts
@@ -245,10 +245,6 @@ def update_keys(recipe: Recipe, seeds: tuple[int, ...], update: int, sequences: 
     """The keys of all draws of an update's sequences, int32 (S, N, B), on the host."""
     num_sites = SITES_A_LAYER * (recipe.model.num_layers + 1)
     return torch.from_numpy(keys_SNB(seeds, update, sequences, num_sites))
-
-
-def _draws(inputs: Inputs, part: slice) -> Draws:
-    return Draws(inputs.keys_SNB[:, :, part].flatten(1), inputs.keys_SNB.shape[1])
 
 
 def _unless_all_0(values_N: Tensor | None) -> Tensor | None:
