@@ -54,5 +54,5 @@ def _report(judgement: Any, runs: Sequence[Any]) -> str:
     """report.md without drawing: that is slow, and names, titles and captions are what it says of pictures."""
     with patch.multiple(figures, **dict.fromkeys(_DRAWING, MagicMock())):
         every = figures.pictures(figures.compute(judgement, runs))
-        shown = list(takewhile(lambda picture: "/individual/" not in picture.path, every))  # those are not in report.md
+        shown = list(takewhile(lambda picture: "/individual/" not in picture.name, every))  # those are not in report.md
     return markdown(page(judgement, runs), shown)

@@ -13,8 +13,7 @@ from blueberry.judge.judgement import CurveFinding
 from blueberry.judge.parts import _warnings
 from blueberry.proofread import Document, examine
 from blueberry.report.documents import search_documents
-from blueberry.report.figures import compute, pictures
-from blueberry.report.interactive import page_figures
+from blueberry.report.figures import compute, page_figures, pictures
 from blueberry.report.kinds import law_curve, of_the_whole, sweeps, sweeps_caption
 from blueberry.report.page import page
 from blueberry.study.spec import Study
@@ -153,8 +152,8 @@ def test_pictures_of_every_kind_are_valid_and_named_once(schedules, horizons):
         with debug_mode(False):  # each whole is checked below
             drawn = list(pictures(computed))
             of_kind = page_figures(computed).of_kind
-        assert len({picture.path for picture in drawn}) == len(drawn)
-        check([picture.spec for picture in drawn if "/individual/" not in picture.path])
+        assert len({picture.name for picture in drawn}) == len(drawn)
+        check([picture.spec for picture in drawn if "/individual/" not in picture.name])
         check([figure.spec for figure in of_kind])
 
 

@@ -14,8 +14,7 @@ from altair.utils.schemapi import debug_mode
 import blueberry
 from blueberry.report import writing
 from blueberry.report.axis import find_axis
-from blueberry.report.figures import compute, file_name, pictures, rate_names
-from blueberry.report.interactive import page_figures
+from blueberry.report.figures import compute, file_name, page_figures, pictures, rate_names
 from blueberry.report.theme import LIGHT
 from blueberry.report.vega import chart, drawable, png, specification
 

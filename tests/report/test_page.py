@@ -12,8 +12,7 @@ from altair.utils.schemapi import debug_mode
 
 from blueberry.judge.judgement import Audit, CurveFinding
 from blueberry.judge.words import MISSING
-from blueberry.report.figures import compute, pictures
-from blueberry.report.interactive import page_figures
+from blueberry.report.figures import compute, page_figures, pictures
 from blueberry.report.page import page
 from blueberry.report.templating import html, markdown
 
@@ -59,7 +58,7 @@ def both(study: planted.Planted) -> tuple[str, str]:
     with debug_mode(False):  # test_specifications.py checks the figures
         listed = list(pictures(computed))
         figures = page_figures(computed)
-    return html(shown, figures, [picture.path for picture in listed]), markdown(shown, listed)
+    return html(shown, figures, [picture.name for picture in listed]), markdown(shown, listed)
 
 
 @pytest.fixture(scope="module")

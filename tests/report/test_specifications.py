@@ -8,8 +8,7 @@ import planted
 import pytest
 from altair.utils.schemapi import debug_mode
 
-from blueberry.report.figures import compute, pictures, rate_names
-from blueberry.report.interactive import page_figures
+from blueberry.report.figures import compute, page_figures, pictures, rate_names
 from blueberry.report.theme import DARK, LIGHT, PAGE, css_variables
 
 
@@ -45,7 +44,7 @@ def test_every_figure_of_a_sweep_is_valid(sweep: planted.Planted) -> None:
         shown = page_figures(computed)
         listed = list(pictures(computed))
     check([f.spec for f in (shown.main, *shown.curves, shown.each_arm) if f is not None])
-    check([p.spec for p in listed if "/individual/" not in p.path] + [listed[-1].spec])
+    check([p.spec for p in listed if "/individual/" not in p.name] + [listed[-1].spec])
 
 
 def test_the_chips_have_the_colours_of_the_lines(sweep: planted.Planted) -> None:

@@ -10,8 +10,7 @@ from test_specifications import check
 
 from blueberry import api
 from blueberry.proofread import Document, examine
-from blueberry.report.figures import compute, pictures
-from blueberry.report.interactive import page_figures
+from blueberry.report.figures import compute, page_figures, pictures
 from blueberry.report.kinds import kind_figures, sweeps
 from blueberry.report.lr_curve import curve_caption, lr_curve
 from blueberry.report.page import page
@@ -133,7 +132,7 @@ def test_every_picture_is_valid(of, name):
     judged = of(name)
     with debug_mode(True):
         drawn = list(pictures(compute(judged.judgement, judged.runs)))
-        check([picture.spec for picture in drawn if "/individual/" not in picture.path])
+        check([picture.spec for picture in drawn if "/individual/" not in picture.name])
 
 
 def test_the_page_says_how_the_search_ended_and_what_it_rests_on(of):
@@ -184,7 +183,7 @@ def test_a_linear_axis_has_all_of_it(of):
     assert residuals(judged.judgement) is not None
     with debug_mode(True):
         drawn = list(pictures(compute(judged.judgement, judged.runs)))
-        check([picture.spec for picture in drawn if "/individual/" not in picture.path])
+        check([picture.spec for picture in drawn if "/individual/" not in picture.name])
 
 
 def test_parts_that_were_searched_show_their_own_best_and_say_how_it_ended(of):

@@ -1,7 +1,8 @@
 """Figures that only some kinds of study have: searches of all parts, laws, effects, learning-rate histories."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import altair as alt
@@ -22,7 +23,7 @@ from blueberry.report.axis import Axis, find_axis, picture_range
 from blueberry.report.lr_drawing import rate_axis
 from blueberry.report.theme import Palette
 from blueberry.report.valley import draw_residuals, residuals, residuals_caption
-from blueberry.report.vega import Width, chart, dashes, layered, tips
+from blueberry.report.vega import Figure, Width, chart, dashes, layered, tips
 
 
 @dataclass(frozen=True)
@@ -337,7 +338,7 @@ def draw_law(shown: LawCurve, palette: Palette, *, width: Width = WIDTH) -> alt.
 
 
 def draw_effects(
-    shown: Sequence[EffectRow], label: str, min_effect: float, palette: Palette, places: int, *, width: Width = WIDTH
+    shown: Sequence[EffectRow], palette: Palette, *, label: str, min_effect: float, places: int, width: Width = WIDTH
 ) -> alt.LayerChart:
     """A row an effect, zero in the middle of a band of what does not matter."""
     ends = [end for row in shown for end in row.interval] + [-min_effect, min_effect]
@@ -406,79 +407,29 @@ def draw_rates(lines: Sequence[RateLine], palette: Palette, *, width: Width = WI
     return layered([drawn], width=width, height=HEIGHT - 60)
 
 
-@dataclass(frozen=True)
-class KindFigure:
-    name: str
-    """Its id in the page."""
-    path: str
-    """Of its picture."""
-    title: str
-    caption: str
-    draw: Callable[[Palette, Width], alt.LayerChart]
-
-
-def kind_figures(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[KindFigure, ...]:
+def kind_figures(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Figure, ...]:
     """Those that the judgement has something for. `runs` are labelled as `of_the_whole` does."""
     places, found = decimals(judgement.min_effect), []
-    searches = sweeps(judgement)
-    if searches is not None:
-        found.append(
-            KindFigure(
-                "searches",
-                "figures/lr_search_comparison.png"
-                if searches.axis.is_learning_rate
-                else "figures/searches_comparison.png",
-                f"Each part's search of the {setting_name(searches.axis.setting)}",
-                sweeps_caption(searches),
-                lambda palette, width: draw_sweeps(searches, palette, places, width=width),
-            )
-        )
-    left = residuals(judgement)
-    if left is not None:
-        found.append(
-            KindFigure(
-                "residuals",
-                "figures/residuals.png",
-                "Runs minus the fitted valley, seeds taken out",
-                residuals_caption(left),
-                lambda palette, width: draw_residuals(left, palette, width=width),
-            )
-        )
-    law = law_curve(judgement)
-    if law is not None:
+    if (searches := sweeps(judgement)) is not None:
+        path = f"figures/{'lr_search' if searches.axis.is_learning_rate else 'searches'}_comparison.png"
+        title = f"Each part's search of the {setting_name(searches.axis.setting)}"
+        draw = partial(draw_sweeps, searches, places=places)
+        found.append(Figure("searches", path, title, sweeps_caption(searches), draw))
+    if (left := residuals(judgement)) is not None:
+        title = "Runs minus the fitted valley, seeds taken out"
+        draw = partial(draw_residuals, left)
+        found.append(Figure("residuals", "figures/residuals.png", title, residuals_caption(left), draw))
+    if (law := law_curve(judgement)) is not None:
         title = f"The {law.y_label} against {law.x_label}"
-        found.append(
-            KindFigure(
-                "law",
-                "figures/power_law_curves.png",
-                title,
-                law.caption,
-                lambda palette, width: draw_law(law, palette, width=width),
-            )
-        )
-    effects = effect_rows(judgement)
-    if effects:
+        found.append(Figure("law", "figures/power_law_curves.png", title, law.caption, partial(draw_law, law)))
+    if effects := effect_rows(judgement):
+        title = "What each change does, and what two do together"
         said = "Circles: main effects; diamonds: interactions; grey: not told from zero. Band: what does not matter."
-        label = metric_axis(judgement.metric)
-        found.append(
-            KindFigure(
-                "effects",
-                "figures/effects_comparison.png",
-                "What each change does, and what two do together",
-                said,
-                lambda palette, width: draw_effects(effects, label, judgement.min_effect, palette, places, width=width),
-            )
-        )
-    rates = rate_lines(judgement, runs)
-    if rates:
+        more = {"label": metric_axis(judgement.metric), "min_effect": judgement.min_effect, "places": places}
+        draw = partial(draw_effects, effects, **more)
+        found.append(Figure("effects", "figures/effects_comparison.png", title, said, draw))
+    if rates := rate_lines(judgement, runs):
         said = "Of the first run of each arm, as it was used."
-        found.append(
-            KindFigure(
-                "rates",
-                "figures/learning_rate_curves.png",
-                "Learning rates",
-                said,
-                lambda palette, width: draw_rates(rates, palette, width=width),
-            )
-        )
+        path = "figures/learning_rate_curves.png"
+        found.append(Figure("rates", path, "Learning rates", said, partial(draw_rates, rates)))
     return tuple(found)

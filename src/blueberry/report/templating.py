@@ -7,8 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from blueberry.report.figures import Picture
-from blueberry.report.interactive import PageFigures
+from blueberry.report.figures import Drawn, PageFigures
 from blueberry.report.ledger import LinePage
 from blueberry.report.page import Page
 from blueberry.report.theme import DARK, LIGHT, css_variables
@@ -38,10 +37,10 @@ def notebook_html(page: Page, metric: str, picture: str, caption: str) -> str:
     return _rendered("notebook.html", page=page, metric=metric, picture=picture, caption=caption)
 
 
-def markdown(page: Page, pictures: Sequence[Picture]) -> str:
+def markdown(page: Page, pictures: Sequence[Drawn]) -> str:
     """The same in GitHub's Markdown, each picture once; those of single arms are left to their folder."""
     shown = list(
-        {picture.title: picture for picture in reversed(pictures) if "/individual/" not in picture.path}.values()
+        {picture.title: picture for picture in reversed(pictures) if "/individual/" not in picture.name}.values()
     )
     shown.reverse()
     return _rendered("report.md", page=page, pictures=shown)

@@ -13,7 +13,7 @@ from blueberry.report.lr_drawing import rate_axis
 from blueberry.report.theme import Palette
 from blueberry.report.vega import Width, chart, layered, tips
 
-HEIGHT = 190
+WIDTH, HEIGHT = 700, 190
 """Pixels, without the axes."""
 
 
@@ -124,7 +124,7 @@ def residuals_caption(shown: Residuals) -> str:
     return said + (f" Left out, alone on their seed: {count(shown.num_alone, 'run')}." if shown.num_alone else "")
 
 
-def draw_residuals(shown: Residuals, palette: Palette, *, width: Width) -> alt.LayerChart:
+def draw_residuals(shown: Residuals, palette: Palette, *, width: Width = WIDTH) -> alt.LayerChart:
     """A circle a run about a line at zero."""
     x = rate_axis(shown.axis, (shown.axis.beyond(shown.window[0], -0.3), shown.axis.beyond(shown.window[1], 0.3)))
     most = 1.15 * max(shown.sd, *(abs(one.value) for one in shown.points))

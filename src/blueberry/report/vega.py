@@ -9,7 +9,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -25,6 +26,21 @@ Width = int | Literal["container"]
 """Pixels, or as wide as the page lets it be."""
 SCALE = 2
 """Pixels of a picture for one of the drawing."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure before it is drawn, which it is twice: as a picture, and on the page."""
+
+    name: str
+    """Its id in the page."""
+    path: str
+    """Of its picture, in the report's folder."""
+    title: str
+    caption: str
+    draw: Callable[..., alt.LayerChart]
+    """From a palette and `width`, by default that of its picture."""
+
 
 _UNDRAWABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0, and so SVG, cannot hold: control characters, halves of surrogate pairs.

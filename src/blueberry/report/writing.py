@@ -24,8 +24,7 @@ from blueberry.report.documents import (
     search_documents,
     to_json,
 )
-from blueberry.report.figures import compute, pictures
-from blueberry.report.interactive import page_figures
+from blueberry.report.figures import compute, page_figures, pictures
 from blueberry.report.page import page
 from blueberry.report.templating import html, markdown, notebook_html
 from blueberry.report.vega import png
@@ -76,13 +75,13 @@ def _files(judgement: Judgement, runs: Sequence[StudyRun], study: Study | None) 
     # Altair checks each part against its schema as it is made; the tests do that, and a reader need not wait for it.
     with debug_mode(False):
         for picture in pictures(computed):
-            yield picture.path, png(picture.spec)
+            yield picture.name, png(picture.spec)
             listed.append(picture)
         interactive = page_figures(computed)
     for name, text in _documents(judgement, runs, computed.axis):
         yield name, text.encode(errors="backslashreplace")  # half a surrogate pair is \udc80 in JSON too
     yield "report.md", markdown(shown, listed).encode()
-    yield "index.html", html(shown, interactive, [picture.path for picture in listed]).encode()
+    yield "index.html", html(shown, interactive, [picture.name for picture in listed]).encode()
 
 
 def _documents(judgement: Judgement, runs: Sequence[StudyRun], axis: Any) -> Iterator[tuple[str, str]]:
