@@ -9,7 +9,7 @@ import pytest
 from blueberry.judge.audits import block
 from blueberry.judge.judgement import Bound, Optimum
 from blueberry.report.axis import find_axis, picture_range
-from blueberry.report.lr_curve import curve_caption, lr_curve
+from blueberry.report.lr_curve import Place, curve_caption, lr_curve
 
 
 def far_arm(height: float) -> planted.Planted:
@@ -22,30 +22,27 @@ def far_arm(height: float) -> planted.Planted:
 
 def test_every_run_is_in_the_figure_exactly_once(sweep: planted.Planted) -> None:
     curve = lr_curve(sweep.judgement)
-    given = {(arm.arm, seed): v for arm in sweep.judgement.arms for seed, v in zip(arm.seeds, arm.values, strict=True)}
-    assert len(curve.seeds) == len(given) == 33
-    for point in curve.seeds:
-        value = given[point.arm, point.seed]
-        assert point.value == (None if math.isinf(value) else value)
-        assert (point.place == "diverged") == math.isinf(value)
-    assert sum(mark.count for mark in curve.tops) == curve.count("diverged") + curve.count("above") == 4
-    assert [p.x for p in curve.means] == sorted(p.x for p in curve.means)
+    places: tuple[Place, ...] = ("inside", "above", "diverged")
+    assert [curve.count(place) for place in places] == [29, 0, 4]
+    for point in curve.points:
+        given = [*zip(point.arm.seeds, point.arm.values, strict=True)]
+        assert sorted(run for place in places for run in point.runs(place)) == sorted(given)
+        assert [value for _, value in point.runs("diverged")] == [v for v in point.arm.values if math.isinf(v)]
+    assert [p.x for p in curve.points] == sorted(p.x for p in curve.points)
 
 
 def test_a_mean_with_a_diverged_run_is_not_drawn_but_its_runs_are(sweep: planted.Planted) -> None:
     curve = lr_curve(sweep.judgement)
-    point = next(p for p in curve.means if p.arm == "0.5012")
+    point = curve.at("0.5012")
     assert point.mean is None
-    assert point not in curve.shown_means
-    assert [p.value is None for p in curve.seeds if p.arm == "0.5012"].count(True) == 1
-    mark = next(mark for mark in curve.tops if mark.arm == "0.5012" and mark.kind == "diverged")
-    assert (mark.count, mark.n) == (1, 3)
+    assert point not in curve.shown
+    assert (len(point.runs("diverged")), len(point.arm.values)) == (1, 3)
 
 
 def test_the_band_holds_the_unresolved_arms_and_no_other(sweep: planted.Planted) -> None:
     curve = lr_curve(sweep.judgement)
     assert curve.band is not None
-    inside = {p.arm for p in curve.means if curve.band[0] <= p.x <= curve.band[1]}
+    inside = {p.arm.arm for p in curve.points if curve.band[0] <= p.x <= curve.band[1]}
     assert inside == set(sweep.judgement.unresolved)
 
 
@@ -53,9 +50,9 @@ def test_one_arm_far_above_is_marked_and_does_not_flatten_the_valley() -> None:
     study = far_arm(8.0)
     curve = lr_curve(study.judgement)
     assert curve.y_range is not None
-    far = next(mark for mark in curve.tops if mark.kind == "above")
-    assert (far.arm, far.count, far.n) == ("0.32", 3, 3)
-    assert far.mean == pytest.approx(next(a.mean for a in study.judgement.arms if a.arm == "0.32"))
+    (far,) = [point for point in curve.points if point.runs("above")]
+    assert (far.arm.arm, len(far.runs("above"))) == ("0.32", 3)
+    assert far not in curve.shown
     assert curve.y_range[1] - curve.y_range[0] < 1.0
     assert "3 of 18 runs ended above the picture" in curve_caption(curve)
 
@@ -64,7 +61,7 @@ def test_nothing_is_cut_where_everything_fits() -> None:
     curve = lr_curve(far_arm(0.0).judgement)
     assert curve.count("above") == 0
     assert curve.y_range is not None
-    assert all(curve.y_range[0] < p.value < curve.y_range[1] for p in curve.seeds if p.value is not None)
+    assert all(curve.y_range[0] < value for point in curve.points for _, value in point.runs("inside"))
 
 
 def test_the_confirmed_value_and_its_interval_are_in_the_picture(sweep: planted.Planted) -> None:
@@ -72,8 +69,8 @@ def test_the_confirmed_value_and_its_interval_are_in_the_picture(sweep: planted.
     assert curve.confirmed is not None
     assert best is not None
     assert curve.y_range is not None
-    assert (curve.confirmed.mean, curve.confirmed.interval, curve.confirmed.n) == (best.mean, best.interval, best.n)
-    assert curve.confirmed.x == best.settings[planted.RATE]
+    assert curve.confirmed == best
+    assert curve.at(best.arm).x == best.settings[planted.RATE]
     assert best.interval is not None
     assert curve.y_range[0] < best.interval[0]
 
@@ -91,20 +88,20 @@ def test_when_everything_diverged_there_is_no_loss_to_show() -> None:
     curve = lr_curve(planted.all_diverged().judgement)
     assert curve.y_range is None
     assert curve.band is None
-    assert curve.shown_means == ()
-    assert [mark.count for mark in curve.tops] == [3, 3, 3]
+    assert curve.shown == ()
+    assert [len(point.runs("diverged")) for point in curve.points] == [3, 3, 3]
 
 
 def test_one_seed_has_points_without_intervals() -> None:
     curve = lr_curve(planted.one_seed().judgement)
-    assert all(point.interval is None and point.mean is not None for point in curve.means)
+    assert all(point.interval is None and point.mean is not None for point in curve.points)
 
 
 def test_a_second_setting_makes_series_and_no_band() -> None:
     curve = lr_curve(planted.grid().judgement)
     assert curve.series == ("weight decay = 0", "weight decay = 0.1", "weight decay = 0.3")
     assert curve.band is None
-    assert len(curve.means) == 15
+    assert len(curve.points) == 15
 
 
 def test_the_axis_is_the_first_numeric_setting_or_none() -> None:
@@ -137,7 +134,7 @@ def test_the_caption_calls_no_arm_worse_where_an_audit_withholds_that(sweep: pla
 
 def test_the_caption_calls_no_arm_worse_that_has_diverged(sweep: planted.Planted) -> None:
     curve = replace(lr_curve(sweep.judgement), num_unresolved=1)
-    assert any(point.status == "diverged" for point in curve.means)
+    assert any(point.arm.status == "diverged" for point in curve.points)
     assert "every other is worse or has diverged." in curve_caption(curve)
-    kept = tuple(point for point in curve.means if point.status != "diverged")
-    assert "every other is worse." in curve_caption(replace(curve, means=kept))
+    kept = tuple(point for point in curve.points if point.arm.status != "diverged")
+    assert "every other is worse." in curve_caption(replace(curve, points=kept))

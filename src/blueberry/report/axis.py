@@ -4,6 +4,8 @@ import math
 import sys
 from dataclasses import dataclass
 
+import altair as alt
+
 from blueberry.judge.judgement import ArmSummary, Judgement
 from blueberry.judge.words import is_rate, setting_name, setting_value
 
@@ -77,6 +79,21 @@ def find_axis(judgement: Judgement) -> Axis | None:
 def series_of(judgement: Judgement, arm: ArmSummary) -> str:
     """The arm's other varied settings in words; "" in a study of one axis."""
     return ", ".join(f"{setting_name(name)} = {setting_value(arm.settings.get(name))}" for name in judgement.vary[1:])
+
+
+def rate_axis(axis: Axis, x_range: tuple[float, float], title: str | None = None) -> alt.X:
+    """The x of every figure along the axis: the tested values are the ticks."""
+    return alt.X(
+        "x:Q",
+        title=axis.label if title is None else title,
+        scale=alt.Scale(type="log" if axis.log else "linear", domain=list(x_range), nice=False, zero=False),
+        axis=alt.Axis(
+            values=list(axis.values),
+            format=".4~g",
+            labelOverlap="parity" if axis.is_even else "greedy",
+            labelSeparation=6,
+        ),
+    )
 
 
 MAX_HEIGHT_IN_VALLEYS = 4.0

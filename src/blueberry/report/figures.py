@@ -28,8 +28,7 @@ from blueberry.report.learning_curves import (
     learning_curves,
     training_caption,
 )
-from blueberry.report.lr_curve import LrCurve, curve_caption, lr_curve
-from blueberry.report.lr_drawing import draw_lr_curve
+from blueberry.report.lr_curve import LrCurve, curve_caption, draw_lr_curve, lr_curve
 from blueberry.report.panels import draw_panel, panels
 from blueberry.report.theme import LIGHT, PAGE
 from blueberry.report.vega import Figure, specification

@@ -19,8 +19,7 @@ from blueberry.judge.words import (
     setting_value,
 )
 from blueberry.records import StudyRun
-from blueberry.report.axis import Axis, find_axis, picture_range
-from blueberry.report.lr_drawing import rate_axis
+from blueberry.report.axis import Axis, find_axis, picture_range, rate_axis
 from blueberry.report.theme import Palette
 from blueberry.report.valley import draw_residuals, residuals, residuals_caption
 from blueberry.report.vega import Figure, Width, chart, dashes, layered, tips

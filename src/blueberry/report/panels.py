@@ -9,8 +9,7 @@ import altair as alt
 
 from blueberry.judge.judgement import Judgement, Status
 from blueberry.records import StudyRun
-from blueberry.report.axis import Axis, find_axis
-from blueberry.report.lr_drawing import rate_axis
+from blueberry.report.axis import Axis, find_axis, rate_axis
 from blueberry.report.theme import Palette
 from blueberry.report.vega import chart, layered
 

@@ -8,8 +8,7 @@ from blueberry.judge import words
 from blueberry.judge.answers import Located, ValleyModel
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.words import count, decimals, number, setting_value
-from blueberry.report.axis import Axis, find_axis
-from blueberry.report.lr_drawing import rate_axis
+from blueberry.report.axis import Axis, find_axis, rate_axis
 from blueberry.report.theme import Palette
 from blueberry.report.vega import Width, chart, layered, tips
 
