@@ -31,7 +31,7 @@ def bounded(monkeypatch):
         tried = []
 
         def checked(model, weights, tokens, **given):
-            if given.get("draws") is not None:
+            if given.get("keys_SR") is not None:
                 tried.append(tuple(tokens.shape[:2]))
                 if tokens.shape[0] * tokens.shape[1] > at_once:
                     raise error("Tried to allocate; can't allocate memory")
