@@ -8,8 +8,8 @@ import torch
 
 from blueberry.errors import RecipeError
 from blueberry.lm.lanes import train
-from blueberry.lm.memory import is_out_of_memory, smaller_micro_batch
 from blueberry.lm.model import LanguageModel
+from blueberry.lm.update import is_out_of_memory, smaller_micro_batch
 from blueberry.records import Progress
 from tests.lm.conftest import CPU, numbers, provenance
 
@@ -47,11 +47,7 @@ def bounded(monkeypatch):
 def train_in_memory(dataset):
     def run(*recipes, checkpoints=None):
         names = [f"run{index}" for index in range(len(recipes))]
-        said = list(
-            train(
-                recipes, names, dataset, provenance(dataset), device=CPU, precision="fp32", checkpoints=checkpoints
-            )
-        )  # fmt: skip
+        said = list(train(recipes, names, dataset, provenance(dataset), device=CPU, checkpoints=checkpoints))
         results = {event.fingerprint: event for event in said if not isinstance(event, Progress)}
         return [results[name] for name in names], [e.note for e in said if isinstance(e, Progress) and e.note]
 

@@ -5,13 +5,12 @@ from blueberry.lm import model
 from blueberry.lm import weights as precision
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.evaluation import token_scores
-from blueberry.lm.lanes import train
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.trainer import Trainer
 from blueberry.lm.training import Group
 from blueberry.lm.weights import compute_weights, resolved
 from blueberry.records import Progress
-from tests.lm.conftest import CPU, numbers, provenance
+from tests.lm.conftest import CPU, numbers
 
 DIFFERING = [
     {"seed": 0, "optimizer.muon.learning_rate": 0.01, "model.feed_forward.router_noise": 0.0},
@@ -209,11 +208,3 @@ def test_a_token_that_occurs_often_loses_no_gradient_in_bf16(half, dataset):
     for name in ("embedding", "head"):
         exact, rounded = made["fp32"][name][0, 7], made["bf16"][name][0, 7]
         assert ((rounded - exact).norm() / exact.norm()).item() < 0.05, name
-
-
-def test_a_group_is_told_what_auto_means(tiny, dataset):
-    auto = tiny.with_({"train.precision": "auto", "train.updates": 2})
-    with pytest.raises(AssertionError):
-        Group([auto], dataset, CPU)
-    result = list(train([auto], ["run"], dataset, provenance(dataset), device=CPU, precision="bf16"))[-1]
-    assert result.provenance.precision == "bf16"

@@ -9,7 +9,6 @@ Shapes: N lanes; a weight of one lane is (..., R, C) for Muon and anything for A
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -336,30 +335,23 @@ def along(values_N: Tensor, like: Tensor) -> Tensor:
     return values_N.view(-1, *(1,) * (like.ndim - 1))
 
 
-def moved(before: Weights, weights: Weights, norms_GN: Tensor, rates: dict[WeightGroup, Tensor]) -> "Movement":
-    """What an update did to copies of the weights `before` it, at `rates` (N,). Uses the copies up.
+Moved = list[tuple[GroupStatistics, ...]]
+"""Of each lane, by group."""
+
+
+def moved(before: Weights, weights: Weights, norms_GN: Tensor, rates: dict[WeightGroup, Tensor]) -> Moved:
+    """What an update at `rates` (N,) did to copies of the weights `before` it, which it uses up.
 
     `norms_GN` are the norms of its gradients before clipping, by group.
     """
     _, lengths = norms(squares(before))
     _, changes = norms(squares({name: w.sub_(weights[name]) for name, w in before.items()}))
-    columns = [
+    numbers_G3N = torch.stack([
         torch.stack((rates[group], norm_N, changes[group] / lengths[group]))
         for group, norm_N in zip(lengths, norms_GN, strict=True)
-    ]
-    return Movement(tuple(lengths), torch.stack(columns))
-
-
-@dataclass(frozen=True)
-class Movement:
-    groups: tuple[WeightGroup, ...]
-    numbers_G3N: Tensor
-    """Rate, gradient norm and share of the weights changed; G groups."""
-
-    def statistics(self) -> list[tuple[GroupStatistics, ...]]:
-        """One record a group, for each lane."""
-        lanes = self.numbers_G3N.permute(2, 0, 1).tolist()
-        return [tuple(map(_record, self.groups, lane)) for lane in lanes]
+    ])  # fmt: skip
+    lanes = numbers_G3N.permute(2, 0, 1).tolist()
+    return [tuple(map(_record, lengths, lane)) for lane in lanes]
 
 
 def _record(group: WeightGroup, numbers: list[float]) -> GroupStatistics:

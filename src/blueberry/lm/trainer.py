@@ -71,8 +71,7 @@ class Trainer:
             data_digest=dataset.digest,
             evaluation_digest="",
         )
-        precision = resolved(recipes[0], device)
-        build = digest(provenance.model_dump_json(exclude={"lanes"}), precision)
+        build = digest(provenance.model_dump_json(exclude={"lanes"}), resolved(recipes[0], device))
         checkpoints = Checkpoints(self.store / "checkpoints", build)
         names = [fingerprint(recipe, dataset.digest) for recipe in recipes]
         data = recipes[0].data
@@ -89,7 +88,6 @@ class Trainer:
                 dataset,
                 provenance,
                 device=device,
-                precision=precision,
                 checkpoints=checkpoints,
                 weights_folder=self.store / "weights",
                 ranks=ranks,

@@ -16,16 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blueberry.architecture import Experts, flops_per_token
+from blueberry.architecture import flops_per_token
 from blueberry.curves import Watch
 from blueberry.lm.checkpoint import Checkpoint, Checkpoints, Shared
+from blueberry.lm.draws import SITES_A_LAYER, keys_SNB
 from blueberry.lm.evaluation import Look, looks
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.optimizers import Movement, moved
+from blueberry.lm.optimizers import Moved, moved
 from blueberry.lm.ranks import ONE, Ranks
 from blueberry.lm.trained import Trained, save_weights
-from blueberry.lm.update import Inputs, Update, execution_of, update_keys
-from blueberry.lm.weights import Precision, Weights, compute_weights, initialize
+from blueberry.lm.update import Inputs, Update, execution_of
+from blueberry.lm.weights import Precision, Weights, compute_weights, initialize, resolved
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Execution, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import multipliers, rate_cuts
@@ -85,21 +86,19 @@ def train(
     provenance: Provenance,
     *,
     device: torch.device,
-    precision: Precision | None = None,
     checkpoints: Checkpoints | None = None,
     weights_folder: Path | None = None,
     ranks: Ranks = ONE,
 ) -> Iterator[Progress | RunResult]:
     """Train recipes of one shape key, one lane each: Progress now and then, and one RunResult each.
 
-    `precision` is what train.precision was resolved to; needed where that is "auto". `provenance` is completed
-    with what is known here. With `checkpoints`, the group goes on from the newest state all its lanes have, its own
-    or shared with others; it saves its own every few seconds, and leaves those that others want. With
-    `weights_folder`, the final weights of runs whose recipe keeps them are there when their results are given. Of
-    several ranks the first alone writes; all must see one folder of checkpoints.
+    `provenance` is completed with what is known here. With `checkpoints`, the group goes on from the newest state all
+    its lanes have, its own or shared with others; it saves its own every few seconds, and leaves those that others
+    want. With `weights_folder`, the final weights of runs whose recipe keeps them are there when their results are
+    given. Of several ranks the first alone writes; all must see one folder of checkpoints.
     Raises: DataError if a split is too short for a window or an update, StoreError if the disk refuses.
     """
-    group = Group(recipes, dataset, device, precision, ranks=ranks)
+    group = Group(recipes, dataset, device, ranks=ranks)
     recipe = group.recipe
     require_a_batch(
         dataset.train, batch_sequences=recipe.train.batch_sequences, context_tokens=recipe.model.context_tokens
@@ -116,9 +115,9 @@ def train(
     if ranks.number > 0:
         checkpoints, shared, weights_folder = None, [], None
     wanted = {update for lane in shared for update in lane.states}
-    watches = [Watch(_num_experts(recipe)) for recipe in recipes]
-    _warn(group, fingerprints, watches)
-    group.notes.clear()  # said before the interruption
+    watches = [Watch(recipe.flat().get("model.feed_forward.num_experts")) for recipe in recipes]
+    for _ in _notes(group, fingerprints, watches):
+        pass  # said before the interruption
     yielded: set[int] = set()
     last_progress = last_checkpoint = mark = time.monotonic()
     measured_from, wait = group.update, CHECKPOINT_SECONDS
@@ -135,9 +134,7 @@ def train(
             yielded.add(lane)
             yield group.result(lane, fingerprints[lane], provenance)
         now = time.monotonic()
-        _warn(group, fingerprints, watches)
-        while group.notes:
-            yield _progress(group, fingerprints, None, note=group.notes.pop(0))
+        yield from _notes(group, fingerprints, watches)
         if now - last_progress >= PROGRESS_SECONDS:
             yield _progress(group, fingerprints, (group.update - measured_from) / (now - mark))
             last_progress = now
@@ -150,9 +147,7 @@ def train(
     if len(yielded) == len(recipes):
         return
     finals, tests = group.evaluate(held_out), group.look(held_out.test)
-    _warn(group, fingerprints, watches)
-    while group.notes:
-        yield _progress(group, fingerprints, None, note=group.notes.pop(0))
+    yield from _notes(group, fingerprints, watches)
     for lane in range(len(recipes)):
         if lane not in yielded:
             if finals[lane] is not None and weights_folder is not None and recipes[lane].train.keep_weights:
@@ -168,17 +163,12 @@ class Group:
         recipes: Sequence[Recipe],
         dataset: Dataset,
         device: torch.device,
-        precision: Precision | None = None,
         execution: Execution | None = None,
         ranks: Ranks = ONE,
     ) -> None:
-        """`precision` is what the recipes' train.precision was resolved to; needed where that is "auto"."""
         self.recipes, self.dataset, self.device = tuple(recipes), dataset, device
         self.recipe = self.recipes[0]
-        asked = self.recipe.train.precision
-        self.precision: Precision = precision or ("bf16" if asked == "bf16" else "fp32")
-        assert asked in (self.precision, "auto")
-        assert precision is not None or asked != "auto"
+        self.precision: Precision = resolved(self.recipe, device)
         self.notes: list[str] = []
         """Lines for a person, not yet said."""
         self.seeds = tuple(recipe.seed for recipe in self.recipes)
@@ -193,8 +183,8 @@ class Group:
         self.recorded = [Recorded() for _ in self.recipes]
         self.schedule(range(len(self.recipes)))
         self.update = 0
-        self.movement: Movement | None = None
-        """Of the last update that an evaluation follows."""
+        self.moved: Moved = []
+        """How far each lane's groups of weights went in the last update that an evaluation follows."""
         self.unread: list[Tensor] = []
         """Losses and norms (2, N) of updates whose numbers still lie on the device."""
 
@@ -223,7 +213,7 @@ class Group:
             self._went_on_with_less(asked)
         if before is not None:
             rates = self.do.optimizer.rates.used(inputs.multiplier_N * self.do.alive_N)
-            self.movement = moved(before, self.weights, outcome.norms_GN, rates)
+            self.moved = moved(before, self.weights, outcome.norms_GN, rates)
         self.unread.append(outcome.numbers_2N)
         self.update += 1
         reads = self.device.type == "cpu" or self.evaluates_after(self.update)
@@ -242,9 +232,10 @@ class Group:
 
     def inputs(self) -> Inputs:
         """What the next update is given: tokens and keys of this rank's sequences."""
+        num_sites = SITES_A_LAYER * (self.recipe.model.num_layers + 1)
         on_host = Inputs(
             self._batch()[:, self.own.start : self.own.stop],
-            update_keys(self.recipe, self.seeds, self.update, self.own),
+            torch.from_numpy(keys_SNB(self.seeds, self.update, self.own, num_sites)),
             self.multipliers_UN[self.update],
             self.do.optimizer.rates.bias_corrections(self.update),
         )
@@ -284,8 +275,6 @@ class Group:
         finite. After the last update such a lane has diverged.
         """
         found, sets = self.look(held_out.validation), self.look_at_sets(held_out.sets)
-        assert self.movement is not None
-        moved = self.movement.statistics()
         for lane, (recorded, measured) in enumerate(zip(self.recorded, found, strict=True)):
             if recorded.diverged_at is not None:
                 continue
@@ -299,7 +288,7 @@ class Group:
                 validation=measured.metrics,
                 sets=sets[lane],
                 routing=measured.routing,
-                groups=moved[lane],
+                groups=self.moved[lane],
             )
             recorded.evaluations.append(evaluation.model_dump(mode="json"))
             if self.recipes[lane].schedule.kind == "plateau":
@@ -328,17 +317,14 @@ class Group:
         """What a lane has come to, with the last look at its held-out text; without, it has diverged."""
         recipe, recorded = self.recipes[lane], self.recorded[lane]
         num_updates = recorded.diverged_at or self.update
-        failure = None
-        if final is None:
-            failure = Failure(
-                kind="diverged", update=recorded.diverged_at, message="the loss or its gradient was not finite"
-            )
+        why = "the loss or its gradient was not finite"
+        failure = None if final else Failure(kind="diverged", update=recorded.diverged_at, message=why)
         num_tokens = num_updates * recipe.update_tokens
         evaluations = tuple(Evaluation.model_validate(evaluation) for evaluation in recorded.evaluations)
         return RunResult(
             fingerprint=fingerprint,
             recipe=recipe.flat(),
-            status="diverged" if final is None else "completed",
+            status="completed" if final else "diverged",
             failure=failure,
             final=final and final.metrics,
             test=test.metrics if final and test else None,
@@ -369,17 +355,13 @@ class Group:
 
     def checkpoint(self, lane: int) -> Checkpoint:
         """A lane's weights, state and moments, without the lane axis, and what has been read of it."""
-        tensors = {f"weights.{name}": w[lane] for name, w in {**self.weights, **self.do.state}.items()}
-        moments = {f"moments.{name}": m[lane] for name, m in self.do.optimizer.state.items()}
-        on_host = {name: t.cpu().contiguous() for name, t in {**tensors, **moments}.items()}
-        return Checkpoint(self.update, on_host, vars(self.recorded[lane]))
+        tensors = {name: t[lane].cpu().contiguous() for name, t in self._kept().items()}
+        return Checkpoint(self.update, tensors, vars(self.recorded[lane]))
 
     def set_lane(self, lane: int, checkpoint: Checkpoint) -> None:
         """Put a lane back where a checkpoint left it."""
-        for name, w in {**self.weights, **self.do.state}.items():
-            w[lane] = checkpoint.tensors[f"weights.{name}"]
-        for name, m in self.do.optimizer.state.items():
-            m[lane] = checkpoint.tensors[f"moments.{name}"]
+        for name, t in self._kept().items():
+            t[lane] = checkpoint.tensors[name]
         self.recorded[lane] = Recorded(**checkpoint.recorded)
         self.do.alive_N[lane] = self.recorded[lane].diverged_at is None
         allowed = self.recorded[lane].micro_batch_sequences
@@ -387,32 +369,26 @@ class Group:
         self.update = checkpoint.update
         self.schedule([lane])
 
+    def _kept(self) -> Weights:
+        """All that an update changes, by its names in a checkpoint."""
+        weights = {f"weights.{name}": w for name, w in {**self.weights, **self.do.state}.items()}
+        return weights | {f"moments.{name}": m for name, m in self.do.optimizer.state.items()}
+
     def _batch(self) -> Tensor:
         """The update's tokens (N, B, T + 1) on the host; lanes of one seed see the same."""
-        model, size = self.recipe.model, self.recipe.train.batch_sequences
-        by_seed = {
-            seed: batch(
-                self.dataset.train,
-                seed=seed,
-                update=self.update,
-                batch_sequences=size,
-                context_tokens=model.context_tokens,
-            )
-            for seed in set(self.seeds)
-        }
+        size, length = self.recipe.train.batch_sequences, self.recipe.model.context_tokens
+        of_update = {"update": self.update, "batch_sequences": size, "context_tokens": length}
+        by_seed = {seed: batch(self.dataset.train, seed=seed, **of_update) for seed in set(self.seeds)}
         return torch.from_numpy(np.stack([by_seed[seed] for seed in self.seeds]))
 
 
-def _warn(group: Group, fingerprints: Sequence[str], watches: Sequence[Watch]) -> None:
-    """Note what the curves read so far give reason to say. It changes no number."""
+def _notes(group: Group, fingerprints: Sequence[str], watches: Sequence[Watch]) -> Iterator[Progress]:
+    """What there is to say to a person: what happened, and what the curves read so far give reason to."""
     for fingerprint, recorded, watch in zip(fingerprints, group.recorded, watches, strict=True):
         lines = watch.look(recorded.train_loss, recorded.gradient_norm, recorded.evaluations)
         group.notes += [f"run {fingerprint}, {line}" for line in lines]
-
-
-def _num_experts(recipe: Recipe) -> int | None:
-    feed_forward = recipe.model.feed_forward
-    return feed_forward.num_experts if isinstance(feed_forward, Experts) else None
+    while group.notes:
+        yield _progress(group, fingerprints, None, note=group.notes.pop(0))
 
 
 def _progress(

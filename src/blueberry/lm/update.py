@@ -7,6 +7,7 @@ Shapes: N lanes, B sequences of an update, M of a micro-batch, T tokens of a seq
 draws, G groups of weights.
 """
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,10 +16,8 @@ import torch
 from torch import Tensor
 
 from blueberry.architecture import ROUTER_BIAS
-from blueberry.lm.draws import SITES_A_LAYER, keys_SNB
 from blueberry.lm.feed_forward import needs_counts, rebalanced
 from blueberry.lm.layers import compiled, head_loss
-from blueberry.lm.memory import free, is_out_of_memory, smaller_micro_batch
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.optimizers import Optimizer, clip, norms, squares
 from blueberry.lm.ranks import ONE, Ranks
@@ -241,10 +240,23 @@ def execution_of(recipe: Recipe, device: torch.device, precision: Precision, ran
     return "compiled" if is_long and not recipe.train.checkpoint_activations else "graph"
 
 
-def update_keys(recipe: Recipe, seeds: tuple[int, ...], update: int, sequences: range) -> Tensor:
-    """The keys of all draws of an update's sequences, int32 (S, N, B), on the host."""
-    num_sites = SITES_A_LAYER * (recipe.model.num_layers + 1)
-    return torch.from_numpy(keys_SNB(seeds, update, sequences, num_sites))
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is what torch raises, on a device or on the host, when it is refused memory."""
+    refused = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return refused or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
+def smaller_micro_batch(batch_sequences: int, micro_batch_sequences: int) -> int | None:
+    """The largest divisor of the batch that is at most half the micro-batch; None if that is one sequence."""
+    halves = range(micro_batch_sequences // 2, 0, -1)
+    return next((size for size in halves if batch_sequences % size == 0), None)
+
+
+def free(device: torch.device) -> None:
+    """Give back what nobody refers to any more, so that the next attempt finds it."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _unless_all_0(values_N: Tensor | None) -> Tensor | None:
