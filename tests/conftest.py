@@ -1,5 +1,7 @@
 """No test sees where it was started: each runs in an empty folder, and what it starts imports the package under test."""
 
+import gc
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +18,16 @@ from blueberry.identity import fingerprint
 from blueberry.study.synthetic import Synthetic
 from blueberry.text import data_digest
 
+gc.disable()  # while tests are collected: what is made then stays, and looking it through takes a third of that time
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests side by side share the cores; threads would wait for each other
 os.environ["PYTHONPATH"] = str(Path(blueberry.__file__).parent.parent.absolute())
 os.environ.pop("BLUEBERRY_STORE", None)
+
+
+def pytest_collection_finish() -> None:
+    """Imported modules and collected tests are never garbage: no later collection looks at them."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -79,8 +88,9 @@ class Named:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports have their pictures' files, but nothing is drawn: a third of a second each."""
-    monkeypatch.setattr("blueberry.report.writing.png", lambda spec: b"not drawn")
+    """Reports have their pictures' files, but nothing is drawn, which takes a third of a second each: a file holds what
+    would be drawn."""
+    monkeypatch.setattr("blueberry.report.writing.png", lambda spec: json.dumps(spec).encode())
 
 
 @pytest.fixture

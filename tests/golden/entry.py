@@ -18,7 +18,17 @@ from blueberry.study.synthetic import Synthetic
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "moe-nano.toml"
 
-_DRAWING = ("draw_lr_curve", "draw_learning_curves", "draw_differences", "draw_panel", "draw_arm", "finished", "alt")
+_DRAWING = (
+    "draw_lr_curve",
+    "draw_learning_curves",
+    "draw_differences",
+    "draw_panel",
+    "draw_arm",
+    "finished",
+    "beside",
+    "headed",
+    "stacked",
+)
 """What report.figures draws with."""
 
 

@@ -5,7 +5,6 @@ import math
 from dataclasses import replace
 
 import pytest
-from altair.utils.schemapi import debug_mode
 from test_specifications import check
 
 from blueberry import api
@@ -66,6 +65,7 @@ def horizons(judged):
     return judged(HORIZONS, Synthetic(optimum=0.08, moves=(("train.updates", -0.3),)))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_of_searches_has_their_files(schedules, tmp_path):
     schedules.report(tmp_path)
     have = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
@@ -85,6 +85,7 @@ def test_a_report_of_searches_has_their_files(schedules, tmp_path):
     assert parts["linear"]["schedule.kind"] == "linear"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_search_over_one_model_has_the_same_files(judged, tmp_path):
     text = '[vary]\n"optimizer.muon.learning_rate" = { log = [0.005, 0.5] }\n[strategy]\nmethod = "locate"\n'
     found = judged(text, Synthetic(optimum=0.03))
@@ -149,9 +150,8 @@ def test_the_held_out_condition_is_drawn_at_its_own_size_in_whatever_order_a_fil
 def test_pictures_of_every_kind_are_valid_and_named_once(schedules, horizons):
     for found in (schedules, horizons):
         computed = compute(found.judgement, found.runs)
-        with debug_mode(False):  # each whole is checked below
-            drawn = list(pictures(computed))
-            of_kind = page_figures(computed).of_kind
+        drawn = list(pictures(computed))
+        of_kind = page_figures(computed).of_kind
         assert len({picture.name for picture in drawn}) == len(drawn)
         check([picture.spec for picture in drawn if "/individual/" not in picture.name])
         check([figure.spec for figure in of_kind])
@@ -235,6 +235,7 @@ def test_conditions_without_fresh_seeds_are_called_unconfirmed(judged):
     assert [audit.audit for audit in shown.warnings] == ["curse"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_doctor_finds_nothing_in_the_report_of_conditions(horizons, tmp_path):
     horizons.report(tmp_path)
     assert not horizons.judgement.audits

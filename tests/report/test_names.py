@@ -9,14 +9,13 @@ from typing import Any
 
 import planted
 import pytest
-from altair.utils.schemapi import debug_mode
 
 import blueberry
 from blueberry.report import writing
 from blueberry.report.axis import find_axis
 from blueberry.report.figures import compute, file_name, page_figures, pictures, rate_names
 from blueberry.report.theme import LIGHT
-from blueberry.report.vega import chart, drawable, png, specification
+from blueberry.report.vega import chart, drawable, layered, png, specification
 
 NAMES = [
     "a\nb",
@@ -40,20 +39,20 @@ def judged(*, setting: str = "lr", metric: str = "val_loss", arms: tuple[Any, ..
 
 
 def main_picture(**given: Any) -> bytes:
-    with debug_mode(False):
-        return png(next(pictures(compute(judged(**given), ()))).spec)
+    return png(next(pictures(compute(judged(**given), ()))).spec)
 
 
 def test_arms_of_every_name_can_be_drawn() -> None:
     assert main_picture(arms=tuple(NAMES)).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_name_can_be_drawn(name: str) -> None:
-    assert main_picture(setting=name).startswith(b"\x89PNG")
-    assert main_picture(metric=name).startswith(b"\x89PNG")
-    title = {"text": name, "subtitle": [name]}
-    assert png(specification(chart([{"text": name}]).mark_point(), LIGHT, title=title)).startswith(b"\x89PNG")
+@pytest.mark.parametrize("place", range(len(NAMES)))
+def test_every_name_can_be_drawn(place: int) -> None:
+    """As a setting, as a metric, and as title, subtitle and row."""
+    setting, metric, name = (NAMES[(place + more) % len(NAMES)] for more in range(3))
+    assert main_picture(setting=setting, metric=metric).startswith(b"\x89PNG")
+    drawn = layered([chart([{"text": name}]).mark_point()], width=20, height=20)
+    assert png(specification(drawn, LIGHT, title={"text": name, "subtitle": [name]})).startswith(b"\x89PNG")
 
 
 def test_no_name_stands_in_a_field_or_an_expression() -> None:
@@ -61,10 +60,9 @@ def test_no_name_stands_in_a_field_or_an_expression() -> None:
     for study in (planted.edge(), planted.grid(), planted.two_arms()):
         called = {*(arm.arm for arm in study.judgement.arms), *study.judgement.vary, study.judgement.metric}
         computed = compute(study.judgement, study.runs)
-        with debug_mode(False):
-            shown = page_figures(computed)
-            pages = [f.spec for f in (shown.main, *shown.curves, *shown.of_kind, shown.each_arm) if f is not None]
-            specs = [*pages, *(picture.spec for picture in islice(pictures(computed), 6))]
+        shown = page_figures(computed)
+        pages = [f.spec for f in (shown.main, *shown.curves, *shown.of_kind, shown.each_arm) if f is not None]
+        specs = [*pages, *(picture.spec for picture in islice(pictures(computed), 6))]
         acted = {text for spec in specs for text in acted_on(spec)}
         assert "datum.arm === picked" in acted
         assert not any(name in text for text in acted for name in called)
@@ -99,6 +97,7 @@ def test_what_xml_cannot_hold_is_replaced_and_nothing_else() -> None:
     assert drawable("tab\tline\nµ→∞ \U0001f600 \u202e") == "tab\tline\nµ→∞ \U0001f600 \u202e"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_whole_report_with_control_characters_in_every_name(tmp_path: Path) -> None:
     from blueberry.report.writing import write
 
@@ -111,6 +110,7 @@ def test_a_whole_report_with_control_characters_in_every_name(tmp_path: Path) ->
     assert json.loads((tmp_path / "insights.json").read_text())["arms"][0]["arm"] == "a\x02\ud800"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_menu_and_the_chips_name_arms_exactly(tmp_path: Path) -> None:
     """A true minus for the eye would be another name."""
     from blueberry.report.writing import write
@@ -121,6 +121,7 @@ def test_the_menu_and_the_chips_name_arms_exactly(tmp_path: Path) -> None:
     assert '<option value="shift=-1"' in page
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "rates", [(0, 0.1, 1e308), (1e-320, 1.0, 1.7e308), (-1e308, 0, 1e308), (0.1, 1, math.inf), (1, 2, 10**25)]
 )
@@ -128,9 +129,8 @@ def test_numbers_of_any_size_are_drawn_and_written(rates: tuple[float, ...], tmp
     from blueberry.report.writing import write
 
     found = judged(arms=rates)
-    with debug_mode(False):
-        for picture in islice(pictures(compute(found, ())), 1):
-            assert png(picture.spec).startswith(b"\x89PNG")
+    for picture in islice(pictures(compute(found, ())), 1):
+        assert png(picture.spec).startswith(b"\x89PNG")
     for _, text in writing._documents(found, (), find_axis(found)):
         json.loads(text)
     if rates[0] == 0:

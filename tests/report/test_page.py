@@ -8,7 +8,6 @@ from typing import Any
 
 import planted
 import pytest
-from altair.utils.schemapi import debug_mode
 
 from blueberry.judge.judgement import Audit, CurveFinding
 from blueberry.judge.words import MISSING
@@ -55,9 +54,8 @@ def both(study: planted.Planted) -> tuple[str, str]:
     """The page and the Markdown."""
     computed = compute(study.judgement, study.runs)
     shown = page(study.judgement, study.runs)
-    with debug_mode(False):  # test_specifications.py checks the figures
-        listed = list(pictures(computed))
-        figures = page_figures(computed)
+    listed = list(pictures(computed))
+    figures = page_figures(computed)
     return html(shown, figures, [picture.name for picture in listed]), markdown(shown, listed)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import altair as alt
 import planted
 import pytest
-from altair.utils.schemapi import debug_mode
 
 from blueberry.report.figures import compute, page_figures, pictures, rate_names
 from blueberry.report.theme import DARK, LIGHT, PAGE, css_variables
@@ -40,9 +39,8 @@ def test_the_main_figure_is_valid(name: str) -> None:
 
 def test_every_figure_of_a_sweep_is_valid(sweep: planted.Planted) -> None:
     computed = compute(sweep.judgement, sweep.runs)
-    with debug_mode(False):  # each whole is checked below
-        shown = page_figures(computed)
-        listed = list(pictures(computed))
+    shown = page_figures(computed)
+    listed = list(pictures(computed))
     check([f.spec for f in (shown.main, *shown.curves, shown.each_arm) if f is not None])
     check([p.spec for p in listed if "/individual/" not in p.name] + [listed[-1].spec])
 

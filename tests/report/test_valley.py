@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from altair.utils.schemapi import debug_mode
 from test_specifications import check
 
 from blueberry import api
@@ -130,9 +129,8 @@ def test_a_seed_alone_in_the_window_has_no_residual(of):
 @pytest.mark.parametrize("name", ["located", "spent", "cliff", "parts"])
 def test_every_picture_is_valid(of, name):
     judged = of(name)
-    with debug_mode(True):
-        drawn = list(pictures(compute(judged.judgement, judged.runs)))
-        check([picture.spec for picture in drawn if "/individual/" not in picture.name])
+    drawn = list(pictures(compute(judged.judgement, judged.runs)))
+    check([picture.spec for picture in drawn if "/individual/" not in picture.name])
 
 
 def test_the_page_says_how_the_search_ended_and_what_it_rests_on(of):
@@ -181,9 +179,8 @@ def test_a_linear_axis_has_all_of_it(of):
     judged = of("linear")
     assert judged.judgement.is_located
     assert residuals(judged.judgement) is not None
-    with debug_mode(True):
-        drawn = list(pictures(compute(judged.judgement, judged.runs)))
-        check([picture.spec for picture in drawn if "/individual/" not in picture.name])
+    drawn = list(pictures(compute(judged.judgement, judged.runs)))
+    check([picture.spec for picture in drawn if "/individual/" not in picture.name])
 
 
 def test_parts_that_were_searched_show_their_own_best_and_say_how_it_ended(of):

@@ -10,7 +10,7 @@ from blueberry.judge.judgement import Judgement, Verdict
 from blueberry.judge.words import count, difference_axis, number
 from blueberry.report.axis import picture_range
 from blueberry.report.theme import Palette
-from blueberry.report.vega import Width, chart, layered, tips
+from blueberry.report.vega import Drawing, Width, chart, layered, tips
 
 BASELINE = "baseline"
 MAX_INTERVAL_IN_SPREADS = 1.0
@@ -162,7 +162,7 @@ WIDTH, ROW_HEIGHT = 620, 46
 """Pixels."""
 
 
-def draw_differences(shown: Differences, palette: Palette, places: int, *, width: Width = WIDTH) -> alt.LayerChart:
+def draw_differences(shown: Differences, palette: Palette, places: int, *, width: Width = WIDTH) -> Drawing:
     """The figure without a title; a picture (`width` in pixels) carries each verdict in words at its right."""
     low, high = shown.x_range
     x_scale = alt.Scale(domain=[low, high], nice=False, zero=False)
@@ -206,7 +206,7 @@ def draw_differences(shown: Differences, palette: Palette, places: int, *, width
     if width != "container":
         words = chart([{"arm": row.arm, "text": row.words} for row in shown.rows])
         text = words.mark_text(align="left", dx=12, color=palette.muted)
-        layers.append(text.encode(x=alt.value(width), y=y, text=alt.Text("text:N")))
+        layers.append(text.encode(x=alt.XValue(width), y=y, text=alt.Text("text:N")))
     height = ROW_HEIGHT * max(len(order), 1)
     return layered(layers, width=width, height=height)
 
@@ -246,7 +246,7 @@ def _outside(shown: Differences, palette: Palette, places: int) -> list[alt.Char
     ]
     triangle: dict[str, Any] = {"shape": "triangle-right", "color": palette.other}
     cross: dict[str, Any] = {"shape": "cross", "angle": 45, "color": palette.failed}
-    edge = alt.value("width")
+    edge = alt.XValue("width")
     layers: list[alt.Chart] = []
     for rows, look in ((far, triangle), (diverged, cross)):
         if rows:

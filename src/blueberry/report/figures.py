@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import altair as alt
-
 from blueberry.identity import digest
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.words import decimals, metric_name, setting_name
@@ -31,7 +29,7 @@ from blueberry.report.learning_curves import (
 from blueberry.report.lr_curve import LrCurve, curve_caption, draw_lr_curve, lr_curve
 from blueberry.report.panels import draw_panel, panels
 from blueberry.report.theme import LIGHT, PAGE
-from blueberry.report.vega import Figure, specification
+from blueberry.report.vega import Drawing, Figure, beside, headed, specification, stacked
 from blueberry.tables.columns import is_loss
 
 LONGEST_RATE, LONGEST_NAME = 30, 50
@@ -115,7 +113,7 @@ def pictures(computed: Computed) -> Iterator[Drawn]:
     """Every picture, the main one first."""
     question = computed.judgement.question
 
-    def picture(path: str, title: str, caption: str, drawn: Any) -> Drawn:
+    def picture(path: str, title: str, caption: str, drawn: Drawing) -> Drawn:
         return Drawn(path, title, caption, finished(drawn, title, question))
 
     if computed.main is not None:
@@ -140,32 +138,32 @@ def pictures(computed: Computed) -> Iterator[Drawn]:
         yield from _each_rate(computed)
 
 
-def _validation_curves(curves: LearningCurves) -> Any:
+def _validation_curves(curves: LearningCurves) -> Drawing:
     assert curves.validated is not None
     if curves.late is None:
         return draw_learning_curves(curves, "validation", curves.validated, LIGHT)
     whole = draw_learning_curves(curves, "validation", curves.validated, LIGHT, width=400, named=False)
     late = draw_learning_curves(curves, "validation", curves.late, LIGHT, width=430)
-    return alt.hconcat(_headed(whole, "The whole run"), _headed(late, "The second half, enlarged"), spacing=30)
+    return beside([headed(whole, "The whole run"), headed(late, "The second half, enlarged")], spacing=30)
 
 
-def _at_the_end_and_before(computed: Computed, curve: LrCurve) -> tuple[Any, str]:
+def _at_the_end_and_before(computed: Computed, curve: LrCurve) -> tuple[Drawing, str]:
     """The main figure with the learning curves beside it, and its title."""
     curves, what = computed.learning, _what_is_judged(computed.judgement)
-    main = _headed(draw_lr_curve(curve, LIGHT, width=520, height=360), "At the end of training")
+    main = headed(draw_lr_curve(curve, LIGHT, width=520, height=360), "At the end of training")
     window, title = curves.late or curves.validated, f"{what} against learning rate"
     if window is None or not curves.any_validation:
         return main, title
     drawn = draw_learning_curves(curves, "validation", window, LIGHT, width=400, height=360)
     title += ", and on the way there" if what == "Loss" else "; and the loss on the way there"
-    return alt.hconcat(main, _headed(drawn, "Against updates"), spacing=30), title
+    return beside([main, headed(drawn, "Against updates")], spacing=30), title
 
 
-def _small_multiples(computed: Computed, curve: LrCurve) -> Any:
-    small = [_headed(draw_lr_curve(curve, LIGHT, width=430, height=300), _what_is_judged(computed.judgement))]
+def _small_multiples(computed: Computed, curve: LrCurve) -> Drawing:
+    small = [headed(draw_lr_curve(curve, LIGHT, width=430, height=300), _what_is_judged(computed.judgement))]
     shown = panels(computed.judgement, computed.runs)
     small += [draw_panel(panel, LIGHT, width=430, height=300) for panel in shown]
-    return alt.vconcat(*(alt.hconcat(*small[i : i + 2], spacing=40) for i in range(0, len(small), 2)), spacing=30)
+    return stacked([beside(small[i : i + 2], spacing=40) for i in range(0, len(small), 2)], spacing=30)
 
 
 def _what_is_judged(judgement: Judgement) -> str:
@@ -192,11 +190,7 @@ def _said_of_an_arm(curves: LearningCurves) -> str:
     return f"Thin lines: training loss{averaged(curves)}. Points: validation loss. Crosses: where a run diverged."
 
 
-def _headed(drawn: alt.LayerChart, title: str) -> alt.LayerChart:
-    return drawn.properties(title=alt.TitleParams(title, fontSize=13, offset=8))
-
-
-def finished(drawn: Any, title: str, subtitle: str) -> dict[str, Any]:
+def finished(drawn: Drawing, title: str, subtitle: str) -> dict[str, Any]:
     """The specification with title, subtitle in lines that fit, and the light theme."""
     lines = textwrap.wrap(" ".join(subtitle.split()), TITLE_CHARACTERS, max_lines=3, placeholder=" ...")
     return specification(drawn, LIGHT, title={"text": title, "subtitle": lines})

@@ -22,7 +22,7 @@ from blueberry.records import StudyRun
 from blueberry.report.axis import Axis, find_axis, picture_range, rate_axis
 from blueberry.report.theme import Palette
 from blueberry.report.valley import draw_residuals, residuals, residuals_caption
-from blueberry.report.vega import Figure, Width, chart, dashes, layered, tips
+from blueberry.report.vega import Drawing, Figure, Width, chart, dashes, layered, tips
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ WIDTH, HEIGHT = 700, 360
 ROW_HEIGHT = 30
 
 
-def draw_sweeps(shown: Sweeps, palette: Palette, places: int, *, width: Width = WIDTH) -> alt.LayerChart:
+def draw_sweeps(shown: Sweeps, palette: Palette, places: int, *, width: Width = WIDTH) -> Drawing:
     """A line a part; its own best is large."""
     low, high = shown.y_range
     x_range = (shown.axis.beyond(shown.axis.values[0], -0.5), shown.axis.beyond(shown.axis.values[-1], 0.5))
@@ -286,7 +286,7 @@ def draw_sweeps(shown: Sweeps, palette: Palette, places: int, *, width: Width = 
     )
 
 
-def draw_law(shown: LawCurve, palette: Palette, *, width: Width = WIDTH) -> alt.LayerChart:
+def draw_law(shown: LawCurve, palette: Palette, *, width: Width = WIDTH) -> Drawing:
     """Both axes logarithmic; every condition is named at its point."""
     x_values = [point.x for point in shown.points]
     ends = [end for point in shown.points for end in point.interval]
@@ -338,7 +338,7 @@ def draw_law(shown: LawCurve, palette: Palette, *, width: Width = WIDTH) -> alt.
 
 def draw_effects(
     shown: Sequence[EffectRow], palette: Palette, *, label: str, min_effect: float, places: int, width: Width = WIDTH
-) -> alt.LayerChart:
+) -> Drawing:
     """A row an effect, zero in the middle of a band of what does not matter."""
     ends = [end for row in shown for end in row.interval] + [-min_effect, min_effect]
     margin = 0.06 * (max(ends) - min(ends))
@@ -388,7 +388,7 @@ def draw_effects(
     )
 
 
-def draw_rates(lines: Sequence[RateLine], palette: Palette, *, width: Width = WIDTH) -> alt.LayerChart:
+def draw_rates(lines: Sequence[RateLine], palette: Palette, *, width: Width = WIDTH) -> Drawing:
     """The learning rate at every update, a line an arm."""
     names = [line.arm for line in lines]
     rows = [{"arm": line.arm, "update": update, "rate": rate} for line in lines for update, rate in line.rates]

@@ -12,7 +12,7 @@ from blueberry.judge.words import count
 from blueberry.records import StudyRun
 from blueberry.report.axis import find_axis, picture_range
 from blueberry.report.theme import Palette
-from blueberry.report.vega import Width, chart, dashes, layered, tips
+from blueberry.report.vega import Drawing, Width, chart, dashes, layered, tips
 
 MAX_POINTS = 120
 """Points of one line; longer ones are averaged over blocks of equal length."""
@@ -270,7 +270,7 @@ def draw_learning_curves(
     width: Width = WIDTH,
     height: int = HEIGHT,
     named: bool = True,
-) -> alt.LayerChart:
+) -> Drawing:
     """Every arm's mean in that window.
 
     A picture (`width` in pixels) names its lines at their right ends if `named`. On the page (`width`
@@ -308,7 +308,7 @@ def draw_learning_curves(
     return layered(layers, width=width, height=height)
 
 
-def draw_arm(arm: ArmCurves, curves: LearningCurves, palette: Palette, *, width: int = 560) -> alt.LayerChart:
+def draw_arm(arm: ArmCurves, curves: LearningCurves, palette: Palette, *, width: int = 560) -> Drawing:
     """One arm: training loss as thin lines, evaluations as points, a colour for each seed.
 
     The arm must have recorded something (`arm_window` is not None).
@@ -318,13 +318,14 @@ def draw_arm(arm: ArmCurves, curves: LearningCurves, palette: Palette, *, width:
     return _one_arm(_seed_rows(arm, window), list(arm.seeds), window, palette, width=width, height=300)
 
 
-def draw_each_arm(curves: LearningCurves, palette: Palette, first: str, *, height: int) -> alt.LayerChart:
+def draw_each_arm(curves: LearningCurves, palette: Palette, first: str, *, height: int) -> Drawing:
     """For the page: one arm at a time, the one that the parameter `shown` names, on a common scale."""
     assert curves.whole is not None, "no run recorded a curve"
     rows = [row for arm in curves.arms for row in _seed_rows(arm, curves.whole)]
     seeds = sorted({seed for arm in curves.arms for seed in arm.seeds})
     drawn = _one_arm(rows, seeds, curves.whole, palette, width="container", height=height)
-    return drawn.transform_filter("datum.arm === shown").add_params(alt.param(name="shown", value=first))
+    shown = {"transform": [{"filter": "datum.arm === shown"}], "params": [{"name": "shown", "value": first}]}
+    return {**drawn, **shown}
 
 
 def arm_colour(arm: ArmCurves, curves: LearningCurves, palette: Palette) -> str:
@@ -336,7 +337,7 @@ def arm_colour(arm: ArmCurves, curves: LearningCurves, palette: Palette) -> str:
 
 def _one_arm(
     rows: list[dict[str, Any]], seeds: list[int], window: Window, palette: Palette, *, width: Width, height: int
-) -> alt.LayerChart:
+) -> Drawing:
     x, y = _axes(window, "loss (nats per token)")
     colour = alt.Color(
         "seed:N",

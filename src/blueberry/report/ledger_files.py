@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import altair as alt
 
@@ -24,7 +23,7 @@ from blueberry.report.figures import finished
 from blueberry.report.ledger import line_pages
 from blueberry.report.templating import ledger_markdown
 from blueberry.report.theme import LIGHT
-from blueberry.report.vega import chart, layered, png
+from blueberry.report.vega import Drawing, chart, headed, layered, png, stacked
 
 
 def write_ledger(ledger: Ledger, folder: Path) -> Path:
@@ -133,8 +132,7 @@ PLACES = decimals(MIN_EFFECT_NATS)
 
 def timeline_png(lines: Sequence[Timeline]) -> bytes:
     """One picture of all lines."""
-    panels = [_panel(line) for line in lines]
-    drawn: Any = alt.vconcat(*panels, spacing=34)
+    drawn = stacked([_panel(line) for line in lines], spacing=34)
     said = (
         "Blue: what the stages claimed, added up; bars: each stage's own interval. "
         "Orange: the newest baseline against the original, measured together on fresh seeds."
@@ -142,7 +140,7 @@ def timeline_png(lines: Sequence[Timeline]) -> bytes:
     return png(finished(drawn, "The line of baselines", said))
 
 
-def _panel(line: Timeline) -> alt.LayerChart:
+def _panel(line: Timeline) -> Drawing:
     palette = LIGHT
     order = [START, *(stage.label for stage in line.stages)]
     title = difference_axis(line.metric, "the original")
@@ -174,7 +172,7 @@ def _panel(line: Timeline) -> alt.LayerChart:
             x=x, y=y, text=alt.Text("text:N")
         ),
         points.mark_text(baseline="bottom", color=palette.muted, limit=STAGE_WIDTH - 6).encode(
-            x=x, y=alt.value(-6), text=alt.Text("said:N")
+            x=x, y=alt.YValue(-6), text=alt.Text("said:N")
         ),
     ]
     if line.measured:
@@ -202,8 +200,7 @@ def _panel(line: Timeline) -> alt.LayerChart:
                 x=x, y=y, text=alt.Text("text:N")
             ),
         ]
-    heading = alt.TitleParams(line.line, fontSize=13, offset=24)
-    return layered(layers, width=STAGE_WIDTH * len(order), height=HEIGHT, title=heading)
+    return headed(layered(layers, width=STAGE_WIDTH * len(order), height=HEIGHT), line.line, offset=24)
 
 
 def _signed(value: float) -> str:

@@ -15,7 +15,7 @@ from blueberry.judge.words import MISSING, interval, number, unit
 from blueberry.report.documents import to_json
 from blueberry.report.templating import loop_html, loop_markdown
 from blueberry.report.theme import PAGE, Palette
-from blueberry.report.vega import chart, layered, specification, tips
+from blueberry.report.vega import Drawing, chart, layered, specification, tips
 
 WIDTH, HEIGHT = 1000, 300
 """Pixels, without the axes."""
@@ -146,7 +146,7 @@ def _page(judged: Ruling | LookBack) -> LoopPage:
     return look_back_page(judged) if isinstance(judged, LookBack) else ruling_page(judged)
 
 
-def _drawn(loop: Loop, back: LookBack | None, palette: Palette) -> alt.LayerChart:
+def _drawn(loop: Loop, back: LookBack | None, palette: Palette) -> Drawing:
     """Every run in its order, and the line of what was kept. Runs far off lie on the edge."""
     kept = {one.arm for one in back.keeps} if back else {arm for arm, is_kept in loop.kept.items() if is_kept}
     kept.add(loop.arms[0])

@@ -15,7 +15,7 @@ from blueberry.judge.sentences import withholds_differences
 from blueberry.judge.words import count, decimals, metric_axis, number, setting_value
 from blueberry.report.axis import Axis, find_axis, rate_axis, series_of, valley_range
 from blueberry.report.theme import Palette
-from blueberry.report.vega import Width, chart, layered, tips
+from blueberry.report.vega import Drawing, Width, chart, layered, tips
 
 Place = Literal["inside", "above", "diverged"]
 """In the picture; above its top, or without a finite value: both are marked in the strip over the picture."""
@@ -191,7 +191,7 @@ _SEEDS_LEFT, _FRESH_RIGHT, _SERIES_APART = 0.13, 0.22, 0.09
 """Shifts, in steps of the grid."""
 
 
-def draw_lr_curve(curve: LrCurve, palette: Palette, *, width: Width = WIDTH, height: int = HEIGHT) -> alt.LayerChart:
+def draw_lr_curve(curve: LrCurve, palette: Palette, *, width: Width = WIDTH, height: int = HEIGHT) -> Drawing:
     """The curve without a title. `width` may be "container"."""
     frame = _Frame(curve, palette, height if curve.y_range else EMPTY_HEIGHT)
     layers = [*_top_layers(frame), *_optimum_layers(frame)]
@@ -203,8 +203,7 @@ def draw_lr_curve(curve: LrCurve, palette: Palette, *, width: Width = WIDTH, hei
             *_confirmed_layers(frame),
             *layers,
         ]
-    independent = alt.Resolve(scale=alt.ScaleResolveMap(color="independent"))
-    return layered(layers, resolve=independent, width=width, height=frame.height)
+    return layered(layers, width=width, height=frame.height, resolve={"scale": {"color": "independent"}})
 
 
 class _Frame:
@@ -242,7 +241,7 @@ def _band_layers(frame: _Frame) -> list[alt.Chart]:
         return []
     low, high = frame.curve.band
     band = chart([{"x": low, "x2": high}]).mark_rect(color=frame.palette.accent, fillOpacity=0.11, opacity=1)
-    return [band.encode(x=frame.x, x2=alt.X2("x2:Q"), y=alt.value(frame.top), y2=alt.value(frame.bottom))]
+    return [band.encode(x=frame.x, x2=alt.X2("x2:Q"), y=alt.YValue(frame.top), y2=alt.Y2Value(frame.bottom))]
 
 
 def _valley_layers(frame: _Frame) -> list[alt.Chart]:
@@ -290,7 +289,7 @@ def _mean_layers(frame: _Frame) -> list[alt.Chart]:
             x=frame.x,
             y=frame.y(),
             fill=alt.Fill("colour:N", scale=None, legend=None),
-            stroke=alt.value(frame.palette.surface),
+            stroke=alt.StrokeValue(frame.palette.surface),
             size=alt.Size("size:Q", scale=None, legend=None),
             tooltip=tips("arm:N", "status:N", "mean:N", "interval:N", "n:Q"),
         ),
@@ -341,7 +340,7 @@ def _confirmed_layers(frame: _Frame) -> list[alt.Chart]:
         diamond.encode(
             x=frame.x,
             y=frame.y(),
-            stroke=alt.value(frame.palette.surface),
+            stroke=alt.StrokeValue(frame.palette.surface),
             tooltip=[alt.Tooltip("text:N", title="confirmed")],
         ),
         label.encode(x=frame.x, y=frame.y("low"), text=alt.Text("text:N")),
@@ -353,7 +352,7 @@ def _optimum_layers(frame: _Frame) -> list[alt.Chart]:
     optimum, axis, palette = frame.curve.optimum, frame.curve.axis, frame.palette
     if optimum is None:
         return []
-    level = alt.value(frame.height - 10)
+    level = alt.YValue(frame.height - 10)
     if isinstance(optimum, Optimum):
         low, high = optimum.interval
         at, shift = optimum.estimate, 0
@@ -364,7 +363,7 @@ def _optimum_layers(frame: _Frame) -> list[alt.Chart]:
         bar = chart([ends]).mark_rule(color=palette.accent, strokeWidth=5, strokeOpacity=0.45)
         shape, colour = "diamond", palette.accent
         under = [bar.encode(x=frame.x, x2=alt.X2("x2:Q"), y=level)]
-        above = alt.value(frame.height - 26)
+        above = alt.YValue(frame.height - 26)
     else:
         at = axis.values[0 if optimum.side == "below" else -1]
         text = f"optimum {optimum.side} {setting_value(optimum.bound)}, not found: the range ends here"
@@ -387,7 +386,7 @@ def _top_layers(frame: _Frame) -> list[alt.Chart]:
     layers: list[alt.Chart] = []
     for index, kind in enumerate(frame.rows):
         rows = [_top_row(point, point.runs(kind), kind, frame) for point in frame.curve.points if point.runs(kind)]
-        level = alt.value(8 + index * _ROW)
+        level = alt.YValue(8 + index * _ROW)
         look: dict[str, Any] = (
             {"shape": "cross", "angle": 45, "color": frame.palette.failed}
             if kind == "diverged"
@@ -399,8 +398,8 @@ def _top_layers(frame: _Frame) -> list[alt.Chart]:
         word = chart([{"text": kind}]).mark_text(align="right", dx=-6, color=frame.palette.ink, fontWeight=600)
         layers += [
             points.encode(x=frame.x, y=level, tooltip=[*tips("arm:N"), alt.Tooltip("said:N", title=kind)]),
-            counts.encode(x=frame.x, y=alt.value(21 + index * _ROW), text=alt.Text("text:N")),
-            word.encode(x=alt.value(0), y=level, text=alt.Text("text:N")),
+            counts.encode(x=frame.x, y=alt.YValue(21 + index * _ROW), text=alt.Text("text:N")),
+            word.encode(x=alt.XValue(0), y=level, text=alt.Text("text:N")),
         ]
     return layers
 

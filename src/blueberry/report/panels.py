@@ -11,7 +11,7 @@ from blueberry.judge.judgement import Judgement, Status
 from blueberry.records import StudyRun
 from blueberry.report.axis import Axis, find_axis, rate_axis
 from blueberry.report.theme import Palette
-from blueberry.report.vega import chart, layered
+from blueberry.report.vega import Drawing, chart, headed, layered
 
 LATE_FRACTION = 0.1
 """The last part of a run over which a gradient norm is taken."""
@@ -112,7 +112,7 @@ def _spread(judgement: Judgement, axis: Axis) -> Panel | None:
     return Panel("Spread of the seeds", "standard deviation between seeds", axis, points, False, reference, False, True)
 
 
-def draw_panel(panel: Panel, palette: Palette, *, width: int, height: int) -> alt.LayerChart:
+def draw_panel(panel: Panel, palette: Palette, *, width: int, height: int) -> Drawing:
     """One panel with its title."""
     axis = panel.axis
     x = rate_axis(axis, (axis.beyond(axis.values[0], -0.45), axis.beyond(axis.values[-1], 0.45)))
@@ -135,5 +135,4 @@ def draw_panel(panel: Panel, palette: Palette, *, width: int, height: int) -> al
         layers.append(label.encode(x=x, y=y, text=alt.Text("text:N")))
     dots = chart(points).mark_point(filled=not panel.joined, size=34, strokeWidth=1.4, opacity=1)
     layers.append(dots.encode(x=x, y=y, color=alt.Color("colour:N", scale=None, legend=None)))
-    title = alt.TitleParams(panel.title, fontSize=13, offset=8)
-    return layered(layers, width=width, height=height, title=title)
+    return headed(layered(layers, width=width, height=height), panel.title)

@@ -27,7 +27,7 @@ def _picture(result: RunResult) -> bytes:
     import altair as alt
 
     from blueberry.report.figures import finished
-    from blueberry.report.vega import png
+    from blueberry.report.vega import layered, png, stacked
 
     losses = [
         {"update": update, "loss": loss, "set": "training"}
@@ -45,12 +45,12 @@ def _picture(result: RunResult) -> bytes:
     base = alt.Chart(alt.Data(values=losses)).encode(x=x, y=y, color=colour)
     training = base.transform_filter("datum.set === 'training'").mark_line(strokeWidth=1)
     validation = base.transform_filter("datum.set === 'validation'")
-    loss = alt.layer(training, validation.mark_line(strokeWidth=2), validation.mark_point(filled=True, size=40))
+    evaluated = (validation.mark_line(strokeWidth=2), validation.mark_point(filled=True, size=40))
     rate = (
         alt.Chart(alt.Data(values=rates))
         .mark_line(color=LIGHT.fresh, strokeWidth=1.5)
         .encode(x=x, y=alt.Y("rate:Q", title="learning rate", axis=alt.Axis(tickCount=3, format="~g")))
     )
-    both = alt.vconcat(loss.properties(width=620, height=320), rate.properties(width=620, height=90), spacing=14)
+    views = [layered([training, *evaluated], width=620, height=320), layered([rate], width=620, height=90)]
     said = f"seed {result.recipe['seed']}, {result.num_tokens:,} tokens; {result.status}"
-    return png(finished(both, f"Run {result.fingerprint}", said))
+    return png(finished(stacked(views, spacing=14), f"Run {result.fingerprint}", said))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -69,7 +70,9 @@ def _rendered(template: str, **held: Any) -> str:
     return text if html else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
+@cache
 def _environment(*, html: bool) -> Environment:
+    """It keeps its templates compiled."""
     environment = Environment(
         loader=PackageLoader("blueberry.report"),
         autoescape=html,

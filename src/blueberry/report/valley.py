@@ -10,7 +10,7 @@ from blueberry.judge.judgement import Judgement
 from blueberry.judge.words import count, decimals, number, setting_value
 from blueberry.report.axis import Axis, find_axis, rate_axis
 from blueberry.report.theme import Palette
-from blueberry.report.vega import Width, chart, layered, tips
+from blueberry.report.vega import Drawing, Width, chart, layered, tips
 
 WIDTH, HEIGHT = 700, 190
 """Pixels, without the axes."""
@@ -123,7 +123,7 @@ def residuals_caption(shown: Residuals) -> str:
     return said + (f" Left out, alone on their seed: {count(shown.num_alone, 'run')}." if shown.num_alone else "")
 
 
-def draw_residuals(shown: Residuals, palette: Palette, *, width: Width = WIDTH) -> alt.LayerChart:
+def draw_residuals(shown: Residuals, palette: Palette, *, width: Width = WIDTH) -> Drawing:
     """A circle a run about a line at zero."""
     x = rate_axis(shown.axis, (shown.axis.beyond(shown.window[0], -0.3), shown.axis.beyond(shown.window[1], 0.3)))
     most = 1.15 * max(shown.sd, *(abs(one.value) for one in shown.points))

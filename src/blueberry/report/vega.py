@@ -28,6 +28,11 @@ SCALE = 2
 """Pixels of a picture for one of the drawing."""
 
 
+Drawing = dict[str, Any]
+"""A view of Vega-Lite, with the rows that it and the views in it show under "datasets". Altair makes the single charts;
+what is made of them is put together here: altair copies every chart in whole whenever one is put into another."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure before it is drawn, which it is twice: as a picture, and on the page."""
@@ -38,7 +43,7 @@ class Figure:
     """Of its picture, in the report's folder."""
     title: str
     caption: str
-    draw: Callable[..., alt.LayerChart]
+    draw: Callable[..., Drawing]
     """From a palette and `width`, by default that of its picture."""
 
 
@@ -59,9 +64,39 @@ def chart(rows: list[dict[str, Any]]) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json")))
 
 
-def layered(layers: Sequence[alt.Chart], *, width: Width, height: int, **more: Any) -> alt.LayerChart:
-    """Charts one upon another, first below."""
-    return alt.LayerChart(layer=list(layers), width=width, height=height, **more)
+def layered(layers: Sequence[alt.Chart], *, width: Width, height: int, **more: Any) -> Drawing:
+    """Charts one upon another, first below. Parameters are the whole's, and so are rows that all of them show."""
+    datasets: dict[str, Any] = {}
+    within = {"datasets": datasets, "top_level": False}  # altair adds the rows of each
+    views = [layer.to_dict(validate=False, context=within) for layer in layers]  # the tests hold each to the schema
+    whole: Drawing = {"layer": views, "width": width, "height": height, "datasets": datasets, **more}
+    if params := [param for view in views for param in view.pop("params", ())]:
+        whole["params"] = params
+    if all(view["data"] == views[0]["data"] for view in views):
+        whole["data"] = views[0]["data"]
+        whole["layer"] = [{key: held for key, held in view.items() if key != "data"} for view in views]
+    return whole
+
+
+def headed(drawn: Drawing, title: str, *, offset: int = 8) -> Drawing:
+    """A drawing under a title of its own, so many pixels above it."""
+    return {**drawn, "title": {"text": title, "fontSize": 13, "offset": offset}}
+
+
+def beside(drawings: Sequence[Drawing], *, spacing: int) -> Drawing:
+    """Drawings in a row."""
+    return _together("hconcat", drawings, spacing)
+
+
+def stacked(drawings: Sequence[Drawing], *, spacing: int) -> Drawing:
+    """Drawings in a column."""
+    return _together("vconcat", drawings, spacing)
+
+
+def _together(how: str, drawings: Sequence[Drawing], spacing: int) -> Drawing:
+    datasets = {name: rows for drawing in drawings for name, rows in drawing["datasets"].items()}
+    views = [{key: held for key, held in drawing.items() if key != "datasets"} for drawing in drawings]
+    return {how: views, "spacing": spacing, "datasets": datasets}
 
 
 def tips(*fields: str) -> list[alt.Tooltip]:
@@ -69,14 +104,13 @@ def tips(*fields: str) -> list[alt.Tooltip]:
     return [alt.Tooltip(field) for field in fields]
 
 
-def specification(drawn: Any, palette: Palette, **parts: Any) -> dict[str, Any]:
-    """A chart as Vega-Lite that can be drawn whatever it holds, with further top-level parts, e.g. a title."""
-    spec = drawn.to_dict(validate=False)  # the tests check every specification against the schema
-    rows = {name: json.loads(text) for name, text in spec.get("datasets", {}).items() if isinstance(text, str)}
-    spec["datasets"] = {**spec.get("datasets", {}), **rows}
+def specification(drawn: Drawing, palette: Palette, **parts: Any) -> dict[str, Any]:
+    """A drawing as a whole of Vega-Lite that can be shown whatever it holds, with further parts, e.g. a title."""
+    rows = {name: json.loads(held) if isinstance(held, str) else held for name, held in drawn["datasets"].items()}
     looks = config(palette, PAGE_FONT if palette is PAGE else PICTURE_FONT)
     # Without "aria" false, Vega-Lite describes each mark by an expression made of titles that it does not escape.
-    return _harmless({**spec, **parts, "config": {**looks, "aria": False}})
+    known = {"$schema": alt.SCHEMA_URL, "datasets": rows, "config": {**looks, "aria": False}}
+    return _harmless({**drawn, **parts, **known})
 
 
 def png(spec: dict[str, Any]) -> bytes:
