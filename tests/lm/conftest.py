@@ -95,7 +95,6 @@ def made_up(train: Split, validation: Split, test: Split) -> Dataset:
         tokenizer=Tokenizer(),
         digest="made up",
         entropy_bits_per_byte=None,
-        left_out={},
     )
 
 

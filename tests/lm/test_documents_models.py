@@ -47,7 +47,7 @@ def test_the_documents_models_take_real_updates_on_the_embedded_corpus(name, tmp
     assert offline.model_copy(update={"data": Recipe.load(name).data}) == Recipe.load(name)
     recipe = offline.with_(small)
     dataset = load(recipe.data, tmp_path)
-    assert dataset.vocabulary_tokens == 49_152
+    assert dataset.tokenizer.vocabulary_tokens == 49_152
     group = Group([recipe], dataset, CPU)
     before = {key: w.clone() for key, w in group.weights.items()}
     for _ in range(2):

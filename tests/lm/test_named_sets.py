@@ -88,7 +88,9 @@ def load_again(mixed, text, changes):
 
 
 def test_a_corpus_shorter_than_an_update_is_refused(mixed, text):
-    with pytest.raises(DataError, match=r"^train\.batch_sequences: 100000; the training split holds \d+ windows"):
+    with pytest.raises(
+        DataError, match=r"^train\.batch_sequences: 100000; the training split of letters holds \d+ windows"
+    ):
         run(mixed.with_({"train.batch_sequences": 100_000}), text)
 
 

@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from blueberry.lm import layers, model
+from blueberry.lm import layers
 from blueberry.lm import update as of_update
 from blueberry.lm.training import Group
 from blueberry.lm.update import execution_of
@@ -49,15 +49,13 @@ def _losses(group: Group, num_updates: int) -> torch.Tensor:
 def test_the_whole_update_is_compiled_without_a_break(tiny, dataset, monkeypatch, name):
     """By way of everything but the last step, which makes kernels: that takes minutes on a CPU."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    for made in (model._compiled_parts, layers._compiled_scores):
-        made.cache_clear()
+    layers.compiled_once.cache_clear()
     torch._dynamo.reset()
     monkeypatch.setattr(of_update, "WARM_UPS", 1 << 30)  # there is no graph to capture on a CPU
     recipes = [tiny.with_({**SMALL, **VARIANTS[name], "seed": seed}) for seed in (0, 1)]
     plain, fused = (Group(recipes, dataset, CPU, execution=execution) for execution in ("eager", "compiled"))
     torch.testing.assert_close(_losses(fused, 3), _losses(plain, 3), rtol=0.02, atol=0)
-    for made in (model._compiled_parts, layers._compiled_scores):
-        made.cache_clear()
+    layers.compiled_once.cache_clear()
 
 
 @pytest.mark.gpu
@@ -112,7 +110,7 @@ def test_where_kernels_cannot_be_made_it_is_said_and_training_goes_on(tiny, data
         raise RuntimeError("no C compiler")
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=no_compiler))
-    model._compiled_parts.cache_clear()
+    layers.compiled_once.cache_clear()
     monkeypatch.setattr(of_update, "WARM_UPS", 1 << 30)
     half = tiny.with_({"train.precision": "bf16"})
     plain, asked = (Group([half], dataset, CPU, execution=execution) for execution in ("eager", "compiled"))
@@ -121,4 +119,4 @@ def test_where_kernels_cannot_be_made_it_is_said_and_training_goes_on(tiny, data
     assert "updates cannot be compiled, and are slower without" in note
     assert "no C compiler" in note
     assert asked.do.execution == "graph"
-    model._compiled_parts.cache_clear()
+    layers.compiled_once.cache_clear()

@@ -81,9 +81,9 @@ def test_fractions_are_kept_about(stdlib, synthetic):
 
 def test_a_dataset_says_what_it_is(stdlib, synthetic):
     assert stdlib.digest == data_digest(Data())
-    assert stdlib.vocabulary_tokens == 512 == stdlib.token_bytes.size
+    assert stdlib.tokenizer.vocabulary_tokens == 512 == stdlib.token_bytes.size
     assert stdlib.entropy_bits_per_byte is None
-    assert synthetic.vocabulary_tokens == 256
+    assert synthetic.tokenizer.vocabulary_tokens == 256
     assert synthetic.entropy_bits_per_byte == 127 / 64
     assert [split.name for split in splits(stdlib)] == ["train", "validation", "test"]
 

@@ -72,7 +72,6 @@ def test_parquet_gives_the_same_documents(folder):
     parquet.write_table(table, folder / "rows.parquet", row_group_size=7)
     dataset = load(data_of(folder / "rows.parquet"), folder / "cache")
     assert texts_of(dataset) == EVERY
-    assert dataset.left_out == {"": {"empty": 1}}
     with pytest.raises(
         DataError, match=r'rows\.parquet: no column "body"; it has id, text; set data\.files\.text_column'
     ):
@@ -194,13 +193,12 @@ def test_cuts_take_the_first_documents_characters_and_tokens(folder):
         np.testing.assert_array_equal(tokens, getattr(whole, split).tokens[: tokens.size])
 
 
-def test_repeated_and_unfit_documents_are_left_out_and_counted(folder):
+def test_repeated_and_unfit_documents_are_left_out(folder):
     with (folder / "rows.jsonl").open("a") as file:
         for text in (words(3), "", "a\0b", None):
             file.write(json.dumps({"text": text}) + "\n")
     dataset = load(data_of(folder / "rows.jsonl"), folder / "cache")
     assert texts_of(dataset) == EVERY
-    assert dataset.left_out == {"": {"repeated": 1, "empty": 2, "holding a NUL": 1}}
 
 
 def test_documents_may_be_joined_without_marks(folder):

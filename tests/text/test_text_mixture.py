@@ -5,7 +5,7 @@ import pytest
 
 from blueberry.errors import DataError
 from blueberry.settings import Data, Files, MixturePart, NamedSet
-from blueberry.text import Mixture, Split, batch, data_digest, evaluation_set, load, passes, require_a_batch
+from blueberry.text import Mixture, Split, batch, data_digest, evaluation_set, load, require_a_batch
 from blueberry.text.order import CYCLE
 
 
@@ -68,16 +68,20 @@ def test_evaluation_of_a_mixture_keeps_the_proportions_and_the_names():
     assert other.digest != held_out.digest
 
 
-def test_passes_are_those_of_the_corpus_repeated_most():
-    mixed = mixture((701, 141), (0.8, 0.2))
-    assert passes(mixed, num_updates=10, batch_sequences=50, context_tokens=7) == pytest.approx(5.0)
-
-
-@pytest.mark.parametrize("make", [lambda: mixture((701, 141), (0.8, 0.2)), lambda: mixture((841,), (1.0,)).parts[0]])
-def test_an_update_larger_than_the_corpus_is_refused(make):
-    require_a_batch(make(), batch_sequences=120, context_tokens=7)
-    with pytest.raises(DataError, match=r"^train\.batch_sequences: 121; the training split holds 120 windows of 7 "):
-        require_a_batch(make(), batch_sequences=121, context_tokens=7)
+@pytest.mark.parametrize(
+    ("split", "most", "said"),
+    [
+        (mixture((841,), (1.0,)).parts[0], 120, "holds 120 windows of 7 tokens, fewer than one update takes"),
+        (mixture((841,), (1.0,)), 120, "of a holds 120 windows of 7 tokens, fewer than its share of 1 of one"),
+        (mixture((701, 141), (0.8, 0.2)), 100, "of b holds 20 windows of 7 tokens, fewer than its share of 0.2 of one"),
+        (mixture((36, 701), (0.9, 0.1)), 5, "of a holds 5 windows of 7 tokens, fewer than its share of 0.9 of one"),
+    ],
+)
+def test_an_update_larger_than_the_corpus_or_than_a_part_of_it_is_refused(split, most, said):
+    require_a_batch(split, batch_sequences=most, context_tokens=7)
+    with pytest.raises(DataError) as caught:
+        require_a_batch(split, batch_sequences=most + 1, context_tokens=7)
+    assert str(caught.value).startswith(f"train.batch_sequences: {most + 1}; the training split {said}")
 
 
 @pytest.fixture

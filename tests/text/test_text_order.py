@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blueberry.errors import DataError
-from blueberry.text import Split, batch, evaluation_set, passes
+from blueberry.text import Split, batch, evaluation_set
 from blueberry.text.order import count_windows
 
 
@@ -122,13 +122,6 @@ def test_evaluation_digest_names_the_tokens():
     assert len({evaluation_set(one, context_tokens=7, num_tokens=70).digest for one in wide}) == 2
 
 
-def test_passes_are_tokens_over_different_tokens():
-    split = split_of_size(706)
-    shape = {"batch_sequences": 10, "context_tokens": 7}
-    assert passes(split, num_updates=10, **shape) == 1.0
-    assert passes(split, num_updates=25, **shape) == 2.5
-
-
 @pytest.mark.parametrize(("name", "remedy"), [("train", ""), ("validation", " or raise data.validation_fraction")])
 def test_a_split_shorter_than_a_window_is_refused(name, remedy):
     split = split_of_size(64, name)
@@ -139,7 +132,6 @@ def test_a_split_shorter_than_a_window_is_refused(name, remedy):
     for ask in (
         lambda: batch(split, seed=0, update=0, batch_sequences=1, context_tokens=64),
         lambda: evaluation_set(split, context_tokens=64, num_tokens=1),
-        lambda: passes(split, num_updates=1, batch_sequences=1, context_tokens=64),
     ):
         with pytest.raises(DataError) as caught:
             ask()

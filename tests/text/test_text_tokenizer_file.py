@@ -62,7 +62,7 @@ def test_a_dataset_holds_the_library_s_tokens_and_exact_bytes(data, tmp_path):
         assert dataset.token_bytes[train.tokens[start:stop]].sum() == len(content[name])
         assert dataset.tokenizer.decode(train.tokens[start : stop - 1]).encode() == content[name]
     assert dataset.tokenizer.separator == end
-    assert dataset.vocabulary_tokens == 400
+    assert dataset.tokenizer.vocabulary_tokens == 400
 
 
 def test_a_tokenizer_whose_bytes_are_not_known_says_none(data, tmp_path):

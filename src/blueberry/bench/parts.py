@@ -45,7 +45,7 @@ _PLACES: tuple[tuple[Any, str, str], ...] = (
     (optimizers.Optimizer, "begin", "optimizer"),
     (optimizers.Optimizer, "end", "optimizer"),
     (update, "clip", "optimizer"),
-    (update, "squares", "optimizer"),
+    (update, "norms", "optimizer"),
 )
 _OPERATORS = {"_DispatchBackward": "routing", "_CombineBackward": "routing", "_softmax_backward_data": "attention"}
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addmm_", "matmul", "addbmm", "_grouped_mm")

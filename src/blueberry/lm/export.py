@@ -24,6 +24,7 @@ from torch import Tensor
 from blueberry.errors import ReportError, StoreError
 from blueberry.files import refused_as, write_whole
 from blueberry.lm.model import LanguageModel
+from blueberry.lm.weights import head_weight
 from blueberry.recipe import Recipe
 from blueberry.text import SEPARATOR, AnyTokenizer
 from blueberry.text.tokenizer import tokenizer_json
@@ -48,7 +49,7 @@ class TransformersForm:
     weights: dict[str, Tensor]
 
 
-def transformers_form(weights: Mapping[str, Tensor], recipe: Recipe) -> TransformersForm | str:
+def transformers_form(weights: dict[str, Tensor], recipe: Recipe) -> TransformersForm | str:
     """One lane's weights in the form of transformers, or in one line why there is none that agrees."""
     settings = recipe.flat()
     attention, feed_forward = settings["model.attention.kind"], settings["model.feed_forward.kind"]
@@ -61,11 +62,11 @@ def transformers_form(weights: Mapping[str, Tensor], recipe: Recipe) -> Transfor
         return "no form of transformers: its mixtures with rotary positions all have gated experts, these have none"
     if feed_forward not in FORMS:
         return f"no form of transformers: none of the architectures we know has our {feed_forward} feed-forward"
-    architecture, model_type, layer, more = FORMS[feed_forward]
+    architecture, model_type, layer = FORMS[feed_forward]
     made = {
         "model.embed_tokens.weight": weights["embedding"] * math.sqrt(recipe.model.width),
         "model.norm.weight": weights["norm.final"],
-        "lm_head.weight": weights.get("head", weights["embedding"]).clone(),
+        "lm_head.weight": head_weight(weights).clone(),
     }
     for index in range(recipe.model.num_layers):
         of_layer = {name: w[index] for name, w in weights.items() if name not in ("embedding", "head", "norm.final")}
@@ -93,8 +94,13 @@ def transformers_form(weights: Mapping[str, Tensor], recipe: Recipe) -> Transfor
         "bos_token_id": SEPARATOR,
         "eos_token_id": SEPARATOR,
         "pad_token_id": None,
-        **more(settings),
     }
+    if feed_forward == "moe":
+        config |= {
+            "num_local_experts": settings["model.feed_forward.num_experts"],
+            "num_experts_per_tok": settings["model.feed_forward.top_k"],
+            "sliding_window": None,
+        }
     return TransformersForm(architecture, config, made)
 
 
@@ -134,32 +140,12 @@ def _mixture(w: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return made
 
 
-def _nothing_more(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {}
-
-
-def _mixture_config(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "num_local_experts": settings["model.feed_forward.num_experts"],
-        "num_experts_per_tok": settings["model.feed_forward.top_k"],
-        "sliding_window": None,
-    }
-
-
-FORMS: dict[
-    str,
-    tuple[
-        str,
-        str,
-        Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
-        Callable[[Mapping[str, Any]], dict[str, Any]],
-    ],
-] = {
-    "mlp": ("ArceeForCausalLM", "arcee", _ungated, _nothing_more),
-    "swiglu": ("LlamaForCausalLM", "llama", _gated, _nothing_more),
-    "moe": ("MixtralForCausalLM", "mixtral", _mixture, _mixture_config),
+FORMS: dict[str, tuple[str, str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]] = {
+    "mlp": ("ArceeForCausalLM", "arcee", _ungated),
+    "swiglu": ("LlamaForCausalLM", "llama", _gated),
+    "moe": ("MixtralForCausalLM", "mixtral", _mixture),
 }
-"""By our feed-forward: class, model type, a layer's feed-forward by their names, and what else the config needs."""
+"""By our feed-forward: class, model type, and a layer's feed-forward by their names."""
 
 
 FORMAT = "blueberry/export/1"
@@ -215,8 +201,7 @@ def logits(weights: Mapping[str, Tensor], recipe: Recipe, tokens_BT: Tensor) -> 
     """
     one_lane = {name: w.float()[None] for name, w in weights.items()}
     hidden = LanguageModel.build(recipe, torch.device("cpu")).hidden(one_lane, tokens_BT[None])
-    head_VD = weights.get("head", weights["embedding"]).float()
-    return (hidden.x_NSD[0] @ head_VD.T).view(*tokens_BT.shape, -1)
+    return (hidden.x_NSD[0] @ head_weight(one_lane)[0].T).view(*tokens_BT.shape, -1)
 
 
 def _write(folder: Path, weights: dict[str, Tensor], texts: dict[str, str]) -> None:

@@ -34,6 +34,10 @@ def compiled(function: Callable[..., R]) -> Callable[..., R]:
     return torch.compile(function, fullgraph=True, dynamic=False)
 
 
+compiled_once = cache(compiled)
+"""For functions that stay: one set of kernels for all models of a process."""
+
+
 def linear(x_NSI: Tensor, w_NOI: Tensor, bias_NO: Tensor | None = None) -> Tensor:
     """Each lane's tokens times that lane's matrix, in the matrix's precision: (N, S, I), (N, O, I) -> (N, S, O)."""
     y_NSO = torch.bmm(x_NSI.to(w_NOI.dtype), w_NOI.transpose(1, 2))
@@ -72,7 +76,7 @@ class _HeadLoss(Function):
         exact = torch.promote_types(x_NSD.dtype, torch.float32)
         grad_x_NSD, grad_w_NVD = torch.empty_like(x_NSD), torch.zeros_like(w_NVD, dtype=exact)
         loss_N = x_NSD.new_zeros(x_NSD.shape[0], dtype=exact)
-        scores = _compiled_scores() if is_compiled else _scores
+        scores = compiled_once(_scores) if is_compiled else _scores
         for lanes in _lanes_at_once(x_NSD):
             w_nVD = w_NVD[lanes].to(x_NSD.dtype)
             for rows in _chunks(x_NSD[lanes], w_nVD.shape[-2]):
@@ -113,11 +117,6 @@ def _scores(logits_nCV: Tensor, target_nC1: Tensor, dtype: torch.dtype) -> tuple
     else:
         grad_nCV.scatter_(-1, target_nC1, right_grad_nC1)
     return loss_n, grad_nCV.to(dtype), total_nC1
-
-
-@cache
-def _compiled_scores() -> Callable[[Tensor, Tensor, torch.dtype], tuple[Tensor, Tensor, Tensor]]:
-    return compiled(_scores)
 
 
 def _lanes_at_once(x_NSD: Tensor) -> Sequence[int | slice]:

@@ -6,9 +6,8 @@ Shapes: N lanes, L layers, B sequences of a micro-batch, T tokens of a sequence,
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,7 +19,7 @@ from blueberry.errors import DataError
 from blueberry.lm.attention import Positions, attention, rotary_tables, same_document
 from blueberry.lm.draws import ATTENTION_BRANCH, EMBEDDING, FEED_FORWARD_BRANCH, HEAD, Draws
 from blueberry.lm.feed_forward import Routed, feed_forward
-from blueberry.lm.layers import compiled, embed, norm
+from blueberry.lm.layers import compiled_once, embed, norm
 from blueberry.lm.weights import Weights
 from blueberry.recipe import Recipe
 from blueberry.text import SEPARATOR
@@ -79,7 +78,7 @@ class LanguageModel:
         draws = Draws(keys_SR, model.dropout)
         positions = self._positions(tokens_NBT)
         is_compiled = self.is_compiled and keys_SR is not None
-        first, block, last = _compiled_parts() if is_compiled else (_first, _block, _last)
+        first, block, last = (compiled_once(f) if is_compiled else f for f in (_first, _block, _last))
         x_NSD = embed(weights["embedding"], tokens_NBT.flatten(1))
         x_NSD = first(model.width, weights["attention.out"].dtype, draws, x_NSD)
         layers = {name: w.unbind(1) for name, w in weights.items() if name not in UNLAYERED}
@@ -139,14 +138,6 @@ def _first(width: int, dtype: torch.dtype, draws: Draws, x_NSD: Tensor) -> Tenso
 def _last(w_ND: Tensor, draws: Draws, x_NSD: Tensor) -> Tensor:
     """From the last layer to the head."""
     return draws.drop(HEAD, norm(x_NSD, w_ND))
-
-
-@cache
-def _compiled_parts() -> tuple[
-    Callable[..., Tensor], Callable[..., tuple[Tensor, Routed | None]], Callable[..., Tensor]
-]:
-    """The three parts of the model as fused kernels, one block for all layers."""
-    return compiled(_first), compiled(_block), compiled(_last)
 
 
 def _sum(values: list[Tensor | None]) -> Tensor | None:

@@ -197,10 +197,12 @@ class Optimizer:
         self.epsilon = settings.adamw.epsilon
         self.decays_norms = settings.adamw.decay_norms
         self.rates = Rates(recipes, device)
+        self.matrices = [name for name in weights if self.muon and group_of(name) in MUON_GROUPS]
+        """What Muon trains."""
         self.state: Weights = {}
         """Moments by name: momentum.W (and rows.W) for Muon, mean.W and square.W for AdamW."""
         for name, weight in weights.items():
-            if self.muon is None or group_of(name) not in MUON_GROUPS:
+            if self.muon is None or name not in self.matrices:
                 self.state[f"mean.{name}"] = torch.zeros_like(weight)
                 self.state[f"square.{name}"] = torch.zeros_like(weight)
                 continue
@@ -215,7 +217,7 @@ class Optimizer:
         """
         rates_N, directions = self.rates.used(multiplier_N), []
         for name, weight in weights.items():
-            if self.muon is None or group_of(name) not in MUON_GROUPS:
+            if self.muon is None or name not in self.matrices:
                 self._adamw(name, weight, grads[name], corrections_2N, rates_N[group_of(name)])
                 continue
             momentum, beta = self.state[f"momentum.{name}"], along(self.rates.momentum_N, weight)
@@ -227,17 +229,16 @@ class Optimizer:
         """All matrices of all lanes and layers at once."""
         if self.muon is None:
             return []
-        settings = {"num_iterations": self.muon.num_iterations, "coefficients": self.muon.coefficients}
         with tf32() if self.is_rounded else nullcontext():
-            return orthogonalize(directions, **settings)
+            return orthogonalize(
+                directions, num_iterations=self.muon.num_iterations, coefficients=self.muon.coefficients
+            )
 
     def end(self, weights: Weights, steps: list[Tensor], multiplier_N: Tensor) -> None:
         """Muon's weights are moved along `steps`."""
         muon, rates_N = self.muon, self.rates.used(multiplier_N)
-        names = [name for name in weights if group_of(name) in MUON_GROUPS]
-        if muon is None:
-            return
-        for name, step in zip(names, steps, strict=True):
+        for name, step in zip(self.matrices, steps, strict=True):
+            assert muon is not None
             weight, rate_N = weights[name], rates_N[group_of(name)]
             if muon.row_beta is not None:
                 step = even_rows(step, self.state[f"rows.{name}"], muon.row_beta)
@@ -278,10 +279,7 @@ def update_scale(name: str, rows: int, columns: int) -> float:
 
     Source: "shape" Jordan et al. 2024; "rms" Liu et al. 2025 (Moonlight): a root mean square of 0.2.
     """
-    if name == "shape":
-        return max(1.0, rows / columns) ** 0.5
-    assert name == "rms"
-    return 0.2 * max(rows, columns) ** 0.5
+    return max(1.0, rows / columns) ** 0.5 if name == "shape" else 0.2 * max(rows, columns) ** 0.5
 
 
 def even_rows(direction: Tensor, mean_square: Tensor, beta: float) -> Tensor:
@@ -297,24 +295,19 @@ def even_rows(direction: Tensor, mean_square: Tensor, beta: float) -> Tensor:
 
 
 @torch.no_grad()
-def squares(tensors: Weights) -> Weights:
-    """The sum of squares of each of a lane's tensors, (N,)."""
-    return {name: tensor.flatten(1).square().sum(-1) for name, tensor in tensors.items()}
+def norms(tensors: Weights) -> tuple[Tensor, dict[WeightGroup, Tensor]]:
+    """The norm over all of a lane's tensors, and over each group of them, (N,) each.
 
-
-@torch.no_grad()
-def norms(squares: Weights) -> tuple[Tensor, dict[WeightGroup, Tensor]]:
-    """The norm over all tensors, and over each group of them, (N,) each, from their sums of squares.
-
-    Added one by one: a fixed order, whatever the lane count.
+    Sums of squares are added one by one: a fixed order, whatever the lane count.
     """
-    by_group: dict[WeightGroup, list[Tensor]] = {}
-    for name, square_N in squares.items():
-        by_group.setdefault(group_of(name), []).append(square_N)
+    squares, by_group = [], dict[WeightGroup, list[Tensor]]()
+    for name, tensor in tensors.items():
+        squares.append(tensor.flatten(1).square().sum(-1))
+        by_group.setdefault(group_of(name), []).append(squares[-1])
     by_group_N: dict[WeightGroup, Tensor] = {
         group: functools.reduce(torch.add, members).sqrt() for group, members in by_group.items()
     }
-    return functools.reduce(torch.add, squares.values()).sqrt(), by_group_N
+    return functools.reduce(torch.add, squares).sqrt(), by_group_N
 
 
 @torch.no_grad()
@@ -344,8 +337,8 @@ def moved(before: Weights, weights: Weights, norms_GN: Tensor, rates: dict[Weigh
 
     `norms_GN` are the norms of its gradients before clipping, by group.
     """
-    _, lengths = norms(squares(before))
-    _, changes = norms(squares({name: w.sub_(weights[name]) for name, w in before.items()}))
+    _, lengths = norms(before)
+    _, changes = norms({name: w.sub_(weights[name]) for name, w in before.items()})
     numbers_G3N = torch.stack([
         torch.stack((rates[group], norm_N, changes[group] / lengths[group]))
         for group, norm_N in zip(lengths, norms_GN, strict=True)

@@ -19,7 +19,7 @@ from blueberry.architecture import ROUTER_BIAS
 from blueberry.lm.feed_forward import needs_counts, rebalanced
 from blueberry.lm.layers import compiled, head_loss
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.optimizers import Optimizer, clip, norms, squares
+from blueberry.lm.optimizers import Optimizer, clip, norms
 from blueberry.lm.ranks import ONE, Ranks
 from blueberry.lm.weights import Precision, Weights, compute_weights, head_weight, initial_state
 from blueberry.recipe import Recipe
@@ -75,16 +75,13 @@ class Update:
         self.micro_batch_sequences = ranks.micro_batch_of(self.recipe)
 
         def lanes(name: str) -> Tensor | None:
-            """A setting of every lane; None where the recipe's kind has no such setting."""
-            if name not in self.recipe.flat():
-                return None
-            return torch.tensor([recipe.get(name) for recipe in recipes], dtype=torch.float32, device=device)
+            """A setting of every lane; None where the recipe's kind has no such setting, or it does nothing: a backward
+            pass for nothing is not free, nor is a forward pass that counts where tokens go."""
+            values = [recipe.flat().get(f"model.feed_forward.{name}", 0) for recipe in recipes]
+            return torch.tensor(values, dtype=torch.float32, device=device) if any(values) else None
 
-        self.noise_N = lanes("model.feed_forward.router_noise")
-        # A backward pass for nothing is not free, nor is a forward pass that counts where tokens go.
-        self.balance_N = _unless_all_0(lanes("model.feed_forward.balance_weight"))
-        self.z_N = _unless_all_0(lanes("model.feed_forward.z_weight"))
-        self.bias_rate_N = lanes("model.feed_forward.bias_rate")
+        self.noise_N, self.bias_rate_N = lanes("router_noise"), lanes("bias_rate")
+        self.balance_N, self.z_N = lanes("balance_weight"), lanes("z_weight")
         self._done = 0
         self._captured: _Captured | None = None
 
@@ -123,7 +120,7 @@ class Update:
         self, weights: Weights, grads: Weights, loss_N: Tensor, inputs: Inputs
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Norms of the gradients, which lanes live on, clipping, and the optimizer's beginning."""
-        norm_N, norms_GN = norms(squares(grads))
+        norm_N, norms_GN = norms(grads)
         self.alive_N.logical_and_(loss_N.isfinite() & norm_N.isfinite())
         clip(grads, norm_N, self.optimizer.rates.clip_N, self.alive_N)
         multiplier_N = inputs.multiplier_N * self.alive_N
@@ -176,10 +173,9 @@ class Update:
                 / num_tokens
             )
             objective_N = part_loss_N
-            if hidden.balance_N is not None and self.balance_N is not None:
-                objective_N = objective_N + self.balance_N * hidden.balance_N * (micro / size)
-            if hidden.z_N is not None and self.z_N is not None:
-                objective_N = objective_N + self.z_N * hidden.z_N * (micro / size)
+            for weight_N, of_router_N in ((self.balance_N, hidden.balance_N), (self.z_N, hidden.z_N)):
+                if weight_N is not None and of_router_N is not None:
+                    objective_N = objective_N + weight_N * of_router_N * (micro / size)
             if hidden.load_NLE is not None:
                 loads.append(hidden.load_NLE)
             part_grads = torch.autograd.grad(objective_N.sum(), list(leaves.values()))
@@ -193,21 +189,16 @@ class Update:
         return loss_N, grads, load_NLE
 
     @torch.no_grad()
-    def _fractions(self, weights: Weights, inputs: Inputs, parts: list[slice]) -> Tensor | None:
+    def _fractions(self, weights: Weights, inputs: Inputs, parts: list[slice]) -> Tensor:
         """The share of the whole update's assignments that each expert receives, (N, L, E)."""
-        loads = [
-            self.model.hidden(
-                {**weights, **self.state},
-                inputs.tokens_NBT1[:, part, :-1],
-                keys_SR=inputs.keys_SNB[:, :, part].flatten(1),
-                noise_N=self.noise_N,
-            ).load_NLE
-            for part in parts
-        ]
-        counted = [load for load in loads if load is not None]
-        if not counted:
-            return None
-        total_NLE = torch.stack(counted).sum(0)
+        loads: list[Tensor] = []
+        for part in parts:
+            keys_SR = inputs.keys_SNB[:, :, part].flatten(1)
+            tokens = inputs.tokens_NBT1[:, part, :-1]
+            hidden = self.model.hidden({**weights, **self.state}, tokens, keys_SR=keys_SR, noise_N=self.noise_N)
+            assert hidden.load_NLE is not None
+            loads.append(hidden.load_NLE)
+        total_NLE = torch.stack(loads).sum(0)
         self.ranks.add([total_NLE])
         return total_NLE / total_NLE.sum(-1, keepdim=True)
 
@@ -257,7 +248,3 @@ def free(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def _unless_all_0(values_N: Tensor | None) -> Tensor | None:
-    return values_N if values_N is not None and values_N.any() else None

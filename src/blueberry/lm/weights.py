@@ -52,26 +52,14 @@ def initial_state(recipe: Recipe, num_lanes: int, device: torch.device) -> Weigh
     return {name: torch.zeros(num_lanes, *shape, device=device) for name, shape in state_shapes(recipe).items()}
 
 
-def _normal_sd(model: Model, name: str, shape: Sequence[int]) -> float:
-    return model.initial_sd
-
-
-def _scaled_sd(model: Model, name: str, shape: Sequence[int]) -> float:
-    ends_branch = name.endswith(".out")
-    return model.initial_sd / math.sqrt(2 * model.num_layers) if ends_branch else model.initial_sd
-
-
-def _fan_in_sd(model: Model, name: str, shape: Sequence[int]) -> float:
-    return 1 / math.sqrt(shape[-1])
-
-
 INITIALIZATIONS: dict[str, Callable[[Model, str, Sequence[int]], float]] = {
-    "normal": _normal_sd,
-    "scaled": _scaled_sd,
-    "fan-in": _fan_in_sd,
+    "normal": lambda model, name, shape: model.initial_sd,
+    "scaled": lambda model, name, shape: (
+        model.initial_sd / math.sqrt(2 * model.num_layers) if name.endswith(".out") else model.initial_sd
+    ),
+    "fan-in": lambda model, name, shape: 1 / math.sqrt(shape[-1]),
 }
-"""From a matrix's name and shape to the standard deviation of its first values."""
-
+"""From a matrix's name and shape to the standard deviation of its first values; those named .out end a branch."""
 
 Precision = Literal["fp32", "bf16"]
 

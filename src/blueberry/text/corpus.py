@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sysconfig
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,8 +56,9 @@ def documents_under(root: Path) -> tuple[Document, ...]:
     contents: dict[bytes, str] = {}
     for name in sorted(_python_files(root)):
         content = (root / name).read_bytes()
-        if content and b"\0" not in content and _is_utf8(content):
-            contents.setdefault(content, name)
+        with suppress(UnicodeDecodeError):
+            if content.decode() and b"\0" not in content:
+                contents.setdefault(content, name)
     return tuple(Document(name, content) for content, name in contents.items())
 
 
@@ -71,14 +73,6 @@ def _python_files(root: Path) -> list[str]:
 
 def _is_shipped(name: str) -> bool:
     return not name.startswith(_WRITTEN_BY_INSTALLATION)
-
-
-def _is_utf8(content: bytes) -> bool:
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 @cache  # so that one process never sees two versions of it: 9 MB

@@ -71,12 +71,6 @@ class Dataset:
     digest: str
     entropy_bits_per_byte: float | None
     """No model can expect to pay less; None where nobody knows. See `blueberry.text.synthetic`."""
-    left_out: dict[str, dict[str, int]]
-    """Documents that could not be taken, counted by corpus and reason."""
-
-    @property
-    def vocabulary_tokens(self) -> int:
-        return self.tokenizer.vocabulary_tokens
 
     @property
     def token_bytes(self) -> np.ndarray | None:
@@ -171,7 +165,6 @@ def load(data: Data, cache_dir: Path) -> Dataset:
         tokenizer=tokenizer,
         digest=data_digest(data, cache_dir),
         entropy_bits_per_byte=CORPORA[data.corpus].entropy_bits_per_byte if data.corpus in CORPORA else None,
-        left_out={name: counts for name, counts in written["left_out"].items() if counts},
     )
 
 

@@ -24,6 +24,7 @@ from blueberry.text.files import no_column
 
 PROBE_SECONDS = 2.0
 _DOCUMENTS = "documents.jsonl"
+_A_TOKENIZER_AT_HAND = 'use a file at hand: data.tokenizer = "file"'
 
 
 def hub_corpus(source: Source, cache_dir: Path | None, place: str = "data") -> Corpus:
@@ -57,12 +58,11 @@ def stream(wanted: HuggingFace, max_documents: int | None, place: str) -> Iterat
 
     Raises: DataError if `datasets` is missing, the hub is out of reach, or it has no such dataset or column.
     """
-    require_reachable(f"{place}.repository", wanted.repository, 'use files at hand: data.corpus = "files"')
-    require("datasets", "hf", f"{place}.repository")
-    import datasets  # pyright: ignore[reportMissingImports]
+    instead = 'use files at hand: data.corpus = "files"'
+    with _asking(f"{place}.repository", wanted.repository, "datasets", instead):
+        import datasets  # pyright: ignore[reportMissingImports]
 
-    datasets.disable_progress_bars()
-    with _in_one_line(f"{place}.repository", wanted.repository):
+        datasets.disable_progress_bars()
         rows = datasets.load_dataset(
             wanted.repository, wanted.configuration, split=wanted.split, revision=wanted.revision, streaming=True
         )
@@ -98,11 +98,9 @@ def tokenizer_revision(data: Data, cache_dir: Path | None) -> str | None:
         )
 
     def ask(folder: Path) -> None:
-        require_reachable(place, repository, 'use a file at hand: data.tokenizer = "file"')
-        require("huggingface_hub", "hf", place)
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        with _asking(place, repository, "huggingface_hub", _A_TOKENIZER_AT_HAND):
+            from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-        with _in_one_line(place, repository):
             found = get_hf_file_metadata(hf_hub_url(repository, "tokenizer.json", endpoint=_endpoint())).commit_hash
             if found is None:
                 raise ValueError("it does not say at which commit it is")
@@ -120,12 +118,10 @@ def tokenizer_file(repository: str, revision: str, cache_dir: Path) -> str:
     place = "data.tokenizer_repository"
 
     def download(folder: Path) -> None:
-        require_reachable(place, repository, 'use a file at hand: data.tokenizer = "file"')
-        require("huggingface_hub", "hf", place)
-        from huggingface_hub import hf_hub_download
-
         with TemporaryDirectory() as passing:
-            with _in_one_line(place, repository):
+            with _asking(place, repository, "huggingface_hub", _A_TOKENIZER_AT_HAND):
+                from huggingface_hub import hf_hub_download
+
                 found = hf_hub_download(
                     repository, "tokenizer.json", revision=revision, cache_dir=passing, endpoint=_endpoint()
                 )
@@ -173,8 +169,10 @@ def _unreachable(endpoint: str) -> str | None:
 
 
 @contextmanager
-def _in_one_line(place: str, given: str) -> Iterator[None]:
-    """What the hub's own libraries raise, as one line."""
+def _asking(place: str, given: str, package: str, instead: str) -> Iterator[None]:
+    """Within, the hub answers, its library is there, and what that raises is one line."""
+    require_reachable(place, given, instead)
+    require(package, "hf", place)
     try:
         yield
     except BlueberryError:

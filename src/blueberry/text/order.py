@@ -70,26 +70,14 @@ def evaluation_set(split: Split | Mixture, *, context_tokens: int, num_tokens: i
     num_windows = count_windows(split, context_tokens=context_tokens)
     num_chosen = min(num_windows, -(-num_tokens // context_tokens))
     chosen = np.arange(num_chosen, dtype=np.int64) * num_windows // num_chosen
-    windows = _windows(split, chosen, context_tokens)
+    windows, stored = _windows(split, chosen, context_tokens), f"<u{split.tokens.itemsize}"
     positions = window_starts(split, chosen, context_tokens)[:, None] + np.arange(1, context_tokens + 1)
     return EvaluationSet(
         windows=windows,
         document_of=np.searchsorted(split.document_starts, positions, side="right") - 1,
         documents=split.documents,
-        digest=_evaluation_digest(windows, split.tokens.itemsize, context_tokens),
+        digest=digest("blueberry/evaluation/1", str(context_tokens), windows.astype(stored).tobytes()),
     )
-
-
-def passes(split: Split | Mixture, *, num_updates: int, batch_sequences: int, context_tokens: int) -> float:
-    """Tokens a run predicts over the different ones among them that its split can offer; of a mixture, the highest.
-
-    Raises: DataError if the split is shorter than a window.
-    """
-    num_windows = num_updates * batch_sequences
-    if isinstance(split, Split):
-        return num_windows / count_windows(split, context_tokens=context_tokens)
-    pairs = zip(split.parts, split.shares, strict=True)
-    return max(num_windows * share / count_windows(part, context_tokens=context_tokens) for part, share in pairs)
 
 
 def count_windows(split: Split, *, context_tokens: int) -> int:
@@ -108,14 +96,17 @@ def count_windows(split: Split, *, context_tokens: int) -> int:
 
 
 def require_a_batch(split: Split | Mixture, *, batch_sequences: int, context_tokens: int) -> None:
-    """Raises: DataError if an update would need a window twice."""
-    parts = (split,) if isinstance(split, Split) else split.parts
-    num_windows = sum(count_windows(part, context_tokens=context_tokens) for part in parts)
-    if num_windows < batch_sequences:
-        raise DataError(
-            f"train.batch_sequences: {batch_sequences}; the training split holds {num_windows} windows of "
-            f"{context_tokens} tokens, fewer than one update takes; lower train.batch_sequences or give more text"
-        )
+    """Raises: DataError if an update would need a window twice: of a mixture, each corpus has its share of it."""
+    parts = [("", split, 1.0)] if isinstance(split, Split) else zip(split.names, split.parts, split.shares, strict=True)
+    for name, part, share in parts:
+        num_windows = count_windows(part, context_tokens=context_tokens)
+        if num_windows < batch_sequences * share:
+            whose, of_it = (f"of {name} ", f"its share of {share:.2g} of ") if name else ("", "")
+            raise DataError(
+                f"train.batch_sequences: {batch_sequences}; the training split {whose}holds {num_windows} windows of "
+                f"{context_tokens} tokens, fewer than {of_it}one update takes; lower train.batch_sequences or give "
+                "more text"
+            )
 
 
 def require_fit(dataset: Dataset, recipe: Recipe) -> None:
@@ -191,10 +182,6 @@ def _mixed(held_out: list[EvaluationSet], names: tuple[str, ...], context_tokens
         documents=tuple(f"{name}/{doc}" for name, one in zip(names, held_out, strict=True) for doc in one.documents),
         digest=digest("blueberry/evaluation/1", str(context_tokens), *(one.digest for one in held_out)),
     )
-
-
-def _evaluation_digest(windows: np.ndarray, token_size: int, context_tokens: int) -> str:
-    return digest("blueberry/evaluation/1", str(context_tokens), windows.astype(f"<u{token_size}").tobytes())
 
 
 def _lot_starts(split: Split, context_tokens: int) -> np.ndarray:

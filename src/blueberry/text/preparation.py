@@ -5,7 +5,7 @@ written as they come. Memory stays flat.
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -71,14 +71,13 @@ def parts(data: Data) -> tuple[Part, ...]:
     return (*trained, *(Part(name, source, f"data.sets.{name}", 0.0) for name, source in data.sets.items()))
 
 
-def taken(part: Part, cache_dir: Path | None, left_out: Counter[str] | None = None) -> Iterator[Document]:
+def taken(part: Part, cache_dir: Path | None) -> Iterator[Document]:
     """The documents of a corpus, cut as the recipe says, in the corpus's order.
 
-    Left out, and counted in `left_out`: those that are empty, hold a NUL (which marks ends), or repeat another.
+    Left out are those that are empty, hold a NUL (which marks ends), or repeat another.
     Raises: DataError if no document remains, or one cannot be read.
     """
-    counted: Counter[str] = Counter() if left_out is None else left_out
-    seen: set[str] = set()
+    counted, seen = Counter[str](), set[str]()
     for document in islice(part.corpus(cache_dir).documents(), part.source.max_documents):
         content = _cut(document.content, part.source.max_characters)
         held = Document(document.name, content, document.is_named)
@@ -119,12 +118,8 @@ def prepare(data: Data, cache_dir: Path, folder: Path) -> None:
     Raises: DataError if there is no text, a split has none, or the vocabulary does not fit.
     """
     tokenizer = make_tokenizer(data, cache_dir)
-    streams, left_out = {}, {}
-    for part in parts(data):
-        counted: Counter[str] = Counter()
-        streams[part.name] = _write_part(part, data, tokenizer, cache_dir, folder, counted)
-        left_out[part.name] = dict(counted)
-    (folder / "streams.json").write_text(canonical_json({"streams": streams, "left_out": left_out}))
+    streams = {part.name: _write_part(part, data, tokenizer, cache_dir, folder) for part in parts(data)}
+    (folder / "streams.json").write_text(canonical_json({"streams": streams}))
     (folder / "tokenizer.json").write_text(write_tokenizer(tokenizer), encoding="utf-8")
 
 
@@ -184,16 +179,14 @@ def _tokenizer_path(data: Data) -> Path:
 
 def _training_texts(data: Data, cache_dir: Path) -> Iterator[str]:
     for part in parts(data):
-        if part.share == 0:
-            continue
-        place_of, counted = _placing(part, data), Counter[str]()
-        for document in taken(part, cache_dir):
-            counted[place_of(document)] += 1
-            if place_of(document) in ("train", WHOLE):
-                yield document.content.decode()
-        for name in _stream_names(part, data):  # said now, not after a long training
-            if not counted[name]:
-                raise DataError(_no_document(name, part, data, counted.total()))
+        if part.share > 0:
+            counted = Counter[str]()
+            for stream, document in _placed(part, data, cache_dir, counted):
+                if stream in ("train", WHOLE):
+                    yield document.content.decode()
+            for stream in _stream_names(part, data):  # said now, not after a long training
+                if not counted[stream]:
+                    raise DataError(_no_document(stream, part, data, counted.total()))
 
 
 class _Stream:
@@ -209,36 +202,24 @@ class _Stream:
         self.starts.append(self.starts[-1] + tokens.size)
 
 
-def _write_part(
-    part: Part, data: Data, tokenizer: AnyTokenizer, cache_dir: Path, folder: Path, left_out: Counter[str]
-) -> dict[str, list[str]]:
+def _write_part(part: Part, data: Data, tokenizer: AnyTokenizer, cache_dir: Path, folder: Path) -> dict[str, list[str]]:
     """Write the streams of one corpus; returns the names of their documents."""
-    place_of = _placing(part, data)
-    names = _stream_names(part, data)
-    streams = {name: _Stream(folder / f"{stream_file(part.name, name)}.tokens") for name in names}
-    num_documents = num_tokens = 0
-
-    def counted() -> Iterator[Document]:
-        nonlocal num_documents
-        for document in taken(part, cache_dir, left_out):
-            num_documents += 1
-            if place_of(document) in streams:
-                yield document
-
-    most = part.source.max_tokens
+    streams = {name: _Stream(folder / f"{stream_file(part.name, name)}.tokens") for name in _stream_names(part, data)}
+    counted, num_tokens, most = Counter[str](), 0, part.source.max_tokens
+    placed = (pair for pair in _placed(part, data, cache_dir, counted) if pair[0] in streams)
     try:
-        for document, tokens in _encoded(counted(), tokenizer):
+        for stream, document, tokens in _encoded(placed, tokenizer):
             tokens = tokens if most is None else tokens[: most - num_tokens]
             if not tokens.size:
                 break
-            streams[place_of(document)].add(document.name, tokens)
+            streams[stream].add(document.name, tokens)
             num_tokens += tokens.size
     finally:
         for stream in streams.values():
             stream.file.close()
     for name, stream in streams.items():
         if not stream.names:
-            raise DataError(_no_document(name, part, data, num_documents))
+            raise DataError(_no_document(name, part, data, counted.total()))
         starts = np.frombuffer(stream.starts, dtype=np.int64).astype("<i8")
         (folder / f"{stream_file(part.name, name)}.starts").write_bytes(starts.tobytes())
     return {name: stream.names for name, stream in streams.items()}
@@ -250,34 +231,38 @@ def _stream_names(part: Part, data: Data) -> tuple[str, ...]:
     return SPLITS if part.share > 0 else ("validation",)
 
 
-def _placing(part: Part, data: Data) -> Callable[[Document], str]:
-    """The stream that each document belongs to."""
-    if data.windows == "overlapping":
-        return lambda document: WHOLE
-    if isinstance(part.source, NamedSet) and part.source.documents == "all":
-        return lambda document: "validation"
-    return lambda document: split_of(document, data)
+def _placed(part: Part, data: Data, cache_dir: Path, counted: Counter[str]) -> Iterator[tuple[str, Document]]:
+    """Each document of a corpus and the stream that it belongs to, counted by that."""
+    is_all = isinstance(part.source, NamedSet) and part.source.documents == "all"
+    only = WHOLE if data.windows == "overlapping" else "validation" if is_all else None
+    for document in taken(part, cache_dir):
+        stream = only or split_of(document, data)
+        counted[stream] += 1
+        yield stream, document
 
 
-def _encoded(documents: Iterable[Document], tokenizer: AnyTokenizer) -> Iterator[tuple[Document, np.ndarray]]:
+def _encoded(
+    placed: Iterable[tuple[str, Document]], tokenizer: AnyTokenizer
+) -> Iterator[tuple[str, Document, np.ndarray]]:
     """Each document's tokens, its mark included."""
     mark = [] if tokenizer.separator is None else [tokenizer.separator]
     end = np.array(mark, dtype=token_type(tokenizer.vocabulary_tokens))
-    batch: list[Document] = []
-    num_bytes = 0
-    for document in documents:
-        batch.append(document)
+    for batch in _batches(placed):
+        arrays = tokenizer.encode_all([document.content.decode() for _, document in batch])
+        for (stream, document), tokens in zip(batch, arrays, strict=True):
+            yield stream, document, np.concatenate([tokens, end]).astype(end.dtype, copy=False)
+
+
+def _batches(placed: Iterable[tuple[str, Document]]) -> Iterator[list[tuple[str, Document]]]:
+    """So many documents that they hold `_BATCH_BYTES`."""
+    batch, num_bytes = [], 0
+    for stream, document in placed:
+        batch.append((stream, document))
         num_bytes += len(document.content)
         if num_bytes >= _BATCH_BYTES:
-            yield from _encode(batch, tokenizer, end)
+            yield batch
             batch, num_bytes = [], 0
-    yield from _encode(batch, tokenizer, end)
-
-
-def _encode(batch: list[Document], tokenizer: AnyTokenizer, end: np.ndarray) -> Iterator[tuple[Document, np.ndarray]]:
-    arrays = tokenizer.encode_all([document.content.decode() for document in batch])
-    for document, tokens in zip(batch, arrays, strict=True):
-        yield document, np.concatenate([tokens, end]).astype(end.dtype, copy=False)
+    yield batch
 
 
 def _no_document(split: str, part: Part, data: Data, num_documents: int) -> str:

@@ -57,21 +57,6 @@ def documents(indices: Sequence[int]) -> list[bytes]:
     return [row[:size].tobytes() for row, size in zip(text_DL, num_bytes, strict=True)]
 
 
-def surprisal_bits(document: bytes) -> np.ndarray:
-    """What each byte of a document costs one who knows the language: float64, as long as the document.
-
-    Infinite where the language does not allow the letter. Raises: ValueError at a byte that is no letter of it.
-    """
-    index_of = {letter: index for index, letter in enumerate(LETTERS)}
-    strangers = set(document) - index_of.keys()
-    if strangers:
-        raise ValueError(f"bytes {sorted(strangers)} are no letters of the synthetic language")
-    letters = np.array([0, 0, *(index_of[letter] for letter in document)])
-    is_successor_TK = successors()[letters[:-2] * _NUM_LETTERS + letters[1:-1]] == letters[2:, None]
-    bits_K = np.array([1, 2, 3, 4, 5, 6, 7, 7], dtype=np.float64)
-    return np.where(is_successor_TK, bits_K, np.inf).min(axis=1, initial=np.inf)
-
-
 def successors() -> np.ndarray:
     """The language itself: uint8 (729, 8), the letters that may follow each context, likeliest first.
 

@@ -19,9 +19,6 @@ from blueberry.errors import DataError
 if TYPE_CHECKING:
     import tiktoken
     import tokenizers
-if TYPE_CHECKING:
-    import tokenizers
-
 
 SEPARATOR = 0
 """The token that ends a document. It stands for no text."""
@@ -123,14 +120,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary_tokens: int, *, pad: bool =
 
 def learn(texts: Iterable[str], vocabulary_tokens: int) -> "tokenizers.Tokenizer":
     """At most `vocabulary_tokens`, fewer where no pair is left that occurs twice."""
-    from tokenizers import Regex, models, trainers
     from tokenizers import Tokenizer as Learner
-    from tokenizers.pre_tokenizers import ByteLevel, Split
-    from tokenizers.pre_tokenizers import Sequence as InTurn
+    from tokenizers import models, trainers
+    from tokenizers.pre_tokenizers import ByteLevel
 
     learner = Learner(models.BPE())
-    pieces = [Split(Regex(PATTERN), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
-    learner.pre_tokenizer = InTurn(pieces)  # pyright: ignore[reportAttributeAccessIssue]
+    learner.pre_tokenizer = _cutter()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_tokens,
         min_frequency=2,
@@ -140,6 +135,14 @@ def learn(texts: Iterable[str], vocabulary_tokens: int) -> "tokenizers.Tokenizer
     )
     learner.train_from_iterator(texts, trainer)
     return learner
+
+
+def _cutter() -> Any:
+    """What cuts text into pieces by `PATTERN`, for `tokenizers`."""
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+
+    return Sequence([Split(Regex(PATTERN), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def tokens_of(learner: "tokenizers.Tokenizer") -> list[bytes]:
@@ -288,18 +291,14 @@ def read_tokenizer(written: str | bytes) -> AnyTokenizer:
 
 
 def tokenizer_json(tokenizer: AnyTokenizer) -> str:
-    """The content of a `tokenizer.json` that encodes as ours does, with the same token numbers."""
+    """The content of a `tokenizer.json` that encodes as ours does, with the same token numbers.
+
+    Ours merges whatever two neighbours make a token, the lowest number first; theirs lists what may be merged.
+    """
     if isinstance(tokenizer, TokenizerFile):
         return tokenizer.content
-    return _rebuilt(tokenizer).to_str(pretty=True)
-
-
-def _rebuilt(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
-    """Ours merges whatever two neighbours make a token, the lowest number first; theirs lists what may be merged."""
-    from tokenizers import Regex, decoders, models
     from tokenizers import Tokenizer as Theirs
-    from tokenizers.pre_tokenizers import ByteLevel, Split
-    from tokenizers.pre_tokenizers import Sequence as InTurn
+    from tokenizers import decoders, models
 
     printed = {byte: character for character, byte in BYTE_OF_CHARACTER.items()}
 
@@ -315,7 +314,6 @@ def _rebuilt(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
     ]
     vocabulary = {written(token): number for number, token in enumerate(tokenizer.tokens) if token}
     rebuilt = Theirs(models.BPE(vocab=vocabulary, merges=merges))
-    pieces = [Split(Regex(PATTERN), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
-    rebuilt.pre_tokenizer = InTurn(pieces)  # pyright: ignore[reportAttributeAccessIssue]
+    rebuilt.pre_tokenizer = _cutter()
     rebuilt.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
-    return rebuilt
+    return rebuilt.to_str(pretty=True)
