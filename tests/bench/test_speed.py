@@ -55,14 +55,24 @@ def test_an_update_s_work_is_the_model_s_and_the_orthogonalizations():
     }
     from blueberry.architecture import flops_per_token
 
-    assert update_flops(recipe) == flops_per_token(recipe) * recipe.update_tokens + sum(usual.values())
+    model = flops_per_token(recipe) * recipe.update_tokens
+    assert update_flops(recipe) == model + sum(usual.values())
+    by_gram = {  # twice with the long side, and 17 products of Gram matrices
+        (192, 64): 2 * 2 * (2 * 64 * 64 * 192 + 17 * 64**3),
+        (64, 64): usual[64, 64],
+        (4, 64): 2 * 2 * (2 * 4 * 4 * 64 + 17 * 4**3),
+    }
+    assert update_flops(recipe, by_gram=True) == model + sum(by_gram.values())
 
 
 def test_the_tables_hold_what_was_measured():
     plain, single, packed = Timed([2.0, 2.2], [3.0, 3.0]), Timed([1.0, 1.0], [9.0, 9.0]), Timed([1.0, 1.0], [2.0, 2.5])
-    speed = Speed("pico", "fp32", 1000, 5e9, plain, single, packed, 2, [1e10, 1e10])
+    lanes = Timed([2.0, 2.2], [9.0, 9.0])
+    speed = Speed("pico", "fp32", 1000, 5e9, 4e9, plain, single, lanes, packed, 2, [1e10, 1e10])
     found = tables([speed], {"pico": {"products": 0.75, "Python": 0.25}})
-    assert "| pico | fp32 | 476 | 1,000 | 2.10 [2.00, 2.20] | 2 workers | 2.70 [2.40, 3.00] | 50% |" in found
+    ratios = "2.10 [2.00, 2.20] | 4.00 [4.00, 4.00] | 2 workers | 2.70 [2.40, 3.00]"
+    assert f"| pico | fp32 | 476 | 1,000 | {ratios} | 50% |" in found
+    assert "| pico | fp32 | 5.0 | 4.0 | 40% | 5.2 | 2.8 |" in found
     assert "| products | 75% |" in found
 
 

@@ -54,7 +54,10 @@ def test_the_whole_update_is_compiled_without_a_break(tiny, dataset, monkeypatch
     monkeypatch.setattr(of_update, "WARM_UPS", 1 << 30)  # there is no graph to capture on a CPU
     recipes = [tiny.with_({**SMALL, **VARIANTS[name], "seed": seed}) for seed in (0, 1)]
     plain, fused = (Group(recipes, dataset, CPU, execution=execution) for execution in ("eager", "compiled"))
-    torch.testing.assert_close(_losses(fused, 3), _losses(plain, 3), rtol=0.02, atol=0)
+    made, expected = _losses(fused, 3), _losses(plain, 3)
+    assert (fused.do.execution, fused.notes) == ("compiled", [])
+    torch.testing.assert_close(made[:, 0], expected[:, 0], rtol=1e-3, atol=0)  # of the losses
+    torch.testing.assert_close(made[:, 1], expected[:, 1], rtol=5e-3, atol=0)
     layers.compiled_once.cache_clear()
 
 

@@ -21,7 +21,7 @@ import torch
 
 from blueberry.architecture import flops_per_token, usable_cores, weight_shapes
 from blueberry.bench.plain import PlainTrainer
-from blueberry.lm.optimizers import group_of
+from blueberry.lm.optimizers import GRAM_PAYS_FROM, group_of
 from blueberry.lm.training import Group
 from blueberry.lm.weights import Precision, multiplies_bf16
 from blueberry.recipe import Recipe
@@ -32,6 +32,8 @@ CPU = torch.device("cpu")
 SLICE_SECONDS = 0.4
 """Of the plain trainer's updates in a slice, about; a slice is one update at least."""
 PEAK_ROWS = 1024
+LANES = 4
+"""Runs side by side in one thread, as a GPU has them."""
 
 _COMMON = {"model.dropout": 0.1, "train.batch_sequences": 16, "train.updates": 100_000}
 SIZES: dict[str, dict[str, Any]] = {
@@ -75,8 +77,12 @@ class Speed:
     update_tokens: int
     update_flops: float
     """Of the products of an update, the orthogonalizations' included, as the plain form has them."""
+    own_flops: float
+    """As ours has them."""
     plain: Timed
     single: Timed
+    lanes: Timed
+    """Of one update of `LANES` runs."""
     packed: Timed | None
     """Of one update of every worker; None where there is one core."""
     workers: int
@@ -87,15 +93,19 @@ class Speed:
         """How many times the plain trainer's speed one run has, round by round."""
         return [p / s for p, s in zip(self.plain.processor, self.single.processor, strict=True)]
 
+    def lane_ratios(self) -> list[float]:
+        """The same of `LANES` runs side by side, together."""
+        return [LANES * p / s for p, s in zip(self.plain.processor, self.lanes.processor, strict=True)]
+
     def packed_ratios(self) -> list[float]:
         """The same of all workers together, by the clock."""
         if self.packed is None:
             return []
         return [self.workers * p / s for p, s in zip(self.plain.clock, self.packed.clock, strict=True)]
 
-    def share_of_peak(self) -> float:
-        """Of what one core's products could do at most."""
-        return self.update_flops / statistics.median(self.single.processor) / statistics.median(self.peak)
+    def share_of_peak(self, flops: float) -> float:
+        """Of what one core's products could do at most, where an update has so many FLOPs."""
+        return flops / statistics.median(self.single.processor) / statistics.median(self.peak)
 
     def to_dict(self) -> dict[str, Any]:
         """For --json: ratios as (median, least, greatest)."""
@@ -108,9 +118,12 @@ class Speed:
             "precision": self.precision,
             "tokens_per_second": tokens,
             "ratio": spread(self.ratios()),
+            "lane_ratio": spread(self.lane_ratios()),
             "packed_ratio": spread(self.packed_ratios()) if self.packed else None,
             "workers": self.workers,
-            "share_of_peak": self.share_of_peak(),
+            "share_of_peak": self.share_of_peak(self.update_flops),
+            "update_flops": self.update_flops,
+            "own_update_flops": self.own_flops,
             "peak_flops": statistics.median(self.peak),
         }
 
@@ -135,17 +148,21 @@ def measure(size: str, store: Path, *, rounds: int, packed: bool = True) -> list
         torch.set_num_threads(before)
 
 
-def update_flops(recipe: Recipe) -> float:
-    """Of an update's products: the model's, and those of the usual orthogonalization of every matrix."""
-    model = flops_per_token(recipe) * recipe.update_tokens
+def update_flops(recipe: Recipe, *, by_gram: bool = False) -> float:
+    """Of an update's products: the model's, and those of the orthogonalization of every matrix, the usual one or, where
+    ours is so, on Gram matrices."""
+    flops = flops_per_token(recipe) * recipe.update_tokens
     if not isinstance(recipe.optimizer, MuonAdamWOptimizer):
-        return model
+        return flops
     steps = recipe.optimizer.muon.num_iterations
     for name, shape in weight_shapes(recipe).items():
         if group_of(name) in MUON_GROUPS:
             short, long = sorted(shape[-2:])
-            model += math.prod(shape[:-2]) * steps * 2 * (2 * short * short * long + short**3)
-    return model
+            multiplications = steps * (2 * short * short * long + short**3)
+            if by_gram and long >= GRAM_PAYS_FROM * short:  # four products a step, three of them not in the last
+                multiplications = 2 * short * short * long + (4 * steps - 3) * short**3
+            flops += math.prod(shape[:-2]) * 2 * multiplications
+    return flops
 
 
 def _measure(size: str, precision: Precision, store: Path, rounds: int, packed: bool) -> Speed:
@@ -154,19 +171,21 @@ def _measure(size: str, precision: Precision, store: Path, rounds: int, packed: 
     group = Group([recipe], dataset, CPU)
     plain = PlainTrainer(recipe, {name: w[0].clone() for name, w in group.weights.items()}, is_bf16=precision == "bf16")
     mine, its = updates_of(group), plain_updates_of(plain, dataset, recipe)
-    mine(1)  # the first one allocates
-    its(1)
+    together = updates_of(Group([recipe.with_(seed=seed) for seed in range(LANES)], dataset, CPU))
+    for first in (mine, its, together):  # it allocates
+        first(1)
     seconds, _ = _timed(its, 1)
     num_updates = max(1, round(SLICE_SECONDS / max(seconds, 1e-3)))
     workers = usable_cores() if packed else 1
     crew = _Crew(recipe, store, workers) if workers > 1 else None
     speed = Speed(
-        size, precision, recipe.update_tokens, update_flops(recipe), Timed(), Timed(), Timed() if crew else None,
-        workers, [],
+        size, precision, recipe.update_tokens, update_flops(recipe), update_flops(recipe, by_gram=True),
+        Timed(), Timed(), Timed(), Timed() if crew else None, workers, [],
     )  # fmt: skip
     sides: list[tuple[Timed, Callable[[int], tuple[float, float]]]] = [
         (speed.plain, lambda n: _timed(its, n)),
         (speed.single, lambda n: _timed(mine, n)),
+        (speed.lanes, lambda n: _timed(together, n)),
     ]
     if crew and speed.packed:
         sides.append((speed.packed, crew.timed))

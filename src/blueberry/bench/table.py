@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from blueberry.architecture import usable_cores
-from blueberry.bench.measure import DEFAULT_SIZES, SIZES, Speed, measure, spread
+from blueberry.bench.measure import DEFAULT_SIZES, LANES, SIZES, Speed, measure, spread
 from blueberry.bench.parts import where_an_update_goes
 from blueberry.errors import RecipeError
 from blueberry.lm.weights import processor
@@ -42,10 +42,10 @@ def measured(
 
 
 def tables(speeds: Sequence[Speed], shares: Mapping[str, Mapping[str, float]]) -> str:
-    """Two Markdown tables: speeds and their ratios, and where an update goes."""
+    """Three Markdown tables: speeds and their ratios, what bounds these, and where an update goes."""
     head = [
-        "size", "precision", "plain, tokens/s", "one run, tokens/s", "ratio", "packed", "ratio of packed",
-        "share of peak",
+        "size", "precision", "plain, tokens/s", "one run, tokens/s", "ratio", f"ratio of {LANES} lanes", "packed",
+        "ratio of packed", "share of peak",
     ]  # fmt: skip
     rows = [
         [
@@ -54,15 +54,36 @@ def tables(speeds: Sequence[Speed], shares: Mapping[str, Mapping[str, float]]) -
             _tokens(speed, speed.plain.processor),
             _tokens(speed, speed.single.processor),
             _spread(speed.ratios()),
+            _spread(speed.lane_ratios()),
             f"{speed.workers} workers" if speed.packed else "-",
             _spread(speed.packed_ratios()) if speed.packed else "-",
-            f"{speed.share_of_peak():.0%}",
+            f"{speed.share_of_peak(speed.update_flops):.0%}",
         ]
         for speed in speeds
     ]
+    bound = [
+        "size", "precision", "GFLOP of an update, plain", "ours", "ours at the peak, of our time",
+        "ratio if that were all", "ratio if all but products, attention and orthogonalizing were free",
+    ]  # fmt: skip
+    bounds = [bound, *(_bound(speed, shares.get(speed.size, {})) for speed in speeds)]
     parts = list(next(iter(shares.values()), {}))
     goes = [["part of an update", *shares], *([part, *(f"{shares[s][part]:.0%}" for s in shares)] for part in parts)]
-    return "\n".join([machine() + ".", "", *_markdown([head, *rows]), "", *(_markdown(goes) if parts else ())])
+    made = [machine() + ".", "", *_markdown([head, *rows]), "", *_markdown(bounds), ""]
+    return "\n".join([*made, *(_markdown(goes) if parts else ())])
+
+
+def _bound(speed: Speed, shares: Mapping[str, float]) -> list[str]:
+    ratio, at_peak = statistics.median(speed.ratios()), speed.share_of_peak(speed.own_flops)
+    needed = sum(shares.get(part, 0.0) for part in ("products", "attention", "orthogonalizing"))
+    return [
+        speed.size,
+        speed.precision,
+        f"{speed.update_flops / 1e9:.1f}",
+        f"{speed.own_flops / 1e9:.1f}",
+        f"{at_peak:.0%}",
+        f"{ratio / at_peak:.1f}",
+        f"{ratio / needed:.1f}" if needed and speed.precision == "fp32" else "-",
+    ]
 
 
 def _tokens(speed: Speed, seconds: Sequence[float]) -> str:

@@ -94,7 +94,6 @@ class Shared:
 
     states: dict[int, Checkpoints]
     """By updates done there, each in a folder of its own."""
-    build: str
     fingerprint: str
     """Of the run."""
 
@@ -105,23 +104,23 @@ class Shared:
         wanted = {path.name for path in folder.glob("*")}
         updates = {update for name in wanted if (update := update_of(name)) and update < recipe.num_updates}
         if not updates:
-            return cls({}, checkpoints.build, fingerprint)
+            return cls({}, fingerprint)
         trunk, own = trunk_key(recipe, data_digest), course(recipe)
         names = {update: state_name(trunk, recipe.seed, own, update) for update in sorted(updates)}
-        mine = {update: name for update, name in names.items() if name in wanted}
-        states = {update: Checkpoints(folder / name, checkpoints.build) for update, name in mine.items()}
-        return cls(states, checkpoints.build, fingerprint)
+        mine = {update: folder / name for update, name in names.items() if name in wanted}
+        return cls({update: Checkpoints(state, checkpoints.build) for update, state in mine.items()}, fingerprint)
 
     def updates(self) -> list[int]:
         """Where a state of this build lies; not yet verified."""
-        return [update for update, state in self.states.items() if update in state.updates(self.build)]
+        return [update for update, state in self.states.items() if update in state.updates(state.build)]
 
     def load(self, update: int) -> Checkpoint | None:
         """The state after `update` updates as this run has it there; None if damaged or not there.
 
         One that the run has left itself, before it was interrupted, is nothing taken over.
         """
-        found = self.states[update].load(self.build, update) if update in self.states else None
+        state = self.states.get(update)
+        found = state and state.load(state.build, update)
         if found is not None and found.recorded.pop("left_by") != self.fingerprint:
             found.recorded.update(shared_updates=update, shared_seconds=found.recorded["seconds"])
         return found
@@ -129,6 +128,6 @@ class Shared:
     def leave(self, checkpoint: Checkpoint) -> None:
         """Write a state, if it is still wanted and no sound one lies there. Raises: StoreError if the disk refuses."""
         state = self.states.get(checkpoint.update)
-        if state is not None and state.folder.is_dir() and state.load(self.build, checkpoint.update) is None:
+        if state is not None and state.folder.is_dir() and state.load(state.build, checkpoint.update) is None:
             recorded = {**checkpoint.recorded, "left_by": self.fingerprint}
-            state.save(self.build, replace(checkpoint, recorded=recorded))
+            state.save(state.build, replace(checkpoint, recorded=recorded))

@@ -78,7 +78,9 @@ class LanguageModel:
         draws = Draws(keys_SR, model.dropout)
         positions = self._positions(tokens_NBT)
         is_compiled = self.is_compiled and keys_SR is not None
-        first, block, last = (compiled_once(f) if is_compiled else f for f in (_first, _block, _last))
+        first, block, last = _first, _block, _last
+        if is_compiled:
+            first, block, last = compiled_once(first), compiled_once(block), compiled_once(last)
         x_NSD = embed(weights["embedding"], tokens_NBT.flatten(1))
         x_NSD = first(model.width, weights["attention.out"].dtype, draws, x_NSD)
         layers = {name: w.unbind(1) for name, w in weights.items() if name not in UNLAYERED}

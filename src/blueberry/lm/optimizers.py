@@ -300,7 +300,8 @@ def norms(tensors: Weights) -> tuple[Tensor, dict[WeightGroup, Tensor]]:
 
     Sums of squares are added one by one: a fixed order, whatever the lane count.
     """
-    squares, by_group = [], dict[WeightGroup, list[Tensor]]()
+    squares: list[Tensor] = []
+    by_group: dict[WeightGroup, list[Tensor]] = {}
     for name, tensor in tensors.items():
         squares.append(tensor.flatten(1).square().sum(-1))
         by_group.setdefault(group_of(name), []).append(squares[-1])
