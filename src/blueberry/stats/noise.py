@@ -9,7 +9,7 @@ import numpy as np
 
 from blueberry.errors import TableError
 from blueberry.stats.differences import Difference, mean_and_variance
-from blueberry.stats.spread import Spread, Variance, larger, of_rest, of_runs
+from blueberry.stats.spread import Spread, Variance, larger, median, of_rest, of_runs
 
 LEAST_RUNS = 3
 """Seeds that two arms share, below which they are not compared pair by pair; and runs of each, below which they are not
@@ -196,7 +196,7 @@ class NoiseEstimate:
 def _blows_up(values_N: np.ndarray) -> bool:
     if len(values_N) < LEAST_RUNS or not np.isfinite(values_N).all():
         return False
-    least, middle, most = (float(value) for value in (values_N.min(), np.median(values_N), values_N.max()))
+    least, middle, most = (float(value) for value in (values_N.min(), median(values_N), values_N.max()))
     return most > middle and ONE_WAY * (middle - least) <= most - middle
 
 

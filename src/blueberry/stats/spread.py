@@ -55,7 +55,7 @@ class Spread:
         if not known_K.any():
             return None
         scale = float(_scales(np.array([self.prior_df]), self.variances_K[known_K][None], self.df_K[known_K][None])[0])
-        two = 2 * float(np.median(self.df_K[known_K]))
+        two = 2 * median(self.df_K[known_K])
         total = self.counts_for * float(self.df_K[known_K].sum())
         return Variance(scale, min(two + _prior_df_of(2 * self.prior_df, total - two), total))
 
@@ -148,7 +148,7 @@ def of_rest(values_KN: np.ndarray) -> Spread:
     likely_K = np.where(seen_K, ss_K / np.maximum(counts_K - 1, 1), 0.0)
     for _ in range(ROUNDS):
         likely_K[seen_K] = _raised(likely_K[seen_K])
-        weights_K = np.where(seen_K, np.median(likely_K[seen_K]) / np.where(seen_K, likely_K, 1.0), 0.0)
+        weights_K = np.where(seen_K, median(likely_K[seen_K]) / np.where(seen_K, likely_K, 1.0), 0.0)
         found = _about_seeds(there_KN, centred_KN, counts_K, weights_K)
         known_K, prior_df = found.known_K, found.prior_df
         scale = found.typical.value if found.typical else 0.0
@@ -188,6 +188,9 @@ def _there(values_KN: np.ndarray) -> np.ndarray:
 
 def _centred(values_KN: np.ndarray, there_KN: np.ndarray) -> np.ndarray:
     """Less the mean of its row; 0 where nothing is. Equal values give exactly 0."""
+    if there_KN.all():
+        shifted_KN = values_KN - values_KN[:, :1]
+        return shifted_KN - (shifted_KN.sum(axis=1) / max(values_KN.shape[1], 1))[:, None]
     first_K = np.array([row[here][0] if here.any() else 0.0 for row, here in zip(values_KN, there_KN, strict=True)])
     shifted_KN = np.where(there_KN, values_KN - first_K[:, None], 0.0)
     means_K = shifted_KN.sum(axis=1) / np.maximum(there_KN.sum(axis=1), 1)
@@ -196,6 +199,8 @@ def _centred(values_KN: np.ndarray, there_KN: np.ndarray) -> np.ndarray:
 
 def _num_blocks(there_KN: np.ndarray) -> int:
     """Groups of arms that seeds join, one arm to the next."""
+    if there_KN.all(axis=0).any():
+        return 1
     from scipy.sparse.csgraph import connected_components
 
     rows = there_KN[there_KN.any(axis=1)].astype(int)
@@ -204,7 +209,13 @@ def _num_blocks(there_KN: np.ndarray) -> int:
 
 def _raised(variances_K: np.ndarray) -> np.ndarray:
     positive = variances_K[variances_K > 0]
-    return np.maximum(variances_K, SMALLEST * float(np.median(positive))) if len(positive) else variances_K
+    return np.maximum(variances_K, SMALLEST * median(positive)) if len(positive) else variances_K
+
+
+def median(values_N: np.ndarray) -> float:
+    """As numpy's, of a few values without NaN, in a tenth of the time."""
+    ordered, half = sorted(values_N.tolist()), len(values_N) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def _prior_df_of(alike: float, known: float) -> float:
@@ -229,16 +240,23 @@ def _scales(prior_df_G: np.ndarray, variances_GK: np.ndarray, df_GK: np.ndarray)
     sums_GK = df_GK * variances_GK
     totals_G = df_GK.sum(axis=1)
     pooled_G = sums_GK.sum(axis=1) / totals_G * np.ones(len(prior_df_G))
-    finite_G = np.where(np.isfinite(prior_df_G), prior_df_G, 1.0)[:, None]
-    if not (variances_GK > 0).all():
+    is_finite_G = np.isfinite(prior_df_G)
+    if not is_finite_G.any() or not (variances_GK > 0).all():
         return pooled_G
+    finite_G = np.where(is_finite_G, prior_df_G, 1.0)[:, None]
     at_G = np.log(variances_GK).mean(axis=1) * np.ones(len(prior_df_G))
+    weighed_GK = (df_GK + finite_G) * sums_GK
     for _ in range(STEPS):
         spread_GK = finite_G * np.exp(at_G)[:, None]
-        shares_GK = (df_GK + finite_G) * sums_GK / (spread_GK + sums_GK)
-        slopes_G = (shares_GK * spread_GK / (spread_GK + sums_GK)).sum(axis=1)
-        at_G += np.clip((shares_GK.sum(axis=1) - totals_G) / np.maximum(slopes_G, 1e-300), -2.0, 2.0)
-    return np.where(np.isfinite(prior_df_G), np.exp(at_G), pooled_G)
+        both_GK = spread_GK + sums_GK
+        shares_GK = weighed_GK / both_GK
+        slopes_G = np.add.reduce(shares_GK * spread_GK / both_GK, axis=1)
+        steps_G = (np.add.reduce(shares_GK, axis=1) - totals_G) / np.maximum(slopes_G, 1e-300)
+        before_G = at_G
+        at_G = before_G + np.minimum(np.maximum(steps_G, -2.0), 2.0)  # np.clip takes ten times as long
+        if (at_G == before_G).all():
+            break
+    return np.where(is_finite_G, np.exp(at_G), pooled_G)
 
 
 def _likeliest(variances_K: np.ndarray, df_K: np.ndarray) -> float:
