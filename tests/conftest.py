@@ -22,6 +22,7 @@ gc.disable()  # while tests are collected: what is made then stays, and looking 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests side by side share the cores; threads would wait for each other
 os.environ["PYTHONPATH"] = str(Path(blueberry.__file__).parent.parent.absolute())
 os.environ.pop("BLUEBERRY_STORE", None)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a third of what a process takes to start is compiling the package
 
 
 def pytest_collection_finish() -> None:

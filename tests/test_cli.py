@@ -67,7 +67,7 @@ def refusal(blueberry):
     return run
 
 
-def test_a_study_from_plan_to_report(here, blueberry, request):
+def test_a_study_from_plan_to_report(here, blueberry, undrawn):
     planned = json.loads(blueberry("plan", "lr.toml", "--json", "--no-timing").out)
     assert (planned["runs_done"], planned["runs_todo"], planned["seconds"]) == (0, 11, None)
     assert [path.name for path in (here / ".blueberry").iterdir()] == ["data"], "the text it will train on, no store"
@@ -85,7 +85,6 @@ def test_a_study_from_plan_to_report(here, blueberry, request):
         assert (report / name).stat().st_size > 0
     assert len(json.loads((report / "results.json").read_text())["runs"]) == 11
 
-    request.getfixturevalue("undrawn")
     again = blueberry("run", "lr.toml")
     assert again.code == done.code
     assert [line.split(":")[0] for line in again.out.splitlines()] == ["Known", "Open", "Report"]

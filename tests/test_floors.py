@@ -7,6 +7,8 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -63,9 +65,14 @@ def _room(path: Path) -> str:
     return inside.parts[0] if len(inside.parts) > 1 else inside.stem
 
 
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -97,6 +104,7 @@ def broken_rules(path: Path, imports: set[str]) -> list[str]:
 
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+_KNOWN = frozenset(SOURCES)
 
 
 def test_every_file_has_a_floor():
@@ -139,15 +147,46 @@ except SystemExit as end:
 """
 
 
-def test_every_room_of_training_can_be_entered_first():
+def _at_once(path: Path) -> set[Path]:
+    """The package's files that a file imports as soon as it is imported itself, not in a function or for types alone."""
+    found: set[Path] = set()
+    waiting: list[ast.AST] = [_parsed(path)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif isinstance(node, ast.Import):
+            found |= {file for alias in node.names if (file := _file(alias.name))}
+        elif isinstance(node, ast.ImportFrom):
+            files = [_file(f"{node.module}.{alias.name}") or _file(str(node.module)) for alias in node.names]
+            found |= {file for file in files if file}
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+    return found
+
+
+def _file(module: str) -> Path | None:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return next((one for one in (path.with_suffix(".py"), path / "__init__.py") if one in _KNOWN), None)
+
+
+def test_every_file_of_training_can_be_imported_first():
     """A circle of imports shows itself only to whoever comes in by the wrong door."""
-    rooms = [f"blueberry.{path.parent.name}.{path.stem}" for path in SOURCES if path.parent.name in ("lm", "text")]
-    script = f"import sys, importlib\nfor name in {rooms!r}:\n" + (
-        "    for known in [one for one in sys.modules if one.startswith('blueberry')]: del sys.modules[known]\n"
-        "    importlib.import_module(name.removesuffix('.__init__'))\n"
+    TopologicalSorter({path: _at_once(path) for path in SOURCES if _room(path) in ("lm", "text")}).prepare()
+
+
+def test_what_is_imported_at_once_is_told_from_what_waits(tmp_path):
+    first, second, third = (PACKAGE / "lm" / f"{name}.py" for name in ("model", "layers", "training"))
+    text = (
+        "from typing import TYPE_CHECKING\nimport blueberry.lm.model\nif TYPE_CHECKING:\n    from blueberry import lm\n"
+        "try:\n    from blueberry.lm import layers\nfinally:\n    pass\n"
+        "def f():\n    from blueberry.lm.training import Group\n"
+        "class C:\n    from blueberry.lm.training import Group\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "a.py").write_text(text)
+    assert _at_once(tmp_path / "a.py") == {first, second, third}
+    (tmp_path / "b.py").write_text(text.partition("class")[0])
+    assert _at_once(tmp_path / "b.py") == {first, second}
 
 
 def test_planning_never_loads_torch(prepared):

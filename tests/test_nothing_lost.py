@@ -1,6 +1,5 @@
 """Killed, interrupted, rotten: what had ended is kept, and every number is that of an undisturbed run."""
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -30,15 +29,6 @@ from tests.test_cli import RECIPE, STUDY
 STUDY_LONG = STUDY.replace("confirm = 2", "confirm = 1").replace("search = 3", "search = 2") + (
     '[set]\n"train.updates" = 120\n"evaluate.every_updates" = 60\n'
 )
-TRAIN = """
-import sys
-from blueberry import api
-from blueberry.lm import training
-from blueberry.recipe import Recipe
-training.CHECKPOINT_SECONDS = 0.0
-recipe = Recipe.load("tiny.toml").with_({"train.updates": 100, "model.dropout": 0.1})
-api.train(recipe, store=sys.argv[1])
-"""
 SLOW = """
 question = "Which rate?"
 [vary]
@@ -97,21 +87,24 @@ def num_ended(here: Path, store: str) -> int:
         return len(opened.fingerprints())
 
 
-def test_a_run_killed_in_the_middle_goes_on_from_its_checkpoint(here, monkeypatch):
-    (here / "train.py").write_text(TRAIN)
-    victim = start(here, "train.py", "killed")
+def test_a_run_that_is_trained_alone_goes_on_from_its_checkpoint(here, monkeypatch):
+    """Those of a study, killed with -9: test_disturbances.py."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(training, "PROGRESS_SECONDS", 0.0)
-    recipe = Recipe.load(here / "tiny.toml").with_({"train.updates": 100, "model.dropout": 0.1})
+    recipe = Recipe.load(here / "tiny.toml").with_({"train.updates": 50, "model.dropout": 0.1})
     undisturbed = api.train(recipe, store=here / "whole")
     name = fingerprint(recipe, data_digest(recipe.data))
-    folder = here / "killed" / "checkpoints" / name
-    wait_until(lambda: any(int(path.name[7:13]) >= 25 for path in folder.glob("update-*")))
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.wait()
+    folder = here / "broken-off" / "checkpoints" / name
+
+    def stop(_: Progress) -> None:
+        if any(int(path.name[7:13]) >= 25 for path in folder.glob("update-*")):
+            raise RuntimeError("the watcher's own fault")
+
+    with pytest.raises(RuntimeError):
+        api.train(recipe, store=here / "broken-off", on_progress=stop)
     said: list[Progress] = []
-    again = api.train(recipe, store=here / "killed", on_progress=said.append)
-    assert said[0].update > 25
+    again = api.train(recipe, store=here / "broken-off", on_progress=said.append)
+    assert 25 < said[0].update < 50
     assert again.fingerprint == undisturbed.fingerprint == name
     assert numbers(again) == numbers(undisturbed)
     assert not folder.exists()

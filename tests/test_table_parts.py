@@ -71,14 +71,15 @@ def test_the_law_says_what_is_best_elsewhere():
 
 def test_each_rate_at_its_own_best_batch_under_every_condition():
     rows = scaling(seeds=3, batches=(64, 128, 256))
-    found = blueberry.analyse(rows, vary="lr", tune="bs", across=["N", "D"])
+    judged = examine(rows, vary="lr", tune="bs", across=["N", "D"])
+    found = judged.judgement
     inside = found.parts[0].judgement
     assert inside.best is not None
     assert inside.best.settings["bs"] == 128
     assert {arm.settings["bs"] for arm in inside.arms} == {128}
     exponent = powers(found.laws[0])["N"].interval
     assert exponent[0] <= -0.6 <= exponent[1]
-    assert examine(rows, vary="lr", tune="bs", across=["N", "D"]).found.runs[0].part == found.parts[0].name
+    assert judged.found.runs[0].part == found.parts[0].name
 
 
 def schedules(gap=-0.02, seeds=5, rates=(0.01, 0.02, 0.04, 0.08)):
@@ -108,7 +109,7 @@ def test_arms_are_compared_each_at_its_own_best_value():
 def test_arms_that_searched_alike_are_flattered_alike():
     """Equal arms, seven values each, of which chance chooses: told apart in no more than one case in twenty."""
     draw, told = random.Random(0), 0
-    for _ in range(60):
+    for _ in range(30):
         rows = [
             {"arm": arm, "lr": lr, "seed": seed, "val_loss": 3 + 0.003 * (lr - 4) ** 2 + draw.gauss(0, 0.01)}
             for arm in "ab"
@@ -116,7 +117,7 @@ def test_arms_that_searched_alike_are_flattered_alike():
             for seed in range(5)
         ]
         told += any(verdict.winner for verdict in blueberry.analyse(rows, vary="arm", tune="lr").verdicts)
-    assert told <= 6
+    assert told <= 3
 
 
 @pytest.mark.parametrize(("values", "severity"), [((0.02,), "block"), ((0.01, 0.02, 0.04), "warn")])

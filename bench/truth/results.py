@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import astuple, dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -178,11 +179,12 @@ def source_digest(study: str) -> str:
     root = Path(blueberry.__file__).parent
     given = [root / name for name in SOURCES[study]]
     paths = [path for one in given for path in ([one] if one.is_file() else sorted(one.rglob("*.py")))]
-    return hashlib.sha256("".join(_code(path) for path in paths).encode()).hexdigest()[:12]
+    return hashlib.sha256("".join(_code(path.read_text()) for path in paths).encode()).hexdigest()[:12]
 
 
-def _code(path: Path) -> str:
-    tree = ast.parse(path.read_text())
+@cache  # several kinds of study measure the same files
+def _code(text: str) -> str:
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
             node.body = [one for one in node.body if not _is_text(one)]

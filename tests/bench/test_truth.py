@@ -21,6 +21,7 @@ from blueberry.stats.optimum import Located, OneSided
 from blueberry.study.plan import LOOKS
 
 BY_NAME = {cell.name: cell for cell in CELLS}
+REPLICATES = 50
 SUBSET = (
     "null/5 arms, 3 seeds, rho 0.5",
     "null/8 arms, 3 seeds, growing",
@@ -41,7 +42,7 @@ def measured(cell: Cell, replicates: int) -> CellResult:
 
 @pytest.fixture(scope="module")
 def subset() -> dict[str, CellResult]:
-    return {name: measured(BY_NAME[name], 80) for name in SUBSET}
+    return {name: measured(BY_NAME[name], REPLICATES) for name in SUBSET}
 
 
 def test_every_gate_holds_in_a_subset(subset):
@@ -58,7 +59,7 @@ def test_the_habits_beside_it_fail_the_same_gates(subset):
     assert subset["tie/2 arms, 8 seeds, sd 0.005"].tallies["false tie, t-test"].mean > 0.1
     lopsided = subset["optimum/lopsided, right 3 times as steep, sd 0.005"].tallies
     assert lopsided["optimum covered, parabola"].mean < 0.5
-    as_careless = CellResult(80, "here", {"false winner": null["false winner, bootstrap"]})
+    as_careless = CellResult(REPLICATES, "here", {"false winner": null["false winner, bootstrap"]})
     (one,) = judge_gates([BY_NAME["null/5 arms, 3 seeds, rho 0.5"]], {"null/5 arms, 3 seeds, rho 0.5": as_careless})
     assert not one.holds
 
@@ -250,15 +251,15 @@ def test_the_page_tells_what_fails_and_how_many_replicates_were_run(subset, tmp_
     results.cells = dict(subset)
     text = page(CELLS, results)
     assert "## What does not hold" not in text
-    assert "| at most 5% | 7 | 80 | holds" in text
-    assert "| 5 arms, 3 seeds, rho 0.5 | 80 |" in text
+    assert f"| at most 5% | 7 | {REPLICATES} | holds" in text
+    assert f"| 5 arms, 3 seeds, rho 0.5 | {REPLICATES} |" in text
     assert f"in {len(SUBSET)} of {len(CELLS)} cells" in text
     bad = CellResult(10_000, "here", {"false winner": Tally(10_000, 900, 900)})
     results.cells["null/2 arms, 3 seeds, drift"] = bad
     text = page(CELLS, results)
     assert "## What does not hold\n\n- null/2 arms, 3 seeds, drift: false winners 9.0%" in text
     assert "| 2 arms, 3 seeds, drift | 10,000 | **9.0%** |" in text
-    assert "| at most 5% | 8 | 80 to 10,000 | **fails in 1**" in text
+    assert f"| at most 5% | 8 | {REPLICATES} to 10,000 | **fails in 1**" in text
     results.cells["null/2 arms, 3 seeds, drift"] = CellResult(500, "here", {"false winner": Tally(500, 36, 36)})
     text = page(CELLS, results)
     assert "## What does not hold" not in text

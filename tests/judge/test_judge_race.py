@@ -149,7 +149,7 @@ def test_diverged_arms_get_no_more_seeds():
 @pytest.mark.parametrize(("num_arms", "tail"), [(2, "normal"), (5, "t3")])
 def test_error_over_all_looks(num_arms, tail):
     """Arms exactly as good: one of them is dropped, or two told apart, with probability alpha at most."""
-    rng, repeats = np.random.default_rng(num_arms), 80
+    rng, repeats = np.random.default_rng(num_arms), 60
     dropped = false = 0
     for _ in range(repeats):
         values = draw(rng, np.full(num_arms, 3.0), tail=tail)

@@ -80,13 +80,13 @@ def test_borrowed_noise_needs_no_best_run():
     assert measure_noise(values, Borrowed(0.01)).least_run(0, 1) is None
 
 
-@pytest.mark.parametrize(("num_arms", "ratio"), [(2, 1), (4, 10), (4, 100), (8, 30)])
+@pytest.mark.parametrize(("num_arms", "ratio"), [(2, 1), (4, 100), (8, 30)])
 def test_noise_that_goes_both_ways_makes_no_false_winners(num_arms, ratio):
     rng, false = np.random.default_rng(num_arms + ratio), 0
-    for _ in range(200):
+    for _ in range(100):
         values = rng.normal(size=(num_arms, 3)) + rng.normal(size=3)
         values[-1] *= ratio
         compared = [*against_best(values, alpha=0.05).values()]
         false += any(one.is_worse and one.pair.is_of_best_run for one in compared)
         false += any(one.pair.is_of_best_run for one in against_baseline(values, 0, alpha=0.05).values())
-    assert false <= 10
+    assert false <= 5

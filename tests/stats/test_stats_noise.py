@@ -44,7 +44,7 @@ def test_two_arms_on_the_same_seeds_are_told_apart_by_students_t():
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_components_are_recovered(rho):
     rng = np.random.default_rng(1)
-    found = [measure_noise(simulate(rng, means=np.arange(9) / 10, n=4, sd=0.02, rho=rho)) for _ in range(400)]
+    found = [measure_noise(simulate(rng, means=np.arange(9) / 10, n=4, sd=0.02, rho=rho)) for _ in range(150)]
     assert np.mean([noise.sd**2 for noise in found]) == pytest.approx(0.02**2, rel=0.2)
     assert np.mean([noise.paired_sd**2 for noise in found]) == pytest.approx(2 * (1 - rho) * 0.02**2, rel=0.2)
 
@@ -178,7 +178,7 @@ def test_single_runs_are_told_apart_by_borrowed_noise():
 def test_unequal_noise_makes_no_false_winners(sd):
     """The last is the noise of real runs (docs/noise.md)."""
     rng = np.random.default_rng(8)
-    false, repeats = 0, 300
+    false, repeats = 0, 150
     for _ in range(repeats):
         values = np.array(sd)[:, None] * (rng.normal(size=3) + rng.normal(size=(len(sd), 3))) * 0.5**0.5
         false += any(one.is_worse for one in against_best(values, alpha=0.05).values())

@@ -439,14 +439,13 @@ print(json.dumps({"update": 9, "val_loss": loss, SETTING}), file=open("metrics.j
         ('"batch_size": 32 if rate == 0.02 else 64', ["confounded"]),
         ('"config": {"weight_decay": 0.1 * (rate > 0.01)}', ["confounded"]),
         ('"width": {0.01: 64, 0.02: 128, 0.04: 256}[rate]', ["confounded"]),
-        ('"batch_size": 64, "min_lr": rate / 10, "grad_norm": rate + seed', []),
-        ('"dropout": seed / 10', []),
+        ('"batch_size": 64, "min_lr": rate / 10, "grad_norm": rate + seed, "dropout": seed / 10', []),
     ],
 )
 def test_a_setting_that_differs_between_arms_blocks(tmp_path: Path, setting: str, blocking: list[str]) -> None:
     write(tmp_path, {"train.py": REPORTS_A_SETTING.replace("SETTING", setting)})
     command = [sys.executable, "-S", "train.py", "{script.rate}", "{seed}"]
     changes = {"vary": {"script.rate": [0.01, 0.02, 0.04]}, "seeds": {"search": 3, "confirm": 0}}
-    judged = api.conduct(make(tmp_path, command, **changes), store=tmp_path / "store", workers=2).judgement
+    judged = api.conduct(make(tmp_path, command, **changes), store=tmp_path / "store", workers=0).judgement
     assert [one.audit for one in judged.blocks] == blocking
     assert (judged.recommendation.settings is None) == bool(blocking)
