@@ -8,6 +8,7 @@ import pytest
 from blueberry import api
 from blueberry.architecture import parameters
 from blueberry.recipe import Recipe
+from blueberry.report.writing import write_run
 from blueberry.study.spec import Study
 
 TINY = Recipe().with_(
@@ -35,7 +36,7 @@ def result(store):
 
 
 def test_a_run_is_named_by_its_fingerprint_its_beginning_or_its_result(store, result, tmp_path, command):
-    file = api.write_run(result, tmp_path / "out") / "result.json"
+    file = write_run(result, tmp_path / "out") / "result.json"
     options = ("--prompt", "the ", "--tokens", 9, "--seed", 4, "--store", store)
     said = {command("sample", run, *options) for run in (result.fingerprint, result.fingerprint[:7], file, file.parent)}
     assert len(said) == 1

@@ -151,13 +151,6 @@ def _fingerprint_of(run: str) -> str:
         ) from None
 
 
-def write_run(result: RunResult, folder: Path) -> Path:
-    """Write a run's `result.json` and `curves.png`. Raises: ReportError if the folder cannot be written."""
-    from blueberry.report.single_run import write_run  # see Judged.report
-
-    return write_run(result, folder)
-
-
 def export(run: str, folder: Path, *, store: str | Path | None = None) -> str:
     """Write a finished run's model for others to load; returns what was written, in one line.
 

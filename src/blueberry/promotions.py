@@ -50,13 +50,6 @@ def ledger(*, store: str | Path | None = None) -> Ledger:
     return Ledger({name: read_entries([row for row in rows if row.line == name]) for name in names})
 
 
-def write_ledger(view: Ledger, folder: Path) -> Path:
-    """Write `ledger.md`, `ledger.json` and the timeline. Raises: ReportError if the folder cannot be written."""
-    from blueberry.report.ledger_files import write_ledger  # see Judged.report
-
-    return write_ledger(view, folder)
-
-
 def rollback(line: str, *, store: str | Path | None = None) -> Entry:
     """Go back to what the newest baseline of a line replaced, as a new entry. Raises: LedgerError, StoreError."""
     with Store.open(Path(store or default_store()), create=False) as opened:

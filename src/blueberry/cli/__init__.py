@@ -124,7 +124,9 @@ def train(
     ):
         result = api.train(made, store=store, on_progress=on_progress)
         tell(StudyRun(result.fingerprint, made.seed, "search", result, study=SINGLE_RUNS))
-    folder = api.write_run(result, out or Path("runs") / result.fingerprint)
+    from blueberry.report import writing  # drawing is slow to load
+
+    folder = writing.write_run(result, out or Path("runs") / result.fingerprint)
     _answer(json, result.model_dump(mode="json"), words.run(result, folder))
     return 0 if result.status == "completed" else 1
 
@@ -448,7 +450,11 @@ def ledger(
         document, text = words.remeasured_dict(made), words.remeasured(made)
         code = int(isinstance(made.entry, Refusal))
     view = promotions.ledger(store=store)
-    page = None if out is None else promotions.write_ledger(view, out)
+    page = None
+    if out is not None:
+        from blueberry.report.ledger_files import write_ledger  # drawing is slow to load
+
+        page = write_ledger(view, out)
     if document is None or text is None:
         document, text = view.to_dict(), terminal(view)
     _answer(json, document, text if page is None else f"{text}\nsee {page}")

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import altair as alt
 
@@ -21,20 +21,27 @@ MAX_INTERVAL_IN_SPREADS = 1.0
 class Difference:
     """One arm minus the reference."""
 
-    arm: str
-    difference: float | None
-    """Mean over the shared seeds; None when there is none or a run diverged."""
-    interval: tuple[float, float] | None
-    n: int
-    verdict: Literal["winner", "tie", "inconclusive"]
-    winner: str | None
-    more_seeds: int | None
+    verdict: Verdict
+    """Its `b` is the arm; `a` the reference, or the arm that led when a race dropped it."""
     seeds: tuple[tuple[int, float], ...]
     """(seed, difference) where both runs are finite."""
     num_diverged: int
     words: str
     """The verdict as said of this arm."""
-    is_paired: bool = True
+
+    @property
+    def arm(self) -> str:
+        return self.verdict.b
+
+    @property
+    def difference(self) -> float | None:
+        """Mean over the shared seeds; None when there is none or a run diverged."""
+        found = self.verdict.difference
+        return found if found is not None and math.isfinite(found) else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return None if self.difference is None else self.verdict.interval
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Differences:
 
     @property
     def title(self) -> str:
-        paired = {row.is_paired for row in self.rows}
+        paired = {row.verdict.paired for row in self.rows}
         how = ", paired by seed" if paired == {True} else ", unpaired" if paired == {False} else ""
         return f"Difference to {self.reference}{how}"
 
@@ -99,24 +106,9 @@ def differences(judgement: Judgement) -> Differences | None:
         against = values[verdict.a]
         shared = [seed for seed in arm.seeds if seed is not None and seed in against]
         pairs = [(seed, values[arm.arm][seed], against[seed]) for seed in shared]
-        finite = verdict.difference is not None and math.isfinite(verdict.difference)
-        rows.append(
-            Difference(
-                arm=arm.arm,
-                difference=verdict.difference if finite else None,
-                interval=verdict.interval if finite else None,
-                n=verdict.n,
-                verdict=verdict.verdict,
-                winner=verdict.winner,
-                more_seeds=verdict.more_seeds,
-                seeds=tuple(
-                    (seed, x - y) for seed, x, y in pairs if verdict.paired and math.isfinite(x) and math.isfinite(y)
-                ),
-                num_diverged=arm.num_diverged,
-                words=verdict_words(verdict, reference),
-                is_paired=verdict.paired,
-            )
-        )
+        seeds = tuple((seed, x - y) for seed, x, y in pairs if math.isfinite(x) and math.isfinite(y))
+        said = verdict_words(verdict, reference)
+        rows.append(Difference(verdict, seeds if verdict.paired else (), arm.num_diverged, said))
     rows.sort(key=lambda row: (row.difference is None, row.difference or 0.0))
     return Differences(
         reference=reference,
@@ -213,8 +205,8 @@ def draw_differences(shown: Differences, palette: Palette, places: int, *, width
 
 def _colour(row: Difference, palette: Palette) -> str:
     """Accent where the arm is better, grey where it is worse, ink where it is open."""
-    if row.verdict == "winner":
-        return palette.accent if row.winner == row.arm else palette.other
+    if row.verdict.verdict == "winner":
+        return palette.accent if row.verdict.winner == row.arm else palette.other
     return palette.ink
 
 
@@ -229,7 +221,7 @@ def _mean_row(row: Difference, shown: Differences, palette: Palette, places: int
         "colour": _colour(row, palette),
         "difference": number(row.difference, places, sign=True),
         "interval": "none" if interval is None else " to ".join(number(v, places, sign=True) for v in interval),
-        "n": row.n,
+        "n": row.verdict.n,
         "verdict": row.words,
     }
 

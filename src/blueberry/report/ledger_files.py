@@ -21,7 +21,7 @@ from blueberry.judge.words import (
 from blueberry.report.documents import to_json
 from blueberry.report.figures import finished
 from blueberry.report.ledger import line_pages
-from blueberry.report.templating import ledger_markdown
+from blueberry.report.templating import rendered
 from blueberry.report.theme import LIGHT
 from blueberry.report.vega import Drawing, chart, headed, layered, png, stacked
 
@@ -40,7 +40,7 @@ def write_ledger(ledger: Ledger, folder: Path) -> Path:
         else:
             picture.unlink(missing_ok=True)
         (folder / "ledger.json").write_text(to_json(ledger.to_dict()), encoding="utf-8")
-        text = ledger_markdown(line_pages(ledger), has_picture=bool(lines))
+        text = rendered("ledger.md", lines=line_pages(ledger), has_picture=bool(lines))
         (folder / "ledger.md").write_text(text, encoding="utf-8")
     return folder / "ledger.md"
 

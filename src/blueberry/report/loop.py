@@ -13,7 +13,7 @@ from blueberry.judge.look_back import Change, LookBack, sentences
 from blueberry.judge.loop import Loop, Ruling, Side, basis, places_of, said
 from blueberry.judge.words import MISSING, interval, number, unit
 from blueberry.report.documents import to_json
-from blueberry.report.templating import loop_html, loop_markdown
+from blueberry.report.templating import rendered
 from blueberry.report.theme import PAGE, Palette
 from blueberry.report.vega import Drawing, chart, layered, specification, tips
 
@@ -124,7 +124,7 @@ def _change(one: Change, places: int) -> ChangeRow:
 
 def markdown_of(judged: Ruling | LookBack) -> str:
     """A block to paste into a pull request."""
-    return loop_markdown(_page(judged))
+    return rendered("loop.md", page=_page(judged))
 
 
 def write_loop(judged: Ruling | LookBack, folder: Path) -> Path:
@@ -137,8 +137,8 @@ def write_loop(judged: Ruling | LookBack, folder: Path) -> Path:
     with refused_as(ReportError, f"report {folder}", "cannot be written", "choose another folder with --out"):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "judge.json", to_json(judged.to_dict()).encode())
-        write_whole(folder / "judge.md", loop_markdown(page).encode())
-        write_whole(folder / "index.html", loop_html(page, Markup(svg)).encode())
+        write_whole(folder / "judge.md", rendered("loop.md", page=page).encode())
+        write_whole(folder / "index.html", rendered("loop.html", page=page, picture=Markup(svg)).encode())
     return folder / "index.html"
 
 

@@ -212,7 +212,7 @@ class _Frame:
     def __init__(self, curve: LrCurve, palette: Palette, height: int) -> None:
         self.curve, self.palette, self.height = curve, palette, height
         strips: tuple[Place, ...] = ("diverged", "above")
-        self.rows = [place for place in strips if curve.count(place)]
+        self.rows: list[Place] = [place for place in strips if curve.count(place)]
         self.top = 6 + _ROW * len(self.rows)
         self.bottom = height - (40 if curve.optimum else 2)
         self.x = rate_axis(curve.axis, curve.x_range)

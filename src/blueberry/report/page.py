@@ -24,11 +24,11 @@ from blueberry.judge.words import (
     settings_text,
 )
 from blueberry.records import RunResult, StudyRun
-from blueberry.report.differences import BASELINE, verdict_words
+from blueberry.report.differences import BASELINE
 from blueberry.report.kinds import of_the_whole
 from blueberry.report.learning_curves import by_seed
 from blueberry.report.rules import how_judged
-from blueberry.report.tables import Fact, Table, tables
+from blueberry.report.tables import Comparison, Fact, Table, comparison, tables
 from blueberry.report.trained import (
     kept_runs,
     measured_table,
@@ -42,18 +42,6 @@ from blueberry.study.spec import Study
 
 MOST_ARMS = 12
 """That a sentence lists."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One arm minus a reference, as table cells."""
-
-    arm: str
-    difference: str
-    interval: str
-    n: str
-    """Seeds they share; of unpaired runs how many there are."""
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -198,7 +186,7 @@ def _against_baseline(judgement: Judgement) -> tuple[Comparison, ...]:
         return ()
     if judgement.best and judgement.best.arm == BASELINE:
         return ()
-    return tuple(_comparison(judgement, arm.arm, BASELINE) for arm in judgement.arms if arm.arm != BASELINE)
+    return tuple(comparison(judgement, arm.arm, BASELINE) for arm in judgement.arms if arm.arm != BASELINE)
 
 
 def _row(judgement: Judgement, arm: ArmSummary, best: str | None, unchanged: dict[str, Any]) -> ArmRow:
@@ -224,23 +212,7 @@ def _row(judgement: Judgement, arm: ArmSummary, best: str | None, unchanged: dic
         sd=number(arm.sd, places),
         status=arm.status,
         status_words=words,
-        against_best=None if best is None or arm.arm == best else _comparison(judgement, arm.arm, best),
-    )
-
-
-def _comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
-    verdict = judgement.verdict(reference, arm)
-    if verdict is None and reference != BASELINE:
-        verdict = judgement.against_best(arm)
-    if verdict is None:
-        return Comparison(arm, MISSING, MISSING, MISSING, "not compared")
-    places = decimals(judgement.min_effect)
-    return Comparison(
-        arm=arm,
-        difference=number(verdict.difference, places, sign=True),
-        interval=interval(verdict.interval, places, sign=True),
-        n=str(verdict.n) if verdict.paired else verdict.pairing,
-        verdict=verdict_words(verdict, reference),
+        against_best=None if best is None or arm.arm == best else comparison(judgement, arm.arm, best),
     )
 
 

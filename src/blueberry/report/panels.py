@@ -13,18 +13,10 @@ from blueberry.report.axis import Axis, find_axis, rate_axis
 from blueberry.report.theme import Palette
 from blueberry.report.vega import Drawing, chart, headed, layered
 
+Point = tuple[float, float, Status]
+"""Where on the axis a run or an arm lies, what was measured, and the arm's status."""
 LATE_FRACTION = 0.1
 """The last part of a run over which a gradient norm is taken."""
-
-
-@dataclass(frozen=True)
-class PanelPoint:
-    arm: str
-    x: float
-    value: float
-    seed: int | None
-    """None where the point is the arm's."""
-    status: Status
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,7 @@ class Panel:
     title: str
     y_label: str
     axis: Axis
-    points: tuple[PanelPoint, ...]
+    points: tuple[Point, ...]
     joined: bool
     """Whether a line through the arms' means is drawn."""
     reference: tuple[float, str] | None
@@ -45,8 +37,8 @@ class Panel:
     @property
     def means(self) -> tuple[tuple[float, float], ...]:
         """(x, mean) of each arm's points."""
-        xs = sorted({point.x for point in self.points})
-        groups = [[p.value for p in self.points if p.x == x] for x in xs]
+        xs = sorted({x for x, _, _ in self.points})
+        groups = [[value for at, value, _ in self.points if at == x] for x in xs]
         return tuple((x, sum(group) / len(group)) for x, group in zip(xs, groups, strict=True))
 
 
@@ -73,14 +65,14 @@ def panels(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Panel, ...]:
 
 def _points(
     judgement: Judgement, axis: Axis, runs: Sequence[StudyRun], measure: Callable[[StudyRun], float | None]
-) -> tuple[PanelPoint, ...]:
+) -> tuple[Point, ...]:
     arms = {arm.arm: arm for arm in judgement.arms}
-    points: list[PanelPoint] = []
+    points: list[Point] = []
     for run in runs:
         value = measure(run)
         if value is not None and run.arm in arms:
             arm = arms[run.arm]
-            points.append(PanelPoint(run.arm, float(arm.settings[axis.setting]), value, run.seed, arm.status))
+            points.append((float(arm.settings[axis.setting]), value, arm.status))
     return tuple(points)
 
 
@@ -100,10 +92,8 @@ def _late_gradient_norm(run: StudyRun) -> float | None:
 
 
 def _spread(judgement: Judgement, axis: Axis) -> Panel | None:
-    points = tuple(
-        PanelPoint(arm.arm, float(arm.settings[axis.setting]), arm.sd, None, arm.status)
-        for arm in judgement.arms
-        if arm.sd is not None
+    points: tuple[Point, ...] = tuple(
+        (float(arm.settings[axis.setting]), arm.sd, arm.status) for arm in judgement.arms if arm.sd is not None
     )
     pooled = judgement.noise.sd
     reference = None if pooled is None else (pooled, f"pooled over arms: {pooled:.2g}")
@@ -120,8 +110,8 @@ def draw_panel(panel: Panel, palette: Palette, *, width: int, height: int) -> Dr
     y = alt.Y("y:Q", title=panel.y_label, scale=scale, axis=alt.Axis(tickCount=5, format="~g"))
     strong = ("best", "unresolved")
     points = [
-        {"x": p.x, "y": p.value, "colour": palette.accent if p.status in strong else palette.other}
-        for p in panel.points
+        {"x": x_, "y": value, "colour": palette.accent if status in strong else palette.other}
+        for x_, value, status in panel.points
     ]
     layers: list[alt.Chart] = []
     if panel.joined:

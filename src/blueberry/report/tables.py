@@ -38,6 +38,35 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """One arm minus a reference, as table cells."""
+
+    arm: str
+    difference: str
+    interval: str
+    n: str
+    """Seeds they share; of unpaired runs how many there are."""
+    verdict: str
+
+
+def comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
+    """Against the best also of an arm that a race dropped before."""
+    verdict = judgement.verdict(reference, arm)
+    if verdict is None and reference != BASELINE:
+        verdict = judgement.against_best(arm)
+    if verdict is None:
+        return Comparison(arm, MISSING, MISSING, MISSING, "not compared")
+    places = decimals(judgement.min_effect)
+    return Comparison(
+        arm=arm,
+        difference=number(verdict.difference, places, sign=True),
+        interval=interval(verdict.interval, places, sign=True),
+        n=str(verdict.n) if verdict.paired else verdict.pairing,
+        verdict=verdict_words(verdict, reference),
+    )
+
+
 def tables(judgement: Judgement) -> tuple[Table, ...]:
     """Of arms under conditions, parts, conditions, laws and effects, each where there are such."""
     found = [
@@ -58,15 +87,10 @@ def _arms_table(judgement: Judgement) -> Table:
     for part in judgement.parts if judgement.conditions else ():
         arms = part.judgement.arms
         for arm in arms if any(one.arm == BASELINE for one in arms) else ():
-            verdict = None if arm.arm == BASELINE else part.judgement.verdict(BASELINE, arm.arm)
-            told = ("", "", "", "") if arm.arm == BASELINE else (MISSING, MISSING, MISSING, "not compared")
-            if verdict is not None:
-                told = (
-                    number(verdict.difference, places, sign=True),
-                    interval(verdict.interval, places, sign=True),
-                    str(verdict.n) if verdict.paired else verdict.pairing,
-                    verdict_words(verdict, BASELINE),
-                )
+            told = ("", "", "", "")
+            if arm.arm != BASELINE:
+                one = comparison(part.judgement, arm.arm, BASELINE)
+                told = (one.difference, one.interval, one.n, one.verdict)
             rows.append((part.name, arm.arm, number(arm.mean, places), str(arm.n), *told))
     header = ("Condition", "Arm", "Mean", "Runs", "Minus the baseline", "Interval", "Pairs", "Verdict")
     said = "Over the seeds that search. Arms are compared with the baseline under each condition, never across them."

@@ -1,4 +1,4 @@
-"""Fills the two templates. HTML escapes everything that is not marked safe; Markdown escapes what it would act on."""
+"""Fills the templates. HTML escapes everything that is not marked safe; Markdown escapes what it would act on."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blueberry.report.figures import Drawn, PageFigures
-from blueberry.report.ledger import LinePage
 from blueberry.report.page import Page
 from blueberry.report.theme import DARK, LIGHT, css_variables
 from blueberry.report.vega import drawable, vega_script
@@ -21,21 +20,14 @@ def html(page: Page, figures: PageFigures, pictures: Sequence[str]) -> str:
     """The page, with style, scripts and data inside it."""
     shown = (figures.main, *figures.of_kind, *figures.curves, figures.each_arm)
     drawn = [figure for figure in shown if figure is not None]
-    return _rendered(
+    return rendered(
         "index.html",
         page=page,
         figures=figures,
         specs={figure.name: figure.spec for figure in drawn},
         pictures=pictures,
-        light=Markup(css_variables(LIGHT)),
-        dark=Markup(css_variables(DARK)),
         vega=Markup(vega_script()) if drawn else None,
     )
-
-
-def notebook_html(page: Page, metric: str, picture: str, caption: str) -> str:
-    """The table alone, with a picture (a PNG in base 64, or "") below it."""
-    return _rendered("notebook.html", page=page, metric=metric, picture=picture, caption=caption)
 
 
 def markdown(page: Page, pictures: Sequence[Drawn]) -> str:
@@ -44,28 +36,13 @@ def markdown(page: Page, pictures: Sequence[Drawn]) -> str:
         {picture.title: picture for picture in reversed(pictures) if "/individual/" not in picture.name}.values()
     )
     shown.reverse()
-    return _rendered("report.md", page=page, pictures=shown)
+    return rendered("report.md", page=page, pictures=shown)
 
 
-def ledger_markdown(lines: Sequence[LinePage], *, has_picture: bool) -> str:
-    """`ledger.md`."""
-    return _rendered("ledger.md", lines=lines, has_picture=has_picture)
-
-
-def loop_html(page: Any, picture: Markup) -> str:
-    """The page of a loop, with its picture inside it."""
-    light, dark = Markup(css_variables(LIGHT)), Markup(css_variables(DARK))
-    return _rendered("loop.html", page=page, picture=picture, light=light, dark=dark)
-
-
-def loop_markdown(page: Any) -> str:
-    """A loop, or one of its changes, in GitHub's Markdown."""
-    return _rendered("loop.md", page=page)
-
-
-def _rendered(template: str, **held: Any) -> str:
+def rendered(template: str, **held: Any) -> str:
     """A template filled, with what HTML cannot hold replaced; of Markdown no two empty lines in a row."""
     html = template.endswith(".html")
+    held |= {"light": Markup(css_variables(LIGHT)), "dark": Markup(css_variables(DARK))} if html else {}
     text = drawable(_environment(html=html).get_template(template).render(**held))
     return text if html else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 

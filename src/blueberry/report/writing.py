@@ -1,4 +1,4 @@
-"""Writes a report: everything into a hidden folder first, then file by file into its place, the page last.
+"""Writes a report: everything into a hidden folder first, then file by file into its place, the page last; or one run.
 
 Who imports this pays for altair (0.4 s) and scipy (0.8 s): the floors above do when they write.
 """
@@ -11,12 +11,13 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import altair as alt
 from altair.utils.schemapi import debug_mode
 
 from blueberry.errors import ReportError
 from blueberry.files import partial_folder, refused_as
 from blueberry.judge.judgement import Judgement
-from blueberry.records import StudyRun
+from blueberry.records import RunResult, StudyRun
 from blueberry.report.documents import (
     comprehensive_insights,
     final_results,
@@ -24,10 +25,11 @@ from blueberry.report.documents import (
     search_documents,
     to_json,
 )
-from blueberry.report.figures import compute, page_figures, pictures
+from blueberry.report.figures import compute, finished, page_figures, pictures
 from blueberry.report.page import page
-from blueberry.report.templating import html, markdown, notebook_html
-from blueberry.report.vega import png
+from blueberry.report.templating import html, markdown, rendered
+from blueberry.report.theme import LIGHT
+from blueberry.report.vega import layered, png, stacked
 from blueberry.study.spec import Study
 
 MANIFEST = ".blueberry-report.json"
@@ -64,7 +66,8 @@ def notebook(judgement: Judgement) -> str:
     """
     main = next(pictures(compute(judgement, ())), None)
     picture = "" if main is None else b64encode(png(main.spec)).decode()
-    return notebook_html(page(judgement, ()), judgement.metric, picture, "" if main is None else main.caption)
+    said = "" if main is None else main.caption
+    return rendered("notebook.html", page=page(judgement, ()), metric=judgement.metric, picture=picture, caption=said)
 
 
 def _files(judgement: Judgement, runs: Sequence[StudyRun], study: Study | None) -> Iterator[tuple[str, bytes]]:
@@ -134,3 +137,45 @@ def _remove_stale(out_dir: Path, files: dict[str, str]) -> None:
             continue
         if sha256(places[0].read_bytes()).hexdigest() == digest:
             places[0].unlink(missing_ok=True)
+
+
+def write_run(result: RunResult, folder: Path) -> Path:
+    """Write one run on its own, `result.json` and `curves.png`, into a folder, and return it.
+
+    Raises: ReportError if the folder cannot be written.
+    """
+    with refused_as(ReportError, folder, "cannot be written", "a run's files need a place; choose one with --out"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        if result.curve.train_loss:
+            (folder / "curves.png").write_bytes(_curves_of(result))
+    return folder
+
+
+def _curves_of(result: RunResult) -> bytes:
+    """Loss above, learning rate below, over the same updates."""
+    losses = [
+        {"update": update, "loss": loss, "set": "training"}
+        for update, loss in enumerate(result.curve.train_loss, 1)
+        if loss is not None
+    ] + [{"update": e.update, "loss": e.validation.loss, "set": "validation"} for e in result.evaluations]
+    rates = [{"update": update, "rate": rate} for update, rate in enumerate(result.curve.learning_rate, 1)]
+    x: Any = alt.X("update:Q", title="updates", scale=alt.Scale(domain=[0, len(rates)], nice=False))
+    y: Any = alt.Y("loss:Q", title="loss (nats per token)", scale=alt.Scale(zero=False))
+    colour: Any = alt.Color(
+        "set:N",
+        scale=alt.Scale(domain=["training", "validation"], range=[LIGHT.other, LIGHT.accent]),
+        legend=alt.Legend(title=None, orient="top"),
+    )
+    base = alt.Chart(alt.Data(values=losses)).encode(x=x, y=y, color=colour)
+    training = base.transform_filter("datum.set === 'training'").mark_line(strokeWidth=1)
+    validation = base.transform_filter("datum.set === 'validation'")
+    evaluated = (validation.mark_line(strokeWidth=2), validation.mark_point(filled=True, size=40))
+    rate = (
+        alt.Chart(alt.Data(values=rates))
+        .mark_line(color=LIGHT.fresh, strokeWidth=1.5)
+        .encode(x=x, y=alt.Y("rate:Q", title="learning rate", axis=alt.Axis(tickCount=3, format="~g")))
+    )
+    views = [layered([training, *evaluated], width=620, height=320), layered([rate], width=620, height=90)]
+    said = f"seed {result.recipe['seed']}, {result.num_tokens:,} tokens; {result.status}"
+    return png(finished(stacked(views, spacing=14), f"Run {result.fingerprint}", said))
