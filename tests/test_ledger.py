@@ -268,7 +268,7 @@ def test_an_interrupted_remeasurement_goes_on_with_its_seeds(line: Place) -> Non
 def test_other_text_has_no_total(line: Place) -> None:
     more = line.study("c", 0.029, base="ledger:tiny")
     entries = promotions.ledger(store=line.store).lines["tiny"]
-    from blueberry.judge.remeasure import campaign
+    from blueberry.judge.promotion import campaign
 
     recipe = more.base.with_(**{"evaluate.tokens": 128}).model_dump(mode="json")
     changed = (entries[0], entries[1].model_copy(update={"recipe": recipe}))

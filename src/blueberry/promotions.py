@@ -11,8 +11,7 @@ from pathlib import Path
 from blueberry.api import Judged, conduct, look
 from blueberry.errors import LedgerError, did_you_mean
 from blueberry.judge.ledger import Entry, Ledger, read_entries, roll_back
-from blueberry.judge.promotion import Promotion, Refusal, decide
-from blueberry.judge.remeasure import DEFAULT_SEEDS, already_measured, campaign, conclude
+from blueberry.judge.promotion import DEFAULT_SEEDS, Promotion, Refusal, already_measured, campaign, conclude, decide
 from blueberry.study import engine
 from blueberry.study.engine import Snapshot
 from blueberry.study.spec import LINE_NAME, Study, default_store

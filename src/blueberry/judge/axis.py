@@ -1,18 +1,21 @@
-"""What the runs say along one numeric setting: values for purposes, where runs fail, what missing the best costs."""
+"""What the runs say along one numeric setting (values for purposes, where runs fail, what missing the best costs), and
+from which update on they clear a target that was fixed beforehand."""
 
 import math
 
 import numpy as np
 
-from blueberry.judge.answers import AxisAnswer, Conservative, Failing, Failures, Fast, Robustness
+from blueberry.judge import words
+from blueberry.judge.answers import AxisAnswer, Cleared, Conservative, Failing, Failures, Fast, Robustness
 from blueberry.judge.evidence import ArmRuns
-from blueberry.judge.judgement import Ranges
+from blueberry.judge.judgement import LEAST_BLOCKS, Judgement, Ranges
 from blueberry.judge.measured import Measured
 from blueberry.stats.robustness import (
     DECADE,
     Edge,
     band_within,
     first_at_target,
+    first_cleared,
     lower_bound,
     lr_sensitivity,
     median_time,
@@ -24,7 +27,7 @@ from blueberry.stats.unresolved import mean_or_inf
 
 def find_ranges(measured: Measured, answer: AxisAnswer | None) -> Ranges:
     """The values alone. None throughout without a numeric axis; all but `unstable_from` while the noise is unknown."""
-    axis = measured.axis
+    axis = measured.sweep
     if axis is None or answer is None:
         return Ranges()
     unstable = [value for i, value in enumerate(axis.values) if num_failed(measured, i)]
@@ -48,13 +51,13 @@ def _optimal(measured: Measured, values: tuple[float, ...]) -> tuple[float, floa
 
 def find_axis_answer(measured: Measured) -> AxisAnswer | None:
     """None without a numeric axis; without answers while the noise is unknown."""
-    if measured.axis is None:
+    if measured.sweep is None:
         return None
     if measured.best is None or not measured.can_judge:
         return AxisAnswer()
     return AxisAnswer(
-        conservative=_conservative(measured, measured.axis.values, measured.best),
-        fast=_fast(measured, measured.axis.values),
+        conservative=_conservative(measured, measured.sweep.values, measured.best),
+        fast=_fast(measured, measured.sweep.values),
     )
 
 
@@ -78,7 +81,7 @@ def find_failures(measured: Measured) -> tuple[Failures, ...]:
 
 def find_robustness(measured: Measured) -> Robustness | None:
     """None without one logarithmic axis, or while the noise is unknown."""
-    axis, evidence = measured.axis, measured.evidence
+    axis, evidence = measured.sweep, measured.evidence
     if axis is None or not axis.is_log or not measured.can_judge or measured.race is not None:
         return None
     rates_K, values_KN = np.array(axis.values), measured.values_KN
@@ -153,3 +156,55 @@ def _median_updates(arm: ArmRuns, target: float) -> float:
     times = [first_at_target(arm.evaluations.get(seed, ()), target) for seed in arm.search]
     median = median_time(times)
     return math.inf if median is None else median
+
+
+def find_cleared(measured: Measured) -> tuple[Cleared, ...]:
+    """Of every arm with a run that ended; empty without a target."""
+    evidence = measured.evidence
+    if evidence.target is None:
+        return ()
+    return tuple(_cleared(arm, evidence.target, evidence.alpha) for arm in evidence.arms if arm.search)
+
+
+def _cleared(arm: ArmRuns, target: float, alpha: float) -> Cleared:
+    """By the evaluations that all of its runs have; by their ends where some run has none."""
+    curves = [arm.evaluations.get(seed, ()) for seed in arm.search]
+    if not all(curves):
+        curves = [((math.inf, value),) for value in arm.search.values()]
+    if any(math.isinf(value) for value in arm.search.values()) or len(curves) < LEAST_BLOCKS:
+        found = None
+    else:
+        found = first_cleared(curves, target, alpha=alpha)
+    is_evaluated = bool(arm.evaluations) and all(arm.evaluations.values())
+    return Cleared(
+        arm=arm.name,
+        is_shown=found is not None,
+        updates=found.position if found is not None and math.isfinite(found.position) else None,
+        mean=None if found is None else found.mean,
+        p=None if found is None else found.p,
+        n=len(arm.search),
+        times=tuple(first_at_target(curve, target) for curve in curves) if is_evaluated else (),
+    )
+
+
+def told_cleared(judgement: Judgement) -> list[str]:
+    """Which arms clear the target, from where on, and when their runs first reach it; none without a target."""
+    if judgement.target is None:
+        return []
+    unit = words.unit(judgement.metric)
+    target, places = f"{judgement.target:g}{unit}", words.decimals(judgement.min_effect) + 1
+    shown = [one for one in judgement.cleared if one.is_shown]
+    if not shown:
+        return [f"No arm is shown to clear {target} over its runs (one-sided, level {judgement.alpha:g})."]
+    order = sorted(shown, key=lambda one: math.inf if one.updates is None else one.updates)
+    said = []
+    for one in order:
+        where = "at its end" if one.updates is None else f"from {one.updates:g} on"
+        reached = [time for time in one.times if math.isfinite(time)]
+        first = f"; single runs reach it from {min(reached):g} to {max(reached):g}" if reached else ""
+        missed = f", {len(one.times) - len(reached)} of {len(one.times)} never" if len(reached) < len(one.times) else ""
+        said.append(
+            f"{one.arm} {where} (mean {words.number(one.mean, places)} over {words.count(one.n, 'run')}, one-sided p "
+            f"{one.p:.2g}{first}{missed})"
+        )
+    return [f"{target} is cleared by {words.listing(said, most=6)}."]

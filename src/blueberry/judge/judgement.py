@@ -6,7 +6,6 @@ are computed from its numbers, see `blueberry.judge.sentences`.
 """
 
 import math
-from collections.abc import Collection
 from typing import Any, Literal
 
 from blueberry.judge import words
@@ -298,23 +297,23 @@ class Judgement(Finding):
     """None while the noise of a difference is unknown."""
     num_unfinished: int = 0
     """Runs of the design that have not ended."""
-    best: Best | None
-    unresolved: tuple[str, ...]
+    best: Best | None = None
+    unresolved: tuple[str, ...] = ()
     ended: Literal["settled", "maximum"] | None = None
     """How a race ended: every question was settled, or the seeds it may use were. None: it has not, or was none."""
     looks: tuple[int, ...] = ()
     """Of a race: how many seeds there are at each look, the last being the most there may be. Empty: was none."""
     looks_taken: int = 0
     """Of those, from the first."""
-    optimum: Optimum | Bound | None
+    optimum: Optimum | Bound | None = None
     valley: Valley | None = None
     """What the optimum was read from."""
     located: Located | None = None
     """None where the arms were not searched for along an axis."""
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Verdict, ...] = ()
     """Of each other arm (b) against the best (a), in a race perhaps against the arm that led when it was dropped; then
     against the arm named "baseline" (a), if it is not the best."""
-    ranges: Ranges
+    ranges: Ranges = Ranges()
     axis_answer: AxisAnswer | None = None
     """None where the arms do not lie along one numeric setting."""
     target: float | None = None
@@ -373,11 +372,6 @@ class Judgement(Finding):
             return looked and any(counts)
         enough = sum(count >= LEAST_BLOCKS for count in counts) >= min(len(counts), 2) > 0
         return looked and enough and self.noise.sd is not None
-
-    def num_shared(self, names: Collection[str]) -> int:
-        """Seeds on which each of these arms ended."""
-        seeds = [set(arm.seeds) - {None} for arm in self.arms if arm.arm in names]
-        return len(set.intersection(*seeds)) if seeds else 0
 
     def arm(self, name: str) -> ArmSummary:
         """Raises: KeyError if there is none of this name."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -162,17 +162,7 @@ def find_gains(whole: Evidence, parts: Sequence[Part], recipes: Mapping[tuple[st
                 baseline_throughput=1 / flops_per_token(recipes[part.name, BASELINE]),
                 arm_throughput=1 / flops_per_token(recipes[part.name, arm.arm]),
             )
-            gains.append(
-                Gain(
-                    arm=arm.arm,
-                    condition=part.name,
-                    loss_gain=found.loss_gain,
-                    more_than=found.more_than,
-                    less_than=found.less_than,
-                    throughput_gain=found.throughput_gain,
-                    factor=found.factor,
-                )
-            )
+            gains.append(Gain(arm=arm.arm, condition=part.name, **asdict(found), factor=found.factor))
     return tuple(gains)
 
 

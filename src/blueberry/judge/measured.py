@@ -22,7 +22,7 @@ from blueberry.judge.judgement import (
     Status,
 )
 from blueberry.judge.race import Race, follow
-from blueberry.judge.verdicts import Rulings, error_of, rule
+from blueberry.judge.verdicts import Rulings, rule
 from blueberry.records import is_number
 from blueberry.stats import optimum as optima
 from blueberry.stats.decide import Df, smallest_difference
@@ -30,7 +30,7 @@ from blueberry.stats.differences import mean_interval, sd_interval
 from blueberry.stats.locate import LOG_FROM_RATIO, Search
 from blueberry.stats.noise import NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, OneSided, is_clear, locate_optimum, read_valley
-from blueberry.stats.unresolved import candidates, mean_or_inf
+from blueberry.stats.unresolved import baseline_error, candidates, first_error, mean_or_inf
 
 THINNED = 4
 """One of so many points of a fitted curve is kept, for drawing it."""
@@ -53,7 +53,9 @@ class Measured:
     candidates: tuple[int, ...]
     """Of these, the ones that the optimum may lie at: see `blueberry.stats.unresolved.candidates`."""
     axis: Axis | None
-    """Where one setting alone varies: a value an arm, in the order of the arms."""
+    """The first varied setting, where it is a number in every arm."""
+    sweep: Axis | None
+    """That, where one setting alone varies: a value an arm, in the order of the arms."""
     optimum: Optimum | Bound | None
     valley: Valley | None = None
     """What the optimum was read from."""
@@ -69,7 +71,7 @@ class Measured:
     def located(self) -> Search | None:
         """The search along the axis whose answer stands; None where there was none, or it found no valley."""
         search = self.evidence.search
-        return None if search is None or search.is_broken or self.axis is None else search
+        return None if search is None or search.is_broken or self.sweep is None else search
 
     @property
     def can_judge(self) -> bool:
@@ -87,11 +89,11 @@ def measure(evidence: Evidence) -> Measured:
     """Turn the metric if more of it is better, order the arms along the axis, if there is one, and take the numbers."""
     evidence = lower_is_better(evidence)
     axis = axis_of(evidence.vary, [arm.settings for arm in evidence.arms], evidence.scale)
-    if axis is not None and len(evidence.vary) == 1 and len(axis.values) == len(evidence.arms):
-        by_value = sorted(evidence.arms, key=lambda arm: float(arm.settings[axis.setting]))
+    alone = axis is not None and len(evidence.vary) == 1 and len(axis.values) == len(evidence.arms)
+    sweep = axis if alone else None
+    if sweep is not None:
+        by_value = sorted(evidence.arms, key=lambda arm: float(arm.settings[sweep.setting]))
         evidence = replace(evidence, arms=tuple(by_value))
-    else:
-        axis = None
     seeds = tuple(sorted({seed for arm in evidence.arms for seed in arm.search}))
     values_KN = np.array([[arm.search.get(seed, math.nan) for seed in seeds] for arm in evidence.arms], dtype=float)
     values_KN = values_KN.reshape(len(evidence.arms), len(seeds))
@@ -106,24 +108,25 @@ def measure(evidence: Evidence) -> Measured:
         unresolved=(undiverged := tuple(np.flatnonzero(~np.isinf(seen_KN).any(axis=1)).tolist())),
         candidates=undiverged,
         axis=axis,
+        sweep=sweep,
         optimum=None,
         race=race,
     )
     if measured.located is not None:
         return _located(measured, measured.located)
-    x_K = np.array([]) if axis is None else np.log(axis.values) if axis.is_log else np.array(axis.values)
-    is_readable = axis is not None and evidence.search is None  # else the search says that it is no valley
+    x_K = np.array([]) if sweep is None else np.log(sweep.values) if sweep.is_log else np.array(sweep.values)
+    is_readable = sweep is not None and evidence.search is None  # else the search says that it is no valley
     found = read_valley(x_K, _by_run(measured), alpha=evidence.alpha) if is_readable else None
-    if axis is not None and found is not None:
-        back = math.exp if axis.is_log else float
-        measured = replace(measured, valley=valley_of(axis.setting, found, back, 1 - evidence.alpha))
+    if sweep is not None and found is not None:
+        back = math.exp if sweep.is_log else float
+        measured = replace(measured, valley=valley_of(sweep.setting, found, back, 1 - evidence.alpha))
         if not measured.can_judge and is_clear(x_K, values_KN, found, alpha=evidence.alpha):
-            return replace(measured, optimum=_optimum(axis, Located(found.estimate, found.interval), evidence.alpha))
+            return replace(measured, optimum=_optimum(sweep, Located(found.estimate, found.interval), evidence.alpha))
     if not measured.can_judge:
         return measured
     kept = [row for row in measured.unresolved if not _is_worse(measured, row)]
     near = candidates(seen_KN, kept, alpha=evidence.alpha / evidence.looks, borrowed=evidence.borrowed)
-    optimum = _optimum(axis, locate_optimum(x_K, found, near), evidence.alpha) if axis is not None else None
+    optimum = _optimum(sweep, locate_optimum(x_K, found, near), evidence.alpha) if sweep is not None else None
     return replace(measured, unresolved=tuple(kept), candidates=tuple(near), optimum=optimum)
 
 
@@ -137,7 +140,7 @@ def _by_run(measured: Measured) -> np.ndarray:
 
 def _located(measured: Measured, search: Search) -> Measured:
     """The best is what the search recommends; those that may be the best lie in the interval of the optimum."""
-    axis, space, found = measured.axis, search.space, search.valley
+    axis, space, found = measured.sweep, search.space, search.valley
     assert axis is not None
     assert found is not None
     assert search.recommended is not None
@@ -250,8 +253,8 @@ def best_of(measured: Measured) -> Best | None:
 
 def expected_at(measured: Measured, index: int) -> float:
     """What the valley expects of an arm in its window."""
-    assert measured.axis is not None
-    point = measured.valley.at(measured.axis.values[index]) if measured.valley is not None else None
+    assert measured.sweep is not None
+    point = measured.valley.at(measured.sweep.values[index]) if measured.valley is not None else None
     assert point is not None
     return point.expected
 
@@ -287,12 +290,13 @@ def smallest_shown(
     alpha: float,
     df: Df | None = None,
 ) -> float | None:
-    """The true difference that so many seeds find with power .8, at the error of the study's question (`error_of`).
+    """The true difference that so many seeds find with power .8, at the one-sided error of one claim among so many
+    arms, before anything is known of the others: of each against the baseline where there is one, else of which is best.
 
     `sd` is that of a difference on one seed, or with one run a side; without its degrees of freedom, those of a
     complete table of equally noisy arms.
     """
-    error = error_of(num_arms, alpha, has_baseline=has_baseline)
+    error = baseline_error(num_arms, alpha) if has_baseline else first_error(num_arms, alpha)
     return smallest_difference(num_seeds, sd, alpha=2 * error, df=df or Df(float(max(num_arms - 1, 1))))
 
 

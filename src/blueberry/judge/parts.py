@@ -16,9 +16,8 @@ import numpy as np
 from blueberry.judge import race, words
 from blueberry.judge.answers import Condition, Covered, Gain, Holds, Law
 from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first, warn
-from blueberry.judge.audits.axis import EXTENSION
 from blueberry.judge.audits.execution import Texts, no_texts
-from blueberry.judge.audits.noise import TOO_FEW
+from blueberry.judge.audits.grounds import EXTENSION, TOO_FEW
 from blueberry.judge.audits.runs import AUDITS
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.gather import arm_runs, gather_study, gather_table
@@ -30,7 +29,6 @@ from blueberry.judge.judgement import (
     Noise,
     Optimum,
     Part,
-    Ranges,
     Verdict,
 )
 from blueberry.judge.laws import find_gains, find_laws
@@ -343,11 +341,6 @@ def carry(
         arms=tuple(_summary(part) for part in parts),
         noise=Noise(sd=None, rho=None, paired_sd=None, n=sum(part.judgement.noise.n for part in parts)),
         num_unfinished=whole.num_unfinished,
-        best=None,
-        unresolved=(),
-        optimum=None,
-        verdicts=(),
-        ranges=Ranges(),
         audits=blocking_first(whole.audits),
         cost=whole.cost,
         parts=tuple(parts),
@@ -370,19 +363,33 @@ def _condition(first: Judgement, part: Part) -> Condition:
     carried = first.best.arm if first.best else None
     kept = None if carried is None else _kept(judgement, carried)
     if carried is not None and (judgement.located is not None or _is_read_off(judgement)):
-        return _located_condition(judgement, part, carried, best_value(first))
-    found = judgement.optimum
+        return _located_condition(part, carried, best_value(first))
+    holds = _holds(judgement, carried, kept)
+    difference, interval = (kept.difference, kept.interval) if kept else (None, None)
+    return _as_condition(part, carried, difference, interval, n=kept.n if kept else 0, holds=holds)
+
+
+def _as_condition(
+    part: Part,
+    carried: str | None,
+    difference: float | None,
+    interval: tuple[float, float] | None,
+    *,
+    n: int,
+    holds: Holds | None,
+) -> Condition:
+    best, found = part.judgement.best, part.judgement.optimum
     return Condition(
         condition=part.name,
         settings=part.settings,
-        best=judgement.best.arm if judgement.best else None,
-        best_value=best_value(judgement),
+        best=best.arm if best else None,
+        best_value=best_value(part.judgement),
         optimum=found.interval if isinstance(found, Optimum) else None,
         carried=carried,
-        difference=kept.difference if kept else None,
-        interval=kept.interval if kept else None,
-        n=kept.n if kept else 0,
-        holds=_holds(judgement, carried, kept),
+        difference=difference,
+        interval=interval,
+        n=n,
+        holds=holds,
     )
 
 
@@ -391,9 +398,10 @@ def _is_read_off(judgement: Judgement) -> bool:
     return judgement.valley is not None and isinstance(judgement.optimum, Optimum) and not judgement.can_judge
 
 
-def _located_condition(judgement: Judgement, part: Part, carried: str, value: float | None) -> Condition:
+def _located_condition(part: Part, carried: str, value: float | None) -> Condition:
     """Where the best was read off a valley, so is what another value costs: nothing need have been trained there."""
-    best, valley, found = judgement.best, judgement.valley, judgement.optimum
+    judgement = part.judgement
+    best, valley = judgement.best, judgement.valley
     point = valley.at(value) if valley is not None and value is not None else None
     here = valley.at(best_value(judgement) or math.nan) if valley is not None and best is not None else None
     holds: Holds | None = None
@@ -401,18 +409,9 @@ def _located_condition(judgement: Judgement, part: Part, carried: str, value: fl
         is_inside = valley.interval[0] <= value <= valley.interval[1]
         is_tie = point is not None and point.excess <= judgement.min_effect
         holds = "best" if best and best.arm == carried else "tie" if is_tie else "open" if is_inside else "worse"
-    return Condition(
-        condition=part.name,
-        settings=part.settings,
-        best=best.arm if best else None,
-        best_value=best_value(judgement),
-        optimum=found.interval if isinstance(found, Optimum) else None,
-        carried=carried,
-        difference=point.expected - here.expected if point is not None and here is not None else None,
-        interval=None,
-        n=judgement.located.seeds if judgement.located else 0,
-        holds=holds,
-    )
+    difference = point.expected - here.expected if point is not None and here is not None else None
+    seeds = judgement.located.seeds if judgement.located else 0
+    return _as_condition(part, carried, difference, None, n=seeds, holds=holds)
 
 
 def _kept(judgement: Judgement, carried: str) -> Verdict | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from blueberry.judge import words
 from blueberry.judge.answers import Condition
+from blueberry.judge.axis import told_cleared
 from blueberry.judge.effects import advised, recommended_by_effects, told_effects
 from blueberry.judge.judgement import (
     BASELINE,
@@ -19,7 +20,6 @@ from blueberry.judge.judgement import (
 )
 from blueberry.judge.laws import told_law, told_without_a_law
 from blueberry.judge.purposes import purposes, why_the_baseline
-from blueberry.judge.target import told_cleared
 from blueberry.judge.verdicts import runs_of, told_borrowed, told_unstable
 from blueberry.records import is_number
 from blueberry.stats.decide import POWER

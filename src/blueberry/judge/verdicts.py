@@ -21,9 +21,7 @@ from blueberry.stats.unresolved import (
     Compared,
     against_baseline,
     against_best,
-    baseline_error,
     best_arm,
-    first_error,
 )
 
 if TYPE_CHECKING:
@@ -56,14 +54,6 @@ class Ruling:
             b_is_better=None if better is None else not better,
         )
         return Ruling(row, self.compared.turned(), turned)
-
-
-def error_of(num_arms: int, alpha: float, *, has_baseline: bool) -> float:
-    """One-sided error of one claim among so many arms, before anything is known of the others: of the study's question.
-
-    With a baseline that is each arm against it, else which arm is best.
-    """
-    return baseline_error(num_arms, alpha) if has_baseline else first_error(num_arms, alpha)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ import numpy as np
 
 from blueberry.judge.answers import AxisAnswer, Finding, Located
 from blueberry.judge.audits.runs import audit
-from blueberry.judge.axis import find_axis_answer, find_failures, find_ranges, find_robustness
+from blueberry.judge.axis import find_axis_answer, find_cleared, find_failures, find_ranges, find_robustness
 from blueberry.judge.effects import find_effects, find_pooled, find_stack
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import Judgement
-from blueberry.judge.measured import axis_of, best_of, detectable, measure, noise_of, summarise
+from blueberry.judge.measured import best_of, detectable, measure, noise_of, summarise
 from blueberry.judge.sentences import tell
-from blueberry.judge.target import find_cleared
 from blueberry.judge.verdicts import compare
 
 R = TypeVar("R", bound=Finding)
@@ -36,7 +35,7 @@ def numbers(evidence: Evidence) -> Judgement:
         alpha=evidence.alpha,
         vary=evidence.vary,
         is_seeded=evidence.is_seeded,
-        axis=axis_of(evidence.vary, [arm.settings for arm in evidence.arms], evidence.scale),
+        axis=measured.axis,
         arms=summarise(measured),
         noise=noise_of(measured),
         detectable=detectable(measured),

@@ -12,9 +12,8 @@ from typing import Any
 
 from blueberry.judge import words
 from blueberry.judge.audits import BELOW_TRAINING, block, blocking_first, warn
-from blueberry.judge.audits.axis import edge, valley
 from blueberry.judge.audits.comparable import budget, confounded, drift, evaluation_set, facts_of
-from blueberry.judge.audits.noise import min_effect, too_few
+from blueberry.judge.audits.grounds import edge, min_effect, too_few, valley
 from blueberry.judge.evidence import ArmRuns, RunFacts
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured
@@ -327,7 +326,7 @@ def trivial(measured: Measured) -> list[Audit]:
 
 def clock(measured: Measured) -> list[Audit]:
     """Times that follow the rate, though a rate costs nothing."""
-    axis = measured.axis
+    axis = measured.sweep
     if axis is None or not words.is_rate(axis.setting):
         return []
     times = [_known(arm.facts, "train_seconds") for arm in measured.evidence.arms]
