@@ -20,11 +20,10 @@ from blueberry.proofread import Document
 from blueberry.proofread import examine as proofread
 from blueberry.records import Goal
 from blueberry.stats.noise import Borrowed, read_sigma
-from blueberry.tables.parts import table_in_parts
+from blueberry.tables.parts import differing_settings, table_in_parts
 from blueberry.tables.reading import MARKDOWN, read_table, table_of
 from blueberry.tables.rows import Table
 from blueberry.tables.runs import TableRuns, table_runs
-from blueberry.tables.telling import differing_settings
 
 
 @dataclass(frozen=True)

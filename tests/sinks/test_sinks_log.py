@@ -9,9 +9,9 @@ import pytest
 from blueberry.errors import SinkError
 from blueberry.recipe import Recipe
 from blueberry.records import StudyRun
-from blueberry.sinks import entries, log
-from blueberry.sinks.entries import file_name, points
+from blueberry.sinks import log, tools
 from blueberry.sinks.log import Feed, find_sink, logging_to
+from blueberry.sinks.tools import file_name, points
 from blueberry.study.synthetic import Synthetic
 
 
@@ -39,7 +39,7 @@ class Fake:
             raise SystemExit(3)
         if self.raises == "second" and self.written:
             raise ValueError("no more")
-        self.written.append(entries.key(run))
+        self.written.append(tools.key(run))
 
 
 def feed_of(fake, tmp_path, said):
@@ -52,7 +52,7 @@ def test_a_run_is_written_once_by_another_thread(tmp_path):
     for run in (a_run(0), a_run(1), a_run(0)):
         feed.tell(run)
     feed.close(time.monotonic() + 10)
-    assert fake.written == [entries.key(a_run(0)), entries.key(a_run(1))]
+    assert fake.written == [tools.key(a_run(0)), tools.key(a_run(1))]
     assert fake.thread is not threading.current_thread()
     assert said == []
 
@@ -152,32 +152,32 @@ def test_points_are_the_runs_own_curves():
     found = dict(points(run.result))
     assert list(found) == list(range(1, 13))
     assert found[5]["val_loss"] == run.result.evaluations[0].validation.loss
-    assert found[12]["val_loss"] == entries.totals(run.result)["val_loss"]
+    assert found[12]["val_loss"] == tools.totals(run.result)["val_loss"]
     assert "val_loss" not in found[4]
     assert [values["train_loss"] for values in found.values()] == list(run.result.curve.train_loss)
     diverged = a_run(rate=2.0)
     assert diverged.result.status == "diverged"
     last = dict(points(diverged.result))[diverged.result.num_updates]
     assert "train_loss" not in last
-    assert "val_loss" not in entries.totals(diverged.result)
+    assert "val_loss" not in tools.totals(diverged.result)
 
 
 def test_names_fit_files():
     assert file_name("a/b c:d") == "a-b-c-d"
     assert file_name("..") == "unnamed"
-    assert len(entries.key(a_run())) <= 64
+    assert len(tools.key(a_run())) <= 64
 
 
 def test_settings_are_plain_values_and_nothing_is_made_up():
     run = a_run()
     given = {"a": None, "b": (1, 2), "c": 0.1}
     run = replace(run, seed=None, result=run.result.model_copy(update={"recipe": given, "num_tokens": None}))
-    assert entries.settings(run) == {"b": "(1, 2)", "c": 0.1}
-    assert entries.settings(a_run(seed=4))["seed"] == 4
-    assert "tokens" not in entries.totals(run.result)
+    assert tools.settings(run) == {"b": "(1, 2)", "c": 0.1}
+    assert tools.settings(a_run(seed=4))["seed"] == 4
+    assert "tokens" not in tools.totals(run.result)
 
 
 def test_a_run_of_a_part_is_named_with_it():
     run = a_run(part="small")
-    assert entries.title(run) == "small: learning_rate=0.03 seed 0"
-    assert entries.words(run)["arm"] == "small: learning_rate=0.03"
+    assert tools.title(run) == "small: learning_rate=0.03 seed 0"
+    assert tools.words(run)["arm"] == "small: learning_rate=0.03"

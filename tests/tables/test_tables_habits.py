@@ -8,10 +8,10 @@ import blueberry
 from blueberry.analysis import checkup
 from blueberry.errors import TableError
 from blueberry.tables.columns import kind_by_name
+from blueberry.tables.parts import differing_settings
 from blueberry.tables.reading import read_table, table_of
 from blueberry.tables.rows import duration_of, value_of
 from blueberry.tables.runs import table_runs
-from blueberry.tables.telling import differing_settings
 
 LOOP = """commit\tval_bpb\tmemory_gb\tnum_steps\tfinal_loss\tstatus\tdescription
 153211f\t0.964088\t29.9\t180\t5.155\tkeep\tbaseline

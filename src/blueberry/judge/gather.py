@@ -23,7 +23,6 @@ from blueberry.stats.noise import Borrowed
 from blueberry.study.plan import Plan, Run, as_planned, looks_of, study_runs
 from blueberry.study.spec import Arm, Study
 from blueberry.tables.columns import kind_by_name, understood
-from blueberry.tables.rows import is_of_a_loop
 from blueberry.tables.runs import TableRuns
 
 LOSSES = ("val_loss", "train_loss", "test_loss")
@@ -357,7 +356,7 @@ def gather_table(
         borrowed=borrowed,
         target=target,
         names_arms=found.names_arms,
-        loop=found.table.path if is_of_a_loop(found.table) else None,
+        loop=found.table.path if found.table.is_of_a_loop else None,
         num_unfinished=found.num_unfinished,
         states_success=found.states_success,
     )

@@ -18,10 +18,10 @@ from blueberry.stats.differences import mean_interval
 from blueberry.stats.loop import MOST_RUNS, Gap, Look, Run, Tally, judge_change
 from blueberry.stats.noise import Borrowed
 from blueberry.tables.columns import is_name, kind_by_name, words_in
+from blueberry.tables.parts import differing_settings
 from blueberry.tables.reading import read_table
 from blueberry.tables.rows import DISCARDED, KEPT, Table
 from blueberry.tables.runs import TableRuns, table_runs
-from blueberry.tables.telling import differing_settings
 
 PROSE = frozenset(("description", "desc", "note", "notes", "comment", "comments", "title", "idea", "message", "change"))
 """Last words of a column that says what a change was: it names no arm."""

@@ -291,7 +291,7 @@ def smallest_shown(
     df: Df | None = None,
 ) -> float | None:
     """The true difference that so many seeds find with power .8, at the one-sided error of one claim among so many
-    arms, before anything is known of the others: of each against the baseline where there is one, else of which is best.
+    arms, before anything is known of the others: of each against the baseline if there is one, else of which is best.
 
     `sd` is that of a difference on one seed, or with one run a side; without its degrees of freedom, those of a
     complete table of equally noisy arms.

@@ -12,8 +12,8 @@ from blueberry.judge.audits import block, warn
 from blueberry.judge.audits.comparable import DRIFT_NATS
 from blueberry.judge.audits.runs import CLOCK
 from blueberry.judge.judgement import LEAST_BLOCKS, Audit
+from blueberry.proofread.arithmetic import SEED_COLUMN, Number, cell, quantity
 from blueberry.proofread.document import Document, Line, Result
-from blueberry.proofread.printed import SEED_COLUMN, Number, cell, quantity
 
 _METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "val_accuracy")
 LEAST_CHOICE = 4

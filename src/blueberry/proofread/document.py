@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
-from blueberry.proofread.printed import NUMBER, Number, cell, in_unit, is_measured, number, quantity
+from blueberry.proofread.arithmetic import NUMBER, Number, cell, in_unit, is_measured, number, quantity
 from blueberry.tables.markdown import MarkdownTable, read_tables
 
 LARGEST = 150_000

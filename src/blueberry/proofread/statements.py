@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from blueberry.proofread.document import QUANTITY, Block, Document, Line, Result, is_statistic
-from blueberry.proofread.printed import (
+from blueberry.proofread.arithmetic import (
     NUMBER,
     SEED_COLUMN,
     Number,
@@ -20,6 +19,7 @@ from blueberry.proofread.printed import (
     quantity,
     words_of,
 )
+from blueberry.proofread.document import QUANTITY, Block, Document, Line, Result, is_statistic
 from blueberry.tables.markdown import MarkdownTable
 
 LEAST_ROWS = 3

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from blueberry.errors import SinkError, did_you_mean
 from blueberry.records import StudyRun
-from blueberry.sinks import entries
-from blueberry.sinks.tools import SINKS, Sink
+from blueberry.sinks.tools import SINKS, Sink, key
 
 CLOSE_SECONDS = 60.0
 """That the end of a study waits for its sinks."""
@@ -84,12 +83,12 @@ class Feed:
 
     def tell(self, run: StudyRun) -> None:
         """Never raises, never waits."""
-        key = entries.key(run)
-        if self._failed or key in self._told:
+        name = key(run)
+        if self._failed or name in self._told:
             return
         try:
             self._waiting.put_nowait(run)
-            self._told.add(key)
+            self._told.add(name)
         except queue.Full:
             self._num_left += 1
 

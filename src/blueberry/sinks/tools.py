@@ -1,22 +1,97 @@
-"""The sinks: what writes a run for W&B, TensorBoard or MLflow, whole and once. Their libraries are extras.
+"""The sinks: what writes a run for W&B, TensorBoard or MLflow, whole and once, and what all of them write of it. Their
+libraries are extras.
 
 A new one is a class with `result` and an entry of SINKS.
 """
 
 import logging
 import os
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from blueberry.files import partial_folder, sweep
-from blueberry.records import StudyRun
-from blueberry.sinks import entries
+from blueberry.records import RunResult, StudyRun
 
 KEY = "blueberry.key"
 """The tag by which MLflow knows a run."""
 BATCH_METRICS, BATCH_PARAMS, PARAM_CHARACTERS, PAGE_RUNS = 1000, 100, 500, 1000
 """The most that MLflow takes or gives at once."""
+FINAL = (
+    "val_loss", "val_bits_per_byte", "val_accuracy", "val_perplexity",
+    "test_loss", "test_bits_per_byte", "test_accuracy", "test_perplexity",
+)  # fmt: skip
+"""Metrics of a run's end; each is written only where it was measured."""
+Plain = bool | int | float | str
+
+
+def title(run: StudyRun) -> str:
+    """Its name for a person."""
+    return f"{arm(run)} seed {run.seed}"
+
+
+def arm(run: StudyRun) -> str:
+    """With the part, in a study made of parts."""
+    return f"{run.part}: {run.arm}" if run.part else run.arm
+
+
+def key(run: StudyRun) -> str:
+    """Names it among all runs of all studies; fit for a file's name, at most 64 characters."""
+    return f"{file_name(run.study or '')[:40]}-{run.result.fingerprint}"
+
+
+def words(run: StudyRun) -> dict[str, str]:
+    """What it is and what became of it."""
+    return {
+        "study": run.study or "",
+        "arm": arm(run),
+        "stage": run.stage,
+        "status": run.result.status,
+        "fingerprint": run.result.fingerprint,
+    }
+
+
+def settings(run: StudyRun) -> dict[str, Plain]:
+    """The resolved recipe and the seed as every sink can hold them: plain values, others as text, None left out."""
+    known = {name: value for name, value in {**run.result.recipe, "seed": run.seed}.items() if value is not None}
+    return {name: value if isinstance(value, Plain) else str(value) for name, value in known.items()}
+
+
+def totals(result: RunResult) -> dict[str, float]:
+    """The numbers of the run's end; those that were not measured or counted are left out."""
+    measured = {name: result.metric(name) for name in FINAL}
+    named = {f"{name}/loss": metrics.loss for name, metrics in result.sets.items()}
+    counts = {"updates": result.num_updates, "tokens": result.num_tokens, "flops": result.num_flops}
+    numbers = {**measured, **named, **result.extra, **counts, "train_seconds": result.train_seconds}
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def points(result: RunResult) -> Iterator[tuple[int, dict[str, float]]]:
+    """Updates done, ascending, and what was recorded there; a number that was not finite is left out."""
+    curve, seen = result.curve, {evaluation.update: evaluation for evaluation in result.evaluations}
+    for update in range(1, max(len(curve.train_loss), max(seen, default=0)) + 1):
+        values: dict[str, float | None] = {}
+        for name in ("train_loss", "gradient_norm", "learning_rate"):
+            recorded = getattr(curve, name)
+            values[name] = recorded[update - 1] if update <= len(recorded) else None
+        if update in seen:
+            measured = seen[update].validation
+            values |= {
+                "val_loss": measured.loss,
+                "val_bits_per_byte": measured.bits_per_byte,
+                "val_accuracy": measured.accuracy,
+                "tokens": seen[update].tokens,
+            }
+        known = {name: float(value) for name, value in values.items() if value is not None}
+        if known:
+            yield update, known
+
+
+def file_name(text: str) -> str:
+    """With "-" for what a file's name should not have."""
+    return re.sub(r"[^A-Za-z0-9_.=+-]+", "-", text).strip(".-") or "unnamed"
 
 
 class Sink(Protocol):
@@ -43,7 +118,7 @@ class WandbSink:
         self._mode = None if online else "offline"
 
     def result(self, run: StudyRun) -> None:
-        if next(self._folder.glob(f"*run-*-{entries.key(run)}"), None) is not None:
+        if next(self._folder.glob(f"*run-*-{key(run)}"), None) is not None:
             return
         with partial_folder(self._folder.parent) as hidden:
             written = self._write(run, hidden)
@@ -61,10 +136,10 @@ class WandbSink:
         made: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or "blueberry",
             group=run.study,
-            name=entries.title(run),
-            id=entries.key(run),
+            name=title(run),
+            id=key(run),
             job_type=run.stage,
-            config={**entries.settings(run), **entries.words(run)},
+            config={**settings(run), **words(run)},
             dir=str(folder),
             mode=self._mode,  # pyright: ignore[reportArgumentType]
             resume=None if self._mode == "offline" else "allow",
@@ -72,9 +147,9 @@ class WandbSink:
             settings=quiet,
         )
         made.define_metric("*", step_metric="update")
-        for update, values in entries.points(run.result):
+        for update, values in points(run.result):
             made.log({"update": update, **values})
-        made.summary.update(entries.totals(run.result))
+        made.summary.update(totals(run.result))
         written = Path(made.dir).parent
         made.finish(exit_code=0)
         return written
@@ -87,12 +162,12 @@ class TensorBoardSink:
     """
 
     def __init__(self, folder: Path, study: str) -> None:
-        self._folder = folder / entries.file_name(study)
+        self._folder = folder / file_name(study)
         self._folder.mkdir(parents=True, exist_ok=True)
         sweep(self._folder)
 
     def result(self, run: StudyRun) -> None:
-        name = f"{entries.file_name(entries.arm(run))[:120]}-seed-{run.seed}-{run.result.fingerprint[:8]}"
+        name = f"{file_name(arm(run))[:120]}-seed-{run.seed}-{run.result.fingerprint[:8]}"
         final = self._folder / name
         if final.is_dir():
             return
@@ -116,12 +191,12 @@ def _events(run: StudyRun) -> Any:
         return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
     yield Event(wall_time=now, file_version="brain.Event:2")
-    given = {**entries.settings(run), **entries.words(run)}
-    yield Event(wall_time=now, summary=hparams_pb(given, trial_id=entries.key(run), start_time_secs=now))
-    for update, values in entries.points(run.result):
+    given = {**settings(run), **words(run)}
+    yield Event(wall_time=now, summary=hparams_pb(given, trial_id=key(run), start_time_secs=now))
+    for update, values in points(run.result):
         yield Event(wall_time=now, step=update, summary=scalars(values))
-    totals = {f"final/{name}": value for name, value in entries.totals(run.result).items()}
-    yield Event(wall_time=now, step=run.result.num_updates or 0, summary=scalars(totals))
+    ends = {f"final/{name}": value for name, value in totals(run.result).items()}
+    yield Event(wall_time=now, step=run.result.num_updates or 0, summary=scalars(ends))
 
 
 def _write(file: Any, event: Any) -> None:
@@ -155,23 +230,23 @@ class MlflowSink:
     def result(self, run: StudyRun) -> None:
         from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
 
-        key = entries.key(run)
-        if key in self._written:
+        name = key(run)
+        if name in self._written:
             return
-        tags = {**{f"blueberry.{name}": word for name, word in entries.words(run).items()}, KEY: key}
-        made = self._client.create_run(self._experiment, run_name=entries.title(run), tags=tags).info.run_id
-        settings = {**entries.settings(run), "arm": entries.arm(run)}
-        params = [Param(name, str(value)[:PARAM_CHARACTERS]) for name, value in settings.items()]
+        tags = {**{f"blueberry.{name}": word for name, word in words(run).items()}, KEY: name}
+        made = self._client.create_run(self._experiment, run_name=title(run), tags=tags).info.run_id
+        given = {**settings(run), "arm": arm(run)}
+        params = [Param(name, str(value)[:PARAM_CHARACTERS]) for name, value in given.items()]
         for start in range(0, len(params), BATCH_PARAMS):
             self._client.log_batch(made, params=params[start : start + BATCH_PARAMS])
         now = int(time.time() * 1000)
         last = run.result.num_updates or 0
-        metrics = [Metric(name, v, now, update) for update, vs in entries.points(run.result) for name, v in vs.items()]
-        metrics += [Metric(name, value, now, last) for name, value in entries.totals(run.result).items()]
+        metrics = [Metric(name, v, now, update) for update, vs in points(run.result) for name, v in vs.items()]
+        metrics += [Metric(name, value, now, last) for name, value in totals(run.result).items()]
         for start in range(0, len(metrics), BATCH_METRICS):
             self._client.log_batch(made, metrics=metrics[start : start + BATCH_METRICS])
         self._client.set_terminated(made, "FINISHED")
-        self._written.add(key)
+        self._written.add(name)
 
     def _look(self) -> set[str]:
         """Keys of the runs that are there whole; the others are deleted."""

@@ -7,10 +7,9 @@ import contextlib
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from blueberry.errors import StoreError
 from blueberry.identity import SHARED_FOLDER
@@ -18,10 +17,11 @@ from blueberry.recipe import Recipe
 from blueberry.records import Failure, Progress, RunResult
 from blueberry.study.placement import Gpu, Lanes, lanes_for
 from blueberry.study.plan import DataDigest, Plan, Referee, Run, plan
+from blueberry.study.ray_workers import RayCrew
 from blueberry.study.sharing import States, forks
 from blueberry.study.spec import Study
 from blueberry.study.store import HEARTBEAT_SECONDS, DamagedResults, EndedRun, Owner, Results, Store
-from blueberry.study.workers import Crew, Ended, Handed, Here, Interrupt, Message, Task, Trainer
+from blueberry.study.workers import Crew, Ended, Here, Interrupt, Message, Task, Trainer
 
 OnResult = Callable[[Run, RunResult], None]
 
@@ -305,41 +305,12 @@ def _sweep(store: Store, notes: list[str]) -> None:
         shutil.rmtree(store.checkpoints / name, ignore_errors=True)
 
 
-class Workers(Protocol):
-    """Where groups are trained: `Here`, `Crew` and `RayCrew`. One suite of tests holds all to the same."""
-
-    @property
-    def num_workers(self) -> int:
-        """Groups that are trained at once, at most."""
-        ...
-
-    @property
-    def num_free(self) -> int:
-        """Of these, that can be started now."""
-        ...
-
-    @property
-    def gpus(self) -> Sequence[Gpu]:
-        """Where groups are trained: a worker has one of them. None: on CPUs."""
-        ...
-
-    def fits(self, recipe: Recipe) -> bool:
-        """Whether a group of such runs may be trained beside those in work."""
-        ...
-
-    def start(self, task: Task) -> None: ...
-
-    def messages(self, timeout_seconds: float) -> Iterator[Handed]: ...
-
-    def stop(self) -> list[tuple[Task, RunResult]]: ...
-
-    def kill(self) -> None: ...
+Workers = Here | Crew | RayCrew
+"""Where groups are trained. One suite of tests holds all to the same."""
 
 
 def _crew(trainer: Trainer, workers: int, gpus: Sequence[Gpu], on: str | None, interrupt: Interrupt) -> Workers:
     if on is not None:
-        from blueberry.study.ray_workers import RayCrew  # an extra
-
         return RayCrew(trainer, workers, on, len(gpus))
     return Crew(trainer, workers, gpus) if workers else Here(trainer, interrupt, gpus)
 

@@ -17,7 +17,7 @@ from blueberry.study.arms import Arm, content
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Lanes
 from blueberry.study.proposals import ASKED_BY_EFFECTS, Proposer, along, arm_at, space_of
-from blueberry.study.spec import Study, settled
+from blueberry.study.spec import Study
 
 LOOKS = (3, 5, 8, 12, 16)
 """Seeds at each look of a study that grows by what it sees; beyond, half as many again each time."""
@@ -81,7 +81,6 @@ class Run:
 class Totals:
     """What some runs cost, evaluations excluded."""
 
-    num_runs: int
     num_updates: int
     num_tokens: int
     num_flops: float
@@ -177,7 +176,8 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], re
 
 def as_planned(study: Study, planned: Plan) -> Study:
     """The study with the arms that its plan has proposed; the study itself where none are."""
-    return settled(study, planned.proposed, (as_planned(part, planned.parts[part.name]) for part in study.parts))
+    parts = tuple(as_planned(part, planned.parts[part.name]) for part in study.parts)
+    return replace(study, arms=planned.proposed or study.arms, parts=parts)
 
 
 def study_runs(study: Study, planned: Plan, results: Mapping[str, RunResult]) -> Iterator[StudyRun]:
@@ -422,7 +422,6 @@ def totals(runs: Sequence[Run]) -> Totals:
     costs = {(run.part, run.arm): cost(run.recipe) for run in {(run.part, run.arm): run for run in runs}.values()}
     each = [costs[run.part, run.arm] for run in runs]
     return Totals(
-        num_runs=len(each),
         num_updates=sum(one.num_updates for one in each),
         num_tokens=sum(one.num_tokens for one in each),
         num_flops=sum((one.num_flops for one in each), 0.0),

@@ -47,7 +47,7 @@ from blueberry.study.sections import (
 )
 from blueberry.study.store import Store
 
-__all__ = ["BASELINE", "Arm", "Seeds", "Strategy", "Study", "settled"]
+__all__ = ["BASELINE", "Arm", "Seeds", "Strategy", "Study"]
 
 POINTS: dict[Method, Points] = {"locate": "optional", "optuna": "none"}
 """Of axes between two ends; a grid and a race need them."""
@@ -87,7 +87,7 @@ class Study:
     axes: tuple[Axis, ...]
     """Empty when named arms are compared."""
     arms: tuple[Arm, ...]
-    """At least two, no two of which are the same run; none while they are still to be proposed (see `settled`)."""
+    """At least two, no two of which are the same run; none while they are yet to be proposed (`plan.as_planned`)."""
     seeds: Seeds
     strategy: Strategy = field(default_factory=Strategy)
     target: float | None = None
@@ -214,11 +214,6 @@ def refuse_no_line(axes: Sequence[Axis], place: str) -> None:
     if not axis.is_range and len(axis.values) < LEAST_VALUES:
         rule = f'method = "locate" needs a range or {LEAST_VALUES} values to search among; use "grid" or "race"'
         refuse(f'{place} "{axis.setting}"', list(axis.values), rule)
-
-
-def settled(study: Study, arms: tuple[Arm, ...], parts: Iterable[Study]) -> Study:
-    """The study with the arms that were proposed for it, and its parts with theirs."""
-    return replace(study, arms=arms or study.arms, parts=tuple(parts))
 
 
 def _tuned(study: Study, file: StudyFile, place: str) -> Study:

@@ -8,7 +8,7 @@ from typing import Literal
 from blueberry.errors import TableError
 from blueberry.records import is_number
 from blueberry.tables.columns import folded, is_loss
-from blueberry.tables.rows import Row, Table, is_of_a_loop
+from blueberry.tables.rows import Row, Table
 
 Ending = Literal["completed", "diverged", "crashed", "unfinished"]
 
@@ -37,7 +37,7 @@ LARGEST = 1e12
 def decisions_as_endings(table: Table, metric: str, notes: list[str]) -> Table:
     """A loop's table says what became of each change. Other words than keep and discard are decisions too, and a loss
     of exactly 0 is how such loops write that there is none."""
-    if not is_of_a_loop(table):
+    if not table.is_of_a_loop:
         return table
     notes.append(f"{table.name}: the table of a loop; blueberry judge says which of the changes that it kept stand")
     rows: list[Row] = []

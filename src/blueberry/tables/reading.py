@@ -1,4 +1,4 @@
-"""From a file, a folder or objects in memory to a table: which reader fits, and what its columns are; reads CSV."""
+"""From a file, a folder or objects to a table: which reader fits, what its columns are; reads CSV and logs."""
 
 import ast
 import csv
@@ -25,7 +25,6 @@ from blueberry.tables.columns import (
 )
 from blueberry.tables.exports import is_export, read_export
 from blueberry.tables.json_rows import flat, read_json, read_json_lines
-from blueberry.tables.logs import LOGS, read_log
 from blueberry.tables.markdown import read_markdown
 from blueberry.tables.names import named_by, with_named_settings
 from blueberry.tables.rows import STEPS, Found, Placed, Row, Table, named_in, uses_decimal_comma, value_of
@@ -39,6 +38,7 @@ LARGEST_BYTES = 500_000_000
 JSON_LINES = (".jsonl", ".ndjson")
 MARKDOWN = (".md", ".markdown")
 SEPARATED = (".csv", ".tsv")
+LOGS = (".log", ".txt")
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED_LINES = 20
 LONGEST_DICT = 100_000
@@ -319,3 +319,30 @@ def _refuse_bad_header(names: list[str], place: str) -> None:
     values = [value_of(name) for name in names if name]
     if values and not any(isinstance(value, str) for value in values):
         raise TableError(f"{place}: only numbers; the first line must name the columns; add a line of names")
+
+
+LEAST_LINES = 2
+"""Of a step with a loss, for text to be a log."""
+LONGEST_LINE = 1_000
+_STEP = re.compile(r"\b(step|iter|iteration|update|epoch)s?\b[ :=#\[]{0,3}(\d{1,9})\b", re.IGNORECASE)
+_PAIR = re.compile(
+    r"\b((?:(?:train|val|valid|validation|eval|test)[ _/]?)?(?:loss|nll|bpb|ppl|perplexity|acc|accuracy))\b"
+    r"[ :=]{1,3}(\d+\.\d+(?:e[-+]?\d+)?|\d+(?![\w.])|nan|inf)\b",
+    re.IGNORECASE,
+)
+
+
+def read_log(text: str) -> list[Placed]:
+    """A row for each line of what a trainer prints that says a step and something measured there; none where fewer than
+    LEAST_LINES do.
+
+    "step 250: train loss 1.96, val loss 2.01" of nanoGPT and "step:250/5960 val_loss:3.87" of its speedruns are such.
+    """
+    rows: list[Placed] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > LONGEST_LINE or not (steps := _STEP.findall(line)):
+            continue
+        found = {folded(name): value_of(value) for name, value in _PAIR.findall(line)}
+        if any(kind_by_name(name) == "result" for name in found):
+            rows.append((f"line {number}", {word.casefold(): int(count) for word, count in steps} | found))
+    return rows if len(rows) >= LEAST_LINES else []

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeGuard
 
 from blueberry.records import Goal, is_number
@@ -27,6 +28,10 @@ _DURATION = re.compile(
 _SECONDS_IN = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LARGEST_DIGITS = 18
 """Of a whole number that is read as one; a longer one is a name."""
+
+
+KEPT, DISCARDED = frozenset(("keep", "kept")), frozenset(("discard", "discarded"))
+"""What the status of a loop's table says of its changes; each is a commit, whatever else its row says of it."""
 
 
 Placed = tuple[str, dict[str, Any]]
@@ -86,22 +91,18 @@ class Table:
         """Of all rows, each once, in the order in which they appear."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row.values))
 
-
-KEPT, DISCARDED = frozenset(("keep", "kept")), frozenset(("discard", "discarded"))
-"""What the status of a loop's table says of its changes; each is a commit, whatever else its row says of it."""
-
-
-def is_of_a_loop(table: Table) -> bool:
-    """Whether the table is one of a loop that keeps and discards changes, by its status; or by another column that says
-    both of some, or is called "kept" and says yes or no."""
-    for name in table.columns:
-        said = {str(row.values.get(name)).partition(" ")[0].casefold() for row in table.rows}
-        both = said & KEPT and said & DISCARDED
-        if both or (name == "status" and said & (KEPT | DISCARDED)):
-            return True
-        if name.casefold() in KEPT and said <= {"true", "false", "none"}:
-            return True
-    return False
+    @cached_property
+    def is_of_a_loop(self) -> bool:
+        """Whether it is the table of a loop that keeps and discards changes, by its status; or by another column that
+        says both of some, or is called "kept" and says yes or no."""
+        for name in self.columns:
+            said = {str(row.values.get(name)).partition(" ")[0].casefold() for row in self.rows}
+            both = said & KEPT and said & DISCARDED
+            if both or (name == "status" and said & (KEPT | DISCARDED)):
+                return True
+            if name.casefold() in KEPT and said <= {"true", "false", "none"}:
+                return True
+        return False
 
 
 def value_of(text: str, *, decimal_comma: bool = False) -> Any:

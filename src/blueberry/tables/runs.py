@@ -37,7 +37,7 @@ from blueberry.tables.columns import (
 )
 from blueberry.tables.endings import Ending, decisions_as_endings, has_not_completed, measured_ending
 from blueberry.tables.lengths import Spent, spent, updates_of
-from blueberry.tables.rows import Row, Table, is_finite, is_of_a_loop
+from blueberry.tables.rows import Row, Table, is_finite
 
 MOST_PRINTED = 6
 """Decimals of a number that was rounded to be read; one with more was not."""
@@ -131,7 +131,7 @@ def table_runs(
     if len(table.rows) == 1 and least_arms > 1:
         raise TableError(f"{table.path}: one run: {_said(table.rows[0])}; two arms or more are compared; add runs")
     if not vary and not _is_one_arm(table):
-        if is_of_a_loop(table):
+        if table.is_of_a_loop:
             what = f"the table of a loop that keeps and discards changes; blueberry judge {table.path} says which stand"
             raise TableError(f"{table.path}: {what}; name what tells them apart with --vary to compare them as arms")
         have = f"its columns are {', '.join(table.columns[:30])}"
