@@ -230,6 +230,11 @@ def conduct(
         if study.entry is not None:
             opened.remember_base(study.path, BasedOn(study.entry, *reserved_seeds(study)))
         notes: list[str] = []
+
+        def told(run: Run, result: RunResult) -> None:
+            if on_result is not None:
+                on_result(StudyRun(run.arm, run.seed, run.stage, result, part=run.part, study=study.name))
+
         while True:
             outcome = engine.run(
                 study,
@@ -245,7 +250,7 @@ def conduct(
                 build=build,
                 notes=notes,
                 on_event=on_event,
-                on_result=None if on_result is None else lambda run, result: on_result(_placed(study, run, result)),
+                on_result=None if on_result is None else told,
             )
             crashed = {failure.fingerprint: failure for failure in outcome.failures}
             try:
@@ -267,10 +272,6 @@ def _unwanted(study: Study, planned: Plan, judgement: Judgement) -> list[str]:
         wanted = {(part, arm) for part, arm in wanted if part in judgement.unresolved}
     wanted |= {("", arm) for arm in judgement.unresolved}
     return [run.fingerprint for run in planned.runs if (run.part, run.arm) not in wanted]
-
-
-def _placed(study: Study, run: Run, result: RunResult) -> StudyRun:
-    return StudyRun(run.arm, run.seed, run.stage, result, part=run.part, study=study.name)
 
 
 def _num_workers(placed: Placement, workers: int | None, on: str | None) -> int:

@@ -59,8 +59,8 @@ def test_a_kept_script_that_is_not_what_was_written_is_put_together_again(
 
 def test_lines_that_would_share_a_colour_differ_in_dashes():
     names = [f"arm {number}" for number in range(16)]
-    assert dashes(names[:8], LIGHT, "arm:N") is None
-    found = dashes(names, LIGHT, "arm:N")
+    assert dashes(names[:8], LIGHT) is None
+    found = dashes(names, LIGHT)
     assert found is not None
     patterns = found.to_dict()["scale"]["range"]
     looks = [(LIGHT.category(index), tuple(pattern)) for index, pattern in enumerate(patterns)]

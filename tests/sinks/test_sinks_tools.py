@@ -173,7 +173,7 @@ def test_a_run_that_a_kill_left_half_written_is_written_anew(tmp_path):
 
 def test_a_partial_folder_is_not_taken_for_a_run(tmp_path):
     run = a_run()
-    partial = tmp_path / "logs" / "tensorboard" / "lr-sweep" / ".partial-old-1"
+    partial = tmp_path / "logs" / "tensorboard" / "lr-sweep" / f".partial-{'0' * 32}"
     partial.mkdir(parents=True)
     (partial / "events.out.tfevents.1").write_bytes(b"half")
     old = time.time() - ABANDONED_SECONDS - 60

@@ -122,3 +122,9 @@ class Evidence:
     cost: RunCost = field(default_factory=lambda: RunCost(runs=0, tokens=0, flops=0.0, seconds=0.0))
     findings: tuple[CurveFinding, ...] = ()
     """What the learning curves show, arm by arm; empty where there are none."""
+
+    @property
+    def passed_on(self) -> dict[str, Any]:
+        """What a judgement says as it is here."""
+        names = ("question", "metric", "goal", "min_effect", "alpha", "vary", "is_seeded", "num_unfinished", "cost")
+        return {name: getattr(self, name) for name in names}

@@ -21,7 +21,6 @@ from blueberry.judge.loop import (
 from blueberry.judge.words import count, interval, listing, number, unit
 from blueberry.stats.loop import (
     Hindsight,
-    Look,
     Run,
     Tally,
     Trial,
@@ -100,7 +99,7 @@ class LookBack:
     def run_first(self) -> Ruling | None:
         """What to run again first: of the kept changes that do not stand, the one that takes fewest runs to settle."""
         asked = [one.ruling for one in self.keeps if one.ruling.look.decision == "run again"]
-        return min(asked, key=lambda one: (_asked(one.look), one.look.gap.difference or 0.0), default=None)
+        return min(asked, key=_cheapest, default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; an unknown number is null."""
@@ -148,8 +147,8 @@ class LookBack:
         }
 
 
-def _asked(look: Look) -> int:
-    return look.more_baseline + look.more_candidate
+def _cheapest(ruling: Ruling) -> tuple[float, float]:
+    return ruling.look.more_baseline + ruling.look.more_candidate, ruling.look.gap.difference or 0.0
 
 
 def look_back(loop: Loop, *, alpha: float = 0.05, sigma: Borrowed | None = None) -> LookBack:

@@ -5,7 +5,7 @@ The state is the table alone: its rows in their order are the looks.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from math import isinf, sqrt
 from pathlib import Path
@@ -253,8 +253,8 @@ class Ruling:
             "table": self.loop.name,
             "metric": self.loop.metric,
             "goal": self.loop.goal,
-            "baseline": _side_dict(self.baseline),
-            "candidate": _side_dict(self.candidate),
+            "baseline": asdict(self.baseline),
+            "candidate": asdict(self.candidate),
             "difference": self.difference,
             "interval": None if self.interval is None else list(self.interval),
             "paired": gap.paired,
@@ -337,11 +337,6 @@ def side_of(loop: Loop, name: str, arms: Sequence[str]) -> Side:
     if mean is not None and len(values) > 1:
         sd = sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
     return Side(name, len(values), mean, sd, mean_interval(values, 0.95))
-
-
-def _side_dict(side: Side) -> dict[str, Any]:
-    ends = None if side.interval is None else list(side.interval)
-    return {"arm": side.arm, "n": side.n, "mean": side.mean, "sd": side.sd, "interval": ends}
 
 
 def _turned(ends: tuple[float, float] | None, sign: int) -> tuple[float, float] | None:

@@ -124,7 +124,7 @@ def measure(evidence: Evidence) -> Measured:
             return replace(measured, optimum=_optimum(sweep, Located(found.estimate, found.interval), evidence.alpha))
     if not measured.can_judge:
         return measured
-    kept = [row for row in measured.unresolved if not _is_worse(measured, row)]
+    kept = [row for row in measured.unresolved if row == measured.best or not measured.rulings.on_best[row].is_worse]
     near = candidates(seen_KN, kept, alpha=evidence.alpha / evidence.looks, borrowed=evidence.borrowed)
     optimum = _optimum(sweep, locate_optimum(x_K, found, near), evidence.alpha) if sweep is not None else None
     return replace(measured, unresolved=tuple(kept), candidates=tuple(near), optimum=optimum)
@@ -216,10 +216,6 @@ def _rulings(evidence: Evidence, values_KN: np.ndarray) -> Rulings:
 
 def _baseline(evidence: Evidence) -> int | None:
     return next((row for row, arm in enumerate(evidence.arms) if arm.name == BASELINE), None)
-
-
-def _is_worse(measured: Measured, row: int) -> bool:
-    return row != measured.best and measured.rulings.on_best[row].is_worse
 
 
 def summarise(measured: Measured) -> tuple[ArmSummary, ...]:

@@ -331,18 +331,11 @@ def carry(
 ) -> Judgement:
     """What the conditions say together, in numbers. `whole` has no arms: question, cost and findings in parts."""
     return Judgement(
-        question=whole.question,
-        metric=whole.metric,
-        goal=whole.goal,
-        min_effect=whole.min_effect,
-        alpha=whole.alpha,
-        vary=whole.vary,
+        **whole.passed_on,
         axis=axis_of(whole.vary, [part.settings for part in parts]),
         arms=tuple(_summary(part) for part in parts),
         noise=Noise(sd=None, rho=None, paired_sd=None, n=sum(part.judgement.noise.n for part in parts)),
-        num_unfinished=whole.num_unfinished,
         audits=blocking_first(whole.audits),
-        cost=whole.cost,
         parts=tuple(parts),
         conditions=tuple(_condition(parts[0].judgement, part) for part in parts),
         laws=laws,

@@ -211,7 +211,7 @@ def _leads(judgement: Judgement, best: Best) -> str:
     ahead = [
         arm
         for arm in judgement.arms
-        if arm.mean is not None and not arm.num_diverged and _is_better(judgement, arm.mean, best.search_mean)
+        if arm.mean is not None and not arm.num_diverged and _sign(judgement) * (arm.mean - best.search_mean) < 0
         and (not judgement.looks or arm.arm in judgement.unresolved)
     ]  # fmt: skip
     if not ahead:
@@ -232,10 +232,6 @@ def _leads(judgement: Judgement, best: Best) -> str:
 
 def _sign(judgement: Judgement) -> float:
     return -1.0 if judgement.goal == "maximize" else 1.0
-
-
-def _is_better(judgement: Judgement, one: float, other: float) -> bool:
-    return _sign(judgement) * one < _sign(judgement) * other
 
 
 def _better(judgement: Judgement, best: Best) -> str:

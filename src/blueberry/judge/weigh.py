@@ -28,18 +28,11 @@ def numbers(evidence: Evidence) -> Judgement:
     evidence = measured.evidence
     answer = find_axis_answer(measured)
     judgement = Judgement(
-        question=evidence.question,
-        metric=evidence.metric,
-        goal=evidence.goal,
-        min_effect=evidence.min_effect,
-        alpha=evidence.alpha,
-        vary=evidence.vary,
-        is_seeded=evidence.is_seeded,
+        **evidence.passed_on,
         axis=measured.axis,
         arms=summarise(measured),
         noise=noise_of(measured),
         detectable=detectable(measured),
-        num_unfinished=evidence.num_unfinished,
         best=best_of(measured),
         unresolved=tuple(measured.arm(index).name for index in measured.unresolved),
         ended=measured.race.ended if measured.race else None,
@@ -55,7 +48,6 @@ def numbers(evidence: Evidence) -> Judgement:
         cleared=find_cleared(measured),
         failures=find_failures(measured),
         audits=audit(measured),
-        cost=evidence.cost,
         effects=find_effects(measured),
         pooled=find_pooled(measured),
         robustness=find_robustness(measured),

@@ -134,13 +134,10 @@ def _compared(document: Document) -> list[tuple[str, list[Result]]]:
     for listed in document.blocks:
         kind = next((name for name in _METRICS if sum(name in row.numbers for row in listed.ends) >= 2), "")
         rows = [row for row in listed.ends if kind in row.numbers]
+        sign = -1 if kind == "val_accuracy" else 1
         if listed.varies in ("arm", "rate") and len({row.subject for row in rows}) >= 2:
-            found.append((kind, sorted(rows, key=lambda row: _badness(kind, row.numbers[kind].value))))
+            found.append((kind, sorted(rows, key=lambda row: sign * row.numbers[kind].value)))
     return found
-
-
-def _badness(kind: str, value: float) -> float:
-    return -value if kind == "val_accuracy" else value
 
 
 def _claiming(document: Document, look: re.Pattern[str]) -> list[Line]:

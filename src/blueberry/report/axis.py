@@ -81,11 +81,11 @@ def series_of(judgement: Judgement, arm: ArmSummary) -> str:
     return ", ".join(f"{setting_name(name)} = {setting_value(arm.settings.get(name))}" for name in judgement.vary[1:])
 
 
-def rate_axis(axis: Axis, x_range: tuple[float, float], title: str | None = None) -> alt.X:
+def rate_axis(axis: Axis, x_range: tuple[float, float]) -> alt.X:
     """The x of every figure along the axis: the tested values are the ticks."""
     return alt.X(
         "x:Q",
-        title=axis.label if title is None else title,
+        title=axis.label,
         scale=alt.Scale(type="log" if axis.log else "linear", domain=list(x_range), nice=False, zero=False),
         axis=alt.Axis(
             values=list(axis.values),

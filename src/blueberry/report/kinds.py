@@ -1,6 +1,6 @@
 """Figures that only some kinds of study have: searches of all parts, laws, effects, learning-rate histories."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -83,11 +83,8 @@ class EffectRow:
     is_interaction: bool
 
 
-@dataclass(frozen=True)
-class RateLine:
-    arm: str
-    rates: tuple[tuple[int, float], ...]
-    """(update, rate)."""
+Rates = Mapping[str, tuple[tuple[int, float], ...]]
+"""By arm, update and learning rate."""
 
 
 def of_the_whole(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[StudyRun, ...]:
@@ -206,16 +203,12 @@ def effect_rows(judgement: Judgement) -> tuple[EffectRow, ...]:
     return tuple(sorted(rows, key=lambda row: (row.is_interaction, sign * row.difference)))
 
 
-def rate_lines(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[RateLine, ...]:
-    """The rates used, one run an arm; empty unless arms differ in schedule."""
+def rate_lines(judgement: Judgement, runs: Sequence[StudyRun]) -> Rates:
+    """Of one run an arm, as they were used; empty unless arms differ in schedule."""
     if not any(name.startswith("schedule.") for arm in judgement.arms for name in arm.settings):
-        return ()
-    lines = []
-    for arm in judgement.arms:
-        rates = next((run.result.curve.learning_rate for run in runs if run.arm == arm.arm), ())
-        if rates:
-            lines.append(RateLine(arm.arm, _thinned(rates)))
-    return tuple(lines)
+        return {}
+    first = {run.arm: run.result.curve.learning_rate for run in reversed(runs)}
+    return {arm.arm: _thinned(rates) for arm in judgement.arms if (rates := first.get(arm.arm))}
 
 
 def _thinned(rates: Sequence[float]) -> tuple[tuple[int, float], ...]:
@@ -388,10 +381,10 @@ def draw_effects(
     )
 
 
-def draw_rates(lines: Sequence[RateLine], palette: Palette, *, width: Width = WIDTH) -> Drawing:
+def draw_rates(lines: Rates, palette: Palette, *, width: Width = WIDTH) -> Drawing:
     """The learning rate at every update, a line an arm."""
-    names = [line.arm for line in lines]
-    rows = [{"arm": line.arm, "update": update, "rate": rate} for line in lines for update, rate in line.rates]
+    names = list(lines)
+    rows = [{"arm": arm, "update": update, "rate": rate} for arm, rates in lines.items() for update, rate in rates]
     colour = alt.Color(
         "arm:N",
         scale=alt.Scale(domain=names, range=[palette.category(index) for index in range(len(names))]),
@@ -401,7 +394,7 @@ def draw_rates(lines: Sequence[RateLine], palette: Palette, *, width: Width = WI
     x = alt.X("update:Q", title="updates", scale=alt.Scale(zero=False, nice=False))
     y = alt.Y("rate:Q", title="learning rate", scale=alt.Scale(zero=True), axis=alt.Axis(format=".4~g"))
     drawn = drawn.encode(x=x, y=y, color=colour)
-    if dash := dashes(names, palette, "arm:N"):
+    if dash := dashes(names, palette):
         drawn = drawn.encode(strokeDash=dash)
     return layered([drawn], width=width, height=HEIGHT - 60)
 

@@ -286,7 +286,7 @@ def draw_learning_curves(
     strong = alt.StrokeOpacity("opacity:Q", scale=None, legend=None)
     base = chart(rows)
     path = base.mark_line(strokeJoin="round").encode(x=x, y=y, color=colour, detail=alt.Detail("arm:N"))
-    if curves.ordered_by is None and (dash := dashes([arm.arm for arm in curves.arms], palette, "arm:N")):
+    if curves.ordered_by is None and (dash := dashes([arm.arm for arm in curves.arms], palette)):
         path = path.encode(strokeDash=dash.legend(None))
     if width == "container":
         is_picked = "datum.arm === picked"
@@ -308,14 +308,14 @@ def draw_learning_curves(
     return layered(layers, width=width, height=height)
 
 
-def draw_arm(arm: ArmCurves, curves: LearningCurves, palette: Palette, *, width: int = 560) -> Drawing:
+def draw_arm(arm: ArmCurves, curves: LearningCurves, palette: Palette) -> Drawing:
     """One arm: training loss as thin lines, evaluations as points, a colour for each seed.
 
     The arm must have recorded something (`arm_window` is not None).
     """
     window = arm_window(arm, curves)
     assert window is not None, f"{arm.arm} recorded no curve"
-    return _one_arm(_seed_rows(arm, window), list(arm.seeds), window, palette, width=width, height=300)
+    return _one_arm(_seed_rows(arm, window), list(arm.seeds), window, palette, width=560, height=300)
 
 
 def draw_each_arm(curves: LearningCurves, palette: Palette, first: str, *, height: int) -> Drawing:

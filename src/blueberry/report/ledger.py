@@ -162,12 +162,9 @@ def _changed(entry: Entry) -> str:
     said = [f"{setting_name(one.setting)} {_arrow(one)}" for one in entry.changes[:MOST_CHANGES]]
     more = len(entry.changes) - MOST_CHANGES
     said += [f"{more} more"] if more > 0 else []
-    back = "" if entry.kind != "rollback" else f"back to {_restored(entry)}: "
+    to = "the recipe the line started from" if entry.restores is None else f"entry {entry.restores}"
+    back = f"back to {to}: " if entry.kind == "rollback" else ""
     return back + (", ".join(said) or "no setting")
-
-
-def _restored(entry: Entry) -> str:
-    return "the recipe the line started from" if entry.restores is None else f"entry {entry.restores}"
 
 
 def _arrow(change: Change) -> str:

@@ -8,7 +8,7 @@ import altair as alt
 
 from blueberry.errors import ReportError
 from blueberry.files import refused_as
-from blueberry.judge.ledger import Entry, Ledger
+from blueberry.judge.ledger import Claim, Entry, Ledger
 from blueberry.judge.words import (
     MIN_EFFECT_NATS,
     count,
@@ -63,23 +63,13 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The total, measured together on fresh seeds, of the baseline that was the newest then."""
-
-    label: str
-    """Of the stage it measured."""
-    difference: float
-    interval: tuple[float, float] | None
-    n: int
-
-
-@dataclass(frozen=True)
 class Timeline:
     line: str
     metric: str
     stages: tuple[Stage, ...]
     """Oldest first; empty where nothing claims a difference."""
-    measured: tuple[Measured, ...]
+    measured: tuple[tuple[str, Claim], ...]
+    """Totals, measured together on fresh seeds, each with the label of the stage that was the newest then."""
 
 
 def timeline(line: str, entries: Sequence[Entry]) -> Timeline:
@@ -104,11 +94,8 @@ def timeline(line: str, entries: Sequence[Entry]) -> Timeline:
             before = level - claim.difference
             interval = (before + claim.interval[0], before + claim.interval[1])
         found.append(Stage(label, _said(entry), level, interval))
-    measured = tuple(
-        Measured(labels[entry.parent], total.measured.difference, total.measured.interval, total.measured.n)
-        for entry in entries
-        if (total := entry.total) is not None and total.measured.difference is not None
-    )
+    totals = [(labels[entry.parent], entry.total.measured) for entry in entries if entry.total is not None]
+    measured = tuple((label, claim) for label, claim in totals if claim.difference is not None)
     shown = any(stage.level is not None for stage in found) or measured
     return Timeline(line, metric, tuple(found) if shown else (), measured)
 
@@ -162,10 +149,10 @@ def _panel(line: Timeline) -> Drawing:
         for one in line.stages
         if one.interval is not None
     ]
-    points = chart(levels)
+    points = chart(levels)  # its line is joined in the order of the stages, not of their names
     layers: list[alt.Chart] = [
         chart([{"y": 0.0}]).mark_rule(color=palette.muted, strokeWidth=1).encode(y=y),
-        points.mark_line(interpolate="step", color=palette.accent, strokeOpacity=0.45).encode(x=_sorted(x, order), y=y),
+        points.mark_line(interpolate="step", color=palette.accent, strokeOpacity=0.45).encode(x=x.sort(order), y=y),
         chart(bars).mark_rule(color=palette.accent, strokeWidth=2).encode(x=x, y=y, y2=alt.Y2("y2:Q")),
         points.mark_point(filled=True, size=90, color=palette.accent, opacity=1).encode(x=x, y=y),
         points.mark_text(align="right", dx=-10, dy=-9, color=palette.accent, fontWeight=600).encode(
@@ -178,13 +165,13 @@ def _panel(line: Timeline) -> Drawing:
     if line.measured:
         totals = [
             {
-                "stage": one.label,
+                "stage": label,
                 "y": one.difference,
                 "low": one.interval[0] if one.interval else None,
                 "high": one.interval[1] if one.interval else None,
-                "text": f"{_signed(one.difference)}, {count(one.n, 'seed')}",
+                "text": f"{_signed(one.difference or 0.0)}, {count(one.n, 'seed')}",
             }
-            for one in line.measured
+            for label, one in line.measured
         ]
         base = chart(totals)
         own = [row for row in totals if row["low"] is not None]
@@ -205,8 +192,3 @@ def _panel(line: Timeline) -> Drawing:
 
 def _signed(value: float) -> str:
     return number(value, PLACES, sign=True).replace("-", "\N{MINUS SIGN}")
-
-
-def _sorted(x: alt.X, order: Sequence[str]) -> alt.X:
-    """A line is joined in the order of its stages, not of their names."""
-    return x.sort(list(order))

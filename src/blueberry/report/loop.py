@@ -22,17 +22,6 @@ WIDTH, HEIGHT = 1000, 300
 
 
 @dataclass(frozen=True)
-class SideRow:
-    """One arm of a comparison as table cells."""
-
-    arm: str
-    n: str
-    mean: str
-    sd: str
-    interval: str
-
-
-@dataclass(frozen=True)
 class ChangeRow:
     """One change as table cells."""
 
@@ -57,8 +46,8 @@ class LoopPage:
     metric: str
     said: tuple[str, ...]
     """What was found, in sentences; the first is the shortest account of it."""
-    sides: tuple[SideRow, ...]
-    """Of one change: baseline, candidate, difference."""
+    sides: tuple[tuple[str, ...], ...]
+    """Of one change baseline, candidate and difference: name, runs, mean, sd and interval in cells."""
     changes: tuple[ChangeRow, ...]
     how: str
 
@@ -67,13 +56,8 @@ def ruling_page(ruling: Ruling) -> LoopPage:
     """One change."""
     places = places_of(ruling.loop, ruling.look.gap.sd, ruling.look.gap.difference)
     gap = ruling.look.gap
-    difference = SideRow(
-        "difference",
-        "",
-        number(ruling.difference, places, sign=True),
-        number(gap.sd, places),
-        interval(ruling.interval, places, sign=True),
-    )
+    ends = interval(ruling.interval, places, sign=True)
+    difference = ("difference", "", number(ruling.difference, places, sign=True), number(gap.sd, places), ends)
     sides = (_side(ruling.baseline, places), _side(ruling.candidate, places), difference)
     return LoopPage(ruling.candidate.arm, ruling.loop.metric, (said(ruling),), sides, (), _how(ruling))
 
@@ -90,10 +74,9 @@ def look_back_page(back: LookBack) -> LoopPage:
     return LoopPage(loop.name, loop.metric, tuple(sentences(back)), (), rows, how)
 
 
-def _side(side: Side, places: int) -> SideRow:
-    return SideRow(
-        side.arm, str(side.n), number(side.mean, places), number(side.sd, places), interval(side.interval, places)
-    )
+def _side(side: Side, places: int) -> tuple[str, ...]:
+    ends = interval(side.interval, places)
+    return side.arm, str(side.n), number(side.mean, places), number(side.sd, places), ends
 
 
 def _how(ruling: Ruling) -> str:

@@ -88,7 +88,7 @@ class Page:
     trained: tuple[Fact, ...]
     """What was trained; empty where no study of ours asked for it."""
     findings: tuple[Fact, ...]
-    """What stands out in the learning curves, by arm; empty where nothing does."""
+    """What stands out in the learning curves, by arm (a part's by its name too); empty where nothing does."""
     patterns: str | None
     """How the training losses of the other arms fell; None without curves."""
     noise: tuple[Fact, ...]
@@ -131,7 +131,7 @@ def page(judgement: Judgement, runs: Sequence[StudyRun], study: Study | None = N
         against_baseline=_against_baseline(judgement),
         tables=(*((measured,) if measured.rows else ()), *tables(judgement)),
         trained=trained_facts(study, runs),
-        findings=_findings(judgement),
+        findings=tuple(Fact(f.arm, sentence(f.message)) for f in judgement.findings if f.severity == "warn"),
         patterns=_patterns(judgement),
         noise=noise_facts(judgement),
         confirmation=confirmation_facts(judgement, whole),
@@ -214,11 +214,6 @@ def _row(judgement: Judgement, arm: ArmSummary, best: str | None, unchanged: dic
         status_words=words,
         against_best=None if best is None or arm.arm == best else comparison(judgement, arm.arm, best),
     )
-
-
-def _findings(judgement: Judgement) -> tuple[Fact, ...]:
-    """Of the whole; those of parts stand there too, by the parts' names."""
-    return tuple(Fact(one.arm, sentence(one.message)) for one in judgement.findings if one.severity == "warn")
 
 
 def _patterns(judgement: Judgement) -> str | None:
@@ -340,18 +335,15 @@ def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
     remark = "needs an arm that was run twice"
     if least is not None:
         than = "larger" if least > judgement.min_effect else "no larger"
+        against = "baseline" if any(arm.arm == BASELINE for arm in judgement.arms) else "best"
         remark = (
-            f"between an arm and the {_held_against(judgement)}, found with probability {POWER:g}; "
+            f"between an arm and the {against}, found with probability {POWER:g}; "
             f"{than} than the {judgement.min_effect:g}{unit} said to matter"
         )
     value = MISSING if least is None else number(least, places - 1) + unit
     one = "seed" if noise.paired_sd is not None and noise.borrowed_sd is None else "run"
     each = "" if one == "seed" else " of each arm"
     return (*facts, Fact(f"Smallest difference that {count(seeds, one)}{each} can show", value, remark))
-
-
-def _held_against(judgement: Judgement) -> str:
-    return "baseline" if any(arm.arm == BASELINE for arm in judgement.arms) else "best"
 
 
 def _noise_there(name: str, judgement: Judgement) -> Fact:

@@ -48,18 +48,19 @@ def panels(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Panel, ...]:
     assert axis is not None, "panels need arms on a numeric axis"
     searching = [run for run in runs if run.stage == "search"]
 
-    def of_runs(title: str, y_label: str, measure: Callable[[StudyRun], float | None], log_y: bool) -> Panel | None:
+    def of_runs(title: str, y_label: str, what: str | Callable[[StudyRun], float | None], log_y: bool) -> Panel | None:
+        measure = what if callable(what) else lambda run: run.result.metric(what)
         points = _points(judgement, axis, searching, measure)
         return Panel(title, y_label, axis, points, True, None, log_y, False) if points else None
 
     first = None  # what judges has a picture of its own
     if judgement.metric != "val_accuracy":
-        first = of_runs("Accuracy", "validation accuracy (fraction of tokens)", _accuracy, False)
+        first = of_runs("Accuracy", "validation accuracy (fraction of tokens)", "val_accuracy", False)
     if first is None and judgement.metric != "val_perplexity":
-        first = of_runs("Perplexity", "validation perplexity", lambda run: run.result.metric("val_perplexity"), True)
+        first = of_runs("Perplexity", "validation perplexity", "val_perplexity", True)
     second = of_runs(
         "Gradient norm at the end", "norm before clipping, median of the last tenth", _late_gradient_norm, True
-    ) or of_runs("Training time", "seconds for a run, as its share of its group", _seconds, False)
+    ) or of_runs("Training time", "seconds for a run, as its share of its group", "train_seconds", False)
     return tuple(panel for panel in (first, second, _spread(judgement, axis)) if panel is not None)
 
 
@@ -74,14 +75,6 @@ def _points(
             arm = arms[run.arm]
             points.append((float(arm.settings[axis.setting]), value, arm.status))
     return tuple(points)
-
-
-def _accuracy(run: StudyRun) -> float | None:
-    return run.result.metric("val_accuracy")
-
-
-def _seconds(run: StudyRun) -> float | None:
-    return run.result.train_seconds
 
 
 def _late_gradient_norm(run: StudyRun) -> float | None:

@@ -169,11 +169,11 @@ def _cache_folder() -> Path:
     return Path(given or (os.devnull if home == "~" else f"{home}/.cache")) / "blueberry"
 
 
-def dashes(names: Sequence[str], palette: Palette, field: str) -> alt.StrokeDash | None:
-    """Of lines that would share a colour: every second time round is dashed. None where the colours are enough."""
+def dashes(names: Sequence[str], palette: Palette) -> alt.StrokeDash | None:
+    """Of arms whose lines would share a colour: every second time round is dashed. None where colours are enough."""
     num = len(palette.categories)
     if len(names) <= num:
         return None
     patterns = [[5, 3] if index // num % 2 else [1, 0] for index in range(len(names))]
     legend = alt.Legend(orient="top", title=None, columns=5)
-    return alt.StrokeDash(field, scale=alt.Scale(domain=list(names), range=patterns), legend=legend)
+    return alt.StrokeDash("arm:N", scale=alt.Scale(domain=list(names), range=patterns), legend=legend)

@@ -62,7 +62,7 @@ def read_tables(text: str) -> list[MarkdownTable]:
             while end < len(lines) and "|" in lines[end]:
                 end += 1
             header = split_row(line)
-            rows = tuple(_fitted(split_row(row), len(header)) for row in lines[number + 2 : end])
+            rows = tuple((*split_row(row), *[""] * len(header))[: len(header)] for row in lines[number + 2 : end])
             found.append(MarkdownTable(heading, number + 1, header, rows))
             number = end
             continue
@@ -90,10 +90,6 @@ def _fence_after(fence: str | None, mark: str) -> str | None:
     if fence is None:
         return mark
     return None if mark.startswith(fence) else fence
-
-
-def _fitted(cells: tuple[str, ...], width: int) -> tuple[str, ...]:
-    return (*cells, *[""] * width)[:width]
 
 
 def read_markdown(text: str, place: str, wanted: Sequence[str]) -> tuple[list[Placed], list[str]]:

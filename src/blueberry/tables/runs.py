@@ -286,7 +286,8 @@ def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: l
         some = known or searched or held_out or losses
         if not some or (some[0] not in PREFERRED and len(some) > 1):
             which = f"; which of {', '.join(some[:8])}? say it with --metric" if some else ""
-            other = next((f"e.g. --metric {name} --goal maximize" for name in table.columns if _is_score(name)), "")
+            scores = [n for n in table.columns if kind_by_name(n) == "result" and goal_of(n) == "maximize"]
+            other = next((f"e.g. --metric {name} --goal maximize" for name in scores), "")
             said = other or "say it with --metric"
             have = which or f"; its columns are {', '.join(table.columns[:30])}; {said}"
             raise TableError(f'{table.path} metric "val_loss": no such column{have}')
@@ -317,10 +318,6 @@ def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: l
             "say --goal minimize or --goal maximize"
         )
     return column, goal or "minimize"
-
-
-def _is_score(column: str) -> bool:
-    return kind_by_name(column) == "result" and goal_of(column) == "maximize"
 
 
 def _seed_columns(table: Table, seed: str | None, varied: Any) -> tuple[str, ...]:
