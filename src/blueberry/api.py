@@ -6,7 +6,7 @@ judgement to the report.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from blueberry.recipe import Recipe, read_overrides
 from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.settings import Data
 from blueberry.study import engine
-from blueberry.study.calibration import MOST_TIMED, Speed, speed_of_runs, timed
+from blueberry.study.calibration import MOST_TIMED, speed_of_runs, timed
 from blueberry.study.command import command_trainer
 from blueberry.study.database import EndedRun
 from blueberry.study.engine import Snapshot
@@ -353,41 +353,36 @@ def foresee(study: Study, store: Path, workers: int | None = None, *, timing: bo
     own = study.trainer is None
     if own:
         _require_texts(study, store / "data")
-    past = tuple[EndedRun, ...]()
     lanes = partial(lanes_for, gpus=placed.gpus, workers=placed.workers) if own else 1
-
-    def speed(made: Plan) -> Speed | None:
-        found = speed_of_runs(_trained_recipes(study), past) if own else None
-        if found is None and own and timing and made.todo:
-            groups, data = made.groups(lanes), store / "data"
+    data = store / "data"
+    with ExitStack() as stack:
+        exists = (store / "store.sqlite").is_file()
+        opened = stack.enter_context(Store.open(store, create=False)) if exists else None
+        if opened is None:
+            made = plan(study, _data_digest(command_trainer(study, store), data), {}, REFEREE)
+        else:
+            made = _planned(study, opened, store)
+        past = opened.past_runs() if opened and own else ()
+        speed = speed_of_runs(_trained_recipes(study), past) if own else None
+        if speed is None and own and timing and made.todo:
+            groups = made.groups(lanes)
             recipe = groups[0][0].recipe
             at_once = replace(placed, workers=min(placed.workers, len(groups), MOST_TIMED))
-            found = timed(Trainer, recipe, data, data_digest(recipe.data, data), at_once, len(groups[0]))
-        return found
-
-    asked = partial(
-        forecast,
-        study,
-        workers=placed.workers,
-        lanes=lanes,
-        data_digest=data_digest(study.base.data, store / "data") if own else None,
-        shares=own,
-    )
-    if not (store / "store.sqlite").is_file():
-        made = plan(study, _data_digest(command_trainer(study, store), store / "data"), {}, REFEREE)
-        return asked(made, {}, speed=speed(made))
-    with Store.open(store, create=False) as opened:
-        made = _planned(study, opened, store)
-        past = opened.past_runs() if own else ()
-        path = str(study.path.absolute())
-        before = next((one.runs for one in opened.studies() if one.path == path), ())
-        return asked(
+            speed = timed(Trainer, recipe, data, data_digest(recipe.data, data), at_once, len(groups[0]))
+        path, build = str(study.path.absolute()), code_digest() if own else None
+        before = next((one.runs for one in opened.studies() if one.path == path), ()) if opened else ()
+        return forecast(
+            study,
             made,
-            Results(opened, made.ended),
-            speed=speed(made),
-            changed=change(study, made, before, opened.ended),
-            other_builds=num_of_other_builds(opened.ended(made.ended).values(), code_digest() if own else None),
+            Results(opened, made.ended) if opened else {},
+            workers=placed.workers,
+            lanes=lanes,
+            speed=speed,
+            changed=change(study, made, before, opened.ended) if opened else None,
+            other_builds=num_of_other_builds(opened.ended(made.ended).values(), build) if opened else 0,
             past_runs=past,
+            data_digest=data_digest(study.base.data, data) if own else None,
+            shares=own,
         )
 
 

@@ -20,7 +20,6 @@ from blueberry.records import (
     goal_of,
     is_number,
 )
-from blueberry.tables.checkpoints import last_checkpoints, step_of, until
 from blueberry.tables.columns import (
     MEANINGS,
     Kind,
@@ -35,7 +34,15 @@ from blueberry.tables.columns import (
     word_set,
     words_in,
 )
-from blueberry.tables.endings import Ending, decisions_as_endings, has_not_completed, measured_ending
+from blueberry.tables.endings import (
+    Ending,
+    decisions_as_endings,
+    has_not_completed,
+    last_checkpoints,
+    measured_ending,
+    step_of,
+    until,
+)
 from blueberry.tables.lengths import Spent, spent, updates_of
 from blueberry.tables.rows import Row, Table, is_finite
 
