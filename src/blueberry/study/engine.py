@@ -306,7 +306,8 @@ def _sweep(store: Store, notes: list[str]) -> None:
 
 
 Workers = Here | Crew | RayCrew
-"""Where groups are trained. One suite of tests holds all to the same."""
+"""Where groups are trained: `num_workers` at once at most, of which `num_free` can be started now, if a group `fits`
+beside those in work. One suite of tests holds all to the same."""
 
 
 def _crew(trainer: Trainer, workers: int, gpus: Sequence[Gpu], on: str | None, interrupt: Interrupt) -> Workers:

@@ -275,7 +275,6 @@ class Crew:
 
     trainer: Trainer
     num_workers: int
-    """Groups that are trained at once, at most."""
     gpus: Sequence[Gpu] = ()
     """Each worker sees the one with the fewest workers."""
     _workers: list[Worker] = field(default_factory=list)
@@ -287,11 +286,9 @@ class Crew:
 
     @property
     def num_free(self) -> int:
-        """Groups that can be started now."""
         return self.num_workers - sum(worker.task is not None for worker in self._workers)
 
     def fits(self, recipe: Recipe) -> bool:
-        """Whether a group of such runs may be trained beside those in work."""
         return bool(self.gpus) or fits_beside(recipe, [w.task.runs[0].recipe for w in self._workers if w.task])
 
     def start(self, task: Task) -> None:
