@@ -154,7 +154,8 @@ def tokenizer_digest(data: Data, cache_dir: Path | None) -> str | None:
 
 
 def split_of(document: Document, data: Data) -> SplitName:
-    """Decided by the document alone, so no other document moves it, and one text is in one split of every corpus.
+    """Decided by the document alone, so no other document moves it, and a text of files or of the hub is in one split of
+    every such corpus; what the embedded corpora hold goes by its name too.
 
     Test and validation grow from opposite ends, so neither fraction changes what the other holds.
     """
