@@ -16,7 +16,7 @@ from blueberry import api
 from blueberry.__main__ import main
 from blueberry.identity import fingerprint
 from blueberry.study.synthetic import Synthetic
-from blueberry.text import data_digest
+from blueberry.text.dataset import data_digest
 
 gc.disable()  # while tests are collected: what is made then stays, and looking it through takes a third of that time
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests side by side share the cores; threads would wait for each other

@@ -15,7 +15,7 @@ from blueberry.errors import BlueberryError
 from blueberry.recipe import Recipe
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
-from blueberry.text import overlap
+from blueberry.text.leak import overlap
 from tests.golden.reports import CLEAN
 from tests.test_cli import RECIPE
 
@@ -89,7 +89,7 @@ class _OwnText:
 
     def __call__(self, recipes):
         from blueberry.identity import fingerprint
-        from blueberry.text import data_digest
+        from blueberry.text.dataset import data_digest
 
         for recipe in recipes:
             name = fingerprint(recipe, data_digest(recipe.data, Path("data")))

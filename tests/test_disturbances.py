@@ -39,7 +39,7 @@ from dataclasses import dataclass
 
 from blueberry.lm.trainer import Trainer
 from blueberry.records import RunResult
-from blueberry.text import data_digest
+from blueberry.text.dataset import data_digest
 
 
 @dataclass(frozen=True)

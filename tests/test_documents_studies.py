@@ -9,7 +9,7 @@ from blueberry import api
 from blueberry.judge.audits.design import objections
 from blueberry.lm.training import Group
 from blueberry.study.spec import Study
-from blueberry.text import load
+from blueberry.text.dataset import load
 from tests.lm.conftest import CPU
 
 FOLDER = Path(__file__).parent.parent / "studies" / "documents"

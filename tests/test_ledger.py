@@ -14,7 +14,7 @@ from blueberry.judge.promotion import Promotion, Refusal
 from blueberry.recipe import Recipe
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
-from blueberry.text import data_digest
+from blueberry.text.dataset import data_digest
 
 RATE = "optimizer.muon.learning_rate"
 RECIPE = """

@@ -23,7 +23,7 @@ from blueberry.study.spec import Study
 from blueberry.study.status import study_statuses
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
-from blueberry.text import data_digest
+from blueberry.text.dataset import data_digest
 from tests.test_cli import RECIPE, STUDY
 
 STUDY_LONG = STUDY.replace("confirm = 2", "confirm = 1").replace("search = 3", "search = 2") + (

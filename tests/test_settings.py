@@ -8,7 +8,7 @@ from blueberry.errors import RecipeError
 from blueberry.identity import fingerprint
 from blueberry.recipe import Recipe, setting_names
 from blueberry.settings import Data
-from blueberry.text import data_digest
+from blueberry.text.dataset import data_digest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"data.corpus": "files", "data.files.paths": ["a.txt"]}

@@ -19,7 +19,7 @@ from blueberry.bench.plain import PlainTrainer
 from blueberry.lm.training import Group
 from blueberry.recipe import Recipe, read_overrides
 from blueberry.records import Execution
-from blueberry.text import Dataset, load
+from blueberry.text.dataset import Dataset, load
 
 WAYS: tuple[Execution, ...] = ("eager", "graph", "compiled")
 UPDATES = 20

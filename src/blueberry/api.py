@@ -36,7 +36,9 @@ from blueberry.study.sections import LEDGER
 from blueberry.study.spec import Study, default_store, load_baseline
 from blueberry.study.status import change, drop_weights, num_of_other_builds
 from blueberry.study.store import BasedOn, DamagedResults, Results, Store
-from blueberry.text import data_digest, load, overlap, require_fit
+from blueberry.text.dataset import data_digest, load
+from blueberry.text.leak import overlap
+from blueberry.text.order import require_fit
 
 if TYPE_CHECKING:
     from blueberry.lm.trained import Sample

@@ -125,7 +125,9 @@ class NamedSet(Source):
     """A further corpus that every evaluation measures and training never sees, under a name of your choice."""
 
     documents: Literal["validation", "all"] = setting(
-        "validation", "validation: those that fall to no other split, so no text of files or of the hub is trained on in any; all of them"
+        "validation",
+        "validation: those that fall to no other split, so no text of files or of the hub is trained on in any; "
+        "all of them",
     )
 
 

@@ -10,7 +10,7 @@ from blueberry.bench.plain import PlainTrainer
 from blueberry.bench.table import tables
 from blueberry.lm.training import Group
 from blueberry.recipe import Recipe
-from blueberry.text import load
+from blueberry.text.dataset import load
 
 SMALL = {
     "model.width": 32,

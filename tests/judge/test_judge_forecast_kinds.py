@@ -19,7 +19,7 @@ from blueberry.study.spec import Study
 from blueberry.study.status import Change
 from blueberry.study.synthetic import Synthetic
 from blueberry.study.workers import Trainer
-from blueberry.text import data_digest
+from blueberry.text.dataset import data_digest
 
 LR = "optimizer.muon.learning_rate"
 

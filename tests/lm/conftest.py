@@ -12,8 +12,7 @@ from blueberry.lm.draws import keys_SNB
 from blueberry.lm.training import Group, train
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
-from blueberry.text import Dataset, load
-from blueberry.text.dataset import Split
+from blueberry.text.dataset import Dataset, Split, load
 from blueberry.text.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")

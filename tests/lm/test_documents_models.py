@@ -9,7 +9,7 @@ import torch
 from blueberry.architecture import parameters
 from blueberry.lm.training import Group
 from blueberry.recipe import Recipe
-from blueberry.text import load
+from blueberry.text.dataset import load
 from tests.lm.conftest import CPU
 
 RECIPES = Path(__file__).parents[2] / "recipes"

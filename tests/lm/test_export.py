@@ -17,8 +17,8 @@ from blueberry.errors import BlueberryError, RecipeError, StoreError
 from blueberry.lm.export import export, load, logits
 from blueberry.lm.trained import Trained, save_weights
 from blueberry.lm.weights import initialize
-from blueberry.text import Tokenizer, data_digest
-from blueberry.text.tokenizer import train_tokenizer
+from blueberry.text.dataset import data_digest
+from blueberry.text.tokenizer import Tokenizer, train_tokenizer
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 WITH_BLUEBERRY, ALONE, WITH_TRANSFORMERS = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.S)

@@ -6,7 +6,8 @@ from blueberry.errors import DataError
 from blueberry.lm.evaluation import metrics
 from blueberry.lm.training import Group, train
 from blueberry.records import Progress, RunResult
-from blueberry.text import evaluation_set, load
+from blueberry.text.dataset import load
+from blueberry.text.order import evaluation_set
 from tests.lm.conftest import CPU, TINY, numbers, provenance
 
 

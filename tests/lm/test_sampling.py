@@ -8,7 +8,7 @@ from blueberry.lm.model import LanguageModel
 from blueberry.lm.trained import Trained, find_weights, load_weights, sample, save_weights
 from blueberry.lm.training import Group, train
 from blueberry.lm.weights import initialize
-from blueberry.text import Tokenizer
+from blueberry.text.tokenizer import Tokenizer
 from tests.lm.conftest import CPU, provenance
 
 LETTERS = "the quick brown fox jumps over the lazy dog "

@@ -15,7 +15,7 @@ from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.training import Group, train
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
-from blueberry.text import Dataset
+from blueberry.text.dataset import Dataset
 from tests.lm.conftest import CPU, numbers, provenance
 
 STABLE = {"schedule.kind": "warmup-stable-decay", "schedule.warmup_updates": 4, "evaluate.every_updates": 5}

@@ -14,7 +14,7 @@ from blueberry.lm.training import Group
 from blueberry.lm.weights import head_weight, initialize
 from blueberry.recipe import Recipe
 from blueberry.settings import Section
-from blueberry.text import Dataset
+from blueberry.text.dataset import Dataset
 from tests.lm import reference
 from tests.lm.conftest import CPU, keys_of
 from tests.lm.variants import BASE, CHANGES, VARIANTS, big_weights, each_variant, random_tokens, train_numbers, variant

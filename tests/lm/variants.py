@@ -9,7 +9,7 @@ import torch
 from blueberry.architecture import state_shapes, weight_shapes
 from blueberry.lm.training import train
 from blueberry.recipe import Recipe
-from blueberry.text import Dataset
+from blueberry.text.dataset import Dataset
 from tests.lm.conftest import CPU, numbers, provenance
 
 BASE = Recipe().with_(

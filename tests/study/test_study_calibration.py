@@ -14,7 +14,7 @@ from blueberry.records import Progress, RunResult
 from blueberry.study.calibration import STARTUP_SECONDS, Speed, speed_of_runs, timed, work
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Placement
-from blueberry.text import load
+from blueberry.text.dataset import load
 
 TINY = Recipe().with_(
     {

@@ -8,9 +8,13 @@ import pytest
 
 from blueberry.errors import DataError
 from blueberry.settings import Data
-from blueberry.text import SEPARATOR, Dataset, data_digest, dataset, evaluation_set, load, overlap
+from blueberry.text import dataset
 from blueberry.text.corpus import CORPORA, Corpus, Document
+from blueberry.text.dataset import Dataset, data_digest, load
+from blueberry.text.leak import overlap
+from blueberry.text.order import evaluation_set
 from blueberry.text.preparation import split_of
+from blueberry.text.tokenizer import SEPARATOR
 
 SYNTHETIC = Data(corpus="synthetic", tokenizer="byte")
 
@@ -150,10 +154,10 @@ def test_the_digest_needs_no_tokenizer_and_nothing_needs_torch(tmp_path):
     script = """
 import sys
 from blueberry.settings import Data
-from blueberry import text
-text.data_digest(Data())
+from blueberry.text.dataset import data_digest, load
+data_digest(Data())
 assert not {"tokenizers", "tiktoken", "torch", "scipy"} & sys.modules.keys()
-text.load(Data(corpus="synthetic", tokenizer="byte"), __import__("pathlib").Path(sys.argv[1]))
+load(Data(corpus="synthetic", tokenizer="byte"), __import__("pathlib").Path(sys.argv[1]))
 assert not {"tokenizers", "tiktoken", "torch", "scipy"} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-W", "error", "-c", script, str(tmp_path)], check=True, timeout=60)

@@ -10,8 +10,10 @@ import pytest
 
 from blueberry.errors import DataError
 from blueberry.settings import Data, Files
-from blueberry.text import data_digest, evaluation_set, files, load
+from blueberry.text import files
+from blueberry.text.dataset import data_digest, load
 from blueberry.text.files import rows
+from blueberry.text.order import evaluation_set
 
 
 def words(number: int) -> str:
@@ -222,7 +224,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from blueberry.settings import Data, Files
-from blueberry.text import load
+from blueberry.text.dataset import load
 def peak_kilobytes():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 files = Files(paths=(sys.argv[1],), delimiter=sys.argv[3] or None)

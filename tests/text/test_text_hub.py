@@ -16,7 +16,8 @@ from blueberry.api import train
 from blueberry.errors import DataError
 from blueberry.recipe import Recipe
 from blueberry.settings import Data, HuggingFace
-from blueberry.text import data_digest, hub, load
+from blueberry.text import hub
+from blueberry.text.dataset import data_digest, load
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LATER = COMMIT[::-1]

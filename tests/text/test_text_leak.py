@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from blueberry.settings import Data
-from blueberry.text import Mixture, Split, batch, evaluation_set, load, overlap
-from blueberry.text.order import count_windows, window_starts
+from blueberry.text.dataset import Mixture, Split, load
+from blueberry.text.leak import overlap
+from blueberry.text.order import batch, count_windows, evaluation_set, window_starts
 
 OVERLAPPING = Data(corpus="synthetic", tokenizer="byte", max_tokens=50_000, max_documents=2000, windows="overlapping")
 SHAPE = {"context_tokens": 32}

@@ -5,8 +5,8 @@ import pytest
 
 from blueberry.errors import DataError
 from blueberry.settings import Data, Files, MixturePart, NamedSet
-from blueberry.text import Mixture, Split, batch, data_digest, evaluation_set, load, require_a_batch
-from blueberry.text.order import CYCLE
+from blueberry.text.dataset import Mixture, Split, data_digest, load
+from blueberry.text.order import CYCLE, batch, evaluation_set, require_a_batch
 
 
 def mixture(sizes, shares) -> Mixture:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blueberry.errors import DataError
-from blueberry.text import Split, batch, evaluation_set
-from blueberry.text.order import count_windows
+from blueberry.text.dataset import Split
+from blueberry.text.order import batch, count_windows, evaluation_set
 
 
 def split_of_size(num_tokens: int, name="train") -> Split:

@@ -8,9 +8,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from blueberry.errors import DataError
 from blueberry.settings import Data
-from blueberry.text import data_digest, evaluation_set, load, read_tokenizer, write_tokenizer
 from blueberry.text.corpus import CORPORA
-from blueberry.text.tokenizer import TokenizerFile, token_type
+from blueberry.text.dataset import data_digest, load
+from blueberry.text.order import evaluation_set
+from blueberry.text.tokenizer import TokenizerFile, read_tokenizer, token_type, write_tokenizer
 
 TEXTS = [document.content.decode() for document in CORPORA["synthetic"].documents()[:60]]
 

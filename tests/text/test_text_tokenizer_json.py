@@ -4,9 +4,8 @@ import pytest
 import tokenizers
 
 from blueberry.errors import DataError
-from blueberry.text import Tokenizer
 from blueberry.text.corpus import CORPORA
-from blueberry.text.tokenizer import TokenizerFile, tokenizer_json, train_tokenizer
+from blueberry.text.tokenizer import Tokenizer, TokenizerFile, tokenizer_json, train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from blueberry.lm.training import Group
 from blueberry.lm.weights import Precision, multiplies_bf16
 from blueberry.recipe import Recipe
 from blueberry.settings import MUON_GROUPS, MuonAdamWOptimizer
-from blueberry.text import Dataset, batch, load
+from blueberry.text.dataset import Dataset, load
+from blueberry.text.order import batch
 
 CPU = torch.device("cpu")
 SLICE_SECONDS = 0.4

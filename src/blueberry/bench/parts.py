@@ -18,7 +18,7 @@ from blueberry.bench.measure import CPU, recipe_of, updates_of
 from blueberry.lm import attention, feed_forward, optimizers, training, update
 from blueberry.lm.draws import Draws
 from blueberry.lm.training import Group
-from blueberry.text import load
+from blueberry.text.dataset import load
 
 PARTS: tuple[str, ...] = (
     "products",

@@ -4,7 +4,6 @@ Shapes: N lanes, B sequences of a micro-batch, T tokens of a sequence, S = B * T
 K key/value heads, J = Q + 2 K, C features of a head's query and key, U of its value.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +35,8 @@ class Positions:
 
 def attention(model: Model, w: Weights, x_NSD: Tensor, positions: Positions, draws: Draws) -> Tensor:
     """One layer's attention, before the residual sum: (N, S, D) -> (N, S, D)."""
-    q_RQTC, k_RQTC, v_RQTU = PROJECTIONS[model.attention.kind](model, w, x_NSD, positions)
+    projected = _latent if isinstance(model.attention, LatentAttention) else _fused
+    q_RQTC, k_RQTC, v_RQTU = projected(model, w, x_NSD, positions)
     y_RQTU = attend(q_RQTC, k_RQTC, v_RQTU, positions.visible_R1TT, draws)
     num_lanes, num_tokens, _ = x_NSD.shape
     return linear(
@@ -167,14 +167,6 @@ def _latent(model: Model, w: Weights, x_NSD: Tensor, positions: Positions) -> tu
     rope_key = rotate(rope_key, positions.cos, positions.sin).expand_as(rope_query)
     q_RTQC, k_RTQC = torch.cat((plain_query, rope_query), -1), torch.cat((plain_key, rope_key), -1)
     return q_RTQC.transpose(1, 2), k_RTQC.transpose(1, 2), v_RTQU.transpose(1, 2)
-
-
-PROJECTIONS: dict[str, Callable[[Model, Weights, Tensor, Positions], tuple[Tensor, Tensor, Tensor]]] = {
-    "multi-head": _fused,
-    "grouped-query": _fused,
-    "latent": _latent,
-}
-"""From the normed input (N, S, D) to queries (R, Q, T, C), keys (R, Q, T, C) and values (R, Q, T, U)."""
 
 
 def same_document(tokens_RT: Tensor, separator: int) -> Tensor:

@@ -26,8 +26,7 @@ from blueberry.files import refused_as, write_whole
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.weights import head_weight
 from blueberry.recipe import Recipe
-from blueberry.text import SEPARATOR, AnyTokenizer
-from blueberry.text.tokenizer import tokenizer_json
+from blueberry.text.tokenizer import SEPARATOR, AnyTokenizer, tokenizer_json
 
 ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "relu-squared": "relu2"}
 """Our names to theirs."""

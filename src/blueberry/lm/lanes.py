@@ -23,7 +23,7 @@ from blueberry.lm.ranks import ONE, Ranks
 from blueberry.lm.update import free, is_out_of_memory
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
-from blueberry.text import Dataset
+from blueberry.text.dataset import Dataset
 
 
 def train(

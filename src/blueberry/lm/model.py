@@ -22,7 +22,7 @@ from blueberry.lm.feed_forward import Routed, feed_forward
 from blueberry.lm.layers import compiled_once, embed, norm
 from blueberry.lm.weights import Weights
 from blueberry.recipe import Recipe
-from blueberry.text import SEPARATOR
+from blueberry.text.tokenizer import SEPARATOR
 
 
 class Hidden(NamedTuple):

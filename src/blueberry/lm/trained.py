@@ -19,7 +19,7 @@ from blueberry.files import DIGEST_TO_COME, is_whole, refused_as, sealed, write_
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.weights import head_weight
 from blueberry.recipe import Recipe
-from blueberry.text import AnyTokenizer, read_tokenizer, write_tokenizer
+from blueberry.text.tokenizer import AnyTokenizer, read_tokenizer, write_tokenizer
 
 FORMAT = "blueberry/weights/1"
 

@@ -18,7 +18,7 @@ from blueberry.files import is_whole
 from blueberry.identity import digest, fingerprint
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
-from blueberry.text import load
+from blueberry.text.dataset import load
 from blueberry.text.hub import tokenizer_revision
 
 

@@ -30,7 +30,8 @@ from blueberry.lm.weights import Precision, Weights, compute_weights, initialize
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Execution, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import multipliers, rate_cuts
-from blueberry.text import Dataset, EvaluationSet, batch, evaluation_set, require_a_batch
+from blueberry.text.dataset import Dataset
+from blueberry.text.order import EvaluationSet, batch, evaluation_set, require_a_batch
 
 PROGRESS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 10.0

@@ -18,7 +18,7 @@ from torch import Tensor
 from blueberry.architecture import ROUTER_BIAS
 from blueberry.lm.feed_forward import needs_counts, rebalanced
 from blueberry.lm.layers import compiled, head_loss
-from blueberry.lm.model import LanguageModel
+from blueberry.lm.model import Hidden, LanguageModel
 from blueberry.lm.optimizers import Optimizer, clip, norms
 from blueberry.lm.ranks import ONE, Ranks
 from blueberry.lm.weights import Precision, Weights, compute_weights, head_weight, initial_state
@@ -159,15 +159,8 @@ class Update:
         loads: list[Tensor] = []
         for part in parts:
             leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
-            tokens_NMT1 = tokens_NBT1[:, part]
-            hidden = self.model.hidden(
-                {**leaves, **self.state},
-                tokens_NMT1[..., :-1],
-                keys_SR=inputs.keys_SNB[:, :, part].flatten(1),
-                noise_N=self.noise_N,
-                fraction_NLE=fraction_NLE,
-            )
-            target_NS = tokens_NMT1[..., 1:].flatten(1)
+            hidden = self._hidden(leaves, inputs, part, fraction_NLE)
+            target_NS = tokens_NBT1[:, part, 1:].flatten(1)
             part_loss_N = (
                 head_loss(hidden.x_NSD, head_weight(leaves), target_NS, is_compiled=self.execution == "compiled")
                 / num_tokens
@@ -191,16 +184,19 @@ class Update:
     @torch.no_grad()
     def _fractions(self, weights: Weights, inputs: Inputs, parts: list[slice]) -> Tensor:
         """The share of the whole update's assignments that each expert receives, (N, L, E)."""
-        loads: list[Tensor] = []
-        for part in parts:
-            keys_SR = inputs.keys_SNB[:, :, part].flatten(1)
-            tokens = inputs.tokens_NBT1[:, part, :-1]
-            hidden = self.model.hidden({**weights, **self.state}, tokens, keys_SR=keys_SR, noise_N=self.noise_N)
-            assert hidden.load_NLE is not None
-            loads.append(hidden.load_NLE)
-        total_NLE = torch.stack(loads).sum(0)
+        loads = [self._hidden(weights, inputs, part).load_NLE for part in parts]
+        total_NLE = torch.stack([load for load in loads if load is not None]).sum(0)
         self.ranks.add([total_NLE])
         return total_NLE / total_NLE.sum(-1, keepdim=True)
+
+    def _hidden(self, weights: Weights, inputs: Inputs, part: slice, fraction_NLE: Tensor | None = None) -> Hidden:
+        return self.model.hidden(
+            {**weights, **self.state},
+            inputs.tokens_NBT1[:, part, :-1],
+            keys_SR=inputs.keys_SNB[:, :, part].flatten(1),
+            noise_N=self.noise_N,
+            fraction_NLE=fraction_NLE,
+        )
 
 
 class _Captured:

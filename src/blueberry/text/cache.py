@@ -7,7 +7,7 @@ synced and renamed; what was damaged later does not agree with the manifest and 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from blueberry.errors import DataError
@@ -60,31 +60,25 @@ def is_whole(folder: Path) -> bool:
 
 def _agrees(folder: Path) -> bool:
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        files = manifest["files"]
-        return manifest["digest"] == _manifest_digest(folder.name, files) and all(
-            (folder / name).stat().st_size == said["bytes"] and _sha256(folder / name) == said["sha256"]
-            for name, said in files.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        written = (folder / MANIFEST).read_text(encoding="utf-8")
+        return written == _manifest(folder, folder.name, json.loads(written)["files"])
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def _seal(folder: Path, name: str) -> None:
     """Sync the files of a folder and write their manifest."""
-    said = {}
-    for path in sorted(folder.iterdir()):
-        said[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    files = [path.name for path in folder.iterdir()]
+    (folder / MANIFEST).write_text(_manifest(folder, name, files), encoding="utf-8")
+    for path in folder.iterdir():
         sync(path)
-    manifest = folder / MANIFEST
-    manifest.write_text(canonical_json({"files": said, "digest": _manifest_digest(name, said)}), encoding="utf-8")
-    sync(manifest)
     sync(folder)
 
 
-def _manifest_digest(name: str, files: dict[str, dict[str, int | str]]) -> str:
-    """Of the entry's name too: an entry under another's name is not whole."""
-    return digest(name, canonical_json(files))
+def _manifest(folder: Path, name: str, files: Iterable[str]) -> str:
+    """Of these files as they are, and of the entry's name too: an entry under another's name is not whole."""
+    said = {file: {"bytes": (folder / file).stat().st_size, "sha256": _sha256(folder / file)} for file in files}
+    return canonical_json({"files": said, "digest": digest(name, canonical_json(said))})
 
 
 def _install(unfinished: Path, folder: Path) -> None:

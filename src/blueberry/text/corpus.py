@@ -93,17 +93,11 @@ def _python_stdlib() -> tuple[Document, ...]:
     return found
 
 
-@cache
-def _python_stdlib_digest() -> str:
-    return corpus_digest(_python_stdlib())
-
-
 def _synthetic() -> tuple[Document, ...]:
     contents = synthetic.documents(range(NUM_SYNTHETIC_DOCUMENTS))
     return tuple(Document(f"synthetic/{index:06d}", content) for index, content in enumerate(contents))
 
 
-@cache
 def _synthetic_digest() -> str:
     # By what determines the documents: writing them takes longer. A test holds the documents to it.
     return digest(synthetic.LANGUAGE, synthetic.successors().tobytes(), str(NUM_SYNTHETIC_DOCUMENTS))
@@ -115,8 +109,8 @@ def corpus_digest(documents: tuple[Document, ...]) -> str:
 
 
 CORPORA: dict[str, Corpus] = {
-    "python-stdlib": Corpus(_python_stdlib, _python_stdlib_digest),
-    "synthetic": Corpus(_synthetic, _synthetic_digest, synthetic.ENTROPY_BITS_PER_BYTE),
+    "python-stdlib": Corpus(_python_stdlib, cache(lambda: corpus_digest(_python_stdlib()))),
+    "synthetic": Corpus(_synthetic, cache(_synthetic_digest), synthetic.ENTROPY_BITS_PER_BYTE),
 }
 
 

@@ -12,8 +12,9 @@ from blueberry.identity import NUMERICS, canonical_json, digest
 from blueberry.settings import Data
 from blueberry.text import cache
 from blueberry.text.corpus import CORPORA
+from blueberry.text.files import file_digest
 from blueberry.text.hub import tokenizer_revision
-from blueberry.text.preparation import SPLITS, WHOLE, Part, SplitName, parts, prepare, stream_file, tokenizer_digest
+from blueberry.text.preparation import SPLITS, WHOLE, Part, SplitName, parts, prepare, stream_file, tokenizer_path
 from blueberry.text.tokenizer import PATTERN, AnyTokenizer, read_tokenizer, token_type
 
 FORMAT = "blueberry/data/2"
@@ -92,10 +93,11 @@ def data_digest(data: Data, cache_dir: Path | None = None) -> str:
     Files are named by their content, not by where they lie; with `cache_dir` an unchanged one is read only once.
     Raises: DataError if a corpus or the tokenizer is missing, or its revision is left out and cannot be asked for.
     """
+    is_file = data.tokenizer == "file"
     specification: dict[str, object] = {
         "numerics": NUMERICS,
         "tokenizer": data.tokenizer,
-        "tokenizer_file": tokenizer_digest(data, cache_dir),
+        "tokenizer_file": file_digest(tokenizer_path(data), cache_dir, "data.tokenizer_path") if is_file else None,
         "tokenizer_repository": data.tokenizer_repository,
         "tokenizer_revision": tokenizer_revision(data, cache_dir),
         "end_token": data.end_token,

@@ -18,7 +18,7 @@ from blueberry.files import is_missing, refused_as
 from blueberry.identity import canonical_json
 from blueberry.settings import Data, NamedSet, Source
 from blueberry.text.corpus import CORPORA, Corpus, Document
-from blueberry.text.files import file_digest, files_corpus
+from blueberry.text.files import files_corpus
 from blueberry.text.hub import hub_corpus, tokenizer_file, tokenizer_revision
 from blueberry.text.tokenizer import (
     SEPARATOR,
@@ -132,7 +132,7 @@ def make_tokenizer(data: Data, cache_dir: Path) -> AnyTokenizer:
         made = train_tokenizer(_training_texts(data, cache_dir), data.vocabulary_tokens, pad=data.pad_vocabulary)
         return Tokenizer(made.merged, SEPARATOR if data.mark_documents else None, made.num_unused)
     if data.tokenizer == "file":
-        path = _tokenizer_path(data)
+        path = tokenizer_path(data)
         with refused_as(DataError, "data.tokenizer_path", f"{path} cannot be read", "give a tokenizer.json that can"):
             place, content = str(path), path.read_bytes().decode(errors="replace")
     else:
@@ -148,14 +148,9 @@ def make_tokenizer(data: Data, cache_dir: Path) -> AnyTokenizer:
     return made
 
 
-def tokenizer_digest(data: Data, cache_dir: Path | None) -> str | None:
-    """Of a tokenizer file's content; None where the recipe says it all. Raises: DataError if it is missing."""
-    return file_digest(_tokenizer_path(data), cache_dir, "data.tokenizer_path") if data.tokenizer == "file" else None
-
-
 def split_of(document: Document, data: Data) -> SplitName:
-    """Decided by the document alone, so no other document moves it, and a text of files or of the hub is in one split of
-    every such corpus; what the embedded corpora hold goes by its name too.
+    """Decided by the document alone, so no other document moves it. One text of files or of the hub is in one split of
+    all such corpora; what the embedded ones hold goes by its name too.
 
     Test and validation grow from opposite ends, so neither fraction changes what the other holds.
     """
@@ -169,7 +164,8 @@ def stream_file(part_name: str, stream: str) -> str:
     return f"{part_name}.{stream}" if part_name else stream
 
 
-def _tokenizer_path(data: Data) -> Path:
+def tokenizer_path(data: Data) -> Path:
+    """Of the file that a recipe names. Raises: DataError if it is missing."""
     path = Path(os.path.expanduser(data.tokenizer_path or ""))
     if is_missing(path) or os.path.exists(path) != os.path.isfile(path):
         raise DataError(
