@@ -7,7 +7,6 @@ from blueberry.errors import RecipeError
 from blueberry.lm.optimizers import (
     POLAR_EXPRESS,
     Optimizer,
-    Rates,
     clip,
     even_rows,
     group_of,
@@ -23,7 +22,7 @@ CPU = torch.device("cpu")
 
 def first(num_lanes: int) -> dict[str, torch.Tensor]:
     """What an optimizer is given at the first update of recipes with the usual betas, at the peak rates."""
-    corrections = Rates([Recipe()] * num_lanes, CPU).bias_corrections(0)
+    corrections = Optimizer([Recipe()] * num_lanes, {}, CPU).bias_corrections(0)
     return {"corrections_2N": corrections, "multiplier_N": torch.ones(num_lanes)}
 
 
@@ -157,7 +156,7 @@ def test_muon_equals_torch_slice_by_slice_in_fp32(monkeypatch, nesterov, scale, 
             optimizer,
             ours,
             {"expert.in": grad},
-            corrections_2N=optimizer.rates.bias_corrections(update),
+            corrections_2N=optimizer.bias_corrections(update),
             multiplier_N=torch.ones(2),
         )
         for place, parameter in slices.items():
@@ -204,7 +203,7 @@ def test_adamw_equals_torch_lane_by_lane():
             optimizer,
             ours,
             {"embedding": grad},
-            corrections_2N=optimizer.rates.bias_corrections(update),
+            corrections_2N=optimizer.bias_corrections(update),
             multiplier_N=torch.ones(2),
         )
         for n, parameter in enumerate(parameters):
@@ -227,9 +226,7 @@ def test_adamw_alone_trains_every_weight_at_its_own_rate():
         grads = {name: torch.randn(shape, generator=stream) for name, shape in shapes.items()}
         for name, parameter in parameters.items():
             parameter.grad = grads[name].clone()
-        step(
-            optimizer, ours, grads, corrections_2N=optimizer.rates.bias_corrections(update), multiplier_N=torch.ones(1)
-        )
+        step(optimizer, ours, grads, corrections_2N=optimizer.bias_corrections(update), multiplier_N=torch.ones(1))
         theirs.step()
     for name, parameter in parameters.items():
         torch.testing.assert_close(ours[name], parameter.detach(), rtol=1e-5, atol=1e-6)

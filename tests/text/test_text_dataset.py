@@ -73,7 +73,7 @@ def loaded_corpus(which: str) -> str:
 def test_bytes_of_a_stream_are_the_bytes_of_its_documents(stdlib):
     content = {document.name: document.content for document in CORPORA["python-stdlib"].documents()}
     for split in splits(stdlib):
-        assert stdlib.token_bytes[split.tokens].sum() == sum(len(content[name]) for name in split.documents)
+        assert stdlib.tokenizer.token_bytes[split.tokens].sum() == sum(len(content[name]) for name in split.documents)
 
 
 def test_fractions_are_kept_about(stdlib, synthetic):
@@ -85,7 +85,7 @@ def test_fractions_are_kept_about(stdlib, synthetic):
 
 def test_a_dataset_says_what_it_is(stdlib, synthetic):
     assert stdlib.digest == data_digest(Data())
-    assert stdlib.tokenizer.vocabulary_tokens == 512 == stdlib.token_bytes.size
+    assert stdlib.tokenizer.vocabulary_tokens == 512 == stdlib.tokenizer.token_bytes.size
     assert stdlib.entropy_bits_per_byte is None
     assert synthetic.tokenizer.vocabulary_tokens == 256
     assert synthetic.entropy_bits_per_byte == 127 / 64

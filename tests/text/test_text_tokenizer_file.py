@@ -60,7 +60,7 @@ def test_a_dataset_holds_the_library_s_tokens_and_exact_bytes(data, tmp_path):
     for name, start, stop in zip(train.documents, train.document_starts, train.document_starts[1:], strict=False):
         expected = [*made.encode(content[name].decode(), add_special_tokens=False).ids, end]
         assert train.tokens[start:stop].tolist() == expected
-        assert dataset.token_bytes[train.tokens[start:stop]].sum() == len(content[name])
+        assert dataset.tokenizer.token_bytes[train.tokens[start:stop]].sum() == len(content[name])
         assert dataset.tokenizer.decode(train.tokens[start : stop - 1]).encode() == content[name]
     assert dataset.tokenizer.separator == end
     assert dataset.tokenizer.vocabulary_tokens == 400

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from blueberry.architecture import UNLAYERED, Model
-from blueberry.errors import DataError
 from blueberry.lm.attention import Positions, attention, rotary_tables, same_document
 from blueberry.lm.draws import ATTENTION_BRANCH, EMBEDDING, FEED_FORWARD_BRANCH, HEAD, Draws
 from blueberry.lm.feed_forward import Routed, feed_forward
@@ -51,12 +50,6 @@ class LanguageModel:
 
     @classmethod
     def build(cls, recipe: Recipe, device: torch.device, separator: int | None = SEPARATOR) -> "LanguageModel":
-        """Raises: DataError if documents are to be told apart and no token ends them."""
-        if recipe.model.document_mask and separator is None:
-            raise DataError(
-                'recipe "model.document_mask": true; no token ends a document in this text; '
-                "give data.end_token, or set data.mark_documents = true"
-            )
         return cls(recipe, device, rotary_tables(recipe.model, device), separator)
 
     def hidden(

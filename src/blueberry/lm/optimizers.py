@@ -21,7 +21,6 @@ from blueberry.settings import (
     MUON_GROUPS,
     WEIGHT_GROUPS,
     AdamWOptimizer,
-    MuonAdamWOptimizer,
     WeightGroup,
     peak_rates,
 )
@@ -148,41 +147,6 @@ def group_of(name: str) -> WeightGroup:
     return "router" if name.startswith("router") else "matrices"
 
 
-class Rates:
-    """The settings that may differ between lanes, as tensors (N,)."""
-
-    def __init__(self, recipes: Sequence[Recipe], device: torch.device) -> None:
-        def tensor(values: list[float]) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device)
-
-        def lanes(name: str) -> Tensor:
-            return tensor([recipe.get(name) for recipe in recipes])
-
-        peaks = [peak_rates(recipe.optimizer) for recipe in recipes]
-        self.peak_N: dict[WeightGroup, Tensor] = {
-            group: tensor([peak[group] for peak in peaks]) for group in WEIGHT_GROUPS
-        }
-        """Of each group, where the schedule's multiplier is 1."""
-        self.beta1_N = lanes("optimizer.adamw.beta1")
-        self.beta2_N = lanes("optimizer.adamw.beta2")
-        self.betas = [(recipe.optimizer.adamw.beta1, recipe.optimizer.adamw.beta2) for recipe in recipes]
-        self.decay_N = lanes("optimizer.adamw.weight_decay")
-        self.clip_N = lanes("train.clip_norm")
-        if isinstance(recipes[0].optimizer, MuonAdamWOptimizer):
-            self.momentum_N = lanes("optimizer.muon.momentum")
-            self.muon_decay_N = lanes("optimizer.muon.weight_decay")
-            self.muon_decays = any(recipe.get("optimizer.muon.weight_decay") > 0 for recipe in recipes)
-
-    def used(self, multiplier_N: Tensor) -> dict[WeightGroup, Tensor]:
-        """The rate of each group (N,) at the schedule's multiplier."""
-        return {group: peak_N * multiplier_N for group, peak_N in self.peak_N.items()}
-
-    def bias_corrections(self, update: int) -> Tensor:
-        """1 - beta^(update + 1) for both betas, (2, N) on the host; powers in float64, one lane at a time."""
-        pairs = [[1 - beta ** (update + 1) for beta in betas] for betas in self.betas]
-        return torch.tensor(pairs, dtype=torch.float32).T
-
-
 class Optimizer:
     """Muon for matrices and AdamW for the rest, or AdamW for all. Weights are changed in place."""
 
@@ -190,13 +154,31 @@ class Optimizer:
         self, recipes: Sequence[Recipe], weights: Weights, device: torch.device, *, is_rounded: bool = False
     ) -> None:
         """`is_rounded`: whether a CUDA device may round what it multiplies to orthogonalize to 10 bits (TF32)."""
+
+        def tensor(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        def lanes(name: str) -> Tensor:
+            return tensor([recipe.get(name) for recipe in recipes])
+
         settings = recipes[0].optimizer
         self.is_rounded = is_rounded and device.type == "cuda"
         self.muon = None if isinstance(settings, AdamWOptimizer) else settings.muon
         """None where AdamW trains every weight."""
         self.epsilon = settings.adamw.epsilon
         self.decays_norms = settings.adamw.decay_norms
-        self.rates = Rates(recipes, device)
+        peaks = [peak_rates(recipe.optimizer) for recipe in recipes]
+        self.peak_N: dict[WeightGroup, Tensor] = {
+            group: tensor([peak[group] for peak in peaks]) for group in WEIGHT_GROUPS
+        }
+        """The rate of each group where the schedule's multiplier is 1."""
+        self.beta1_N, self.beta2_N = lanes("optimizer.adamw.beta1"), lanes("optimizer.adamw.beta2")
+        self.betas = [(recipe.optimizer.adamw.beta1, recipe.optimizer.adamw.beta2) for recipe in recipes]
+        self.decay_N, self.clip_N = lanes("optimizer.adamw.weight_decay"), lanes("train.clip_norm")
+        if self.muon is not None:
+            self.momentum_N = lanes("optimizer.muon.momentum")
+            self.muon_decay_N = lanes("optimizer.muon.weight_decay")
+            self.muon_decays = any(recipe.get("optimizer.muon.weight_decay") > 0 for recipe in recipes)
         self.matrices = [name for name in weights if self.muon and group_of(name) in MUON_GROUPS]
         """What Muon trains."""
         self.state: Weights = {}
@@ -210,17 +192,26 @@ class Optimizer:
             if self.muon.row_beta is not None:
                 self.state[f"rows.{name}"] = torch.zeros_like(weight[..., :1])
 
+    def rates(self, multiplier_N: Tensor) -> dict[WeightGroup, Tensor]:
+        """The rate of each group (N,) at the schedule's multiplier."""
+        return {group: peak_N * multiplier_N for group, peak_N in self.peak_N.items()}
+
+    def bias_corrections(self, update: int) -> Tensor:
+        """1 - beta^(update + 1) for both betas, (2, N) on the host; powers in float64, one lane at a time."""
+        pairs = [[1 - beta ** (update + 1) for beta in betas] for betas in self.betas]
+        return torch.tensor(pairs, dtype=torch.float32).T
+
     def begin(self, weights: Weights, grads: Weights, corrections_2N: Tensor, multiplier_N: Tensor) -> list[Tensor]:
-        """The first of an update's three parts, at `multiplier_N` times the peak rates; see `Rates.bias_corrections`.
+        """The first of an update's three parts, at `multiplier_N` times the peak rates; see `bias_corrections`.
 
         AdamW's weights are updated; Muon's moments are, and where its matrices are to go is given back.
         """
-        rates_N, directions = self.rates.used(multiplier_N), []
+        rates_N, directions = self.rates(multiplier_N), []
         for name, weight in weights.items():
             if self.muon is None or name not in self.matrices:
                 self._adamw(name, weight, grads[name], corrections_2N, rates_N[group_of(name)])
                 continue
-            momentum, beta = self.state[f"momentum.{name}"], along(self.rates.momentum_N, weight)
+            momentum, beta = self.state[f"momentum.{name}"], along(self.momentum_N, weight)
             momentum.lerp_(grads[name], 1 - beta)
             directions.append(grads[name].lerp(momentum, beta) if self.muon.nesterov else momentum)
         return directions
@@ -236,27 +227,27 @@ class Optimizer:
 
     def end(self, weights: Weights, steps: list[Tensor], multiplier_N: Tensor) -> None:
         """Muon's weights are moved along `steps`."""
-        muon, rates_N = self.muon, self.rates.used(multiplier_N)
+        muon, rates_N = self.muon, self.rates(multiplier_N)
         for name, step in zip(self.matrices, steps, strict=True):
             assert muon is not None
             weight, rate_N = weights[name], rates_N[group_of(name)]
             if muon.row_beta is not None:
                 step = even_rows(step, self.state[f"rows.{name}"], muon.row_beta)
-            if self.rates.muon_decays:
-                weight.mul_(along(1 - rate_N * self.rates.muon_decay_N, weight))
+            if self.muon_decays:
+                weight.mul_(along(1 - rate_N * self.muon_decay_N, weight))
             rows, columns = weight.shape[-2:]
             scale_N = -rate_N * update_scale(muon.update_scale, rows, columns)
             weight.addcmul_(step, along(scale_N, weight))
 
     def _adamw(self, name: str, weight: Tensor, grad: Tensor, corrections_2N: Tensor, rate_N: Tensor) -> None:
-        rates, (correction1_N, correction2_N) = self.rates, corrections_2N
+        correction1_N, correction2_N = corrections_2N
         mean, square = self.state[f"mean.{name}"], self.state[f"square.{name}"]
-        beta2 = along(rates.beta2_N, weight)
-        mean.lerp_(grad, 1 - along(rates.beta1_N, weight))
+        beta2 = along(self.beta2_N, weight)
+        mean.lerp_(grad, 1 - along(self.beta1_N, weight))
         square.mul_(beta2).addcmul_(grad, grad * (1 - beta2))
         root = (square / along(correction2_N, weight)).sqrt_().add_(self.epsilon)
         if self.decays_norms or group_of(name) != "norms":
-            weight.mul_(along(1 - rate_N * rates.decay_N, weight))
+            weight.mul_(along(1 - rate_N * self.decay_N, weight))
         weight.sub_((mean / root).mul_(along(rate_N / correction1_N, weight)))
 
 

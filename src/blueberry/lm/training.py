@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Execution, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import multipliers, rate_cuts
 from blueberry.text.dataset import Dataset
-from blueberry.text.order import EvaluationSet, batch, evaluation_set, require_a_batch
+from blueberry.text.order import EvaluationSet, batch, evaluation_set, require_fit
 
 PROGRESS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 10.0
@@ -65,21 +64,6 @@ class Recorded:
         return [(update, loss) for update, loss in looks if update < num_updates]
 
 
-class HeldOut(NamedTuple):
-    """What a recipe measures of a dataset."""
-
-    validation: EvaluationSet
-    test: EvaluationSet
-    sets: dict[str, EvaluationSet]
-
-    @classmethod
-    def of(cls, dataset: Dataset, recipe: Recipe) -> "HeldOut":
-        """Raises: DataError if a split is shorter than a window."""
-        cut = {"context_tokens": recipe.model.context_tokens, "num_tokens": recipe.evaluate.tokens}
-        sets = {name: evaluation_set(split, **cut) for name, split in dataset.sets.items()}
-        return cls(evaluation_set(dataset.validation, **cut), evaluation_set(dataset.test, **cut), sets)
-
-
 def train(
     recipes: Sequence[Recipe],
     fingerprints: Sequence[str],
@@ -97,15 +81,15 @@ def train(
     its lanes have, its own or shared with others; it saves its own every few seconds, and leaves those that others
     want. With `weights_folder`, the final weights of runs whose recipe keeps them are there when their results are
     given. Of several ranks the first alone writes; all must see one folder of checkpoints.
-    Raises: DataError if a split is too short for a window or an update, StoreError if the disk refuses.
+    Raises: DataError if the recipe does not fit the text, StoreError if the disk refuses.
     """
+    recipe = recipes[0]
+    require_fit(dataset, recipe)
     group = Group(recipes, dataset, device, ranks=ranks)
-    recipe = group.recipe
-    require_a_batch(
-        dataset.train, batch_sequences=recipe.train.batch_sequences, context_tokens=recipe.model.context_tokens
-    )
-    held_out = HeldOut.of(dataset, recipe)
-    known = {"evaluation_digest": held_out.validation.digest, "lanes": len(recipes), "precision": group.precision}
+    cut = {"context_tokens": recipe.model.context_tokens, "num_tokens": recipe.evaluate.tokens}
+    validation, test = (evaluation_set(split, **cut) for split in (dataset.validation, dataset.test))
+    sets = {name: evaluation_set(split, **cut) for name, split in dataset.sets.items()}
+    known = {"evaluation_digest": validation.digest, "lanes": len(recipes), "precision": group.precision}
     provenance = provenance.model_copy(update=known)
     shared: list[Shared] = []
     if checkpoints is not None:
@@ -130,7 +114,7 @@ def train(
             recorded.seconds += (now - started) / len(recipes)
         ends = group.update == recipe.num_updates
         if group.evaluates_after(group.update) and not ends:
-            group.evaluate(held_out)
+            group.evaluate(validation, sets)
         for lane in sorted(group.diverged - yielded):
             yielded.add(lane)
             yield group.result(lane, fingerprints[lane], provenance)
@@ -147,7 +131,7 @@ def train(
             wait = max(CHECKPOINT_SECONDS, (last_checkpoint - now) / CHECKPOINT_SHARE) if CHECKPOINT_SECONDS else 0.0
     if len(yielded) == len(recipes):
         return
-    finals, tests = group.evaluate(held_out), group.look(held_out.test)
+    finals, tests = group.evaluate(validation, sets), group.look(test)
     yield from _notes(group, fingerprints, watches)
     for lane in range(len(recipes)):
         if lane not in yielded:
@@ -213,7 +197,7 @@ class Group:
         if self.do.micro_batch_sequences != asked:
             self._went_on_with_less(asked)
         if before is not None:
-            rates = self.do.optimizer.rates.used(inputs.multiplier_N * self.do.alive_N)
+            rates = self.do.optimizer.rates(inputs.multiplier_N * self.do.alive_N)
             self.moved = moved(before, self.weights, outcome.norms_GN, rates)
         self.unread.append(outcome.numbers_2N)
         self.update += 1
@@ -238,7 +222,7 @@ class Group:
             self._batch()[:, self.own.start : self.own.stop],
             torch.from_numpy(keys_SNB(self.seeds, self.update, self.own, num_sites)),
             self.multipliers_UN[self.update],
-            self.do.optimizer.rates.bias_corrections(self.update),
+            self.do.optimizer.bias_corrections(self.update),
         )
         return Inputs(*(given.to(self.device) for given in on_host))
 
@@ -260,7 +244,7 @@ class Group:
         first = self.update - len(self.unread)
         numbers_U2N = torch.stack(self.unread).cpu()
         self.unread.clear()
-        rates_UN = self.multipliers_UN[first : self.update] * self.do.optimizer.rates.peak_N["matrices"].cpu()
+        rates_UN = self.multipliers_UN[first : self.update] * self.do.optimizer.peak_N["matrices"].cpu()
         for lane, recorded in enumerate(self.recorded):
             for offset, (loss, norm) in enumerate(numbers_U2N[:, :, lane].tolist()):
                 if recorded.diverged_at is not None:
@@ -271,11 +255,11 @@ class Group:
                 if _finite(loss) is None or _finite(norm) is None:
                     recorded.diverged_at = first + offset + 1
 
-    def evaluate(self, held_out: HeldOut) -> list[Look | None]:
+    def evaluate(self, validation: EvaluationSet, sets: Mapping[str, EvaluationSet]) -> list[Look | None]:
         """Measure the lanes that live, record it, and let their schedules see it; None for a lane whose loss is not
         finite. After the last update such a lane has diverged.
         """
-        found, sets = self.look(held_out.validation), self.look_at_sets(held_out.sets)
+        found, of_sets = self.look(validation), self.look_at_sets(sets)
         for lane, (recorded, measured) in enumerate(zip(self.recorded, found, strict=True)):
             if recorded.diverged_at is not None:
                 continue
@@ -287,7 +271,7 @@ class Group:
                 tokens=self.update * self.recipe.update_tokens,
                 seconds=recorded.seconds,
                 validation=measured.metrics,
-                sets=sets[lane],
+                sets=of_sets[lane],
                 routing=measured.routing,
                 groups=self.moved[lane],
             )
@@ -298,7 +282,7 @@ class Group:
 
     def look(self, held_out: EvaluationSet) -> list[Look | None]:
         """Measure every lane; None for a lane whose loss is not finite."""
-        return looks(self.do.model, self.evaluation_weights(), held_out, self.dataset.token_bytes)
+        return looks(self.do.model, self.evaluation_weights(), held_out, self.dataset.tokenizer.token_bytes)
 
     def evaluation_weights(self) -> Weights:
         """What the model is evaluated with, in the precision of training: the trained weights and the state."""

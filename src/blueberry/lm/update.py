@@ -122,7 +122,7 @@ class Update:
         """Norms of the gradients, which lanes live on, clipping, and the optimizer's beginning."""
         norm_N, norms_GN = norms(grads)
         self.alive_N.logical_and_(loss_N.isfinite() & norm_N.isfinite())
-        clip(grads, norm_N, self.optimizer.rates.clip_N, self.alive_N)
+        clip(grads, norm_N, self.optimizer.clip_N, self.alive_N)
         multiplier_N = inputs.multiplier_N * self.alive_N
         directions = self.optimizer.begin(weights, grads, inputs.corrections_2N, multiplier_N)
         return norm_N, torch.stack(list(norms_GN.values())), directions

@@ -58,9 +58,8 @@ class Mixture:
 class Dataset:
     """What a recipe's `data` section stands for.
 
-    Bits per byte of any tokens are exact: the nats of all of them, separators included, over ln 2 and over the
-    sum of their `token_bytes`. The separator costs but stands for no text, so marking where documents end is
-    part of the price.
+    Bits per byte of any tokens are exact: the nats of all of them, separators included, over ln 2 and over the sum of
+    the tokenizer's `token_bytes` of them. The separator costs but stands for no text: marking ends is part of the price.
     """
 
     train: Split | Mixture
@@ -72,11 +71,6 @@ class Dataset:
     digest: str
     entropy_bits_per_byte: float | None
     """No model can expect to pay less; None where nobody knows. See `blueberry.text.synthetic`."""
-
-    @property
-    def token_bytes(self) -> np.ndarray | None:
-        """Bytes of text each token stands for: int32 (V,); None if the tokenizer has no such numbers."""
-        return self.tokenizer.token_bytes
 
     @cached_property
     def train_tokens(self) -> int:
