@@ -59,7 +59,7 @@ class Dataset:
     """What a recipe's `data` section stands for.
 
     Bits per byte of any tokens are exact: the nats of all of them, separators included, over ln 2 and over the sum of
-    the tokenizer's `token_bytes` of them. The separator costs but stands for no text: marking ends is part of the price.
+    the tokenizer's `token_bytes` of them. The separator costs but stands for no text: marking ends has a price.
     """
 
     train: Split | Mixture
