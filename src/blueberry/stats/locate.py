@@ -1,7 +1,7 @@
 """Which values of one axis to train next, on which seeds, so that few runs say where the loss is least.
 
 Coarse to fine on one seed, then seed by seed at four values about the least, until the value that is recommended costs
-at most so much more than the best (`optimum.read_valley`), and a curve of which no shape is assumed (`smooth`) agrees;
+at most so much more than the best (`optimum.read_valley`), and a curve of which little is assumed (`smooth`) agrees;
 or runs end, or the runs are not one smooth valley. What it finds, and how often it is wrong: docs/efficiency.md.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from blueberry.records import rounded
 from blueberry.stats.optimum import Valley, has_second_valley, read_valley, without_divergence
-from blueberry.stats.smooth import smooth_curve
+from blueberry.stats.smooth import ROUGH, SMOOTH, smooth_curve
 
 COARSE = 1.2
 """Log units between the first values of a range at most: a factor of 3.3."""
@@ -25,13 +25,15 @@ LINEAR_UNITS = 8 * FINE
 """A linear range is this wide: five values, then the halfway ones beside the least."""
 BEYOND = {"log": math.log(10), "linear": LINEAR_UNITS / 2}
 """How far a range may extend itself on each side: a factor of 10; half of itself."""
+FIRST_TURNS = 2.0
+"""t statistic of the curvature of the five values about the least, below which the first window is wider."""
 NARROWEST = 1 / 4
 """Of the first window: how far it may be halved where no model fits."""
-SMOOTH_WEIGHT = 2.0
-"""In the choice of a value what it costs by the smooth curve counts so many times what it costs at worst by the valley.
-With 1 it errs more on valleys that saturate, with 3 on shallow parabolas (docs/log.md)."""
+CURVES_WEIGHT = 2.0
+"""In the choice of a value what it costs by each of two curves counts so many times what it costs at worst by the
+valley. The smooth one is best on smooth valleys, the rough one keeps claims from second valleys (docs/log.md)."""
 DOUBTED = 1 / 2
-"""Of the smallest difference that matters: no claim while the smooth curve says that the value costs more."""
+"""Of the smallest difference that matters: no claim while the rough curve says that the value costs more."""
 LOG_FROM_RATIO = 8.0
 """An axis of undeclared scale whose largest value is this many times its smallest is taken to be logarithmic."""
 
@@ -131,7 +133,7 @@ def search(
         found |= dict(zip(batch, (yield batch), strict=True))
         batch = new(_beside_the_least(space, found), 0)
     values, x_K, table_KN = _table(space, found)
-    centre, width = _first_window(x_K, table_KN)
+    centre, width = _first_window(x_K, table_KN, alpha)
     narrowest, ended = width * NARROWEST, None
     reading, doubted = None, list[float]()
     for seed in range(1, max_seeds):
@@ -158,7 +160,7 @@ def search(
         doubted = []
         if max_runs is None and is_closed:
             choice = _choose(space, values, table_KN, reading, only_trained)
-            if choice.at_worst <= min_effect and choice.by_smooth <= DOUBTED * min_effect:
+            if choice.at_worst <= min_effect and choice.by_rough <= DOUBTED * min_effect:
                 ended = "located"
                 break
             if choice.at_worst <= min_effect:
@@ -230,11 +232,14 @@ def _table(space: Space, found: dict[Place, float]) -> tuple[tuple[float, ...], 
     return values, np.array([space.x(value) for value in values]), table_KN
 
 
-def _first_window(x_K: np.ndarray, table_KN: np.ndarray) -> tuple[float, float]:
-    """Its centre, the least value, and half its width: two values on each side."""
+def _first_window(x_K: np.ndarray, table_KN: np.ndarray, alpha: float) -> tuple[float, float]:
+    """Its centre, the least value, and half its width: two values on each side, three where these show no curvature."""
     least = int(np.argmin(table_KN[:, 0]))
-    gaps = [abs(x_K[i] - x_K[least]) for i in (least - 1, least + 1) if 0 <= i < len(x_K)]
-    return float(x_K[least]), float(2 * min(gaps))
+    gap = min(abs(x_K[i] - x_K[least]) for i in (least - 1, least + 1) if 0 <= i < len(x_K))
+    near = slice(max(least - 2, 0), least + 3)
+    reading = read_valley(x_K[near], table_KN[near], alpha=alpha)
+    is_flat = reading is not None and reading.turns < FIRST_TURNS
+    return float(x_K[least]), float((3 if is_flat else 2) * gap)
 
 
 def _about(
@@ -279,22 +284,25 @@ class _Choice:
     value: float
     at_worst: float
     """What it costs over the best, at level 1 - alpha, if the curve is one smooth valley."""
-    by_smooth: float
-    """What it is expected to cost by a curve of which nothing is assumed but that it is smooth."""
+    by_rough: float
+    """What it is expected to cost by a curve of which little is assumed."""
 
 
 def _choose(
     space: Space, values: tuple[float, ...], table_KN: np.ndarray, reading: Valley, only_trained: bool
 ) -> _Choice:
-    """The value of the window that costs least by both."""
+    """The value of the window that costs least by the valley and both curves."""
     rows, seeds = np.nonzero(np.isfinite(table_KN))
     x_R = np.array([space.x(value) for value in values])[rows]
-    smooth_G = smooth_curve(x_R, seeds, table_KN[rows, seeds], reading.grid_G)
-    smooth_G = smooth_G - smooth_G.min()
-    both_G = reading.excess_G + SMOOTH_WEIGHT * smooth_G
-    here = space.value(float(reading.grid_G[int(np.argmin(both_G))]))
+    smooth_G, rough_G = (
+        curve_G - curve_G.min()
+        for kind in (SMOOTH, ROUGH)
+        for curve_G in [smooth_curve(kind, x_R, seeds, table_KN[rows, seeds], reading.grid_G)]
+    )
+    cost_G = reading.excess_G + CURVES_WEIGHT * (smooth_G + rough_G)
+    here = space.value(float(reading.grid_G[int(np.argmin(cost_G))]))
     low, high = reading.window
     candidates = [value for value in (values if only_trained else space.listed) if low <= space.x(value) <= high]
-    value = min(candidates or [here], key=lambda one: np.interp(space.x(one), reading.grid_G, both_G))
+    value = min(candidates or [here], key=lambda one: np.interp(space.x(one), reading.grid_G, cost_G))
     x = space.x(value)
-    return _Choice(value, reading.excess_at(x), float(np.interp(x, reading.grid_G, smooth_G)))
+    return _Choice(value, reading.excess_at(x), float(np.interp(x, reading.grid_G, rough_G)))
