@@ -41,6 +41,23 @@ def _started_nowhere() -> Iterator[None]:
         os.chdir(started)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_is_drawn() -> Iterator[None]:
+    """Reports have their pictures' files, but drawing takes a third of a second each: a file holds what would be drawn.
+    Tests that look at pictures take `drawn`, or vega's own `png`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blueberry.report.writing.png", lambda spec: json.dumps(spec).encode())
+        yield
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of reports are drawn."""
+    from blueberry.report.vega import png
+
+    monkeypatch.setattr("blueberry.report.writing.png", png)
+
+
 @pytest.fixture(autouse=True)
 def _run_in_an_empty_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with TemporaryDirectory() as folder:
@@ -88,14 +105,7 @@ class Named:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports have their pictures' files, but nothing is drawn, which takes a third of a second each: a file holds what
-    would be drawn."""
-    monkeypatch.setattr("blueberry.report.writing.png", lambda spec: json.dumps(spec).encode())
-
-
-@pytest.fixture
-def pretended(monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
+def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies are run in this process by a trainer that knows the best rate, 0.065; nothing else makes a difference."""
     built_in = api.conduct
 

@@ -67,7 +67,7 @@ def refusal(blueberry):
     return run
 
 
-def test_a_study_from_plan_to_report(here, blueberry, undrawn):
+def test_a_study_from_plan_to_report(here, blueberry):
     planned = json.loads(blueberry("plan", "lr.toml", "--json", "--no-timing").out)
     assert (planned["runs_done"], planned["runs_todo"], planned["seconds"]) == (0, 11, None)
     assert [path.name for path in (here / ".blueberry").iterdir()] == ["data"], "the text it will train on, no store"

@@ -72,13 +72,9 @@ def test_arms_are_compared_each_at_its_own_best(kind: str, choice: Any, winner: 
     assert {run.stage for run in judged.plan.runs} == {"search", "compare", "confirm"}
     compared = {(run.part, run.seed) for run in judged.plan.runs if run.stage == "compare"}
     assert len(compared) == len(study.parts) * 5
-
-
-def test_the_schedules_of_a_new_study_train_a_quarter_of_what_they_would_alone(tmp_path: Path) -> None:
-    judged, _ = conduct(new("schedule", tmp_path), tmp_path, optimum=0.06)
-    runs = judged.plan.runs
-    taken_over = sum(fork.update for fork in forks([[run] for run in runs]).values())
-    assert taken_over / sum(run.recipe.num_updates for run in runs) > 0.74
+    if kind == "schedule":  # its runs train a quarter of what they would alone
+        taken_over = sum(fork.update for fork in forks([[run] for run in judged.plan.runs]).values())
+        assert taken_over / sum(run.recipe.num_updates for run in judged.plan.runs) > 0.74
 
 
 @pytest.mark.parametrize(("kind", "setting"), [("horizon", "train.updates"), ("scaling", "model.width")])

@@ -65,7 +65,6 @@ def horizons(judged):
     return judged(HORIZONS, Synthetic(optimum=0.08, moves=(("train.updates", -0.3),)))
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_report_of_searches_has_their_files(schedules, tmp_path):
     schedules.report(tmp_path)
     have = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
@@ -85,7 +84,6 @@ def test_a_report_of_searches_has_their_files(schedules, tmp_path):
     assert parts["linear"]["schedule.kind"] == "linear"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_search_over_one_model_has_the_same_files(judged, tmp_path):
     text = '[vary]\n"optimizer.muon.learning_rate" = { log = [0.005, 0.5] }\n[strategy]\nmethod = "locate"\n'
     found = judged(text, Synthetic(optimum=0.03))
@@ -235,7 +233,6 @@ def test_conditions_without_fresh_seeds_are_called_unconfirmed(judged):
     assert [audit.audit for audit in shown.warnings] == ["curse"]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_doctor_finds_nothing_in_the_report_of_conditions(horizons, tmp_path):
     horizons.report(tmp_path)
     assert not horizons.judgement.audits

@@ -97,7 +97,6 @@ def test_what_xml_cannot_hold_is_replaced_and_nothing_else() -> None:
     assert drawable("tab\tline\nµ→∞ \U0001f600 \u202e") == "tab\tline\nµ→∞ \U0001f600 \u202e"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_whole_report_with_control_characters_in_every_name(tmp_path: Path) -> None:
     from blueberry.report.writing import write
 
@@ -110,7 +109,6 @@ def test_a_whole_report_with_control_characters_in_every_name(tmp_path: Path) ->
     assert json.loads((tmp_path / "insights.json").read_text())["arms"][0]["arm"] == "a\x02\ud800"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_menu_and_the_chips_name_arms_exactly(tmp_path: Path) -> None:
     """A true minus for the eye would be another name."""
     from blueberry.report.writing import write
@@ -121,7 +119,6 @@ def test_the_menu_and_the_chips_name_arms_exactly(tmp_path: Path) -> None:
     assert '<option value="shift=-1"' in page
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "rates", [(0, 0.1, 1e308), (1e-320, 1.0, 1.7e308), (-1e308, 0, 1e308), (0.1, 1, math.inf), (1, 2, 10**25)]
 )

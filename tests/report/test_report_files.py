@@ -124,7 +124,6 @@ def test_recommendations_are_supported_or_say_why_not(sweep_report: Path) -> Non
     assert withheld["avoid"]["supported"] is False
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_comparison_has_its_picture_and_no_files_of_a_sweep(tmp_path: Path) -> None:
     page = write(small().judgement, small().runs, tmp_path / "a" / "b")
     assert page == tmp_path / "a" / "b" / "index.html"
@@ -132,7 +131,6 @@ def test_a_comparison_has_its_picture_and_no_files_of_a_sweep(tmp_path: Path) ->
     assert not (page.parent / "final_results.json").exists()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_writer_that_is_stopped_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(small().judgement, small().runs, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
