@@ -111,3 +111,7 @@ def test_every_place_that_tells_where_an_update_goes_is_passed_by_one(tmp_path, 
     monkeypatch.setattr(parts, "_saying", noting)
     parts.where_an_update_goes("pico", tmp_path, num_updates=1)
     assert passed == {(part, name) for _, name, part in parts._PLACES}
+
+
+def test_draws_have_the_time_of_numpy_s_hashes(tmp_path):
+    assert parts.where_an_update_goes("pico", tmp_path, num_updates=1)["draws"] > 0.01
