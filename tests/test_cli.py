@@ -102,7 +102,7 @@ def test_a_study_from_plan_to_report(here, blueberry):
     assert list((here / ".blueberry" / "checkpoints").iterdir()) == []
 
 
-def test_train_writes_a_result_and_curves_and_trains_nothing_twice(here, blueberry):
+def test_train_writes_a_result_and_curves_and_trains_nothing_twice(here, blueberry, drawn):
     done = blueberry("train", "tiny.toml", "optimizer.muon.learning_rate=0.02", "--out", "one", "--json")
     assert done.code == 0, done.err
     result = json.loads(done.out)
