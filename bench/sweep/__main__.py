@@ -22,7 +22,7 @@ from bench.sweep.surfaces import surfaces
 RESULTS = Path(__file__).parent / "results.json"
 AT_A_TIME = 50
 """Replays of a method and surface before the next ones' turn, so that what is there so far is of all of them."""
-SLOW = {"race": 5}
+SLOW = {"race": 10}
 """Replays of these are so many times fewer."""
 
 

@@ -248,7 +248,7 @@ def _valley_layers(frame: _Frame) -> list[alt.Chart]:
     if not frame.curve.valley:
         return []
     line = chart([{"x": x, "y": y} for x, y in frame.curve.valley])
-    drawn = line.mark_line(color=frame.palette.ink, strokeWidth=1.2, strokeDash=[5, 3])
+    drawn = line.mark_line(color=frame.palette.ink, strokeWidth=1.2, strokeDash=[5, 3], interpolate="monotone")
     return [drawn.encode(x=frame.x, y=frame.y())]
 
 
