@@ -32,6 +32,8 @@ NARROWEST = 1 / 4
 CURVES_WEIGHT = 2.0
 """In the choice of a value what it costs by each of two curves counts so many times what it costs at worst by the
 valley. The smooth one is best on smooth valleys, the rough one keeps claims from second valleys (docs/log.md)."""
+SMOOTH_WEIGHT = 4.0
+"""Of the smooth curve alone, where a budget ends the search and not a claim."""
 DOUBTED = 1 / 2
 """Of the smallest difference that matters: no claim while the rough curve says that the value costs more."""
 LOG_FROM_RATIO = 8.0
@@ -159,7 +161,7 @@ def search(
         is_closed = all(at_limit or not is_open for is_open, at_limit in limits)
         doubted = []
         if max_runs is None and is_closed:
-            choice = _choose(space, values, table_KN, reading, only_trained)
+            choice = _choose(space, values, table_KN, reading, only_trained, by_rough=True)
             if choice.at_worst <= min_effect and choice.by_rough <= DOUBTED * min_effect:
                 ended = "located"
                 break
@@ -173,7 +175,7 @@ def search(
         ended = "runs" if max_runs is not None and len(found) >= max_runs else "seeds"
     if reading is None or ended in BROKEN:
         return Search(space, values, table_KN, ended, reading, None, None)
-    choice = _choose(space, values, table_KN, reading, only_trained)
+    choice = _choose(space, values, table_KN, reading, only_trained, by_rough=max_runs is None)
     return Search(space, values, table_KN, ended, reading, choice.value, choice.at_worst)
 
 
@@ -289,9 +291,15 @@ class _Choice:
 
 
 def _choose(
-    space: Space, values: tuple[float, ...], table_KN: np.ndarray, reading: Valley, only_trained: bool
+    space: Space,
+    values: tuple[float, ...],
+    table_KN: np.ndarray,
+    reading: Valley,
+    only_trained: bool,
+    *,
+    by_rough: bool,
 ) -> _Choice:
-    """The value of the window that costs least by the valley and both curves."""
+    """The value of the window that costs least by the valley and the smooth curve, and by the rough one if asked."""
     rows, seeds = np.nonzero(np.isfinite(table_KN))
     x_R = np.array([space.x(value) for value in values])[rows]
     smooth_G, rough_G = (
@@ -299,7 +307,8 @@ def _choose(
         for kind in (SMOOTH, ROUGH)
         for curve_G in [smooth_curve(kind, x_R, seeds, table_KN[rows, seeds], reading.grid_G)]
     )
-    cost_G = reading.excess_G + CURVES_WEIGHT * (smooth_G + rough_G)
+    by_curves_G = CURVES_WEIGHT * (smooth_G + rough_G) if by_rough else SMOOTH_WEIGHT * smooth_G
+    cost_G = reading.excess_G + by_curves_G
     here = space.value(float(reading.grid_G[int(np.argmin(cost_G))]))
     low, high = reading.window
     candidates = [value for value in (values if only_trained else space.listed) if low <= space.x(value) <= high]
