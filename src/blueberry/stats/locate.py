@@ -137,7 +137,7 @@ def search(
     values, x_K, table_KN = _table(space, found)
     centre, width = _first_window(x_K, table_KN, alpha)
     narrowest, ended = width * NARROWEST, None
-    reading, doubted = None, list[float]()
+    reading, located, doubted = None, None, list[float]()
     for seed in range(1, max_seeds):
         about = [*doubted, *_about(space, values, x_K, table_KN, centre, width)]
         batch = new(list(dict.fromkeys(about))[: len(_BLOCK)], seed)
@@ -163,7 +163,7 @@ def search(
         if max_runs is None and is_closed:
             choice = _choose(space, values, table_KN, reading, only_trained, by_rough=True)
             if choice.at_worst <= min_effect and choice.by_rough <= DOUBTED * min_effect:
-                ended = "located"
+                ended, located = "located", choice
                 break
             if choice.at_worst <= min_effect:
                 doubted = [choice.value]
@@ -175,7 +175,7 @@ def search(
         ended = "runs" if max_runs is not None and len(found) >= max_runs else "seeds"
     if reading is None or ended in BROKEN:
         return Search(space, values, table_KN, ended, reading, None, None)
-    choice = _choose(space, values, table_KN, reading, only_trained, by_rough=max_runs is None)
+    choice = located or _choose(space, values, table_KN, reading, only_trained, by_rough=max_runs is None)
     return Search(space, values, table_KN, ended, reading, choice.value, choice.at_worst)
 
 
@@ -302,11 +302,9 @@ def _choose(
     """The value of the window that costs least by the valley and the smooth curve, and by the rough one if asked."""
     rows, seeds = np.nonzero(np.isfinite(table_KN))
     x_R = np.array([space.x(value) for value in values])[rows]
-    smooth_G, rough_G = (
-        curve_G - curve_G.min()
-        for kind in (SMOOTH, ROUGH)
-        for curve_G in [smooth_curve(kind, x_R, seeds, table_KN[rows, seeds], reading.grid_G)]
-    )
+    runs = x_R, seeds, table_KN[rows, seeds]
+    smooth_G, rough_G = (smooth_curve(kind, *runs, reading.grid_G) for kind in (SMOOTH, ROUGH))
+    smooth_G, rough_G = smooth_G - smooth_G.min(), rough_G - rough_G.min()
     by_curves_G = CURVES_WEIGHT * (smooth_G + rough_G) if by_rough else SMOOTH_WEIGHT * smooth_G
     cost_G = reading.excess_G + by_curves_G
     here = space.value(float(reading.grid_G[int(np.argmin(cost_G))]))
