@@ -66,11 +66,11 @@ def test_an_update_s_work_is_the_model_s_and_the_orthogonalizations():
 
 
 def test_the_tables_hold_what_was_measured():
-    plain, single, packed = Timed([2.0, 2.2], [3.0, 3.0]), Timed([1.0, 1.0], [9.0, 9.0]), Timed([1.0, 1.0], [2.0, 2.5])
+    plain, single, packed = Timed([2.0, 2.2], [3.0, 3.0]), Timed([1.0, 1.0], [9.0, 9.0]), Timed([1.0, 1.0], [4.0, 5.0])
     lanes = Timed([2.0, 2.2], [9.0, 9.0])
-    speed = Speed("pico", "fp32", 1000, 5e9, 4e9, plain, single, lanes, packed, 2, [1e10, 1e10])
+    speed = Speed("pico", "fp32", 1000, 5e9, 4e9, plain, single, lanes, packed, 2, 2, [1e10, 1e10])
     found = tables([speed], {"pico": {"products": 0.75, "Python": 0.25}})
-    ratios = "2.10 [2.00, 2.20] | 4.00 [4.00, 4.00] | 2 workers | 2.70 [2.40, 3.00]"
+    ratios = "2.10 [2.00, 2.20] | 4.00 [4.00, 4.00] | 2 workers, 2 runs each | 2.70 [2.40, 3.00]"
     assert f"| pico | fp32 | 476 | 1,000 | {ratios} | 50% |" in found
     assert "| pico | fp32 | 5.0 | 4.0 | 40% | 5.2 | 2.8 |" in found
     assert "| products | 75% |" in found

@@ -14,6 +14,7 @@ from blueberry.lm.training import Group
 from blueberry.lm.weights import head_weight, initialize
 from blueberry.recipe import Recipe
 from blueberry.settings import Section
+from blueberry.study.placement import lanes_for
 from blueberry.text.dataset import Dataset
 from tests.lm import reference
 from tests.lm.conftest import CPU, keys_of
@@ -114,6 +115,18 @@ def test_a_masked_document_is_as_if_alone(kind):
     together = model.hidden(weights, torch.cat((first, second), -1)).x_NSD
     torch.testing.assert_close(together[:, :3], model.hidden(weights, first).x_NSD, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(together[:, 3:], model.hidden(weights, second).x_NSD, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["moe-nano", "latent-nano", "mlp-nano"])
+def test_recipes_that_are_trained_side_by_side_on_a_cpu_equal_single_runs_bitwise(name, short_documents):
+    """At their own size: which kernels multiply depends on it."""
+    recipe = Recipe.load(name).with_(
+        {"data": BASE.get("data"), "model.dropout": 0.1, "train.updates": 2, "evaluate.tokens": 64}
+    )
+    recipes = [recipe.with_(seed=seed) for seed in range(lanes_for(recipe, 8, (), 2))]
+    assert len(recipes) == 4
+    for lane, together in zip(recipes, train_numbers(short_documents, *recipes), strict=True):
+        assert train_numbers(short_documents, lane) == [together]
 
 
 @each_variant

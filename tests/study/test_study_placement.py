@@ -118,9 +118,9 @@ NANO = {
 @pytest.mark.parametrize(
     ("changes", "num_runs", "free", "workers", "lanes"),
     [
-        (NANO, 1000, 140, 1, 64),
-        ({**NANO, "model.width": 64}, 1000, 140, 1, 64),
-        (NANO, 1000, None, 1, 64),
+        (NANO, 1024, 140, 1, 64),
+        ({**NANO, "model.width": 64}, 1024, 140, 1, 64),
+        (NANO, 1024, None, 1, 64),
         (NANO, 1000, 1, 1, 4),
         (NANO, 1000, 8, 1, 32),
         (NANO, 1000, 0.001, 1, 1),
@@ -131,7 +131,7 @@ NANO = {
         (NANO, 1000, 140, 4, 32),
         (NANO, 1000, 8, 4, 16),
         ({**NANO, "train.batch_sequences": 128, "train.micro_batch_sequences": 128}, 1000, 140, 1, 8),
-        ({**NANO, "train.batch_sequences": 128}, 1000, 140, 1, 64),
+        ({**NANO, "train.batch_sequences": 128}, 1000, 140, 1, 63),
         ({"model.width": 1024, "train.batch_sequences": 512}, 1000, 140, 1, 1),
     ],
 )
@@ -139,6 +139,27 @@ def test_lanes_are_as_many_as_keep_a_gpu_busy_and_fit_it(changes, num_runs, free
     gpus = [placement.Gpu("0", 999 * GIB), placement.Gpu("1", None if free is None else int(free * GIB))]
     assert placement.lanes_for(SMALL.with_(changes), num_runs, gpus, workers) == lanes
     assert placement.lanes_for(SMALL.with_(changes), num_runs, (), workers) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_runs", "workers", "lanes"),
+    [
+        ({}, 1, 2, 1),
+        ({}, 5, 2, 3),
+        ({}, 8, 2, 4),
+        ({}, 9, 2, 3),  # four groups, two a worker, not three of which one worker has two
+        ({}, 13, 2, 4),
+        ({}, 1000, 1, 4),
+        ({"train.batch_sequences": 32}, 13, 2, 1),  # no longer small
+        ({"train.batch_sequences": 32, "train.micro_batch_sequences": 16}, 13, 2, 4),
+        ({"model.width": 48}, 13, 2, 4),
+        ({"model.width": 72}, 13, 2, 1),  # lanes would be other numbers
+        ({"model.context_tokens": 63, "train.batch_sequences": 5}, 13, 2, 1),
+    ],
+)
+def test_small_runs_train_side_by_side_on_a_cpu(changes, num_runs, workers, lanes) -> None:
+    nano = Recipe.load("moe-nano").with_(changes)
+    assert placement.lanes_for(nano, num_runs, (), workers) == lanes
 
 
 @dataclass(frozen=True)

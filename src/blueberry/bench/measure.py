@@ -4,7 +4,8 @@ An update is all of it: tokens, forward, backward, clipping, optimizer, and read
 same weights. A round times the sides one after another, forward and back (A B C, C B A), in slices of a few
 updates; ratios are taken within a round, and told as their median with the least and the greatest. Single runs have
 one thread each and are timed by their processor time, which other programs on the machine disturb little; packed ones
-are processes of one thread that train at once, and are timed by the clock.
+are processes of one thread that train at once, each as many runs as a study gives it (`study.placement.lanes_for`), and
+are timed by the clock.
 """
 
 import math
@@ -26,6 +27,7 @@ from blueberry.lm.training import Group
 from blueberry.lm.weights import Precision, multiplies_bf16
 from blueberry.recipe import Recipe
 from blueberry.settings import MUON_GROUPS, MuonAdamWOptimizer
+from blueberry.study.placement import lanes_for
 from blueberry.text.dataset import Dataset, load
 from blueberry.text.order import batch
 
@@ -34,7 +36,9 @@ SLICE_SECONDS = 0.4
 """Of the plain trainer's updates in a slice, about; a slice is one update at least."""
 PEAK_ROWS = 1024
 LANES = 4
-"""Runs side by side in one thread, as a GPU has them."""
+"""Runs side by side in one thread."""
+MANY_RUNS = 64
+"""As a study hands out together: every worker gets as many side by side as are worth it."""
 
 _COMMON = {"model.dropout": 0.1, "train.batch_sequences": 16, "train.updates": 100_000}
 SIZES: dict[str, dict[str, Any]] = {
@@ -85,8 +89,10 @@ class Speed:
     lanes: Timed
     """Of one update of `LANES` runs."""
     packed: Timed | None
-    """Of one update of every worker; None where there is one core."""
+    """Of one update of every run of every worker; None where there is one core."""
     workers: int
+    worker_lanes: int
+    """Runs side by side in each worker."""
     peak: list[float]
     """FLOPs a second of a large product, one thread, in the same rounds."""
 
@@ -102,7 +108,8 @@ class Speed:
         """The same of all workers together, by the clock."""
         if self.packed is None:
             return []
-        return [self.workers * p / s for p, s in zip(self.plain.clock, self.packed.clock, strict=True)]
+        num_runs = self.workers * self.worker_lanes
+        return [num_runs * p / s for p, s in zip(self.plain.clock, self.packed.clock, strict=True)]
 
     def share_of_peak(self, flops: float) -> float:
         """Of what one core's products could do at most, where an update has so many FLOPs."""
@@ -122,6 +129,7 @@ class Speed:
             "lane_ratio": spread(self.lane_ratios()),
             "packed_ratio": spread(self.packed_ratios()) if self.packed else None,
             "workers": self.workers,
+            "worker_lanes": self.worker_lanes,
             "share_of_peak": self.share_of_peak(self.update_flops),
             "update_flops": self.update_flops,
             "own_update_flops": self.own_flops,
@@ -178,10 +186,11 @@ def _measure(size: str, precision: Precision, store: Path, rounds: int, packed: 
     seconds, _ = _timed(its, 1)
     num_updates = max(1, round(SLICE_SECONDS / max(seconds, 1e-3)))
     workers = usable_cores() if packed else 1
-    crew = _Crew(recipe, store, workers) if workers > 1 else None
+    worker_lanes = lanes_for(recipe, MANY_RUNS, (), workers)
+    crew = _Crew(recipe, store, workers, worker_lanes) if workers > 1 else None
     speed = Speed(
         size, precision, recipe.update_tokens, update_flops(recipe), update_flops(recipe, by_gram=True),
-        Timed(), Timed(), Timed(), Timed() if crew else None, workers, [],
+        Timed(), Timed(), Timed(), Timed() if crew else None, workers, worker_lanes, [],
     )  # fmt: skip
     sides: list[tuple[Timed, Callable[[int], tuple[float, float]]]] = [
         (speed.plain, lambda n: _timed(its, n)),
@@ -250,15 +259,16 @@ def _peak(precision: Precision) -> float:
 
 
 class _Crew:
-    """Processes of one thread that train a run each, at once when they are told to."""
+    """Processes of one thread that train so many lanes each, at once when they are told to."""
 
-    def __init__(self, recipe: Recipe, store: Path, workers: int) -> None:
+    def __init__(self, recipe: Recipe, store: Path, workers: int, lanes: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._ends: list[Connection] = []
         self._processes = []
-        for seed in range(workers):
+        for worker in range(workers):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, recipe.with_(seed=seed), store), daemon=True)
+            recipes = [recipe.with_(seed=worker * lanes + lane) for lane in range(lanes)]
+            process = context.Process(target=_serve, args=(theirs, recipes, store), daemon=True)
             process.start()
             theirs.close()
             self._ends.append(ours)
@@ -280,9 +290,9 @@ class _Crew:
             process.join()
 
 
-def _serve(connection: Connection, recipe: Recipe, store: Path) -> None:
+def _serve(connection: Connection, recipes: list[Recipe], store: Path) -> None:
     torch.set_num_threads(1)
-    go = updates_of(Group([recipe], load(recipe.data, store), CPU))
+    go = updates_of(Group(recipes, load(recipes[0].data, store), CPU))
     go(1)
     connection.send(None)
     while num_updates := connection.recv():

@@ -55,7 +55,7 @@ def tables(speeds: Sequence[Speed], shares: Mapping[str, Mapping[str, float]]) -
             _tokens(speed, speed.single.processor),
             _spread(speed.ratios()),
             _spread(speed.lane_ratios()),
-            f"{speed.workers} workers" if speed.packed else "-",
+            f"{speed.workers} workers, {speed.worker_lanes} runs each" if speed.packed else "-",
             _spread(speed.packed_ratios()) if speed.packed else "-",
             f"{speed.share_of_peak(speed.update_flops):.0%}",
         ]
