@@ -53,7 +53,7 @@ def _nothing_is_drawn() -> Iterator[None]:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of reports are drawn."""
-    from blueberry.report.vega import png
+    from blueberry.report.charts import png
 
     monkeypatch.setattr("blueberry.report.writing.png", png)
 

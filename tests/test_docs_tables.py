@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import blueberry
-from blueberry.sinks.tools import SINKS
+from blueberry.sinks import SINKS
 from blueberry.tables.columns import MEANINGS, OTHER_NAMES, SAME_SETTING
-from blueberry.tables.endings import ENDINGS
+from blueberry.tables.lengths import ENDINGS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tables.md").read_text(encoding="utf-8")
 

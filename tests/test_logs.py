@@ -2,10 +2,9 @@
 
 import pytest
 
-from blueberry import api, cli
+from blueberry import api, cli, sinks
 from blueberry.errors import SinkError
 from blueberry.report import writing
-from blueberry.sinks import log
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 
@@ -58,8 +57,8 @@ class StopsAfter:
 
 
 def conduct(study, tmp_path, kept, monkeypatch, trainer=None):
-    monkeypatch.setattr(log, "find_sink", lambda name: kept)
-    with log.logging_to(["kept"], tmp_path, study.name) as tell:
+    monkeypatch.setattr(sinks, "find_sink", lambda name: kept)
+    with sinks.logging_to(["kept"], tmp_path, study.name) as tell:
         return api.conduct(study, store=tmp_path / "store", trainer=trainer or Synthetic(), workers=0, on_result=tell)
 
 
@@ -95,13 +94,13 @@ def test_a_sink_that_fails_leaves_the_study_alone(study, tmp_path, monkeypatch, 
 
 
 def test_a_sink_that_does_not_exist_is_refused_before_anything_is_trained(study, tmp_path):
-    with pytest.raises(SinkError), log.logging_to(["nowhere"], tmp_path, "lr"):
+    with pytest.raises(SinkError), sinks.logging_to(["nowhere"], tmp_path, "lr"):
         raise AssertionError("it was begun")
 
 
 def test_one_run_of_train(tmp_path, monkeypatch, study):
     kept = Kept()
-    monkeypatch.setattr(log, "find_sink", lambda name: kept)
+    monkeypatch.setattr(sinks, "find_sink", lambda name: kept)
     result = Synthetic().result(study.base)
     monkeypatch.setattr(api, "train", lambda *_, **__: result)
     monkeypatch.setattr(writing, "write_run", lambda *_: tmp_path)

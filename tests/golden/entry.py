@@ -11,7 +11,7 @@ from blueberry.errors import StudyError
 from blueberry.files import read_toml
 from blueberry.report import figures
 from blueberry.report.page import page
-from blueberry.report.templating import markdown
+from blueberry.report.writing import markdown
 from blueberry.study.sections import write_study_file
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic

@@ -149,7 +149,7 @@ def test_a_law_of_losses_weighs_each_by_the_standard_error_of_its_mean(judged):
     assert law.of == "val_loss"
     assert expected is not None
     power = law.powers[0]
-    assert (power.exponent, *power.interval) == pytest.approx((expected.exponent, *expected.exponent_interval))
+    assert (power.exponent, *power.interval) == pytest.approx((expected.exponents[0], *expected.exponent_intervals[0]))
 
 
 def test_conditions_are_in_the_order_of_their_size(judged):

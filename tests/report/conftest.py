@@ -9,7 +9,7 @@ import pytest
 from altair.utils.schemapi import debug_mode
 
 from blueberry.report import writing
-from blueberry.report.vega import png
+from blueberry.report.charts import png
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 from blueberry.judge.audits import block
 from blueberry.judge.judgement import Bound, Optimum
-from blueberry.report.axis import find_axis, picture_range
+from blueberry.report.charts import find_axis, picture_range
 from blueberry.report.lr_curve import Place, curve_caption, lr_curve
 
 

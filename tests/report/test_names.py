@@ -12,10 +12,8 @@ import pytest
 
 import blueberry
 from blueberry.report import writing
-from blueberry.report.axis import find_axis
+from blueberry.report.charts import LIGHT, chart, drawable, find_axis, layered, png, specification
 from blueberry.report.figures import compute, file_name, page_figures, pictures, rate_names
-from blueberry.report.theme import LIGHT
-from blueberry.report.vega import chart, drawable, layered, png, specification
 
 NAMES = [
     "a\nb",

@@ -13,7 +13,7 @@ from blueberry.judge.judgement import Audit, CurveFinding
 from blueberry.judge.words import MISSING
 from blueberry.report.figures import compute, page_figures, pictures
 from blueberry.report.page import page
-from blueberry.report.templating import html, markdown
+from blueberry.report.writing import html, markdown
 
 NUMBER = re.compile(r"[-+]?\d+\.\d+")
 

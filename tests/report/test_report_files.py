@@ -113,7 +113,7 @@ def test_recommendations_are_supported_or_say_why_not(sweep_report: Path) -> Non
         assert "evidence for conservative" in (sweep_report / page).read_text()
     assert len(insights["statistics"]) == 11
     study = planted.edge()
-    from blueberry.report.axis import find_axis
+    from blueberry.report.charts import find_axis
     from blueberry.report.documents import comprehensive_insights
 
     axis = find_axis(study.judgement)

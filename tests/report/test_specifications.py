@@ -7,8 +7,8 @@ import altair as alt
 import planted
 import pytest
 
+from blueberry.report.charts import DARK, LIGHT, PAGE, css_variables
 from blueberry.report.figures import compute, page_figures, pictures, rate_names
-from blueberry.report.theme import DARK, LIGHT, PAGE, css_variables
 
 
 def rows_of(spec: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import pytest
 
 from blueberry import api
 from blueberry.report.page import page
-from blueberry.report.templating import markdown
+from blueberry.report.writing import markdown
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 

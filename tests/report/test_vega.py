@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import vl_convert
 
-from blueberry.report.theme import LIGHT
-from blueberry.report.vega import dashes, vega_script
+from blueberry.report.charts import LIGHT, dashes, vega_script
 
 
 @pytest.fixture

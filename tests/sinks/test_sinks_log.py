@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from blueberry import sinks
 from blueberry.errors import SinkError
 from blueberry.recipe import Recipe
 from blueberry.records import StudyRun
-from blueberry.sinks import log, tools
-from blueberry.sinks.log import Feed, find_sink, logging_to
-from blueberry.sinks.tools import file_name, points
+from blueberry.sinks import Feed, file_name, find_sink, logging_to, points
 from blueberry.study.synthetic import Synthetic
 
 
@@ -39,7 +38,7 @@ class Fake:
             raise SystemExit(3)
         if self.raises == "second" and self.written:
             raise ValueError("no more")
-        self.written.append(tools.key(run))
+        self.written.append(sinks.key(run))
 
 
 def feed_of(fake, tmp_path, said):
@@ -52,7 +51,7 @@ def test_a_run_is_written_once_by_another_thread(tmp_path):
     for run in (a_run(0), a_run(1), a_run(0)):
         feed.tell(run)
     feed.close(time.monotonic() + 10)
-    assert fake.written == [tools.key(a_run(0)), tools.key(a_run(1))]
+    assert fake.written == [sinks.key(a_run(0)), sinks.key(a_run(1))]
     assert fake.thread is not threading.current_thread()
     assert said == []
 
@@ -95,7 +94,7 @@ def test_a_sink_that_hangs_is_not_waited_for(tmp_path):
 
 
 def test_a_sink_that_is_far_behind_does_not_fill_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(log, "MOST_WAITING", 2)
+    monkeypatch.setattr(sinks, "MOST_WAITING", 2)
     gate = threading.Event()
 
     class Waits(Fake):
@@ -115,7 +114,7 @@ def test_a_sink_that_is_far_behind_does_not_fill_memory(tmp_path, monkeypatch):
 
 def test_one_sink_that_fails_leaves_the_other_alone(tmp_path, monkeypatch):
     good, bad, said = Fake(), Fake("result"), []
-    monkeypatch.setattr(log, "find_sink", lambda name: {"good": good.open, "bad": bad.open}[name])
+    monkeypatch.setattr(sinks, "find_sink", lambda name: {"good": good.open, "bad": bad.open}[name])
     with logging_to(["bad", "good"], tmp_path, "study", said.append) as tell:
         tell(a_run(0))
         tell(a_run(1))
@@ -124,7 +123,7 @@ def test_one_sink_that_fails_leaves_the_other_alone(tmp_path, monkeypatch):
 
 
 def test_the_study_goes_on_when_it_raises(tmp_path, monkeypatch):
-    monkeypatch.setattr(log, "find_sink", lambda name: Fake("result").open)
+    monkeypatch.setattr(sinks, "find_sink", lambda name: Fake("result").open)
     said = []
 
     def study():
@@ -140,7 +139,7 @@ def test_the_study_goes_on_when_it_raises(tmp_path, monkeypatch):
 def test_a_sink_that_is_not_there_is_a_mistake_at_once(monkeypatch):
     with pytest.raises(SinkError, match='--log "wanbd": no such place to log to; did you mean "wandb"'):
         find_sink("wanbd")
-    monkeypatch.setitem(log.SINKS, "no_such_library", Fake)
+    monkeypatch.setitem(sinks.SINKS, "no_such_library", Fake)
     with pytest.raises(
         SinkError, match=r'no_such_library is not installed; pip install "blueberry-lm\[no_such_library\]"'
     ):
@@ -152,32 +151,32 @@ def test_points_are_the_runs_own_curves():
     found = dict(points(run.result))
     assert list(found) == list(range(1, 13))
     assert found[5]["val_loss"] == run.result.evaluations[0].validation.loss
-    assert found[12]["val_loss"] == tools.totals(run.result)["val_loss"]
+    assert found[12]["val_loss"] == sinks.totals(run.result)["val_loss"]
     assert "val_loss" not in found[4]
     assert [values["train_loss"] for values in found.values()] == list(run.result.curve.train_loss)
     diverged = a_run(rate=2.0)
     assert diverged.result.status == "diverged"
     last = dict(points(diverged.result))[diverged.result.num_updates]
     assert "train_loss" not in last
-    assert "val_loss" not in tools.totals(diverged.result)
+    assert "val_loss" not in sinks.totals(diverged.result)
 
 
 def test_names_fit_files():
     assert file_name("a/b c:d") == "a-b-c-d"
     assert file_name("..") == "unnamed"
-    assert len(tools.key(a_run())) <= 64
+    assert len(sinks.key(a_run())) <= 64
 
 
 def test_settings_are_plain_values_and_nothing_is_made_up():
     run = a_run()
     given = {"a": None, "b": (1, 2), "c": 0.1}
     run = replace(run, seed=None, result=run.result.model_copy(update={"recipe": given, "num_tokens": None}))
-    assert tools.settings(run) == {"b": "(1, 2)", "c": 0.1}
-    assert tools.settings(a_run(seed=4))["seed"] == 4
-    assert "tokens" not in tools.totals(run.result)
+    assert sinks.settings(run) == {"b": "(1, 2)", "c": 0.1}
+    assert sinks.settings(a_run(seed=4))["seed"] == 4
+    assert "tokens" not in sinks.totals(run.result)
 
 
 def test_a_run_of_a_part_is_named_with_it():
     run = a_run(part="small")
-    assert tools.title(run) == "small: learning_rate=0.03 seed 0"
-    assert tools.words(run)["arm"] == "small: learning_rate=0.03"
+    assert sinks.title(run) == "small: learning_rate=0.03 seed 0"
+    assert sinks.words(run)["arm"] == "small: learning_rate=0.03"

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from blueberry import sinks
 from blueberry.files import ABANDONED_SECONDS
-from blueberry.sinks import tools
-from blueberry.sinks.log import logging_to
-from blueberry.sinks.tools import points
+from blueberry.sinks import logging_to, points
 from tests.sinks.test_sinks_log import a_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries' own making
@@ -69,7 +68,7 @@ def test_tensorboard_has_every_point(tmp_path):
         expected = [(update, values[name]) for update, values in points(run.result) if name in values]
         assert [step for step, _ in scalars[name]] == [update for update, _ in expected]
         assert [value for _, value in scalars[name]] == pytest.approx([value for _, value in expected], rel=1e-6)
-    assert scalars["final/val_loss"][0] == (12, pytest.approx(tools.totals(run.result)["val_loss"], rel=1e-6))
+    assert scalars["final/val_loss"][0] == (12, pytest.approx(sinks.totals(run.result)["val_loss"], rel=1e-6))
 
 
 @slow
@@ -82,7 +81,7 @@ def test_mlflow_has_every_point(tmp_path):
     one = by_arm["learning_rate=0.03"]
     assert (one.info.run_name, one.info.status) == ("learning_rate=0.03 seed 0", "FINISHED")
     assert one.data.params["optimizer.muon.learning_rate"] == "0.03"
-    assert one.data.metrics["val_loss"] == tools.totals(run.result)["val_loss"]
+    assert one.data.metrics["val_loss"] == sinks.totals(run.result)["val_loss"]
     history = client.get_metric_history(one.info.run_id, "train_loss")
     assert [point.value for point in history] == list(run.result.curve.train_loss)
     diverged = by_arm["learning_rate=2.0"]
@@ -136,7 +135,7 @@ def test_wandb_has_every_run_and_point(tmp_path):
             (summary if record.WhichOneof("record_type") == "summary" else config).update(read)
     assert history == [{"update": update, **values} for update, values in points(run.result)]
     assert (config["seed"], config["optimizer.muon.learning_rate"]) == (0, 0.03)
-    assert summary["val_loss"] == tools.totals(run.result)["val_loss"]
+    assert summary["val_loss"] == sinks.totals(run.result)["val_loss"]
     assert not list((tmp_path / "logs" / "wandb").glob(".partial-*"))
 
 
@@ -164,11 +163,11 @@ def test_a_run_that_a_kill_left_half_written_is_written_anew(tmp_path):
     log_all("mlflow", tmp_path, [])
     made = client(tracking_uri=f"sqlite:///{tmp_path / 'logs' / 'mlflow' / 'mlflow.db'}")
     experiment = made.get_experiment_by_name("lr sweep").experiment_id
-    made.create_run(experiment, tags={"blueberry.key": tools.key(run)})
+    made.create_run(experiment, tags={"blueberry.key": sinks.key(run)})
     made.create_run(experiment, tags={"somebody": "else"})
     assert log_all("mlflow", tmp_path, [run]) == []
     keys = [one.data.tags.get("blueberry.key") for one in read_mlflow(tmp_path)[1]]
-    assert sorted(keys, key=str) == [None, tools.key(run)] or keys == [tools.key(run), None]
+    assert sorted(keys, key=str) == [None, sinks.key(run)] or keys == [sinks.key(run), None]
 
 
 def test_a_partial_folder_is_not_taken_for_a_run(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blueberry.stats.smooth import ROUGH, SMOOTH, smooth_curve
+from blueberry.stats.locate import ROUGH, SMOOTH, smooth_curve
 
 GRID = np.linspace(-4.0, 4.0, 81)
 

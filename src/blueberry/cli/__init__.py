@@ -105,7 +105,7 @@ def train(
     from blueberry.cli import words
     from blueberry.cli.progress import watching_a_run
     from blueberry.records import StudyRun
-    from blueberry.sinks.log import SINGLE_RUNS, logging_to
+    from blueberry.sinks import SINGLE_RUNS, logging_to
 
     made = api.load_recipe(recipe, overrides or (), store=store)
     if dry_run:
@@ -215,7 +215,7 @@ def run(
     from blueberry import api
     from blueberry.cli import words
     from blueberry.cli.progress import watching_a_study
-    from blueberry.sinks.log import logging_to
+    from blueberry.sinks import logging_to
     from blueberry.study.spec import Study
 
     loaded = Study.load(study, store)
@@ -422,8 +422,8 @@ def ledger(
     from blueberry import promotions
     from blueberry.cli import words
     from blueberry.cli.progress import watching_a_study
+    from blueberry.judge.ledger import entry_line, terminal
     from blueberry.judge.promotion import Refusal
-    from blueberry.report.ledger import entry_line, terminal
 
     asked = {"--remeasure": remeasure, "--rollback": rollback, "--recipe": recipe}
     if len(given := [name for name, line in asked.items() if line is not None]) > 1:
@@ -452,7 +452,7 @@ def ledger(
     view = promotions.ledger(store=store)
     page = None
     if out is not None:
-        from blueberry.report.ledger_files import write_ledger  # drawing is slow to load
+        from blueberry.report.ledger import write_ledger  # drawing is slow to load
 
         page = write_ledger(view, out)
     if document is None or text is None:

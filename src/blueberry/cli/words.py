@@ -8,13 +8,12 @@ from blueberry.api import Judged
 from blueberry.architecture import Cost
 from blueberry.judge.forecast import Forecast
 from blueberry.judge.judgement import Audit, Judgement
-from blueberry.judge.ledger import Entry
+from blueberry.judge.ledger import Entry, entry_line, total_sentence
 from blueberry.judge.promotion import Promotion, Refusal
 from blueberry.judge.words import count, decimals, duration, metric_value, number, quantity, setting_value
 from blueberry.promotions import Remeasured
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.report.ledger import entry_line, total_sentence
 from blueberry.study.status import KeptRun, StudyStatus, Upkeep
 
 MOST_NAMES = 12

@@ -8,9 +8,7 @@ import altair as alt
 
 from blueberry.judge.judgement import Judgement, Verdict
 from blueberry.judge.words import count, difference_axis, number
-from blueberry.report.axis import picture_range
-from blueberry.report.theme import Palette
-from blueberry.report.vega import Drawing, Width, chart, layered, tips
+from blueberry.report.charts import Drawing, Palette, Width, chart, layered, picture_range, tips
 
 BASELINE = "baseline"
 MAX_INTERVAL_IN_SPREADS = 1.0

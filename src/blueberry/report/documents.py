@@ -10,7 +10,7 @@ from blueberry.judge.parts import as_part, of_an_arm
 from blueberry.judge.sentences import why_withheld
 from blueberry.judge.words import is_rate
 from blueberry.records import StudyRun
-from blueberry.report.axis import Axis, find_axis
+from blueberry.report.charts import Axis, find_axis
 from blueberry.report.figures import file_name, rate_names
 from blueberry.report.learning_curves import by_seed
 

@@ -1,17 +1,36 @@
 """The figures of a report: each computed once, then drawn as a picture and, as wide as the window, on the page."""
 
+import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import median
 from typing import Any
 
+import altair as alt
+
 from blueberry.identity import digest
-from blueberry.judge.judgement import Judgement
+from blueberry.judge.judgement import Judgement, Status
 from blueberry.judge.words import decimals, metric_name, setting_name
 from blueberry.records import StudyRun
-from blueberry.report.axis import Axis, find_axis
+from blueberry.report.charts import (
+    LIGHT,
+    PAGE,
+    Axis,
+    Drawing,
+    Figure,
+    Palette,
+    beside,
+    chart,
+    find_axis,
+    headed,
+    layered,
+    rate_axis,
+    specification,
+    stacked,
+)
 from blueberry.report.differences import differences, differences_caption, draw_differences
 from blueberry.report.kinds import kind_figures, of_the_whole
 from blueberry.report.learning_curves import (
@@ -27,9 +46,6 @@ from blueberry.report.learning_curves import (
     training_caption,
 )
 from blueberry.report.lr_curve import LrCurve, curve_caption, draw_lr_curve, lr_curve
-from blueberry.report.panels import draw_panel, panels
-from blueberry.report.theme import LIGHT, PAGE
-from blueberry.report.vega import Drawing, Figure, beside, headed, specification, stacked
 from blueberry.tables.columns import is_loss
 
 LONGEST_RATE, LONGEST_NAME = 30, 50
@@ -50,6 +66,8 @@ class Drawn:
     caption: str
     spec: dict[str, Any]
     """Vega-Lite, complete."""
+    copy: str | None = None
+    """The second path of a picture that stands under two."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +136,9 @@ def pictures(computed: Computed) -> Iterator[Drawn]:
 
     if computed.main is not None:
         main = picture(computed.main.path, computed.main.title, computed.main.caption, computed.main.draw(LIGHT))
-        yield main
-        if computed.curve and computed.has_rates and computed.judgement.is_located:
-            yield replace(main, name="figures/lr_search_comparison.png")  # as in a search over several models
+        is_search = computed.curve and computed.has_rates and computed.judgement.is_located
+        # as in a search over several models
+        yield replace(main, copy="figures/lr_search_comparison.png") if is_search else main
     for figure in computed.of_kind:
         yield picture(figure.path, figure.title, figure.caption, figure.draw(LIGHT))
     curves = computed.learning
@@ -285,3 +303,105 @@ def _page_curves(curves: LearningCurves) -> Iterator[Drawn]:
     for name, title, said, which, window in shown:
         drawn = draw_learning_curves(curves, which, window, PAGE, width="container", height=HEIGHT)
         yield Drawn(name, title, said, specification(drawn, PAGE))
+
+
+Point = tuple[float, float, Status]
+"""Where on the axis a run or an arm lies, what was measured, and the arm's status."""
+LATE_FRACTION = 0.1
+"""The last part of a run over which a gradient norm is taken."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One measurement against the axis."""
+
+    title: str
+    y_label: str
+    axis: Axis
+    points: tuple[Point, ...]
+    log_y: bool = False
+    of_runs: bool = True
+    """Whether points are runs, with a line through the means of arms; else each is an arm, measured from 0."""
+    reference: tuple[float, str] | None = None
+    """A horizontal line, with what it says."""
+
+
+def panels(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Panel, ...]:
+    """Up to three, in this order of preference: accuracy (or perplexity), gradient norm (or time), spread of seeds."""
+    axis = find_axis(judgement)
+    assert axis is not None, "panels need arms on a numeric axis"
+    searching = [run for run in runs if run.stage == "search"]
+
+    def of_runs(title: str, y_label: str, what: str | Callable[[StudyRun], float | None], log_y: bool) -> Panel | None:
+        measure = what if callable(what) else lambda run: run.result.metric(what)
+        points = _points(judgement, axis, searching, measure)
+        return Panel(title, y_label, axis, points, log_y) if points else None
+
+    first = None  # what judges has a picture of its own
+    if judgement.metric != "val_accuracy":
+        first = of_runs("Accuracy", "validation accuracy (fraction of tokens)", "val_accuracy", False)
+    if first is None and judgement.metric != "val_perplexity":
+        first = of_runs("Perplexity", "validation perplexity", "val_perplexity", True)
+    second = of_runs(
+        "Gradient norm at the end", "norm before clipping, median of the last tenth", _late_gradient_norm, True
+    ) or of_runs("Training time", "seconds for a run, as its share of its group", "train_seconds", False)
+    return tuple(panel for panel in (first, second, _spread(judgement, axis)) if panel is not None)
+
+
+def _points(
+    judgement: Judgement, axis: Axis, runs: Sequence[StudyRun], measure: Callable[[StudyRun], float | None]
+) -> tuple[Point, ...]:
+    arms = {arm.arm: arm for arm in judgement.arms}
+    points: list[Point] = []
+    for run in runs:
+        value = measure(run)
+        if value is not None and run.arm in arms:
+            arm = arms[run.arm]
+            points.append((float(arm.settings[axis.setting]), value, arm.status))
+    return tuple(points)
+
+
+def _late_gradient_norm(run: StudyRun) -> float | None:
+    """Of completed runs: a diverged run has no end."""
+    norms = run.result.curve.gradient_norm
+    late = [norm for norm in norms[-math.ceil(len(norms) * LATE_FRACTION) :] if norm] if norms else []
+    return median(late) if late and run.result.status == "completed" else None
+
+
+def _spread(judgement: Judgement, axis: Axis) -> Panel | None:
+    points: tuple[Point, ...] = tuple(
+        (float(arm.settings[axis.setting]), arm.sd, arm.status) for arm in judgement.arms if arm.sd is not None
+    )
+    pooled = judgement.noise.sd
+    reference = None if pooled is None else (pooled, f"pooled over arms: {pooled:.2g}")
+    title, y_label = "Spread of the seeds", "standard deviation between seeds"
+    return Panel(title, y_label, axis, points, of_runs=False, reference=reference) if points else None
+
+
+def draw_panel(panel: Panel, palette: Palette, *, width: int, height: int) -> Drawing:
+    """One panel with its title."""
+    axis = panel.axis
+    x = rate_axis(axis, (axis.beyond(axis.values[0], -0.45), axis.beyond(axis.values[-1], 0.45)))
+    scale = alt.Scale(type="log" if panel.log_y else "linear", zero=not panel.of_runs, nice=False, padding=12)
+    y = alt.Y("y:Q", title=panel.y_label, scale=scale, axis=alt.Axis(tickCount=5, format="~g"))
+    strong = ("best", "unresolved")
+    points = [
+        {"x": x_, "y": value, "colour": palette.accent if status in strong else palette.other}
+        for x_, value, status in panel.points
+    ]
+    layers: list[alt.Chart] = []
+    if panel.of_runs:
+        values: dict[float, list[float]] = {}
+        for x_, value, _ in sorted(panel.points, key=lambda point: point[0]):
+            values.setdefault(x_, []).append(value)
+        means = chart([{"x": x_, "y": sum(some) / len(some)} for x_, some in values.items()])
+        layers.append(means.mark_line(color=palette.accent, strokeOpacity=0.45, strokeWidth=1.5).encode(x=x, y=y))
+    if panel.reference is not None:
+        level, text = panel.reference
+        base = chart([{"y": level, "text": text, "x": axis.values[0]}])
+        layers.append(base.mark_rule(color=palette.fresh, strokeDash=[5, 4], strokeWidth=1.5).encode(y=y))
+        label = base.mark_text(align="left", dx=-8, dy=-9, color=palette.fresh, fontWeight=600)
+        layers.append(label.encode(x=x, y=y, text=alt.Text("text:N")))
+    dots = chart(points).mark_point(filled=not panel.of_runs, size=34, strokeWidth=1.4, opacity=1)
+    layers.append(dots.encode(x=x, y=y, color=alt.Color("colour:N", scale=None, legend=None)))
+    return headed(layered(layers, width=width, height=height), panel.title)

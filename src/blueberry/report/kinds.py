@@ -19,10 +19,21 @@ from blueberry.judge.words import (
     setting_value,
 )
 from blueberry.records import StudyRun
-from blueberry.report.axis import Axis, find_axis, picture_range, rate_axis
-from blueberry.report.theme import Palette
+from blueberry.report.charts import (
+    Axis,
+    Drawing,
+    Figure,
+    Palette,
+    Width,
+    chart,
+    dashes,
+    find_axis,
+    layered,
+    picture_range,
+    rate_axis,
+    tips,
+)
 from blueberry.report.valley import draw_residuals, residuals, residuals_caption
-from blueberry.report.vega import Drawing, Figure, Width, chart, dashes, layered, tips
 
 
 @dataclass(frozen=True)

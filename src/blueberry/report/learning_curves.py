@@ -10,9 +10,7 @@ import altair as alt
 from blueberry.judge.judgement import Judgement, Status
 from blueberry.judge.words import count
 from blueberry.records import StudyRun
-from blueberry.report.axis import find_axis, picture_range
-from blueberry.report.theme import Palette
-from blueberry.report.vega import Drawing, Width, chart, dashes, layered, tips
+from blueberry.report.charts import Drawing, Palette, Width, chart, dashes, find_axis, layered, picture_range, tips
 
 MAX_POINTS = 120
 """Points of one line; longer ones are averaged over blocks of equal length."""

@@ -1,172 +1,192 @@
-"""The line of baselines in words: for a terminal, and for Markdown."""
+"""The files of `blueberry ledger --out`. Its picture: a panel a line, from left to right stages, each a step down."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from blueberry.judge import words
-from blueberry.judge.ledger import (
-    Change,
-    Claim,
-    Entry,
-    Ledger,
-    Total,
-    changes,
-    claimed_sum,
-    current,
-    latest_total,
-    original,
-    recipe_of,
-    stages,
+import altair as alt
+
+from blueberry.errors import ReportError
+from blueberry.files import refused_as
+from blueberry.judge.ledger import Claim, Entry, Ledger, line_pages
+from blueberry.judge.words import (
+    MIN_EFFECT_NATS,
+    count,
+    decimals,
+    difference_axis,
+    number,
+    setting_name,
+    setting_value,
 )
-from blueberry.judge.words import MISSING, setting_name
+from blueberry.report.charts import LIGHT, Drawing, chart, headed, layered, png, stacked
+from blueberry.report.documents import to_json
+from blueberry.report.figures import finished
+from blueberry.report.writing import rendered
 
-MOST_CHANGES = 4
-"""That one line lists."""
+
+def write_ledger(ledger: Ledger, folder: Path) -> Path:
+    """Write `ledger.md`, `ledger.json` and `figures/timeline.png`; returns the first.
+
+    Raises: ReportError if the folder cannot be written.
+    """
+    lines = [drawn for name, entries in ledger.lines.items() if (drawn := timeline(name, entries)).stages]
+    with refused_as(ReportError, f"ledger {folder}", "cannot be written", "choose another folder with --out"):
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        picture = folder / "figures" / "timeline.png"
+        if lines:
+            picture.write_bytes(timeline_png(lines))
+        else:
+            picture.unlink(missing_ok=True)
+        (folder / "ledger.json").write_text(to_json(ledger.to_dict()), encoding="utf-8")
+        text = rendered("ledger.md", lines=line_pages(ledger), has_picture=bool(lines))
+        (folder / "ledger.md").write_text(text, encoding="utf-8")
+    return folder / "ledger.md"
+
+
+START = "original"
 
 
 @dataclass(frozen=True)
-class EntryRow:
-    """One entry as table cells."""
+class Stage:
+    """One entry that moved the baseline."""
 
-    number: str
-    date: str
-    what: str
-    """promoted, rolled back or remeasured."""
-    changed: str
-    claimed: str
-    """Difference, interval and n of the promotion, or of the total that was measured."""
-    validation: str
-    test: str
-    source: str
-    """Study and arm."""
+    label: str
+    """e.g. "#2, 2026-11-22"."""
+    said: str
+    """What changed."""
+    level: float | None
+    """Sum of the claims in effect: the difference to the original, in the metric; None where one claims none."""
+    interval: tuple[float, float] | None
+    """Of this stage's own claim, laid around the level; None of a rollback."""
 
 
 @dataclass(frozen=True)
-class LinePage:
-    name: str
-    now: str
-    """Which entry is the baseline."""
-    rows: tuple[EntryRow, ...]
-    total: str
-    """One sentence on the whole line."""
-    recipe: tuple[tuple[str, str], ...]
-    """Every change from the original to the baseline: setting, "old -> new"."""
+class Timeline:
+    line: str
+    metric: str
+    stages: tuple[Stage, ...]
+    """Oldest first; empty where nothing claims a difference."""
+    measured: tuple[tuple[str, Claim], ...]
+    """Totals, measured together on fresh seeds, each with the label of the stage that was the newest then."""
 
 
-def line_pages(ledger: Ledger) -> tuple[LinePage, ...]:
-    """Everything a reader is told of each line. Pure."""
-    return tuple(_page(name, entries) for name, entries in ledger.lines.items())
+def timeline(line: str, entries: Sequence[Entry]) -> Timeline:
+    """What the picture shows. Pure."""
+    kept: list[float | None] = []
+    found: list[Stage] = []
+    labels: dict[int | None, str] = {}
+    metric = next((entry.support.metric for entry in entries if entry.support), "val_loss")
+    for entry in entries:
+        if entry.kind == "remeasurement":
+            continue
+        label = f"#{entry.number}, {entry.date[:10]}"
+        labels[entry.number] = label
+        claim = entry.support.claim if entry.support else None
+        if entry.kind == "promotion":
+            kept.append(claim.difference if claim else None)
+        else:
+            kept.pop()
+        level = None if None in kept else sum(one for one in kept if one is not None)
+        interval = None
+        if level is not None and claim is not None and claim.interval is not None and claim.difference is not None:
+            before = level - claim.difference
+            interval = (before + claim.interval[0], before + claim.interval[1])
+        found.append(Stage(label, _said(entry), level, interval))
+    totals = [(labels[entry.parent], entry.total.measured) for entry in entries if entry.total is not None]
+    measured = tuple((label, claim) for label, claim in totals if claim.difference is not None)
+    shown = any(stage.level is not None for stage in found) or measured
+    return Timeline(line, metric, tuple(found) if shown else (), measured)
 
 
-def terminal(ledger: Ledger) -> str:
-    pages = line_pages(ledger)
-    if not pages:
-        return "no baseline yet; blueberry promote STUDY makes a study's winner one"
-    lines = []
-    for page in pages:
-        lines.append(f"{page.name}: {page.now}")
-        for row in page.rows:
-            told = [row.claimed, f"validation {row.validation}", f"test {row.test}", row.source]
-            said = [part for part in told if part and not part.endswith(MISSING)]
-            lines.append(f"  #{row.number}  {row.date[:10]}  {row.what}: {'; '.join([row.changed, *said])}")
-        lines.append(f"  total: {page.total}")
-    return "\n".join(lines)
-
-
-def entry_line(entry: Entry) -> str:
-    """One entry in one line."""
-    row = _row(entry)
-    told = [row.changed, row.claimed, f"validation {row.validation}", f"test {row.test}"]
-    said = "; ".join(part for part in told if part and not part.endswith(MISSING))
-    return f"{entry.line} #{row.number} {row.what}: {said}"
-
-
-def total_sentence(total: Total) -> str:
-    """e.g. "stages add up to -0.58 nats; measured together -0.54 nats [-0.57, -0.51], 5 paired seeds"."""
-    measured = f"measured together {claim_text(total.measured, total.metric)}"
-    if total.claimed is None:
-        return f"not every stage claims a difference, so there is no sum; {measured}"
-    return f"stages add up to {words.difference(total.claimed, None, total.metric)}; {measured}"
-
-
-def claim_text(claim: Claim, metric: str, min_effect: float = words.MIN_EFFECT_NATS) -> str:
-    """e.g. "-0.0120 nats [-0.0190, -0.0050], 5 paired seeds (winner)"."""
-    seeds = words.count(claim.n, "paired seed")
-    if claim.difference is None:
-        return f"one side diverged, {seeds} ({claim.verdict})"
-    return f"{words.difference(claim.difference, claim.interval, metric, min_effect)}, {seeds} ({claim.verdict})"
-
-
-def _page(name: str, entries: Sequence[Entry]) -> LinePage:
-    now, kept, last = current(entries), stages(entries), latest_total(entries)
-    assert now is not None
-    if last is not None and last.total is not None:
-        total = total_sentence(last.total)
-    elif not kept:
-        total = "none: the line is back at the recipe it started from"
-    else:
-        claimed = claimed_sum(kept)
-        metric = kept[-1].support.metric if kept[-1].support else ""
-        sum_ = "" if claimed is None else f"stages add up to {words.difference(claimed, None, metric)}; "
-        total = f"{sum_}not measured; blueberry ledger --remeasure {name} runs the newest against the original"
-    settled = {change.setting: change for change in _since_the_start(entries)}
-    return LinePage(
-        name=name,
-        now=f"the baseline is entry {now.number}, since {now.date[:10]}",
-        rows=tuple(_row(entry) for entry in entries),
-        total=total,
-        recipe=tuple((setting, _arrow(change)) for setting, change in settled.items()),
+def _said(entry: Entry) -> str:
+    if entry.kind == "rollback":
+        return "rolled back"
+    first = entry.changes[:1]
+    said = "".join(
+        f"{setting_name(one.setting)} {setting_value(one.old)} \N{RIGHTWARDS ARROW} {setting_value(one.new)}"
+        for one in first
     )
+    more = len(entry.changes) - 1
+    return f"{said}, {more} more" if more > 0 else said
 
 
-def _since_the_start(entries: Sequence[Entry]) -> tuple[Change, ...]:
-    now = current(entries)
-    assert now is not None
-    return changes(original(entries), recipe_of(now))
+STAGE_WIDTH, HEIGHT = 190, 300
+"""Pixels."""
+PLACES = decimals(MIN_EFFECT_NATS)
 
 
-def _row(entry: Entry) -> EntryRow:
-    what = {"promotion": "promoted", "rollback": "rolled back", "remeasurement": "remeasured"}[entry.kind]
-    support, total = entry.support, entry.total
-    claimed, validation, test, source = "", MISSING, MISSING, ""
-    if support is not None:
-        source = f"{support.study}, arm {support.arm}"
-        claimed = (
-            claim_text(support.claim, support.metric, support.min_effect)
-            if support.claim
-            else "began the line: nothing to beat"
-        )
-        fresh = words.count(support.n, "fresh seed")
-        validation = (
-            f"{words.metric_value(support.mean, support.interval, support.metric, support.min_effect)} on {fresh}"
-        )
-        if support.test_mean is not None:
-            test = words.metric_value(support.test_mean, None, support.metric, support.min_effect)
-    elif total is not None:
-        claimed = total_sentence(total)
-    return EntryRow(
-        number="?" if entry.number is None else str(entry.number),
-        date=entry.date,
-        what=what,
-        changed=_changed(entry),
-        claimed=claimed,
-        validation=validation,
-        test=test,
-        source=source,
+def timeline_png(lines: Sequence[Timeline]) -> bytes:
+    """One picture of all lines."""
+    drawn = stacked([_panel(line) for line in lines], spacing=34)
+    said = (
+        "Blue: what the stages claimed, added up; bars: each stage's own interval. "
+        "Orange: the newest baseline against the original, measured together on fresh seeds."
     )
+    return png(finished(drawn, "The line of baselines", said))
 
 
-def _changed(entry: Entry) -> str:
-    if entry.kind == "remeasurement":
-        return f"entry {entry.parent} against the original"
-    said = [f"{setting_name(one.setting)} {_arrow(one)}" for one in entry.changes[:MOST_CHANGES]]
-    more = len(entry.changes) - MOST_CHANGES
-    said += [f"{more} more"] if more > 0 else []
-    to = "the recipe the line started from" if entry.restores is None else f"entry {entry.restores}"
-    back = f"back to {to}: " if entry.kind == "rollback" else ""
-    return back + (", ".join(said) or "no setting")
+def _panel(line: Timeline) -> Drawing:
+    palette = LIGHT
+    order = [START, *(stage.label for stage in line.stages)]
+    title = difference_axis(line.metric, "the original")
+    x = alt.X(
+        "stage:N",
+        title=None,
+        scale=alt.Scale(domain=order, paddingOuter=0.5),
+        axis=alt.Axis(labelAngle=0, labelLimit=180),
+    )
+    y = alt.Y("y:Q", title=title, scale=alt.Scale(zero=True, nice=True, padding=24), axis=alt.Axis(tickCount=6))
+    levels = [{"stage": START, "y": 0.0, "text": "", "said": ""}]
+    levels += [
+        {"stage": one.label, "y": one.level, "text": _signed(one.level), "said": one.said}
+        for one in line.stages
+        if one.level is not None
+    ]
+    bars = [
+        {"stage": one.label, "y": one.interval[0], "y2": one.interval[1]}
+        for one in line.stages
+        if one.interval is not None
+    ]
+    points = chart(levels)  # its line is joined in the order of the stages, not of their names
+    layers: list[alt.Chart] = [
+        chart([{"y": 0.0}]).mark_rule(color=palette.muted, strokeWidth=1).encode(y=y),
+        points.mark_line(interpolate="step", color=palette.accent, strokeOpacity=0.45).encode(x=x.sort(order), y=y),
+        chart(bars).mark_rule(color=palette.accent, strokeWidth=2).encode(x=x, y=y, y2=alt.Y2("y2:Q")),
+        points.mark_point(filled=True, size=90, color=palette.accent, opacity=1).encode(x=x, y=y),
+        points.mark_text(align="right", dx=-10, dy=-9, color=palette.accent, fontWeight=600).encode(
+            x=x, y=y, text=alt.Text("text:N")
+        ),
+        points.mark_text(baseline="bottom", color=palette.muted, limit=STAGE_WIDTH - 6).encode(
+            x=x, y=alt.YValue(-6), text=alt.Text("said:N")
+        ),
+    ]
+    if line.measured:
+        totals = [
+            {
+                "stage": label,
+                "y": one.difference,
+                "low": one.interval[0] if one.interval else None,
+                "high": one.interval[1] if one.interval else None,
+                "text": f"{_signed(one.difference or 0.0)}, {count(one.n, 'seed')}",
+            }
+            for label, one in line.measured
+        ]
+        base = chart(totals)
+        own = [row for row in totals if row["low"] is not None]
+        low = alt.Y("low:Q", title=title, scale=alt.Scale(zero=True, nice=True, padding=24))
+        layers += [
+            chart(own)
+            .mark_rule(color=palette.fresh, strokeWidth=2, xOffset=14)
+            .encode(x=x, y=low, y2=alt.Y2("high:Q")),
+            base.mark_point(shape="diamond", filled=True, size=110, color=palette.fresh, opacity=1, xOffset=14).encode(
+                x=x, y=y
+            ),
+            base.mark_text(align="left", xOffset=22, yOffset=13, color=palette.fresh, fontWeight=600).encode(
+                x=x, y=y, text=alt.Text("text:N")
+            ),
+        ]
+    return headed(layered(layers, width=STAGE_WIDTH * len(order), height=HEIGHT), line.line, offset=24)
 
 
-def _arrow(change: Change) -> str:
-    old, new = ("none" if value is None else words.setting_value(value) for value in (change.old, change.new))
-    return f"{old} -> {new}"
+def _signed(value: float) -> str:
+    return number(value, PLACES, sign=True).replace("-", "\N{MINUS SIGN}")

@@ -12,10 +12,9 @@ from blueberry.files import refused_as, write_whole
 from blueberry.judge.look_back import Change, LookBack, sentences
 from blueberry.judge.loop import Loop, Ruling, Side, basis, places_of, said
 from blueberry.judge.words import MISSING, interval, number, unit
+from blueberry.report.charts import PAGE, Drawing, Palette, chart, layered, specification, tips
 from blueberry.report.documents import to_json
-from blueberry.report.templating import rendered
-from blueberry.report.theme import PAGE, Palette
-from blueberry.report.vega import Drawing, chart, layered, specification, tips
+from blueberry.report.writing import rendered
 
 WIDTH, HEIGHT = 1000, 300
 """Pixels, without the axes."""

@@ -13,9 +13,19 @@ import altair as alt
 from blueberry.judge.judgement import ArmSummary, Best, Bound, Judgement, Optimum
 from blueberry.judge.sentences import withholds_differences
 from blueberry.judge.words import count, decimals, metric_axis, number, setting_value
-from blueberry.report.axis import Axis, find_axis, rate_axis, series_of, valley_range
-from blueberry.report.theme import Palette
-from blueberry.report.vega import Drawing, Width, chart, layered, tips
+from blueberry.report.charts import (
+    Axis,
+    Drawing,
+    Palette,
+    Width,
+    chart,
+    find_axis,
+    layered,
+    rate_axis,
+    series_of,
+    tips,
+    valley_range,
+)
 
 Place = Literal["inside", "above", "diverged"]
 """In the picture; above its top, or without a finite value: both are marked in the strip over the picture."""

@@ -28,11 +28,15 @@ from blueberry.report.differences import BASELINE
 from blueberry.report.kinds import of_the_whole
 from blueberry.report.learning_curves import by_seed
 from blueberry.report.rules import how_judged
-from blueberry.report.tables import Comparison, Fact, Table, comparison, tables
-from blueberry.report.trained import (
+from blueberry.report.tables import (
+    Comparison,
+    Fact,
+    Table,
+    comparison,
     kept_runs,
     measured_table,
     names_its_settings,
+    tables,
     trained_facts,
     values_of_baseline,
 )

@@ -1,22 +1,35 @@
-"""The tables of a page beside that of arms: parts, conditions, laws, speedups and effects; and lines of facts."""
+"""The tables of a page beside that of arms, and its lines of facts: what was trained, and what was measured of it."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
+from statistics import fmean, median
+from typing import Any
 
+from blueberry.architecture import parameters
+from blueberry.errors import BlueberryError
+from blueberry.files import toml_value
 from blueberry.judge.effects import told_pooled
 from blueberry.judge.judgement import BASELINE, Bound, Judgement, Optimum
 from blueberry.judge.words import (
     MISSING,
     decimals,
+    duration,
     interval,
     metric_name,
+    metric_unit,
     number,
+    quantity,
     setting_name,
     setting_value,
     settings_text,
 )
+from blueberry.recipe import Recipe
+from blueberry.records import StudyRun, arm_name
 from blueberry.report.differences import verdict_words
 from blueberry.report.kinds import effect_rows
 from blueberry.report.valley import search_in_short
+from blueberry.study.spec import Study
 
 
 @dataclass(frozen=True)
@@ -223,3 +236,197 @@ def _effects_table(judgement: Judgement) -> Table:
             f"{number(stack.sum_of_singles, places, sign=True)} {interval(stack.sum_interval, places, sign=True)}."
         )
     return Table("Effects", said, ("Effect", "Kind", "Difference", "Interval", "Told from 0"), rows)
+
+
+LARGEST_LOSS = 700.0
+"""Whose exponential a float can hold."""
+MOST_VALUES = 6
+"""That a setting's place lists."""
+_MODEL = (
+    "model.width", "model.num_layers", "model.num_heads", "model.attention.kind", "model.feed_forward.kind",
+    "model.feed_forward.hidden", "model.feed_forward.num_experts", "model.feed_forward.top_k", "model.dropout",
+)  # fmt: skip
+_TEXT = (
+    "data.corpus", "data.tokenizer", "data.vocabulary_tokens", "data.windows", "data.max_documents",
+    "data.max_characters", "data.max_tokens", "data.max_train_tokens",
+)  # fmt: skip
+_OPTIMIZER = (
+    "optimizer.kind", "optimizer.muon.learning_rate", "optimizer.adamw.learning_rate",
+    "optimizer.adamw.learning_rate_ratio", "optimizer.adamw.weight_decay",
+)  # fmt: skip
+_SCHEDULE = (
+    "schedule.kind", "schedule.warmup_fraction", "schedule.warmup_updates", "schedule.floor_fraction",
+    "schedule.horizon_updates",
+)  # fmt: skip
+_ALSO = ("val_loss", "val_accuracy", "val_perplexity", "val_bits_per_byte", "train_loss", "train_seconds")
+
+
+def trained_facts(study: Study | None, runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
+    """What all runs have in common, and where it differs the values; empty for runs that no study of ours asked for."""
+    if study is None:
+        return ()
+    line = study.line if study.entry is None else f"ledger:{study.line}, entry {study.entry}"
+    facts = [Fact("Base recipe", line, "" if study.entry is None else "the line's baseline when the study began")]
+    fixed = ", ".join(f"{name} = {toml_value(value)}" for name, value in study.fixed.items())
+    facts.append(Fact("Changed in every arm", fixed or "nothing", "[set] of the study file" if fixed else ""))
+    if study.trainer is not None:
+        return (
+            *facts,
+            Fact("Trained by", " ".join(study.trainer.command), "settings that it is not told have no effect"),
+        )
+    recipes = list({id(run.result.recipe): run.result.recipe for run in runs}.values())
+    if not recipes:
+        return tuple(facts)
+    sizes = sorted({count for recipe in recipes if (count := _parameters(recipe)) is not None})
+    said = " to ".join(quantity(float(size)) for size in dict.fromkeys((sizes[0], sizes[-1]))) if sizes else ""
+    facts += [
+        Fact("Model", _of(recipes, _MODEL), f"{said} parameters" if said else ""),
+        Fact("Text", _of(recipes, _TEXT)),
+        Fact("An update", _values(recipes, "train.batch_sequences", "sequences of") + " "
+             + _values(recipes, "model.context_tokens", "tokens")),
+        Fact("Length", _length(recipes)),
+        Fact("Optimizer", _of(recipes, _OPTIMIZER)),
+        Fact("Schedule", _of(recipes, _SCHEDULE)),
+    ]  # fmt: skip
+    return tuple(facts)
+
+
+def _distinct(recipes: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    """A setting's values over all runs, in their order; without those of runs that have no such setting."""
+    found = dict.fromkeys(recipe[name] for recipe in recipes if recipe.get(name) is not None)
+    values = list(found)
+    return sorted(values) if all(isinstance(value, int | float) for value in values) else values
+
+
+def _values(recipes: Sequence[Mapping[str, Any]], name: str, unit: str = "") -> str:
+    values = _distinct(recipes, name)
+    shown = [setting_value(value) for value in values]
+    if len(shown) > MOST_VALUES:
+        shown = [f"{shown[0]} to {shown[-1]}"] if isinstance(values[0], int | float) else [*shown[:MOST_VALUES], "..."]
+    return f"{' or '.join(shown) or MISSING} {unit}".strip()
+
+
+def _of(recipes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Several settings, e.g. "width 64, num_layers 2, kind moe"; of a section's kind the section's name too."""
+    said = []
+    for name in names:
+        if _distinct(recipes, name) in ([], ["disjoint"]):  # windows side by side need no word
+            continue
+        section, _, last = name.rpartition(".")
+        label = section.rpartition(".")[2].replace("_", " ") if last == "kind" else last.replace("_", " ")
+        values = _values(recipes, name)
+        said.append(values if name in ("optimizer.kind", "schedule.kind") else f"{label} {values}")
+    return ", ".join(said)
+
+
+def _length(recipes: Sequence[Mapping[str, Any]]) -> str:
+    if _distinct(recipes, "train.tokens") and not _distinct(recipes, "train.updates"):
+        return _values(recipes, "train.tokens", "tokens")
+    return _values(recipes, "train.updates", "updates")
+
+
+def _parameters(recipe: Mapping[str, Any]) -> int | None:
+    try:
+        return parameters(Recipe().with_({k: v for k, v in recipe.items() if v is not None})).total
+    except BlueberryError:
+        return None
+
+
+def values_of_baseline(judgement: Judgement, runs: Sequence[StudyRun], baseline: str) -> dict[str, Any]:
+    """What the unchanged arm has where the others differ from it; empty without its runs."""
+    recipe = next((run.result.recipe for run in runs if run.arm == baseline), {})
+    return {name: recipe[name] for name in judgement.vary if recipe.get(name) is not None}
+
+
+def names_its_settings(judgement: Judgement, arm: str, settings: Mapping[str, Any]) -> bool:
+    """Whether an arm is called by the values it has."""
+    return arm in (arm_name(dict(settings)), arm_name(dict(settings), judgement.vary))
+
+
+def measured_table(judgement: Judgement, runs: Sequence[StudyRun]) -> Table:
+    """Every arm's loss, accuracy, perplexity, named sets and time: means over the runs that search.
+
+    `runs` are those that stand for the arms. No rows where nothing but the metric that judges was measured.
+    """
+    searched = [run for run in runs if run.stage == "search" and run.result.status == "completed"]
+    sets = dict.fromkeys(f"sets.{name}.loss" for run in searched for name in run.result.sets)
+    names = list(dict.fromkeys([judgement.metric, *_ALSO, *sets]))
+    by_arm = {arm.arm: [run for run in searched if run.arm == arm.arm] for arm in judgement.arms}
+    means = {
+        arm: _with_perplexity({name: _mean([run.result.metric(name) for run in own]) for name in names})
+        for arm, own in by_arm.items()
+    }
+    shown = [name for name in names if any(of_arm[name] is not None for of_arm in means.values())]
+    header, title = ("Arm", *map(_column, shown)), "What was measured"
+    if len(shown) < 2:
+        return Table(title, "", header, ())
+    places = decimals(judgement.min_effect)
+    rows = [
+        (arm, *(_cell(name, of_arm[name], places) for name in shown))
+        for arm, of_arm in means.items()
+        if by_arm[arm]  # a value that a valley recommends may have no run that searched
+    ]
+    if judgement.axis is not None and not judgement.parts and len(means) > 2:
+        rows += [_over_arms(said, over, means, shown, places) for said, over in (("Mean", fmean), ("Median", median))]
+    said = "Means at the end of training over the seeds that search, of the runs that completed. Only "
+    said += f"{metric_name(judgement.metric)} is judged"
+    said += "; perplexity is that of the mean loss" if "val_perplexity" in shown else ""
+    said += "; a time is what one run took where it ran." if "train_seconds" in shown else "."
+    return Table(title, said, header, tuple(rows))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where a run did not say."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
+
+
+def _over_arms(
+    said: str,
+    over: Callable[[list[float]], float],
+    means: Mapping[str, Mapping[str, float | None]],
+    names: Sequence[str],
+    places: int,
+) -> tuple[str, ...]:
+    known = {name: [value for of_arm in means.values() if (value := of_arm[name]) is not None] for name in names}
+    row = _with_perplexity({name: over(known[name]) for name in names})
+    return (f"{said} of the arms", *(_cell(name, row[name], places) for name in names))
+
+
+def _with_perplexity(means: dict[str, float | None]) -> dict[str, float | None]:
+    """With the perplexity of the mean loss, not the mean of perplexities: one follows from the other on a page."""
+    loss = means.get("val_loss")
+    if means.get("val_perplexity") is not None and loss is not None and loss < LARGEST_LOSS:
+        return {**means, "val_perplexity": exp(loss)}
+    return means
+
+
+def _column(name: str) -> str:
+    if name.startswith("sets."):
+        _, which, what = name.split(".")
+        return f"{which}: {what.replace('_', ' ')}"
+    words = metric_name(name).removeprefix("validation ")
+    return (words if name != "train_seconds" else "time").capitalize()
+
+
+def _cell(name: str, value: float | None, places: int) -> str:
+    if value is None:
+        return MISSING
+    if name == "train_seconds":
+        return duration(value)
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
+    if name.endswith("perplexity"):
+        return f"{value:.4g}" if value < 1e4 else quantity(value)
+    return number(value, places if metric_unit(name) == "nats" else max(places, 3))
+
+
+def kept_runs(runs: Sequence[StudyRun]) -> Fact | None:
+    """The fingerprints of runs, as `blueberry sample` and `blueberry export` take them. None without any."""
+    own = [run for run in runs if run.result.status == "completed" and run.place == ""]
+    if not own:
+        return None
+    names = ", ".join(f"{run.result.fingerprint} (seed {run.seed})" for run in own)
+    kept = all(run.result.recipe.get("train.keep_weights") for run in own)
+    remark = "what blueberry sample and blueberry export take"
+    return Fact("Their fingerprints", names, remark if kept else "weights were not kept: train.keep_weights = false")

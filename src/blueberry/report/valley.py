@@ -8,9 +8,7 @@ from blueberry.judge import words
 from blueberry.judge.answers import Located, ValleyModel
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.words import count, decimals, number, setting_value
-from blueberry.report.axis import Axis, find_axis, rate_axis
-from blueberry.report.theme import Palette
-from blueberry.report.vega import Drawing, Width, chart, layered, tips
+from blueberry.report.charts import Axis, Drawing, Palette, Width, chart, find_axis, layered, rate_axis, tips
 
 WIDTH, HEIGHT = 700, 190
 """Pixels, without the axes."""

@@ -1,23 +1,29 @@
 """Writes a report: everything into a hidden folder first, then file by file into its place, the page last; or one run.
 
-Who imports this pays for altair (0.4 s) and scipy (0.8 s): the floors above do when they write.
+Its templates are filled here too: HTML escapes what is not marked safe, Markdown what it would act on. Who imports this
+pays for altair (0.4 s) and scipy (0.8 s): the floors above do when they write.
 """
 
 import contextlib
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import altair as alt
 from altair.utils.schemapi import debug_mode
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from blueberry.errors import ReportError
 from blueberry.files import partial_folder, refused_as
 from blueberry.judge.judgement import Judgement
 from blueberry.records import RunResult, StudyRun
+from blueberry.report.charts import DARK, LIGHT, css_variables, drawable, layered, png, stacked, vega_script
 from blueberry.report.documents import (
     comprehensive_insights,
     final_results,
@@ -25,11 +31,8 @@ from blueberry.report.documents import (
     search_documents,
     to_json,
 )
-from blueberry.report.figures import compute, finished, page_figures, pictures
-from blueberry.report.page import page
-from blueberry.report.templating import html, markdown, rendered
-from blueberry.report.theme import LIGHT
-from blueberry.report.vega import layered, png, stacked
+from blueberry.report.figures import Drawn, PageFigures, compute, finished, page_figures, pictures
+from blueberry.report.page import Page, page
 from blueberry.study.spec import Study
 
 MANIFEST = ".blueberry-report.json"
@@ -78,13 +81,15 @@ def _files(judgement: Judgement, runs: Sequence[StudyRun], study: Study | None) 
     # Altair checks each part against its schema as it is made; the tests do that, and a reader need not wait for it.
     with debug_mode(False):
         for picture in pictures(computed):
-            yield picture.name, png(picture.spec)
+            image = png(picture.spec)
+            yield from ((name, image) for name in (picture.name, picture.copy) if name)
             listed.append(picture)
         interactive = page_figures(computed)
     for name, text in _documents(judgement, runs, computed.axis):
         yield name, text.encode(errors="backslashreplace")  # half a surrogate pair is \udc80 in JSON too
     yield "report.md", markdown(shown, listed).encode()
-    yield "index.html", html(shown, interactive, [picture.name for picture in listed]).encode()
+    paths = [name for picture in listed for name in (picture.name, picture.copy) if name]
+    yield "index.html", html(shown, interactive, paths).encode()
 
 
 def _documents(judgement: Judgement, runs: Sequence[StudyRun], axis: Any) -> Iterator[tuple[str, str]]:
@@ -179,3 +184,76 @@ def _curves_of(result: RunResult) -> bytes:
     views = [layered([training, *evaluated], width=620, height=320), layered([rate], width=620, height=90)]
     said = f"seed {result.recipe['seed']}, {result.num_tokens:,} tokens; {result.status}"
     return png(finished(stacked(views, spacing=14), f"Run {result.fingerprint}", said))
+
+
+_MINUS = re.compile(r"(?<![\w.)\]-])-(?=[\d∞])")
+
+
+def html(page: Page, figures: PageFigures, pictures: Sequence[str]) -> str:
+    """The page, with style, scripts and data inside it."""
+    shown = (figures.main, *figures.of_kind, *figures.curves, figures.each_arm)
+    drawn = [figure for figure in shown if figure is not None]
+    return rendered(
+        "index.html",
+        page=page,
+        figures=figures,
+        specs={figure.name: figure.spec for figure in drawn},
+        pictures=pictures,
+        vega=Markup(vega_script()) if drawn else None,
+    )
+
+
+def markdown(page: Page, pictures: Sequence[Drawn]) -> str:
+    """The same in GitHub's Markdown; pictures of single arms are left to their folder."""
+    shown = [picture for picture in pictures if "/individual/" not in picture.name]
+    return rendered("report.md", page=page, pictures=shown)
+
+
+def rendered(template: str, **held: Any) -> str:
+    """A template filled, with what HTML cannot hold replaced; of Markdown no two empty lines in a row."""
+    html = template.endswith(".html")
+    held |= {"light": Markup(css_variables(LIGHT)), "dark": Markup(css_variables(DARK))} if html else {}
+    text = drawable(_environment(html=html).get_template(template).render(**held))
+    return text if html else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+@cache
+def _environment(*, html: bool) -> Environment:
+    """It keeps its templates compiled."""
+    environment = Environment(
+        loader=PackageLoader("blueberry.report"),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_typeset if html else _escape_markdown,
+    )
+    environment.filters["code"] = _code
+    return environment
+
+
+def _typeset(value: Any) -> Any:
+    """A true minus before numbers; what is already markup is left alone."""
+    return _MINUS.sub("\N{MINUS SIGN}", value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+class _Plain(str):
+    """Markdown that is meant as it stands."""
+
+
+def _escape_markdown(value: Any) -> Any:
+    """Text that Markdown, and the HTML inside it, show as it is: on one line, with nothing to act on."""
+    if not isinstance(value, str) or isinstance(value, _Plain):
+        return value
+    text = re.sub(r"\s+", " ", value)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*|~$])", r"\\\1", text)
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word it is no emphasis
+    text = re.sub(r"\](?=[(\[:])", r"\\]", text)
+    return re.sub(r"^([#+-]|\d+[.)])(?=\s)", r"\\\1", text)
+
+
+def _code(value: str) -> str:
+    """A code span, also in a table."""
+    text = re.sub(r"\s+", " ", str(value)).replace("`", "'").replace("|", "\\|")
+    return _Plain(f"`{text}`")

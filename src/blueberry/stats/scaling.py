@@ -34,15 +34,6 @@ class PowerLaw:
     """Of the exponents."""
     _critical: float
 
-    @property
-    def exponent(self) -> float:
-        """Of the first size."""
-        return self.exponents[0]
-
-    @property
-    def exponent_interval(self) -> tuple[float, float]:
-        return self.exponent_intervals[0]
-
     def predict(self, x: float | Sequence[float], *, sd: float = 0.0) -> tuple[float, tuple[float, float]]:
         """The value at x and its interval: of the curve, or of a new measurement with this sd at the same x.
 

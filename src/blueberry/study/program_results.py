@@ -19,7 +19,7 @@ from blueberry.records import Curve, Evaluation, Failure, Metrics, RunResult, is
 from blueberry.study.arms import shown
 from blueberry.study.program import line_pattern
 from blueberry.study.workers import Crash
-from blueberry.tables.json_rows import flat
+from blueberry.tables.formats import flat
 from blueberry.tables.reading import read_table
 
 LARGEST_LOSS = 1e12

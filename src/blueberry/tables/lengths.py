@@ -1,11 +1,17 @@
-"""What a run's settings imply of its length: the batch, whatever multiplies it, and the updates make tokens."""
+"""How long runs were, and how they ended: rows that are steps of a run, of which the last counts; words for how a run
+ended or was decided on; what settings imply of it: the batch, what multiplies it, the updates make tokens."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from blueberry.tables.columns import Kind, kind_by_name, word_set, words_in
-from blueberry.tables.rows import Row, is_finite
+from blueberry.errors import TableError
+from blueberry.records import is_number
+from blueberry.tables.columns import Kind, folded, is_loss, kind_by_name, word_set, words_in
+from blueberry.tables.rows import Row, Table, is_finite
 
 _BATCH = word_set("batch bs batchsize minibatch microbatch")
 _WHOLE = word_set("global effective total")
@@ -140,3 +146,265 @@ def _going_with(reads: Sequence[float], others: Mapping[str, Sequence[float]]) -
 
 def _is_one(values: Sequence[float]) -> bool:
     return max(values) <= min(values) * (1 + WITHIN)
+
+
+LEAST_STEPS = 3
+"""At which one run was measured, where some of several have ended before others."""
+_RATES = (["lr"], ["rate"])
+Ending = Literal["completed", "diverged", "crashed", "unfinished"]
+
+ENDINGS: dict[str, Ending] = {
+    **dict.fromkeys(
+        ("completed", "complete", "finished", "success", "succeeded", "successful", "ok", "done", "true", "yes", "1",
+         "keep", "kept", "discard", "discarded"),
+        "completed",
+    ),
+    **dict.fromkeys(("diverged", "nan", "unstable", "exploded", "non_finite", "loss_is_nan"), "diverged"),
+    **dict.fromkeys(
+        ("crashed", "crash", "failed", "failure", "fail", "error", "killed", "oom", "timeout", "false", "no", "0"),
+        "crashed",
+    ),
+    **dict.fromkeys(
+        ("running", "pending", "queued", "scheduled", "preempted", "unfinished", "interrupted", "pruned", "stopped"),
+        "unfinished",
+    ),
+}  # fmt: skip
+"""What a status column may say, and what it means here."""
+_SPREAD = re.compile(r"[+-]?[\d.,]+(e[+-]?\d+)?%?\s*(\u00b1|\+/?-|\(\s*(\u00b1|std|sd)?)\s*[\d.]+.*", re.IGNORECASE)
+LARGEST = 1e12
+"""Of a metric: beyond any perplexity, and far from where squares overflow."""
+
+
+def decisions_as_endings(table: Table, metric: str, notes: list[str]) -> Table:
+    """A loop's table says what became of each change. Other words than keep and discard are decisions too, and a loss
+    of exactly 0 is how such loops write that there is none."""
+    if not table.is_of_a_loop:
+        return table
+    notes.append(f"{table.name}: the table of a loop; blueberry judge says which of the changes that it kept stand")
+    rows: list[Row] = []
+    words: dict[str, None] = {}
+    num_zero = 0
+    for row in table.rows:
+        values, status = dict(row.values), row.values.get("status")
+        if status is not None and folded(str(status)) not in ENDINGS:
+            words[str(status)] = None
+            values["status"] = None
+        if is_loss(metric) and values.get(metric) == 0:
+            num_zero += status is not None and ENDINGS.get(folded(str(status))) != "crashed"
+            values[metric] = None
+        rows.append(replace(row, values=values))
+    if words:
+        shown = ", ".join(f"{word:.30}" for word in [*words][:5])
+        notes.append(f"{table.name}: status {shown}: a decision like keep and discard, of a run that ended")
+    if num_zero:
+        notes.append(f"{table.name}: {num_zero} with a {metric} of exactly 0 are taken to have crashed")
+    return replace(table, rows=tuple(rows))
+
+
+def has_not_completed(row: Row) -> bool:
+    """By its status. Such a run has no number to be paired, and may have ended before it said its seed."""
+    return _ending(row) not in (None, "completed")
+
+
+def measured_ending(row: Row, metric: str) -> Ending:
+    """How the run ended. One that says it completed, without a number, has crashed."""
+    given = row.values.get(metric)
+    if isinstance(given, str) and (in_its_place := ENDINGS.get(folded(given), "completed")) != "completed":
+        return in_its_place
+    if given is not None and not is_number(given):
+        shown = f"{given!r:.80}"
+        rule, remedy = "the metric is a number, or empty if there is none", "mend"
+        if isinstance(given, str) and _SPREAD.fullmatch(given.strip()):
+            rule = "a mean with its spread over runs; runs are judged, a row each"
+            remedy = "give the runs, or the means without spreads and --sigma"
+        raise TableError(f'{row.place} "{metric}": {shown}; {rule}; {remedy}')
+    if given is not None and math.isfinite(given) and abs(given) > LARGEST:
+        raise TableError(
+            f'{row.place} "{metric}": {given!r:.80}; no metric is so large; a run that diverged has no number, or a '
+            "status that says so; mend"
+        )
+    ending = _ending(row)
+    if ending in ("crashed", "unfinished"):
+        return ending
+    if ending == "diverged" or (given is not None and not math.isfinite(given)):
+        return "diverged"
+    return "crashed" if given is None else "completed"
+
+
+def _ending(row: Row) -> Ending | None:
+    """What the status column says; None where it says nothing."""
+    given = row.values.get("status")
+    if given is None:
+        return None
+    said = folded(str(given))
+    if said not in ENDINGS:
+        known = ", ".join(dict.fromkeys(ENDINGS.values()))
+        raise TableError(f'{row.place} "status": {given!r:.80}; no known ending of a run; write one of {known}')
+    return ENDINGS[said]
+
+
+# --- Steps of a run ---
+
+
+def last_checkpoints(
+    table: Table, kind_of: Mapping[str, Kind], varied: set[str], seeds: Sequence[str], notes: list[str]
+) -> list[Row]:
+    """The rows, but of those that are steps of one run only the last, with what was last measured of each column."""
+    lengths = [name for name, kind in kind_of.items() if kind == "length" and name not in varied]
+    if not lengths or table.are_runs:
+        return list(table.rows)
+    fixed = [*varied, *seeds, "stage"]
+    told = [name for name, kind in kind_of.items() if kind == "setting" and name not in varied]
+    told = [name for name in told if words_in(name)[-1:] not in _RATES]
+    for name, kind in kind_of.items():
+        if kind == "label" and len({str(row.values.get(name)) for row in table.rows}) < len(table.rows):
+            told.insert(0, name)
+    groups = _grouped(table.rows, fixed)
+    key = [*fixed, *(name for name in told if not _goes_with_steps(groups, name, lengths))]
+    groups = _grouped(table.rows, key)
+    rows: list[Row] = []
+    ends: list[float] = []
+    which = ""
+    for group in groups:
+        last, steps, first = _last_of(group, lengths)
+        rows += last
+        if steps:
+            rows[-1] = replace(rows[-1], steps=_in_order(group, lengths))
+            which = steps
+            ends += [first, last[0].values[steps]]
+    if which:
+        notes.append(
+            f"{table.name}: rows are steps of a run ({which} {min(ends):g} to {max(ends):g}); the last of each is "
+            f"judged, {len(rows)} of {len(table.rows)} rows"
+        )
+    order = {row.place: place for place, row in enumerate(table.rows)}
+    return sorted(rows, key=lambda row: order[row.place])
+
+
+def _grouped(rows: Sequence[Row], columns: Sequence[str]) -> list[list[Row]]:
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(str(row.values.get(name)) for name in columns), []).append(row)
+    return list(groups.values())
+
+
+def _goes_with_steps(groups: Sequence[Sequence[Row]], name: str, lengths: Sequence[str]) -> bool:
+    """Whether something only changes as every run goes on: a scale of losses, a temperature, a checkpoint's name."""
+    moves = False
+    for group in groups:
+        values = {str(row.values.get(name)) for row in group}
+        if len(values) < 2:
+            continue
+        pairs = {(tuple(row.values.get(one) for one in lengths), str(row.values.get(name))) for row in group}
+        if len({where for where, _ in pairs}) < max(LEAST_STEPS, len(pairs)):
+            return False
+        moves = True
+    return moves
+
+
+def _last_of(group: list[Row], lengths: Sequence[str]) -> tuple[list[Row], str, float]:
+    """The last row of each run, the column that says so, "" where none does, and its first value."""
+    steps = next((name for name in lengths if _are_steps([row.values.get(name) for row in group])), None)
+    if steps is None:
+        return group, "", 0.0
+    in_order = sorted(group, key=lambda row: row.values[steps])
+    first, last = in_order[0].values[steps], in_order[-1].values[steps]
+    at_end = [row for row in in_order if row.values[steps] == last]
+    if len(at_end) == 1:
+        return [_merged(in_order)], steps, first
+    within, finer, _ = _last_of(at_end, [name for name in lengths if name != steps])  # steps within an epoch
+    return (within if finer else at_end), steps, first
+
+
+def _in_order(group: Sequence[Row], lengths: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
+    known = [name for name in lengths if all(is_number(row.values.get(name)) for row in group)]
+    return tuple(row.values for row in sorted(group, key=lambda row: tuple(row.values[name] for name in known)))
+
+
+def step_of(row: Row, column: str | None) -> str | None:
+    """The column that counts the updates of a run's steps: this one if it moves, else by its name one that does. Of a
+    tool's own count of what it logged, which begins with an underscore, only where there is no other.
+    """
+    moving = [name for name in dict.fromkeys(n for step in row.steps for n in step) if _moves(row, name)]
+    if column in moving:
+        return column
+    return updates_of(sorted((n for n in moving if kind_by_name(n) == "length"), key=lambda n: n.startswith("_")))
+
+
+def _moves(row: Row, name: str) -> bool:
+    counts = [step[name] for step in row.steps if is_number(step.get(name))]
+    return len(set(counts)) > 1 or len(row.steps) == len(counts) == 1
+
+
+def until(table: Table, at: float, notes: list[str]) -> Table:
+    """The rows up to an update, or each run as it was there by its steps, so that runs of unlike length are judged
+    where they were equally long.
+
+    Raises: TableError if no column counts updates, or nothing was measured up to there.
+    """
+    logged = any(row.steps for row in table.rows)  # else each row is a step
+    of_all = None if logged else updates_of([name for name in table.columns if kind_by_name(name) == "length"])
+    along = {row.place: (step_of(row, None) if logged else of_all) or "" for row in table.rows}
+    steps = [(row.place, step) for row in table.rows for step in (row.steps if logged else (row.values,))]
+    counts = [count for place, step in steps if is_number(count := step.get(along[place]))]
+    column = next(filter(None, along.values()), None)
+    if column is None or not counts:
+        rule = "no column counts updates (updates, step, iter); runs are judged at one where rows are their steps"
+        raise TableError(f"{table.path} --at {at:g}: {rule}; leave it out")
+    if not any(count <= at for count in counts):
+        raise TableError(f"{table.path} --at {at:g}: nothing was measured so early; {column} begins at {min(counts):g}")
+    if logged:
+        kept = tuple(cut for row in table.rows if (cut := _as_it_was(row, along[row.place], at)) is not None)
+        what = f"each run as it was there by what it logged, up to {max(counts):g}"
+        left = len(table.rows) - len(kept)
+        what += f"; {left} runs logged nothing so early" if left else ""
+    else:
+        kept = tuple(row for row in table.rows if not is_number(count := row.values.get(column)) or count <= at)
+        what = f"{len(table.rows) - len(kept)} rows are later, up to {max(counts):g}"
+    notes.append(
+        f"{table.name}: judged at {column} {at:g}; {what}. "
+        "How far a schedule has come there, by its own length, is part of every difference"
+    )
+    return replace(table, rows=kept)
+
+
+def _as_it_was(row: Row, along: str, at: float) -> Row | None:
+    """A run at an update, by its steps; None where it logged nothing so early.
+
+    What is known of its end alone is missing: lengths, but for those that are the updates under another name, and
+    results.
+    """
+    steps = tuple(step for step in row.steps if is_number(step.get(along)) and step[along] <= at)
+    if not steps:
+        return None
+    end = max(step[along] for step in row.steps if is_number(step.get(along)))
+    last = {name: value for step in steps for name, value in step.items() if value is not None}
+    logged = {name for step in row.steps for name in step}
+    values = {}
+    for name, value in row.values.items():
+        if name in logged:
+            values[name] = last.get(name)
+        elif kind_by_name(name) == "length":
+            values[name] = last[along] if value == end else None
+        else:
+            values[name] = None if kind_by_name(name) == "result" else value
+    return replace(row, values=values, steps=steps)
+
+
+def _are_steps(values: Sequence[Any]) -> bool:
+    """Whether these are where one run, or each of several, was measured: several numbers, each as often or, where some
+    runs have ended before others, ever less often."""
+    if not all(map(is_number, values)):
+        return False
+    counts = [count for _, count in sorted(Counter(values).items())]
+    as_often = len(set(counts)) == 1
+    return len(counts) > 1 and (
+        as_often or (len(counts) >= LEAST_STEPS and counts[0] > 1 and counts == sorted(counts, reverse=True))
+    )
+
+
+def _merged(in_order: Sequence[Row]) -> Row:
+    values: dict[str, Any] = {}
+    for row in in_order:
+        values |= {name: value for name, value in row.values.items() if value is not None or name not in values}
+    return replace(in_order[-1], values=values)

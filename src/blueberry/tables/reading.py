@@ -11,7 +11,6 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.files import refused_as
-from blueberry.tables.aligned import is_ornament, read_aligned, without_box
 from blueberry.tables.columns import (
     LONGEST_NAME,
     WRAPPERS,
@@ -23,14 +22,11 @@ from blueberry.tables.columns import (
     renamed_values,
     understood,
 )
-from blueberry.tables.exports import is_export, read_export
-from blueberry.tables.json_rows import flat, read_json, read_json_lines
-from blueberry.tables.markdown import read_markdown
+from blueberry.tables.formats import flat, place_of, read_json, read_json_lines
 from blueberry.tables.names import named_by, with_named_settings
 from blueberry.tables.rows import STEPS, Found, Placed, Row, Table, named_in, uses_decimal_comma, value_of
-from blueberry.tables.searches import Objectives, trials_frame
-from blueberry.tables.sources import place_of
-from blueberry.tables.summaries import without_summaries
+from blueberry.tables.text import is_ornament, read_aligned, read_markdown, without_box, without_summaries
+from blueberry.tables.tools import Objectives, is_export, read_export, trials_frame
 from blueberry.tables.trackers import chart_runs, is_chart
 
 LARGEST_BYTES = 500_000_000

@@ -34,16 +34,18 @@ from blueberry.tables.columns import (
     word_set,
     words_in,
 )
-from blueberry.tables.endings import (
+from blueberry.tables.lengths import (
     Ending,
+    Spent,
     decisions_as_endings,
     has_not_completed,
     last_checkpoints,
     measured_ending,
+    spent,
     step_of,
     until,
+    updates_of,
 )
-from blueberry.tables.lengths import Spent, spent, updates_of
 from blueberry.tables.rows import Row, Table, is_finite
 
 MOST_PRINTED = 6

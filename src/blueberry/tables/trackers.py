@@ -15,9 +15,8 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.tables.columns import folded
-from blueberry.tables.json_rows import flat, last_of
+from blueberry.tables.formats import Database, flat, json_object, last_of, logged_in_json_lines, place_of, yaml_mapping
 from blueberry.tables.rows import STEPS, Placed, value_of
-from blueberry.tables.sources import Database, json_object, logged_in_json_lines, place_of, yaml_mapping
 
 KEPT = "_runtime"
 """Of W&B's columns that begin with an underscore, the one that a table has a use for."""

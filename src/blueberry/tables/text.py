@@ -1,12 +1,15 @@
-"""The tables of a Markdown document, as cells of text; and the runs of the one that has the columns asked for."""
+"""Tables of runs in text: Markdown's, and those whose columns blanks set apart; and rows in them that are no runs."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.tables.columns import (
+    LEAST_DIGITS,
     find_column,
     is_loss,
     is_name,
@@ -15,8 +18,7 @@ from blueberry.tables.columns import (
     refuse_twice,
     understood,
 )
-from blueberry.tables.rows import Placed, named_in, value_of
-from blueberry.tables.summaries import summary_in
+from blueberry.tables.rows import Placed, is_finite, named_in, significant_digits, value_of
 
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
@@ -253,3 +255,194 @@ def _bare(cell: str) -> str:
         if len(stripped) > 2 * len(mark) and stripped.startswith(mark) and stripped.endswith(mark):
             stripped = stripped[len(mark) : -len(mark)].strip()
     return stripped
+
+
+LEAST_CELLS = 2
+"""In the line of names, for text to be such a table."""
+_RULE = re.compile(r"[-=+|:\s\N{BOX DRAWINGS LIGHT HORIZONTAL}]*[-=\N{BOX DRAWINGS LIGHT HORIZONTAL}]{2}"
+                   r"[-=+|:\s\N{BOX DRAWINGS LIGHT HORIZONTAL}]*")  # fmt: skip
+_SIZE = re.compile(r"\[(\d+) rows x (\d+) columns\]|\((\d+) rows?\)")
+"""What pandas and databases print below a table."""
+_FIRST = re.compile(r"\s*\S+(?: \S+)*")
+_APART, _BLANKS = re.compile(r"\s{2,}"), re.compile(r"\s+")
+
+Line = tuple[int, list[str]]
+"""The number of a line, counted from 1, and its cells."""
+
+
+def is_rule(line: str) -> bool:
+    """Whether a line only sets the names of columns apart from what stands below."""
+    return _RULE.fullmatch(line) is not None
+
+
+def is_ornament(line: str) -> bool:
+    """Whether it is no row: a rule, or how many rows there are."""
+    return is_rule(line) or _SIZE.fullmatch(line.strip()) is not None
+
+
+def without_box(text: str) -> str:
+    """Of a table in a box of plus signs, dashes and bars its lines without those at their ends."""
+    if not text.lstrip().startswith("+-"):
+        return text
+    return "\n".join("" if is_rule(line) else line.strip().strip("|") for line in text.splitlines())
+
+
+def read_aligned(text: str, place: str) -> list[Line]:
+    """The line of names and the lines of runs, cells parted where every line has as many: as a rule of dashes parts
+    them, by two blanks or more, by any, or by the positions that are blank in all lines. Empty where the first line is
+    no such line of names.
+
+    One cell more in each run than there are names is the index of a data frame: a column of its own name where the
+    frame says one, "name" where it is of words, and without a name, so that it is left out, where it counts.
+    Raises: TableError where no way parts every line, or rows or columns were left out in print.
+    """
+    numbered = [(number, line.expandtabs().rstrip()) for number, line in enumerate(text.splitlines(), 1)]
+    numbered = [(number, line) for number, line in numbered if line.strip()]
+    size = _SIZE.fullmatch(numbered[-1][1].strip()) if numbered else None
+    if size is not None:
+        numbered.pop()
+    rule = next((line for _, line in numbered if is_rule(line)), "")
+    lines = [(number, line) for number, line in numbered if not is_rule(line)]
+    if len(lines) < 2 or max(len(line.split()) for _, line in lines[:2]) < LEAST_CELLS:
+        return []
+    number, header = lines[0]
+    if header.endswith("\\") or "..." in header.split():
+        what = "columns are wrapped or left out in print"
+        raise TableError(f"{place} line {number}: {what}; a run is one whole line; print df.to_string(), or write CSV")
+    indent = len(header) - len(header.lstrip())
+    is_left = all((first := _FIRST.match(line)) is not None and first.end() <= indent for _, line in lines[1:])
+    for cells in _ways(lines, rule):
+        if is_left and len(cells[0][1]) == len(cells[1][1]) and cells[0][1][0]:
+            continue  # what stands left of the first name is an index, so that a cell of each line is empty
+        if (found := _with_index(cells)) is not None:
+            shown = len(found) - 1
+            if size is not None and int(size[1] or size[3]) > shown - any(set(line) <= {*". "} for _, line in lines):
+                what = f"{shown} of {size[1] or size[3]} rows are shown"
+                raise TableError(f"{place}: {what}; a table has all runs; print df.to_string(), or write CSV")
+            return found
+    counts = [len(_APART.split(line.strip())) for _, line in lines]
+    odd = next((at for at, count in enumerate(counts) if count != counts[0]), 0)
+    raise TableError(
+        f"{place} line {lines[odd][0]}: {counts[odd]} cells, parted by blanks, under {counts[0]} column names; a line "
+        "has one cell for each column; write it as CSV"
+    )
+
+
+def _ways(lines: Sequence[tuple[int, str]], rule: str) -> Iterator[list[Line]]:
+    """The cells of all lines, by each way to part them."""
+    if len(rule.split()) >= LEAST_CELLS:
+        yield _cut(lines, rule)
+    yield [(number, _APART.split(line.strip())) for number, line in lines]
+    by_any = [(number, _BLANKS.split(line.strip())) for number, line in lines]
+    if len(by_any[0][1]) == len(by_any[1][1]) or all(cells[0] == f"{at}" for at, (_, cells) in enumerate(by_any[1:])):
+        yield by_any  # else a name or a text of several words might pass for an index
+    width = max(len(line) for _, line in lines)
+    taken = "".join("-" if any(line[at : at + 1].strip() for _, line in lines) else " " for at in range(width))
+    for gaps in (re.sub(r"(?<=-) (?=-)", "-", taken), taken):  # a single blank may stand within cells
+        cut = _cut(lines, gaps)
+        named = [name for name in cut[0][1] if name]
+        whole = not any(_APART.search(cell) for _, cells in cut for cell in cells)
+        if whole and named in (_APART.split(lines[0][1].strip()), by_any[0][1]):
+            yield cut
+
+
+def _cut(lines: Sequence[tuple[int, str]], rule: str) -> list[Line]:
+    """At the runs of dashes of a rule; one run of text that crosses a border gives no cells."""
+    spans = [found.span() for found in re.finditer(r"\S+", rule)]
+    spans[-1] = (spans[-1][0], max(len(line) for _, line in lines))
+    made: list[Line] = []
+    for number, line in lines:
+        outside = "".join(line[end:start] for (_, end), (start, _) in pairwise(spans))
+        cells = [line[start:end].strip() for start, end in spans]
+        made.append((number, [] if outside.strip() or line[: spans[0][0]].strip() else cells))
+    return made
+
+
+def _with_index(lines: list[Line]) -> list[Line] | None:
+    """With a name for every cell, or None where lines have other than as many, or one more for an index."""
+    (number, names), *runs = lines
+    index: list[str] = []
+    if len(runs) > 1 and 0 < len(runs[0][1]) < len(names) and len(runs[1][1]) == len(names) + len(runs[0][1]):
+        index = runs.pop(0)[1]  # a data frame has the names of its index in a line of their own
+    counts = {len(cells) for _, cells in runs}
+    if len(counts) != 1:
+        return None
+    (count,) = counts
+    if not index and count == len(names) + 1:
+        words = [[isinstance(value_of(cell), str) for cell in cells] for _, cells in runs]
+        if all(words[0]) and not all(map(all, words)):
+            return None  # a second line of names
+        index = [""]
+    names = [*index, *names]
+    if not names[0] and any(isinstance(value_of(cells[0]), str) for _, cells in runs):
+        names[0] = "name"
+    if count != len(names) or not all(names[1:]) or len(names) < LEAST_CELLS:
+        return None
+    return [(number, names), *runs]
+
+
+MEANS = frozenset(("mean", "average", "avg", "\u03bc", "mean of seeds"))
+SPREADS = frozenset(
+    ("std", "sd", "stdev", "std dev", "stddev", "sem", "stderr", "variance", "range", "min", "max", "median", "\u03c3")
+)
+"""What a row of a summary is called; those of the second kind only below one of the first, or under seeds."""
+LEAST_SUMMED = 2
+WITHIN = 0.1
+"""Of the range of what is summed up: how far from the mean a row called so may be."""
+
+
+def without_summaries(rows: Sequence[Placed]) -> tuple[Sequence[Placed], list[str]]:
+    """The rows that are runs, and what a person should know of the others."""
+    said: list[str] = []
+    known = [one for one in rows if any(value is not None for value in one[1].values())]
+    if known and len(known) < len(rows):
+        said.append(f"{len(rows) - len(known)} of {len(rows)} rows say nothing, and are no runs")
+        rows = known
+    once: dict[str, Placed] = {}
+    for place, values in rows:
+        once.setdefault(repr(values) if _is_unique(values) else place, (place, values))
+    if len(once) < len(rows):
+        said.append(f"{len(rows) - len(once)} of {len(rows)} rows stand twice, to the last digit, and count once")
+        rows = [*once.values()]
+    for column in dict.fromkeys(name for _, values in rows[:1] for name in values):
+        named = [summary_in(values.get(column)) for _, values in rows]
+        runs = [one for one, name in zip(rows, named, strict=True) if name is None]
+        if any(named) and len(runs) >= LEAST_SUMMED and _are_summaries(column, rows, named, runs):
+            words = ", ".join(
+                dict.fromkeys(f"{values[column]}" for (_, values), name in zip(rows, named, strict=True) if name)
+            )
+            said.append(f"rows called {words:.80} ({column}) sum up the others, and are no runs")
+            return runs, said
+    return rows, said
+
+
+def _is_unique(values: Mapping[str, Any]) -> bool:
+    """Whether a row says so much that another run would not have said the same: a text, and a number of many digits."""
+    results = [one for name, one in values.items() if kind_by_name(name) == "result" and is_finite(one)]
+    digits = [significant_digits(repr(one)) for one in results]
+    return max(digits, default=0) >= LEAST_DIGITS and any(isinstance(one, str) for one in values.values())
+
+
+def summary_in(cell: Any) -> str | None:
+    """What a cell says a row is, "mean" of "Mean (3 seeds)" or "mean \u00b1 std"; None where it names a run."""
+    if not isinstance(cell, str) or len(cell) > 40:
+        return None
+    words = (
+        cell.casefold().replace("*", " ").replace("\u00b1", "(").replace("+/-", "(").replace("/", "(").partition("(")[0]
+    )
+    word = " ".join(words.replace(".", " ").split())
+    return word if word in MEANS | SPREADS else None
+
+
+def _are_summaries(column: str, rows: Sequence[Placed], named: Sequence[str | None], runs: Sequence[Placed]) -> bool:
+    """Under seeds and numbers anything so called is one; among names the row called mean has to be the mean."""
+    if kind_by_name(column) == "seed" or all(is_finite(values.get(column)) for _, values in runs):
+        return True
+    means = [values for (_, values), name in zip(rows, named, strict=True) if name in MEANS]
+    for mean in means[:1]:
+        for name, value in mean.items():
+            others = [values.get(name) for _, values in runs]
+            numbers = [one for one in others if is_finite(one)]
+            if is_finite(value) and len(numbers) == len(others) and max(numbers) > min(numbers):
+                return abs(value - fmean(numbers)) <= WITHIN * (max(numbers) - min(numbers))
+    return False
