@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blueberry.cli import app
-from blueberry.cli.loops import CODES
+from blueberry.cli.tables import CODES
 from blueberry.stats.loop import LEAST_BASELINE, MOST_RUNS, error_of_change, kept_by_chance
 
 PAGE = (Path(__file__).parent.parent / "docs" / "judge.md").read_text(encoding="utf-8")

@@ -10,13 +10,12 @@ from typing import get_args
 
 import pytest
 
-from blueberry.judge import answers, judgement, race
+from blueberry.judge import answers, judgement, verdicts
 from blueberry.judge.audits import execution
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.forecast import LEAST_MIN_EFFECT
 from blueberry.judge.judgement import CurveFinding, Judgement, Purpose, Verdict
-from blueberry.stats.decide import MOST_SEEDS, POWER
-from blueberry.stats.differences import t_quantile
+from blueberry.stats.differences import MOST_SEEDS, POWER, t_quantile
 from blueberry.stats.robustness import upper_bound
 from blueberry.stats.scaling import LEAST_POINTS
 from blueberry.study.designs import combine
@@ -107,7 +106,7 @@ def test_every_word_in_code_font_is_one_of_the_code() -> None:
 def test_every_word_of_the_code_is_explained() -> None:
     for word in VERDICTS | PURPOSES | HOLDS | FINDINGS | PATTERNS | ENDED:
         assert f"`{word}`" in PAGE
-    assert {*typing.get_args(race.Ended)} == ENDED
+    assert {*typing.get_args(verdicts.Ended)} == ENDED
 
 
 def test_rules_have_the_numbers_that_are_said() -> None:

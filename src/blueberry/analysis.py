@@ -9,7 +9,7 @@ from typing import Any
 from blueberry.errors import ReportError
 from blueberry.files import refused_as
 from blueberry.judge.audits import blocking_first, placed
-from blueberry.judge.audits.histories import audit_histories, histories
+from blueberry.judge.audits.execution import audit_histories, histories
 from blueberry.judge.audits.runs import audit
 from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Audit, Judgement

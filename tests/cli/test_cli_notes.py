@@ -1,6 +1,6 @@
 import pytest
 
-from blueberry.cli.progress import watching_a_run, watching_a_study
+from blueberry.cli.words import watching_a_run, watching_a_study
 from blueberry.records import Progress
 from blueberry.study.engine import Snapshot
 

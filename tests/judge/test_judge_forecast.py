@@ -7,7 +7,7 @@ from blueberry.architecture import cost
 from blueberry.judge.forecast import REPORT_SECONDS, forecast
 from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe
-from blueberry.stats.decide import Df, smallest_difference
+from blueberry.stats.differences import Df, smallest_difference
 from blueberry.stats.noise import measure_noise
 from blueberry.study.calibration import Speed, work
 from blueberry.study.plan import plan

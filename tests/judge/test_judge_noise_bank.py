@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blueberry.judge.noise_bank import noise_bank, told
+from blueberry.judge.forecast import noise_bank, told
 from blueberry.recipe import Recipe
 from blueberry.study.database import EndedRun
 

@@ -36,12 +36,12 @@ VALUES = {0.02: [3.0, 3.2, 3.1], 0.04: [3.01, 3.25, 3.05], 0.08: [3.3, 3.4, math
 
 
 def test_a_family_pools_its_arms_as_a_study_does():
-    (found,) = noise_by_horizon(history(VALUES), family_of(BASE), "val_loss")
+    (found,) = noise_by_horizon(history(VALUES), family_of(BASE), "val_loss").values()
     expected = measure_noise(np.array(list(VALUES.values())))
     assert (found.sd, found.rho, found.paired_sd, found.n) == (
         pytest.approx(expected.sd), pytest.approx(expected.rho), pytest.approx(expected.paired_sd), 6,
     )  # fmt: skip
-    (bits,) = noise_by_horizon(history(VALUES), family_of(BASE), "val_bits_per_byte")
+    (bits,) = noise_by_horizon(history(VALUES), family_of(BASE), "val_bits_per_byte").values()
     assert bits.sd == pytest.approx(found.sd / 2)
 
 
@@ -52,15 +52,15 @@ def test_horizons_are_kept_apart_and_families_too():
         {0.04: [2.0, 2.1]}, BASE.with_(**{"train.tokens": 200 * BASE.update_tokens, "train.updates": None})
     )
     found = noise_by_horizon([*history(VALUES), *longer, *wider, *by_tokens], family_of(BASE), "val_loss")
-    assert [(one.num_updates, one.n) for one in found] == [(100, 6), (200, 4)]
+    assert [(num_updates, one.n) for num_updates, one in found.items()] == [(100, 6), (200, 4)]
 
 
 def test_other_text_does_not_count_and_the_schedule_does_not_matter():
     other = [past(BASE.with_(seed=seed), 9.0 + seed, data="other") for seed in range(3)]
     linear = history({0.02: [3.0, 3.1]}, BASE.with_(**{"schedule.kind": "linear"}))
-    (found,) = noise_by_horizon([*history(VALUES), *other, *linear], family_of(BASE), "val_loss", "d")
+    (found,) = noise_by_horizon([*history(VALUES), *other, *linear], family_of(BASE), "val_loss", "d").values()
     assert found.n == 8
-    assert noise_by_horizon(other[:1], family_of(BASE), "val_loss", "other") == ()
+    assert noise_by_horizon(other[:1], family_of(BASE), "val_loss", "other") == {}
 
 
 def test_half_the_noise_is_suggested_and_no_less_than_5_millinats():
@@ -86,7 +86,7 @@ def test_a_plan_without_runs_of_its_own_uses_the_family_and_says_so(study, tmp_p
 
     assert (seen(()).noise_source, seen(()).detectable, seen(()).suggested_min_effect) == (None, None, None)
     found = seen(history(VALUES))
-    (noise,) = noise_by_horizon(history(VALUES), family_of(BASE), "val_loss")
+    (noise,) = noise_by_horizon(history(VALUES), family_of(BASE), "val_loss").values()
     assert (found.noise_source, found.noise_sd, found.noise_n) == ("family", noise.paired_sd, 6)
     assert found.suggested_min_effect == suggested_min_effect(noise.sd)
     assert found.min_effect == 0.005
@@ -104,6 +104,6 @@ def test_the_store_gives_what_the_registry_needs(tmp_path):
             store.commit(one)
         runs = store.past_runs()
         assert len(store.past_runs(most=2)) == 2
-    (found,) = noise_by_horizon(runs, family_of(BASE), "val_loss")
+    (found,) = noise_by_horizon(runs, family_of(BASE), "val_loss").values()
     assert found.n == 6
     assert found.paired_sd is not None

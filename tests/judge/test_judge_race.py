@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from blueberry.judge.audits import block
 from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.race import follow, leading_arm, open_arms
+from blueberry.judge.verdicts import follow, leading_arm, open_arms
 from blueberry.judge.weigh import weigh
 
 LOOKS = (3, 5, 8, 12, 16)

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 import blueberry
+from blueberry.report.method import how_judged
 from blueberry.report.page import page
-from blueberry.report.rules import how_judged
 
 APRIL = {314: 1.06475, 777: 1.06381, 1: 1.06532, 2025: 1.06403, 1337: 1.06577}
 MAY = {42: 1.06150, 0: 1.06152, 1234: 1.06105}

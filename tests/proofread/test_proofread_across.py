@@ -1,7 +1,6 @@
 """Reports against each other and against the results beside them."""
 
-from blueberry.proofread import Document
-from blueberry.proofread.examination import audit_across
+from blueberry.proofread import Document, audit_across
 from blueberry.tables.reading import table_of
 from tests.golden.reports import CLEAN
 

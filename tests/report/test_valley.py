@@ -12,8 +12,8 @@ from blueberry.proofread import Document, examine
 from blueberry.report.figures import compute, page_figures, pictures
 from blueberry.report.kinds import kind_figures, sweeps
 from blueberry.report.lr_curve import curve_caption, lr_curve
+from blueberry.report.method import residuals, search_in_short, search_sentences
 from blueberry.report.page import page
-from blueberry.report.valley import residuals, search_in_short, search_sentences
 from blueberry.report.writing import html, markdown
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from blueberry.stats.decide import (
+from blueberry.stats.differences import (
     decide,
     decide_diverged,
     holm_levels,
     level_of_a_look,
+    paired,
     power_of_tie,
     power_of_winner,
     seeds_for_tie,
     seeds_for_winner,
     smallest_difference,
 )
-from blueberry.stats.differences import paired
 from blueberry.study.plan import looks_of
 
 

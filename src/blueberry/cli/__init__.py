@@ -10,17 +10,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from blueberry.cli.options import (
-    AcrossOption,
-    AtOption,
-    GoalOption,
-    MetricOption,
-    NamePatternOption,
-    SeedOption,
-    SigmaOption,
-    TuneOption,
-    VaryOption,
-)
 from blueberry.errors import ReportError
 from blueberry.files import printable
 
@@ -103,7 +92,6 @@ def train(
     from blueberry import api
     from blueberry.architecture import cost
     from blueberry.cli import words
-    from blueberry.cli.progress import watching_a_run
     from blueberry.records import StudyRun
     from blueberry.sinks import SINGLE_RUNS, logging_to
 
@@ -120,7 +108,7 @@ def train(
         return 0 if api.train(made, store=store).status == "completed" else 1
     with (
         logging_to(log or (), Path(store or api.default_store()), SINGLE_RUNS, say) as tell,
-        watching_a_run(quiet=quiet, no_color=no_color) as on_progress,
+        words.watching_a_run(quiet=quiet, no_color=no_color) as on_progress,
     ):
         result = api.train(made, store=store, on_progress=on_progress)
         tell(StudyRun(result.fingerprint, made.seed, "search", result, study=SINGLE_RUNS))
@@ -214,7 +202,6 @@ def run(
     """Run what is missing of a study, judge it and write the report. Safe to repeat, interrupt and start twice."""
     from blueberry import api
     from blueberry.cli import words
-    from blueberry.cli.progress import watching_a_study
     from blueberry.sinks import logging_to
     from blueberry.study.spec import Study
 
@@ -224,7 +211,7 @@ def run(
         say(f"{loaded.name}: {words.time_of(seen)}")
     with (
         logging_to(log or (), Path(store or api.default_store()), loaded.name) as tell,
-        watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
+        words.watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
     ):
         on_result = tell if log else None  # telling nobody would read every result
         judged = api.conduct(loaded, store=store, workers=workers, on=on, on_event=on_event, on_result=on_result)
@@ -244,83 +231,6 @@ def report(
 
     loaded = Study.load(study, store)
     return _report(api.look(loaded, Path(store or api.default_store())), out or _report_folder(loaded.name), json)
-
-
-@app.command()
-def analyse(
-    table: Annotated[
-        Path,
-        typer.Argument(
-            help="Runs trained elsewhere: CSV, JSON, JSON Lines, Markdown, or a folder.", show_default=False
-        ),
-    ],
-    vary: VaryOption = None,
-    across: AcrossOption = None,
-    tune: TuneOption = None,
-    metric: MetricOption = None,
-    goal: GoalOption = None,
-    seed: SeedOption = None,
-    name_pattern: NamePatternOption = None,
-    at: AtOption = None,
-    min_effect: Annotated[
-        float | None, typer.Option(help="The smallest difference that matters, in its unit.", show_default="0.005")
-    ] = None,
-    alpha: Annotated[float, typer.Option(help="Chance of any false winner, at most.")] = 0.05,
-    sigma: SigmaOption = None,
-    target: Annotated[
-        float | None, typer.Option(help="A value fixed beforehand: from where on do runs clear it?", show_default=False)
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/TABLE")] = None,
-    json: JsonOption = False,
-    store: StoreOption = None,
-    quiet: QuietOption = False,
-) -> int:
-    """Judge runs that were trained elsewhere, and write the report."""
-    from blueberry import analysis
-    from blueberry.cli import words
-
-    given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "min_effect": min_effect, "alpha": alpha}
-    given |= {"name_pattern": name_pattern, "at": at, "target": target}
-    if sigma is not None:
-        from blueberry.judge.noise_bank import sigma_of
-        from blueberry.study.spec import default_store
-
-        given["sigma"] = sigma_of(sigma, Path(store or default_store()), metric or "val_loss")
-    judged = analysis.examine(table, vary=_columns(vary), across=_columns(across), tune=_columns(tune), **given)
-    for note in judged.notes if not quiet else ():
-        say(note)
-    page = judged.report(out or _report_folder(judged.found.table.name))
-    _answer(json, {**judged.judgement.to_dict(), "report": str(page)}, words.answer(judged.judgement, page))
-    return int(bool(judged.judgement.blocks))
-
-
-@app.command()
-def doctor(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="STUDY|TABLE|REPORT.md ...", help="One, or several to check against each other.", show_default=False
-        ),
-    ],
-    vary: VaryOption = None,
-    metric: MetricOption = None,
-    goal: GoalOption = None,
-    seed: SeedOption = None,
-    name_pattern: NamePatternOption = None,
-    json: JsonOption = False,
-    store: StoreOption = None,
-    quiet: QuietOption = False,
-) -> int:
-    """Look for what would make a claim untrue: in a study, before or after it ran, in a table, in a report."""
-    from blueberry import analysis
-    from blueberry.cli import words
-
-    given: dict[str, Any] = {"metric": metric, "goal": goal, "seed": seed, "name_pattern": name_pattern}
-    found = analysis.checkup(paths, vary=_columns(vary), store=store, **given)
-    for note in found.notes if not quiet else ():
-        say(note)
-    _answer(json, found.to_dict(), words.findings(found.audits))
-    return int(found.is_blocked)
 
 
 @app.command()
@@ -421,7 +331,6 @@ def ledger(
     """Show the lines of baselines with their evidence; measure a line's total; roll a line back."""
     from blueberry import promotions
     from blueberry.cli import words
-    from blueberry.cli.progress import watching_a_study
     from blueberry.judge.ledger import entry_line, terminal
     from blueberry.judge.promotion import Refusal
 
@@ -443,7 +352,7 @@ def ledger(
         entry = promotions.rollback(rollback, store=store)
         document, text = {"entry": entry.model_dump(mode="json")}, entry_line(entry)
     elif remeasure is not None:
-        with watching_a_study(f"remeasure {remeasure}", quiet=quiet, no_color=no_color) as on_event:
+        with words.watching_a_study(f"remeasure {remeasure}", quiet=quiet, no_color=no_color) as on_event:
             made = promotions.remeasure(
                 remeasure, store=store, workers=workers, num_seeds=seeds, every_stage=stages, on_event=on_event
             )
@@ -461,8 +370,43 @@ def ledger(
     return code
 
 
-def _columns(vary: list[str] | None) -> list[str]:
-    return [name.strip() for names in vary or [] for name in names.split(",") if name.strip()]
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A run's fingerprint, or the beginning of it.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Write a trained model as safetensors, config and tokenizer, and for transformers where that agrees exactly."""
+    from blueberry import api
+
+    said = api.export(run, folder, store=store)
+    _answer(json, {"folder": str(folder), "wrote": said}, said)
+    return 0
+
+
+@app.command()
+def sample(
+    run: Annotated[
+        str, typer.Argument(help="A run's fingerprint, the beginning of one, or its result.json.", show_default=False)
+    ],
+    prompt: Annotated[str, typer.Option(help="Text to continue; empty begins a document.")] = "",
+    tokens: Annotated[int, typer.Option(min=1, max=10**6, help="Tokens to write, at most.")] = 100,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="Divides the logits; 0 takes the likeliest token each time.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the draws.")] = 0,
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Print text from a trained run."""
+    from dataclasses import asdict
+
+    from blueberry import api
+
+    made = api.sample(run, prompt, num_tokens=tokens, temperature=temperature, seed=seed, store=store)
+    _answer(json, asdict(made), made.text, longest=True)
+    return 0
 
 
 def _report_folder(name: str) -> Path:
@@ -497,4 +441,4 @@ def _answer(json: bool, document: dict[str, Any], text: str, *, longest: bool = 
         ) from None
 
 
-from blueberry.cli import loops, models  # noqa: E402, F401 (their commands are registered when they are read)
+from blueberry.cli import tables  # noqa: E402, F401 (its commands are registered when it is read)

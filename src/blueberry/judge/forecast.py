@@ -1,22 +1,25 @@
-"""What a study will cost and what it could detect, said before it runs; and how noisy runs of its kind have been, from
-everything that a store has."""
+"""What a study will cost and what it could detect, said before it runs; and the noise that a store has measured, by
+recipe family and horizon: what forecasts go by, and a bank that others may borrow from."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from blueberry.architecture import cost, flops_per_token, parameters
-from blueberry.identity import canonical_json
+from blueberry.errors import RecipeError, TableError, did_you_mean
+from blueberry.identity import canonical_json, digest
 from blueberry.judge.gather import gather_study
-from blueberry.judge.judgement import BASELINE, Noise
-from blueberry.judge.measured import measure, noise_of, smallest_shown
+from blueberry.judge.judgement import BASELINE
+from blueberry.judge.measured import measure, smallest_shown
+from blueberry.judge.words import count, interval, number, settings_text, unit
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.stats.decide import Df
-from blueberry.stats.noise import measure_noise
+from blueberry.stats.differences import Df
+from blueberry.stats.noise import Borrowed, NoiseEstimate, measure_noise, read_sigma
 from blueberry.study.calibration import Speed, work
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Lanes
@@ -24,6 +27,7 @@ from blueberry.study.plan import Plan, as_planned, looks_of
 from blueberry.study.sharing import forks
 from blueberry.study.spec import Arm, Study
 from blueberry.study.status import Change
+from blueberry.study.store import Store
 
 MOST_UPDATES_SHARED = 2_000_000
 """Of all arms together, up to which a forecast waits to know what they share."""
@@ -105,24 +109,6 @@ class Forecast:
         plain["arms"] = [{"arm": name, "settings": settings} for name, settings in self.arms]
         plain["parts"] = [{"part": name, "arms": list(arms)} for name, arms in self.parts]
         return plain
-
-
-@dataclass(frozen=True)
-class FamilyNoise:
-    """Noise of one recipe family at one length, in the metric. See `stats.noise.NoiseEstimate`."""
-
-    num_updates: int
-    sd: float
-    """Of one run around its arm's mean."""
-    rho: float | None
-    """Correlation of two arms' results on one seed."""
-    paired_sd: float | None
-    """Of a difference of two arms on one seed; None until two arms share two seeds."""
-    n: int
-    """Runs that entered."""
-    df: float
-    """Degrees of freedom of `sd`: fewer where arms share their seeds' luck. Source: Satterthwaite 1946, as squares
-    correlate by rho**2."""
 
 
 def forecast(
@@ -260,7 +246,7 @@ def _noise(
     results: Mapping[str, RunResult],
     past_runs: Sequence[EndedRun],
     data_digest: str | None,
-) -> tuple[Noise | FamilyNoise, Literal["study", "family"] | None, Df | None]:
+) -> tuple[NoiseEstimate, Literal["study", "family"] | None, Df | None]:
     """The study's own where two of its arms share two seeds, else its family's at its length; with how its
     degrees of freedom grow, None where the design must tell.
 
@@ -279,17 +265,14 @@ def _noise(
         ]
         return max(found, key=lambda pair: (pair[0].paired_sd is not None, pair[0].n))
     measured = measure(gather_study(study, results, planned))
-    own = noise_of(measured)
+    own = measured.noise
     if own.paired_sd is not None:
-        typical = measured.noise.typical
-        return own, "study", None if typical is None else Df.of(typical.df, len(measured.seeds))
+        return own, "study", None if own.typical is None else Df.of(own.typical.df, len(measured.seeds))
     family, num_updates = family_of(study.base), study.base.num_updates
     if any(family_of(arm.recipe) != family or arm.recipe.num_updates != num_updates for arm in study.arms):
         return own, None, None  # how runs of two families go together on a seed, no family has measured
-    for noise in noise_by_horizon(past_runs, family, study.metric, data_digest):
-        if noise.num_updates == num_updates and noise.paired_sd is not None:
-            return noise, "family", None
-    return own, None, None
+    found = noise_by_horizon(past_runs, family, study.metric, data_digest).get(num_updates)
+    return (own, None, None) if found is None or found.paired_sd is None else (found, "family", None)
 
 
 def _comparison(study: Study) -> tuple[int, Sequence[Arm]]:
@@ -321,7 +304,7 @@ def family_of(recipe: Recipe) -> dict[str, Any]:
 
 def noise_by_horizon(
     runs: Iterable[EndedRun], family: Mapping[str, Any], metric: str, data_digest: str | None = None
-) -> tuple[FamilyNoise, ...]:
+) -> dict[int, NoiseEstimate]:
     """The noise of a family at each length that it was run for, ascending; only lengths with a repeated arm.
 
     `metric` is one of the validation set. Arms are recipes that differ in anything but the seed, from whatever
@@ -337,16 +320,14 @@ def noise_by_horizon(
             continue
         arm = canonical_json({name: said for name, said in run.recipe.items() if name != "seed"})
         tables.setdefault(_num_updates(run.recipe), {}).setdefault(arm, {})[run.recipe["seed"]] = value
-    found = []
+    found: dict[int, NoiseEstimate] = {}
     for num_updates, arms in sorted(tables.items()):
         seeds = sorted({seed for values in arms.values() for seed in values})
         values_KN = np.array([[values.get(seed, math.nan) for seed in seeds] for values in arms.values()])
         noise = measure_noise(values_KN)
         if noise.sd is not None:
-            num_arms, rho = int(noise.runs.known_K.sum()), max(noise.rho or 0.0, 0.0)
-            df = float(noise.runs.df_K.sum()) / (1 + (num_arms - 1) * rho**2)
-            found.append(FamilyNoise(num_updates, noise.sd, noise.rho, noise.paired_sd, noise.n, df))
-    return tuple(found)
+            found[num_updates] = noise
+    return found
 
 
 def suggested_min_effect(sd: float) -> float:
@@ -359,3 +340,109 @@ def _num_updates(recipe: Mapping[str, Any]) -> int:
         return int(recipe["train.updates"])
     tokens = recipe["train.batch_sequences"] * recipe["model.context_tokens"]
     return -(-int(recipe["train.tokens"]) // tokens)
+
+
+PREFIX = "bank:"
+"""Of a sigma that is borrowed from the bank."""
+PLACES = 4
+SHOWN = ("model.width", "model.num_layers", "model.feed_forward.kind", "train.batch_sequences", "data.corpus")
+MOST_SHOWN = 5
+"""Settings in which families differ that a line has."""
+
+
+@dataclass(frozen=True)
+class Banked:
+    """Noise of one recipe family at one length, in the metric."""
+
+    name: str
+    """By which it is borrowed: a digest of the family, and the updates."""
+    metric: str
+    num_updates: int
+    sd: float
+    """Of one run around its arm's mean."""
+    interval: tuple[float, float]
+    """Of the sd, at 95%."""
+    df: float
+    """Degrees of freedom of `sd`: fewer where arms share their seeds' luck. Source: Satterthwaite 1946, as squares
+    correlate by rho**2."""
+    num_runs: int
+    rho: float | None
+    """Correlation of two arms' results on one seed."""
+    family: Mapping[str, Any]
+    """What its runs share: dotted setting to value."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; an unknown number is null."""
+        return {**asdict(self), "interval": list(self.interval), "family": dict(self.family)}
+
+
+def noise_bank(runs: Iterable[EndedRun], metric: str = "val_loss") -> tuple[Banked, ...]:
+    """Every family and length with a repeated arm, most runs first. Runs of other programs are in no family.
+
+    Source of the intervals: chi-squared of the sum of squares within arms.
+    """
+    from scipy.special import chdtri
+
+    families: dict[str, tuple[dict[str, Any], list[EndedRun]]] = {}
+    known: dict[str, str | None] = {}
+    for run in runs:
+        flat = {name: value for name, value in (run.recipe or {}).items() if name != "seed"}
+        key = canonical_json(flat)
+        if key not in known:
+            family = _family(run.recipe or {})
+            known[key] = None if family is None else canonical_json([family, run.data_digest])
+            if family is not None:
+                families.setdefault(str(known[key]), (family, []))
+        if (group := known[key]) is not None:
+            families[group][1].append(run)
+    banked = []
+    for group, (family, own) in families.items():
+        for num_updates, noise in noise_by_horizon(own, family, metric).items():
+            num_arms, rho, sd = int(noise.runs.known_K.sum()), max(noise.rho or 0.0, 0.0), noise.sd or 0.0
+            df = float(noise.runs.df_K.sum()) / (1 + (num_arms - 1) * rho**2)
+            low, high = (sd * math.sqrt(df / float(chdtri(df, tail))) for tail in (0.025, 0.975))
+            name = f"{digest('blueberry/family/1', group)[:6]}-{num_updates}"
+            banked.append(Banked(name, metric, num_updates, sd, (low, high), df, noise.n, noise.rho, family))
+    return tuple(sorted(banked, key=lambda one: (-one.num_runs, one.name)))
+
+
+def _family(flat: Mapping[str, Any]) -> dict[str, Any] | None:
+    """None of a recipe that is not the built-in trainer's."""
+    try:
+        return family_of(Recipe.of(flat))
+    except RecipeError:
+        return None
+
+
+def stored_noise(store: Path, metric: str = "val_loss") -> tuple[Banked, ...]:
+    """Of the store's latest runs. Raises: StoreError if there is none."""
+    with Store.open(store, create=False) as opened:
+        return noise_bank(opened.past_runs(), metric)
+
+
+def sigma_of(text: str, store: Path, metric: str = "val_loss") -> Borrowed:
+    """What `--sigma` says: a number, or bank:NAME of what the store has measured.
+
+    Raises: TableError for a name that the bank has not; StoreError if there is no store.
+    """
+    if not text.startswith(PREFIX):
+        return read_sigma(text)
+    name, banked = text.removeprefix(PREFIX), {one.name: one for one in stored_noise(store, metric)}
+    if name not in banked:
+        raise TableError(f'sigma: "{text}"; the store has measured no such {metric}{did_you_mean(name, banked)}')
+    found = banked[name]
+    return Borrowed(found.sd, found.df, text)
+
+
+def told(banked: Sequence[Banked]) -> str:
+    """For a terminal: families by what most people ask of one, and by the settings in which they differ."""
+    names = dict.fromkeys(name for one in banked for name in one.family)
+    differing = [name for name in names if len({str(one.family.get(name)) for one in banked}) > 1]
+    shown = list(dict.fromkeys((*SHOWN, *differing[:MOST_SHOWN])))
+    lines = []
+    for one in banked:
+        ends, rho = interval(one.interval, PLACES), "" if one.rho is None else f", rho {one.rho:.2f}"
+        found = f"sd {number(one.sd, PLACES)}{unit(one.metric)} {ends}, {count(one.num_runs, 'run')}{rho}"
+        family = {name: one.family[name] for name in shown if name in one.family}
+        lines.append(f"{PREFIX}{one.name}  {found}: {count(one.num_updates, 'update')}, {settings_text(family)}")
+    return "\n".join(lines) or "no noise measured yet: no arm of the store's runs was repeated on another seed"

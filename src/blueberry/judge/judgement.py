@@ -25,7 +25,7 @@ from blueberry.judge.answers import (
     Stack,
     Valley,
 )
-from blueberry.records import Goal
+from blueberry.records import Goal, is_number
 
 SCHEMA = "blueberry/insights/1"
 BASELINE = "baseline"
@@ -381,6 +381,17 @@ class Judgement(Finding):
     def blocks(self) -> tuple[Audit, ...]:
         """The audits that block: while there is one, nothing is recommended."""
         return tuple(audit for audit in self.audits if audit.severity == "block")
+
+    @property
+    def withholds_differences(self) -> bool:
+        """Whether an audit blocks that an arm is better; `edge` does not: it doubts only that the best was tried."""
+        return any(audit.audit != "edge" for audit in self.blocks)
+
+    @property
+    def best_value(self) -> float | None:
+        """The best arm's value of the one setting that varies; None where it is no number."""
+        value = self.best.settings.get(self.vary[0]) if self.best is not None and len(self.vary) == 1 else None
+        return float(value) if is_number(value) else None
 
     def verdict(self, a: str, b: str) -> Verdict | None:
         """On arm b against arm a, turned round where it is stored the other way; None where these were not compared."""

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from blueberry.judge import words
 from blueberry.judge.answers import Valley, ValleyModel, ValleyPoint
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
 from blueberry.judge.judgement import (
+    LEAST_BLOCKS,
     ArmSummary,
     Axis,
     Best,
@@ -21,12 +23,11 @@ from blueberry.judge.judgement import (
     Optimum,
     Status,
 )
-from blueberry.judge.race import Race, follow
-from blueberry.judge.verdicts import Rulings, rule
+from blueberry.judge.verdicts import Race, Rulings, follow, rule
 from blueberry.records import is_number
 from blueberry.stats import optimum as optima
-from blueberry.stats.decide import Df, smallest_difference
-from blueberry.stats.differences import mean_interval, sd_interval
+from blueberry.stats.differences import Df, mean_interval, sd_interval, smallest_difference
+from blueberry.stats.factorial import SingleRuns, is_regular, single_run_effects
 from blueberry.stats.locate import LOG_FROM_RATIO, Search
 from blueberry.stats.noise import NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, OneSided, is_clear, locate_optimum, read_valley
@@ -34,6 +35,11 @@ from blueberry.stats.unresolved import baseline_error, candidates, first_error, 
 
 THINNED = 4
 """One of so many points of a fitted curve is kept, for drawing it."""
+LEAST_COMBINED = 2
+"""Changes in one arm, without which there is nothing beyond the comparisons with the baseline."""
+OFF = frozenset(("off", "no", "false", "none", "without", "0", "0.0", "baseline", "default"))
+ON = frozenset(("on", "yes", "true", "with", "1", "1.0"))
+"""Words for a change that is made, whose name says it all."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,60 @@ class Measured:
 
     def arm(self, index: int) -> ArmRuns:
         return self.evidence.arms[index]
+
+    @cached_property
+    def design(self) -> tuple[list[str], np.ndarray]:
+        """Names of the changes that arms combine and, one row an arm, -1 where one is off and +1 where it is on; no
+        name where no arm holds two."""
+        factors = [arm.factors for arm in self.evidence.arms]
+        if max((len(one) for one in factors), default=0) < LEAST_COMBINED:
+            return _of_two_values(self.evidence.vary, [arm.settings for arm in self.evidence.arms])
+        names = list(dict.fromkeys(name for one in factors for name in one))
+        return names, np.array([[1 if name in one else -1 for name in names] for one in factors])
+
+    @cached_property
+    def single_runs(self) -> SingleRuns | None:
+        """The effects of a factorial whose arms were run once or twice each; None where it is none. Each arm's mean
+        stands for it: all on the same seeds, or all on others, so that a seed is no factor's twin."""
+        names, signs_KF = self.design
+        there_KN = ~np.isnan(self.values_KN)
+        counts_K = there_KN.sum(axis=1)
+        if not names or self.race is not None or not is_regular(signs_KF) or np.isinf(self.values_KN).any():
+            return None
+        if len(set(counts_K.tolist())) > 1 or not 0 < counts_K[0] < LEAST_BLOCKS:
+            return None
+        if not there_KN.all() and there_KN.sum(axis=0).max() > 1:
+            return None
+        return single_run_effects(signs_KF, np.nanmean(self.values_KN, axis=1), alpha=self.evidence.alpha)
+
+
+def _of_two_values(vary: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> tuple[list[str], np.ndarray]:
+    """The design of settings that have two values each, in every combination or a regular fraction; else no name.
+
+    The larger number, and what is not off, is on; of two texts the second.
+    """
+    nothing: tuple[list[str], np.ndarray] = [], np.empty((0, 0))
+    names, columns = [], []
+    for name in vary if len(vary) >= LEAST_COMBINED else ():
+        values: list[Any] = [one.get(name) for one in settings]
+        levels = list(dict.fromkeys(values))
+        if len(levels) != 2 or None in levels:
+            return nothing
+        if all(map(is_number, levels)):
+            levels.sort(key=float)
+        elif _is_off(levels[1]):
+            levels.reverse()
+        is_switch, each = _is_off(levels[0]) and str(levels[1]).lower() in ON, words.setting_name(name)
+        names.append(each if is_switch else f"{each} {' to '.join(map(words.setting_value, levels))}")
+        columns.append([1 if value == levels[1] else -1 for value in values])
+    if not columns or len(settings) < 2**LEAST_COMBINED:
+        return nothing
+    signs_KF = np.array(columns).T
+    return (names, signs_KF) if is_regular(signs_KF) else nothing
+
+
+def _is_off(level: Any) -> bool:
+    return str(level).lower() in OFF
 
 
 def measure(evidence: Evidence) -> Measured:

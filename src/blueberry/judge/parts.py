@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from blueberry.judge import race, words
+from blueberry.judge import words
 from blueberry.judge.answers import Condition, Covered, Gain, Holds, Law
 from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first, warn
 from blueberry.judge.audits.execution import Texts, no_texts
@@ -33,7 +33,8 @@ from blueberry.judge.judgement import (
 )
 from blueberry.judge.laws import find_gains, find_laws
 from blueberry.judge.measured import axis_of
-from blueberry.judge.sentences import best_value, tell
+from blueberry.judge.sentences import tell
+from blueberry.judge.verdicts import leading_arm, open_arms
 from blueberry.judge.weigh import numbers, weigh
 from blueberry.records import RunResult, is_usable_number
 from blueberry.stats.noise import Borrowed
@@ -42,7 +43,7 @@ from blueberry.study.plan import Plan, Referee
 from blueberry.study.spec import Arm, Study
 from blueberry.tables.runs import TableRuns
 
-REFEREE = Referee(race.open_arms, race.leading_arm)
+REFEREE = Referee(open_arms, leading_arm)
 """Decides the races of studies, for their plans."""
 MOST_SAID = 3
 """Findings of one audit that are said one by one; of more, the first and in how many parts."""
@@ -356,7 +357,7 @@ def _condition(first: Judgement, part: Part) -> Condition:
     carried = first.best.arm if first.best else None
     kept = None if carried is None else _kept(judgement, carried)
     if carried is not None and (judgement.located is not None or _is_read_off(judgement)):
-        return _located_condition(part, carried, best_value(first))
+        return _located_condition(part, carried, first.best_value)
     holds = _holds(judgement, carried, kept)
     difference, interval = (kept.difference, kept.interval) if kept else (None, None)
     return _as_condition(part, carried, difference, interval, n=kept.n if kept else 0, holds=holds)
@@ -376,7 +377,7 @@ def _as_condition(
         condition=part.name,
         settings=part.settings,
         best=best.arm if best else None,
-        best_value=best_value(part.judgement),
+        best_value=part.judgement.best_value,
         optimum=found.interval if isinstance(found, Optimum) else None,
         carried=carried,
         difference=difference,
@@ -396,7 +397,7 @@ def _located_condition(part: Part, carried: str, value: float | None) -> Conditi
     judgement = part.judgement
     best, valley = judgement.best, judgement.valley
     point = valley.at(value) if valley is not None and value is not None else None
-    here = valley.at(best_value(judgement) or math.nan) if valley is not None and best is not None else None
+    here = valley.at(judgement.best_value or math.nan) if valley is not None and best is not None else None
     holds: Holds | None = None
     if valley is not None and value is not None:
         is_inside = valley.interval[0] <= value <= valley.interval[1]

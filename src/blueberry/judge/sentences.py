@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from blueberry.judge import words
 from blueberry.judge.answers import Condition
-from blueberry.judge.axis import told_cleared
 from blueberry.judge.effects import advised, recommended_by_effects, told_effects
 from blueberry.judge.judgement import (
     BASELINE,
@@ -19,10 +18,9 @@ from blueberry.judge.judgement import (
     Verdict,
 )
 from blueberry.judge.laws import told_law, told_without_a_law
-from blueberry.judge.purposes import purposes, why_the_baseline
+from blueberry.judge.purposes import purposes, told_cleared, why_the_baseline
 from blueberry.judge.verdicts import runs_of, told_borrowed, told_unstable
-from blueberry.records import is_number
-from blueberry.stats.decide import POWER
+from blueberry.stats.differences import POWER
 
 
 def tell(judgement: Judgement) -> Judgement:
@@ -40,16 +38,16 @@ def known(judgement: Judgement) -> str:
         said = f"No arm has a finite {judgement.metric}: {_how_all_failed(judgement)}."
     elif len(judgement.arms) == 1:
         said = _known_of_a_floor(judgement, best)
-    elif judgement.is_located and not withholds_differences(judgement):
+    elif judgement.is_located and not judgement.withholds_differences:
         said = _known_of_a_valley(judgement, best)
-    elif withholds_differences(judgement) and judgement.can_judge:
+    elif judgement.withholds_differences and judgement.can_judge:
         said = f"{_leads(judgement, best)}; whether it is better is withheld.{_how_the_race_ended(judgement)}"
     else:
         said = f"{_known(judgement, best)}{_how_the_race_ended(judgement)}"
     effects = [*told_cleared(judgement), *told_effects(judgement)]
     if judgement.pooled is not None:  # they are all that single runs tell
         return " ".join([*effects, said])
-    rests_on = [] if withholds_differences(judgement) else [*told_borrowed(judgement), *told_unstable(judgement)]
+    rests_on = [] if judgement.withholds_differences else [*told_borrowed(judgement), *told_unstable(judgement)]
     return " ".join([*_how_the_search_broke(judgement), said, *rests_on, *effects])
 
 
@@ -168,11 +166,6 @@ def _how_the_search_broke(judgement: Judgement) -> list[str]:
         return []
     why = "no smooth curve fits" if located.ended == "no valley" else located.ended
     return [f"The runs are not {words.shape(judgement.goal)} ({why}), so the values are compared as they are."]
-
-
-def withholds_differences(judgement: Judgement) -> bool:
-    """Whether an audit blocks that an arm is better; `edge` does not: it doubts only that the best was tried."""
-    return any(audit.audit != "edge" for audit in judgement.blocks)
 
 
 def what_blocks(judgement: Judgement) -> str:
@@ -404,7 +397,7 @@ def _known_across(judgement: Judgement) -> str:
     if len(conditions) == 1:
         return f"At {first.condition}: {parts[0].judgement.known}"
     moving = next((law for law in judgement.laws if law.of in parts[0].judgement.vary), None)
-    if withholds_differences(judgement) or _has_single_runs(judgement):
+    if judgement.withholds_differences or _has_single_runs(judgement):
         told = f"{label} has the {least} mean at {first.condition}; whether it is better, there or elsewhere, is "
         return f"{told}withheld. {told_law(moving)}" if moving else f"{told}withheld."
     groups = {
@@ -477,15 +470,7 @@ def _recommendation_across(judgement: Judgement) -> Recommendation:
 
 def _best_label(judgement: Judgement) -> str:
     """e.g. "learning rate 0.03" where one numeric setting varies, else the name of the best arm."""
-    best, value = judgement.best, best_value(judgement)
+    best, value = judgement.best, judgement.best_value
     if value is not None:
         return f"{words.setting_name(judgement.vary[0])} {words.setting_value(value)}"
     return best.arm if best else "nothing"
-
-
-def best_value(judgement: Judgement) -> float | None:
-    """The best arm's value of the one setting that varies; None where it is no number."""
-    if judgement.best is None or len(judgement.vary) != 1:
-        return None
-    value = judgement.best.settings.get(judgement.vary[0])
-    return float(value) if is_number(value) else None

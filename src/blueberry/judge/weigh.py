@@ -6,11 +6,11 @@ import numpy as np
 
 from blueberry.judge.answers import AxisAnswer, Finding, Located
 from blueberry.judge.audits.runs import audit
-from blueberry.judge.axis import find_axis_answer, find_cleared, find_failures, find_ranges, find_robustness
 from blueberry.judge.effects import find_effects, find_pooled, find_stack
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.measured import best_of, detectable, measure, noise_of, summarise
+from blueberry.judge.purposes import find_axis_answer, find_cleared, find_failures, find_ranges, find_robustness
 from blueberry.judge.sentences import tell
 from blueberry.judge.verdicts import compare
 

@@ -33,7 +33,7 @@ from blueberry.report.charts import (
     rate_axis,
     tips,
 )
-from blueberry.report.valley import draw_residuals, residuals, residuals_caption
+from blueberry.report.method import draw_residuals, residuals, residuals_caption
 
 
 @dataclass(frozen=True)

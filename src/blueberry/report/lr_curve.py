@@ -11,7 +11,6 @@ from typing import Any, Literal
 import altair as alt
 
 from blueberry.judge.judgement import ArmSummary, Best, Bound, Judgement, Optimum
-from blueberry.judge.sentences import withholds_differences
 from blueberry.judge.words import count, decimals, metric_axis, number, setting_value
 from blueberry.report.charts import (
     Axis,
@@ -118,7 +117,7 @@ def lr_curve(judgement: Judgement) -> LrCurve:
         points=tuple(Point(arm, _x(arm, axis), series_of(judgement, arm), top) for arm in arms),
         series=tuple(dict.fromkeys(series_of(judgement, arm) for arm in arms)),
         band=_band(judgement, axis) if one_axis else None,
-        is_withheld=withholds_differences(judgement),
+        is_withheld=judgement.withholds_differences,
         num_unresolved=sum(arm.status in ("best", "unresolved") for arm in arms),
         valley=_valley(judgement, y_range) if one_axis else (),
         is_located=judgement.is_located,

@@ -27,7 +27,7 @@ from blueberry.records import RunResult, StudyRun
 from blueberry.report.differences import BASELINE
 from blueberry.report.kinds import of_the_whole
 from blueberry.report.learning_curves import by_seed
-from blueberry.report.rules import how_judged
+from blueberry.report.method import how_judged, search_sentences
 from blueberry.report.tables import (
     Comparison,
     Fact,
@@ -40,8 +40,7 @@ from blueberry.report.tables import (
     trained_facts,
     values_of_baseline,
 )
-from blueberry.report.valley import search_sentences
-from blueberry.stats.decide import POWER
+from blueberry.stats.differences import POWER
 from blueberry.study.spec import Study
 
 MOST_ARMS = 12

@@ -28,7 +28,7 @@ from blueberry.recipe import Recipe
 from blueberry.records import StudyRun, arm_name
 from blueberry.report.differences import verdict_words
 from blueberry.report.kinds import effect_rows
-from blueberry.report.valley import search_in_short
+from blueberry.report.method import search_in_short
 from blueberry.study.spec import Study
 
 

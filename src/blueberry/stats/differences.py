@@ -1,9 +1,14 @@
-"""Differences of two arms, within seeds or between all runs, with their t intervals; and intervals of one sample."""
+"""Differences of two arms, within seeds or between all runs, and what they support: winner, tie or inconclusive, over
+several comparisons and several looks.
 
-from collections.abc import Sequence
+And the other way round: how many seeds a question needs, and how small a difference some seeds can see.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf, isinf, sqrt
+from math import ceil, inf, isinf, isnan, sqrt
+from typing import Literal
 
 import numpy as np
 
@@ -120,3 +125,238 @@ def sd_interval(values: Sequence[float] | np.ndarray, level: float) -> tuple[flo
     df, (_, variance) = len(values_N) - 1, mean_and_variance(values_N)
     low, high = (float(chdtri(df, tail)) for tail in ((1 - level) / 2, (1 + level) / 2))
     return sqrt(df * variance / low), sqrt(df * variance / high)
+
+
+LEAST_DIVERGED = 3
+"""Common seeds on which an arm must diverge, every time, to lose for it."""
+POWER = 0.8
+MOST_SEEDS = 10_000
+"""Beyond this no number of seeds is given: nobody will run them, and the normal model is not good to so many digits."""
+
+
+@dataclass(frozen=True)
+class Df:
+    """How degrees of freedom grow with seeds: a number a seed beyond the first, or some that do not grow at all."""
+
+    per_seed: float = 1.0
+    fixed: float | None = None
+    """Where the noise is that of other runs."""
+
+    @staticmethod
+    def of(df: float, size: float, *, is_borrowed: bool = False) -> "Df":
+        """As `size` seeds have had these."""
+        return Df(fixed=df) if is_borrowed else Df(df / (size - 1) if size > 1 else 1.0)
+
+    def at(self, n: int) -> float:
+        return (n - 1) * self.per_seed if self.fixed is None else self.fixed
+
+
+ONE_A_SEED = Df()
+
+
+@dataclass(frozen=True)
+class Decision:
+    verdict: Literal["winner", "tie", "inconclusive"]
+    b_is_better: bool | None
+    """Which side won; None unless the verdict is winner."""
+    interval: tuple[float, float] | None
+    """That decided: it excludes 0 exactly where there is a winner."""
+    more_seeds: int | None
+    """That would settle it with power .8 if the difference and noise measured so far were the true ones: for
+    winner or tie, whichever is nearer. None when settled, when the noise is unknown, or above 10,000."""
+
+
+def decide(
+    pair: Difference,
+    *,
+    alpha: float,
+    tie_alpha: float,
+    min_effect: float,
+    interval: tuple[float, float] | None = None,
+) -> Decision:
+    """Judge one difference b - a of a metric where lower is better.
+
+    winner: the interval excludes 0; by default the one at level 1 - alpha (adjusted for the number of comparisons).
+    tie: the interval at level 1 - 2 * tie_alpha lies within -+min_effect (two one-sided tests, Schuirmann 1987).
+    inconclusive: else.
+    A difference that is real and smaller than min_effect is a winner all the same; its interval says how small.
+    """
+    interval = interval or pair.interval(1 - alpha)
+    if pair.difference is None or interval is None or pair.sd is None:
+        return Decision("inconclusive", None, None, None)
+    if interval[0] > 0 or interval[1] < 0:
+        return Decision("winner", pair.difference < 0, interval, None)
+    narrow = pair.interval(1 - 2 * tie_alpha)
+    assert narrow is not None
+    if -min_effect < narrow[0] and narrow[1] < min_effect:
+        return Decision("tie", None, interval, None)
+    df = Df.of(pair.df, pair.size, is_borrowed=pair.is_borrowed)
+    more = more_seeds(pair.difference, pair.sd, pair.size, df, alpha=alpha, tie_alpha=tie_alpha, min_effect=min_effect)
+    return Decision("inconclusive", None, interval, more)
+
+
+def more_seeds(
+    difference: float, sd: float, size: float, df: Df, *, alpha: float, tie_alpha: float, min_effect: float
+) -> int | None:
+    """Further seeds, or runs a side, after which this difference would be settled with power .8, as winner or as tie,
+    whichever is nearer, if it and the noise are the true ones; at least 1, None above `MOST_SEEDS`.
+
+    `size` are those there are; `sd` is of the difference on one seed, or of one run a side.
+    """
+    won = seeds_for_winner(difference, sd, alpha=alpha, df=df)
+    most = MOST_SEEDS if won is None else won
+    tied = seeds_for_tie(difference, sd, alpha=tie_alpha, min_effect=min_effect, df=df, most=most)
+    needed = won if tied is None else tied
+    return None if needed is None else max(ceil(needed - size), 1)
+
+
+def decide_diverged(num_diverged: tuple[int, int], runs: tuple[int, int]) -> Decision:
+    """Judge two arms, a and b, when one of them diverged.
+
+    winner: the other arm never diverged, and this one did on every one of its runs, three at least of each. If both
+    were equally prone to diverge, that would happen with probability (1/4)**n at most.
+    inconclusive: else. One divergence in three ranks an arm last, but does not prove the others safe.
+    """
+    if min(runs) >= LEAST_DIVERGED and num_diverged in ((runs[0], 0), (0, runs[1])):
+        return Decision("winner", num_diverged[1] == 0, None, None)
+    return Decision("inconclusive", None, None, None)
+
+
+def holm_levels(p_values: Sequence[float], alpha: float) -> list[float]:
+    """The error each hypothesis may be tested at, so that any false rejection has probability at most alpha.
+
+    The j-th smallest p-value (j = 0, 1, ...) is tested at alpha / (m - j), until one is not rejected; the rest are
+    tested at that one's level. So p <= level exactly where Holm rejects, and an interval at 1 - level excludes 0
+    exactly there.
+    Source: Holm 1979, a step-down Bonferroni; needs no independence.
+    """
+    levels = [0.0] * len(p_values)
+    stopped_at: float | None = None
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        level = alpha / (len(p_values) - rank) if stopped_at is None else stopped_at
+        levels[index] = level
+        if p_values[index] > level:
+            stopped_at = level
+    return levels
+
+
+def level_of_a_look(alpha: float, looks: int) -> float:
+    """The error that each look at a growing study may spend: equal shares.
+
+    Over all looks it is alpha at most, whatever the data's dependence.
+
+    Source: Bonferroni. Spending functions (Lan and DeMets 1983) gain a little power and need the looks' correlation,
+    which small-sample t statistics have only approximately. Simulated error and power: docs/truth.md.
+    """
+    return alpha / looks
+
+
+def power_of_winner(n: int, difference: float, sd: float, *, alpha: float, df: Df = ONE_A_SEED) -> float:
+    """Probability that the two-sided t interval at level 1 - alpha excludes 0 on the right side.
+
+    `difference` and `sd` are those of differences on one seed, or with one run a side.
+    Source: noncentral t with noncentrality difference * sqrt(n) / sd.
+    """
+    if sd == 0:
+        return 1.0 if difference else alpha / 2
+    return _exceeds(df.at(n), abs(difference) * sqrt(n) / sd, t_quantile(df.at(n), alpha / 2))
+
+
+def power_of_tie(
+    n: int, difference: float, sd: float, *, alpha: float, min_effect: float, df: Df = ONE_A_SEED
+) -> float:
+    """Probability that the interval at level 1 - 2 * alpha lies within -+min_effect.
+
+    Source: two one-sided tests (Schuirmann 1987), by noncentral t (Phillips 1990's first approximation, which
+    takes the sd to be the same in both tests: exact in the limit, slightly low at few seeds).
+    """
+    if sd == 0:
+        return 1.0 if abs(difference) < min_effect else 0.0
+    critical, scale = t_quantile(df.at(n), alpha), sqrt(n) / sd
+    above_lower = _exceeds(df.at(n), (min_effect + abs(difference)) * scale, critical)
+    above_upper = _exceeds(df.at(n), (min_effect - abs(difference)) * scale, critical)
+    return max(above_lower + above_upper - 1, 0.0)
+
+
+def seeds_for_winner(
+    difference: float,
+    sd: float,
+    *,
+    alpha: float,
+    power: float = POWER,
+    df: Df = ONE_A_SEED,
+    most: int = MOST_SEEDS,
+) -> int | None:
+    """Least n at which a true difference becomes a winner with this power; None above `most`, or for 0."""
+    if difference == 0:
+        return None
+    least = 2 if df.fixed is None else 1
+    return _least_seeds(lambda n: power_of_winner(n, difference, sd, alpha=alpha, df=df), power, least, most)
+
+
+def seeds_for_tie(
+    difference: float,
+    sd: float,
+    *,
+    alpha: float,
+    min_effect: float,
+    power: float = POWER,
+    df: Df = ONE_A_SEED,
+    most: int = MOST_SEEDS,
+) -> int | None:
+    """Least n at which a true difference within -+min_effect becomes a tie with this power; None above `most`."""
+    if abs(difference) >= min_effect:
+        return None
+    return _least_seeds(
+        lambda n: power_of_tie(n, difference, sd, alpha=alpha, min_effect=min_effect, df=df),
+        power,
+        2 if df.fixed is None else 1,
+        most,
+    )
+
+
+def smallest_difference(n: int, sd: float, *, alpha: float, power: float = POWER, df: Df = ONE_A_SEED) -> float | None:
+    """The true difference that n seeds, or runs a side, find with this power; None where they have no df.
+
+    Units: those of `sd`, the sd of the difference on one seed, or with one run a side.
+    """
+    from scipy.optimize import brentq
+
+    if not df.at(n) > 0:
+        return None
+    if sd == 0:
+        return 0.0
+
+    def shortfall(difference: float) -> float:
+        return power_of_winner(n, difference, sd, alpha=alpha, df=df) - power
+
+    largest = sd
+    while shortfall(largest) < 0:
+        largest *= 2
+    return float(brentq(shortfall, 0.0, largest, xtol=1e-6 * sd))  # pyright: ignore[reportArgumentType]
+
+
+def _exceeds(df: float, noncentrality: float, critical: float) -> float:
+    """Probability that noncentral t exceeds a value; that a normal one does, where df is infinite."""
+    from scipy.special import nctdtr
+
+    if isinf(df):
+        return t_tail(df, critical - noncentrality)
+    below = float(nctdtr(df, noncentrality, critical))
+    if isnan(below):  # scipy gives up where the probability is 0 or 1 to all digits
+        return 1.0 if noncentrality > critical else 0.0
+    return 1 - below
+
+
+def _least_seeds(power_at: Callable[[int], float], power: float, least: int, most: int) -> int | None:
+    """Bisection: power grows with n."""
+    if most < least or power_at(most) < power:
+        return None
+    high = least
+    while power_at(high) < power:
+        high = min(2 * high, most)
+    low = max(high // 2, least - 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power_at(middle) >= power else (middle, high)
+    return max(high, least)

@@ -7,8 +7,7 @@ from math import sqrt
 
 import numpy as np
 
-from blueberry.stats.decide import holm_levels
-from blueberry.stats.differences import Difference
+from blueberry.stats.differences import Difference, holm_levels
 from blueberry.stats.noise import Borrowed, measure_noise
 
 MOST_ALIASED = 3
