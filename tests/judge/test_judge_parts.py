@@ -256,6 +256,7 @@ confirm = 3
     assert gains[3].loss_gain is None
     assert gains[3].more_than == pytest.approx(1.0)
     assert all(gain.throughput_gain == pytest.approx(1.0) for gain in gains)
+    assert [gain.factor for gain in gains] == [pytest.approx(2.0), pytest.approx(2.0), pytest.approx(2.0), None]
 
 
 def test_what_missing_the_best_rate_costs_is_said(judged):

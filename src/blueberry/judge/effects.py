@@ -151,11 +151,9 @@ def told_pooled(judgement: Judgement) -> list[str]:
 
 def advised(judgement: Judgement) -> str | None:
     """What to change, by main effects; None where none is told from 0."""
-    sign = -1 if judgement.goal == "maximize" else 1
     told = [one for one in judgement.effects if len(one.changes) == 1 and one.is_significant]
-    take, leave = (
-        [effect_name(one) for one in told if (sign * (one.difference or 0.0) < 0) is helps] for helps in (True, False)
-    )
+    helps = {effect_name(one): judgement.sign * (one.difference or 0.0) < 0 for one in told}
+    take, leave = ([name for name, does in helps.items() if does is wanted] for wanted in (True, False))
     said = [
         f"{verb} {words.listing(names, most=6)}"
         for verb, names in (("change", take), ("do not change", leave))
@@ -178,8 +176,7 @@ def helping(judgement: Judgement) -> tuple[str, ...] | None:
     paired = any(effect.is_significant for effect in judgement.effects if len(effect.changes) > 1)
     if paired or all(one.changes[0] in names for one in main) or any(one.interval is None for one in main):
         return None
-    sign = -1.0 if judgement.goal == "maximize" else 1.0
-    return tuple(one.changes[0] for one in main if one.is_significant and sign * (one.difference or 0.0) < 0)
+    return tuple(one.changes[0] for one in main if one.is_significant and judgement.sign * (one.difference or 0.0) < 0)
 
 
 def _settings_of(judgement: Judgement, changes: Sequence[str]) -> dict[str, Any]:

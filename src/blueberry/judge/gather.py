@@ -44,14 +44,6 @@ class Asked:
     recipes: Mapping[tuple[str, str], Recipe] = field(default_factory=dict)
     """By part and arm, what our own runs were to be."""
 
-    @property
-    def metric(self) -> str:
-        return self.evidence.metric
-
-    @property
-    def source(self) -> str:
-        return self.evidence.source
-
 
 @dataclass(slots=True)
 class _Arm:
@@ -85,7 +77,7 @@ def gather(runs: Iterable[StudyRun], asked: Asked, texts: Texts = no_texts) -> E
             if own is not None:
                 key = next(unseeded) if run.seed is None else run.seed
                 _take(own, run, key, asked)
-                known |= {key: run.result} if asked.source != "table" else {}  # a table has no curves
+                known |= {key: run.result} if asked.evidence.source != "table" else {}  # a table has no curves
         findings[name] = (*findings.get(name, ()), *read_curves(name, known, alpha=asked.evidence.alpha))
     facts = [one for arm in arms.values() for one in arm.facts]
     vocabularies = [one.vocabulary for one in facts if one.vocabulary]
@@ -95,7 +87,7 @@ def gather(runs: Iterable[StudyRun], asked: Asked, texts: Texts = no_texts) -> E
         arms=tuple(_arm_runs(name, arm, asked) for name, arm in arms.items()),
         is_seeded=not facts or any(one.seed is not None for one in facts),
         repeated_seeds=tuple(name for name, arm in arms.items() if _repeats(arm.facts)),
-        guessing_loss=math.log(max(vocabularies)) if vocabularies and asked.metric in LOSSES else None,
+        guessing_loss=math.log(max(vocabularies)) if vocabularies and asked.evidence.metric in LOSSES else None,
         entropy=_entropy(asked, done, texts),
         passes=passes,
         cost=_cost(done),
@@ -110,16 +102,16 @@ def gather(runs: Iterable[StudyRun], asked: Asked, texts: Texts = no_texts) -> E
 
 def _take(arm: _Arm, run: StudyRun, key: int, asked: Asked) -> None:
     result = run.result
-    twin = "test_loss" if asked.metric == "val_loss" else asked.metric.replace("val_", "test_", 1)
+    twin = "test_loss" if asked.evidence.metric == "val_loss" else asked.evidence.metric.replace("val_", "test_", 1)
     arm.settings = arm.settings or run.settings
     arm.keys.append(key)
     arm.facts.append(_facts(run, asked))
     if result.status == "failed":
         return
-    if twin != asked.metric and (tested := result.metric(twin)) is not None:
+    if twin != asked.evidence.metric and (tested := result.metric(twin)) is not None:
         arm.tests[key] = tested
     if run.stage in asked.chooses and (run.steps or result.evaluations):
-        arm.evaluations[key] = run.steps or _evaluations(asked.metric, result)
+        arm.evaluations[key] = run.steps or _evaluations(asked.evidence.metric, result)
     if result.provenance is not None:
         arm.provenance[result.provenance] = None
 
@@ -129,11 +121,11 @@ def _facts(run: StudyRun, asked: Asked) -> RunFacts:
     lengths = {"updates": result.num_updates, "tokens": result.num_tokens, "flops": result.num_flops}
     settings: Mapping[str, Any] = {}
     vocabulary = result.recipe.get(_VOCABULARY)
-    if asked.source != "study":  # our own runs are as long, and were given, what their recipes say
+    if asked.evidence.source != "study":  # our own runs are as long, and were given, what their recipes say
         lengths |= {name: value for name, value in extra.items() if kind_by_name(name) == "length"}
-    if asked.source == "table":
+    if asked.evidence.source == "table":
         settings = {n: v for n, v in result.recipe.items() if n not in run.settings and n not in ("seed", _VOCABULARY)}
-    elif asked.source == "program":
+    elif asked.evidence.source == "program":
         names = {name: understood([name]).get(name, name) for name in extra}
         vocabulary = next((extra[name] for name, meaning in names.items() if meaning == "vocabulary"), None)
         settings = {n: v for n, v in extra.items() if kind_by_name(n) == "setting" and not words.is_rate(n)}
@@ -142,7 +134,7 @@ def _facts(run: StudyRun, asked: Asked) -> RunFacts:
         value=_value(run, asked),
         stage=run.stage,
         place=run.place,
-        study=run.study if asked.source == "table" else None,
+        study=run.study if asked.evidence.source == "table" else None,
         lengths={name: float(value) for name, value in lengths.items() if value},
         settings=settings,
         train_seconds=result.train_seconds,
@@ -164,12 +156,12 @@ def _value(run: StudyRun, asked: Asked) -> float | None:
         return None
     if run.result.status == "diverged":
         return -math.inf if asked.evidence.goal == "maximize" else math.inf
-    value = run.result.metric(asked.metric)
+    value = run.result.metric(asked.evidence.metric)
     if value is None:
         have = "a completed run must have the metric that judges it"
         raise StudyError(
-            f'{asked.place} "metric": "{asked.metric}" is missing in arm "{run.arm}", seed {run.seed}; {have}; '
-            "choose another metric or make the trainer report it"
+            f'{asked.place} "metric": "{asked.evidence.metric}" is missing in arm "{run.arm}", seed {run.seed}; '
+            f"{have}; choose another metric or make the trainer report it"
         )
     return value
 
@@ -248,10 +240,10 @@ def _entropy(asked: Asked, done: Sequence[Done], texts: Texts) -> float | None:
     """The entropy in the metric's unit; nats per token from the bytes a token stands for, as the results show it."""
     recipe = next(iter(asked.recipes.values()), None)
     bits_per_byte = None if recipe is None else texts(recipe).entropy_bits_per_byte
-    if bits_per_byte is None or asked.metric == "val_bits_per_byte":
+    if bits_per_byte is None or asked.evidence.metric == "val_bits_per_byte":
         return bits_per_byte
     shown = next((one for one in done if one.bits_per_byte and one.val_loss is not None), None)
-    if asked.metric != "val_loss" or shown is None or not shown.bits_per_byte or shown.val_loss is None:
+    if asked.evidence.metric != "val_loss" or shown is None or not shown.bits_per_byte or shown.val_loss is None:
         return None
     return bits_per_byte * shown.val_loss / shown.bits_per_byte
 
@@ -357,7 +349,7 @@ def gather_table(
         target=target,
         names_arms=found.names_arms,
         loop=found.table.path if found.table.is_of_a_loop else None,
-        num_unfinished=found.num_unfinished,
+        num_unfinished=len(found.unfinished),
         states_success=found.states_success,
     )
     asked = Asked(evidence, found.table.path, dict.fromkeys(found.arms), chooses=chooses)

@@ -354,6 +354,11 @@ class Judgement(Finding):
         return self.axis if alone else None
 
     @property
+    def sign(self) -> float:
+        """Times this, a difference below 0 is for the better."""
+        return -1.0 if self.goal == "maximize" else 1.0
+
+    @property
     def is_across(self) -> bool:
         """Whether the arms are the conditions of [across], each with its own best: these are not compared."""
         return bool(self.conditions)

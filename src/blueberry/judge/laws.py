@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -15,7 +15,7 @@ from blueberry.judge.evidence import BASELINE, Evidence
 from blueberry.judge.judgement import Judgement, Optimum, Part
 from blueberry.recipe import LENGTHS, Recipe
 from blueberry.records import is_number, is_usable_number
-from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, effective_speedup, fit_power_law
+from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, fit_power_law, loss_gain
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,12 @@ def find_gains(whole: Evidence, parts: Sequence[Part], recipes: Mapping[tuple[st
             loss = _mean(part, arm.arm)
             if arm.arm == BASELINE or loss is None:
                 continue
-            found = effective_speedup(
-                baseline,
-                (float(part.settings[whole.vary[0]]), loss),
-                baseline_throughput=1 / flops_per_token(recipes[part.name, BASELINE]),
-                arm_throughput=1 / flops_per_token(recipes[part.name, arm.arm]),
-            )
-            gains.append(Gain(arm=arm.arm, condition=part.name, **asdict(found), factor=found.factor))
+            found = loss_gain(baseline, (float(part.settings[whole.vary[0]]), loss))
+            throughput, of_baseline = (1 / flops_per_token(recipes[part.name, name]) for name in (arm.arm, BASELINE))
+            ratio = throughput / of_baseline
+            factor = None if found.loss_gain is None else found.loss_gain * ratio
+            more = {"throughput_gain": ratio, "factor": factor}
+            gains.append(Gain(arm=arm.arm, condition=part.name, **found._asdict(), **more))
     return tuple(gains)
 
 

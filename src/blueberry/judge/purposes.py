@@ -359,14 +359,14 @@ def _above_the_valley(judgement: Judgement) -> list[str]:
     best = None if valley is None or located is None or located.value is None else valley.at(located.value)
     if valley is None or best is None:
         return []
-    sign = -1.0 if judgement.goal == "maximize" else 1.0
     sd = max(valley.sd, judgement.noise.sd or 0.0)
     trained = [arm for arm in judgement.arms if arm.n and arm.mean is not None]
     t = t_quantile(valley.df, judgement.alpha / max(len(trained), 1))
     return [
         arm.arm
         for arm in trained
-        if sign * ((arm.mean or 0.0) - best.expected) - t * sd * math.sqrt(1 + 1 / arm.n) >= judgement.min_effect
+        if judgement.sign * ((arm.mean or 0.0) - best.expected) - t * sd * math.sqrt(1 + 1 / arm.n)
+        >= judgement.min_effect
     ]
 
 

@@ -204,12 +204,12 @@ def _leads(judgement: Judgement, best: Best) -> str:
     ahead = [
         arm
         for arm in judgement.arms
-        if arm.mean is not None and not arm.num_diverged and _sign(judgement) * (arm.mean - best.search_mean) < 0
+        if arm.mean is not None and not arm.num_diverged and judgement.sign * (arm.mean - best.search_mean) < 0
         and (not judgement.looks or arm.arm in judgement.unresolved)
     ]  # fmt: skip
     if not ahead:
         return f"{label} has the {words.extreme(judgement.goal)} {number}"
-    lowest = min(ahead, key=lambda arm: _sign(judgement) * (arm.mean or 0.0))
+    lowest = min(ahead, key=lambda arm: judgement.sign * (arm.mean or 0.0))
     if lowest.n < LEAST_BLOCKS and judgement.can_judge:
         one = words.count(lowest.n, "seed" if judgement.is_seeded else "run")
         alone = words.metric_value(lowest.mean or 0.0, None, judgement.metric, judgement.min_effect)
@@ -221,10 +221,6 @@ def _leads(judgement: Judgement, best: Best) -> str:
         f"{label} is ahead on the seeds that arms share, with {number}; {_label(judgement, lowest.arm)}, on other "
         f"seeds, has the {words.extreme(judgement.goal)} mean, {own} on {words.count(lowest.n, 'seed')}"
     )
-
-
-def _sign(judgement: Judgement) -> float:
-    return -1.0 if judgement.goal == "maximize" else 1.0
 
 
 def _better(judgement: Judgement, best: Best) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 
 from blueberry.judge import words
+from blueberry.judge.answers import Effect
 from blueberry.judge.effects import effect_name
 from blueberry.judge.judgement import Judgement, Optimum
 from blueberry.judge.words import (
@@ -82,16 +83,6 @@ class LawCurve:
     held_out: LawPoint | None
     """What the others predict for the largest condition."""
     caption: str
-
-
-@dataclass(frozen=True)
-class EffectRow:
-    name: str
-    difference: float
-    interval: tuple[float, float]
-    is_significant: bool
-    is_tie: bool
-    is_interaction: bool
 
 
 Rates = Mapping[str, tuple[tuple[int, float], ...]]
@@ -196,22 +187,10 @@ def law_curve(judgement: Judgement) -> LawCurve | None:
     )
 
 
-def effect_rows(judgement: Judgement) -> tuple[EffectRow, ...]:
-    """Main effects, then interactions, each from what betters the metric most."""
-    sign = -1 if judgement.goal == "maximize" else 1
-    rows = [
-        EffectRow(
-            effect_name(effect),
-            effect.difference,
-            effect.interval,
-            effect.is_significant,
-            effect.is_tie,
-            len(effect.changes) > 1,
-        )
-        for effect in judgement.effects
-        if effect.difference is not None and effect.interval is not None
-    ]
-    return tuple(sorted(rows, key=lambda row: (row.is_interaction, sign * row.difference)))
+def shown_effects(judgement: Judgement) -> list[Effect]:
+    """Main effects, then interactions, each from what betters the metric most; without those that were not measured."""
+    known = [one for one in judgement.effects if one.difference is not None and one.interval is not None]
+    return sorted(known, key=lambda one: (len(one.changes), judgement.sign * (one.difference or 0.0)))
 
 
 def rate_lines(judgement: Judgement, runs: Sequence[StudyRun]) -> Rates:
@@ -341,14 +320,14 @@ def draw_law(shown: LawCurve, palette: Palette, *, width: Width = WIDTH) -> Draw
 
 
 def draw_effects(
-    shown: Sequence[EffectRow], palette: Palette, *, label: str, min_effect: float, places: int, width: Width = WIDTH
+    shown: Sequence[Effect], palette: Palette, *, label: str, min_effect: float, places: int, width: Width = WIDTH
 ) -> Drawing:
     """A row an effect, zero in the middle of a band of what does not matter."""
-    ends = [end for row in shown for end in row.interval] + [-min_effect, min_effect]
+    ends = [end for one in shown for end in one.interval or ()] + [-min_effect, min_effect]
     margin = 0.06 * (max(ends) - min(ends))
     scale = alt.Scale(domain=[min(ends) - margin, max(ends) + margin], nice=False, zero=False)
     x = alt.X("x:Q", title=f"{label}: difference", scale=scale, axis=alt.Axis(tickCount=6))
-    order = [row.name for row in shown]
+    order = [effect_name(one) for one in shown]
     y = alt.Y(
         "name:N",
         title=None,
@@ -357,17 +336,17 @@ def draw_effects(
     )
     rows = [
         {
-            "name": row.name,
-            "x": row.difference,
-            "low": row.interval[0],
-            "high": row.interval[1],
-            "colour": (palette.accent if row.difference < 0 else palette.fresh)
-            if row.is_significant
+            "name": name,
+            "x": one.difference,
+            "low": one.interval and one.interval[0],
+            "high": one.interval and one.interval[1],
+            "colour": (palette.accent if (one.difference or 0.0) < 0 else palette.fresh)
+            if one.is_significant
             else palette.other,
-            "shape": "diamond" if row.is_interaction else "circle",
-            "difference": number(row.difference, places, sign=True),
+            "shape": "diamond" if len(one.changes) > 1 else "circle",
+            "difference": number(one.difference, places, sign=True),
         }
-        for row in shown
+        for name, one in zip(order, shown, strict=True)
     ]
     band = chart([{"x": -min_effect, "x2": min_effect}]).mark_rect(color=palette.accent, fillOpacity=0.11, opacity=1)
     colour = alt.Color("colour:N", scale=None, legend=None)
@@ -425,7 +404,7 @@ def kind_figures(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Figure
     if (law := law_curve(judgement)) is not None:
         title = f"The {law.y_label} against {law.x_label}"
         found.append(Figure("law", "figures/power_law_curves.png", title, law.caption, partial(draw_law, law)))
-    if effects := effect_rows(judgement):
+    if effects := shown_effects(judgement):
         title = "What each change does, and what two do together"
         said = "Circles: main effects; diamonds: interactions; grey: not told from zero. Band: what does not matter."
         more = {"label": metric_axis(judgement.metric), "min_effect": judgement.min_effect, "places": places}

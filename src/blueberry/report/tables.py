@@ -9,7 +9,7 @@ from typing import Any
 from blueberry.architecture import parameters
 from blueberry.errors import BlueberryError
 from blueberry.files import toml_value
-from blueberry.judge.effects import told_pooled
+from blueberry.judge.effects import effect_name, told_pooled
 from blueberry.judge.judgement import BASELINE, Bound, Judgement, Optimum
 from blueberry.judge.words import (
     MISSING,
@@ -27,7 +27,7 @@ from blueberry.judge.words import (
 from blueberry.recipe import Recipe
 from blueberry.records import StudyRun, arm_name
 from blueberry.report.differences import verdict_words
-from blueberry.report.kinds import effect_rows
+from blueberry.report.kinds import shown_effects
 from blueberry.report.method import search_in_short
 from blueberry.study.spec import Study
 
@@ -214,13 +214,13 @@ def _effects_table(judgement: Judgement) -> Table:
     places = decimals(judgement.min_effect)
     rows = tuple(
         (
-            row.name,
-            "interaction" if row.is_interaction else "main effect",
-            number(row.difference, places, sign=True),
-            interval(row.interval, places, sign=True),
-            "yes" if row.is_significant else "equals 0" if row.is_tie else "no",
+            effect_name(one),
+            "interaction" if len(one.changes) > 1 else "main effect",
+            number(one.difference, places, sign=True),
+            interval(one.interval, places, sign=True),
+            "yes" if one.is_significant else "equals 0" if one.is_tie else "no",
         )
-        for row in effect_rows(judgement)
+        for one in shown_effects(judgement)
     )
     stack = judgement.stack
     said = (

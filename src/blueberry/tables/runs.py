@@ -96,10 +96,6 @@ class TableRuns:
     """Of a part, which one, e.g. " at N=100"."""
 
     @property
-    def num_unfinished(self) -> int:
-        return len(self.unfinished)
-
-    @property
     def names_arms(self) -> bool:
         return not self.labels.isdisjoint(self.vary)
 
