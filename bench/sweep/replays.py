@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.sweep.methods import METHODS, MIN_EFFECT, Bill, Outcome
 from bench.sweep.surfaces import RATES, Loss, Measured, Surface
-from blueberry.judge.audits.grounds import contradicted_by
+from blueberry.judge.audits.comparisons import contradicted_by
 
 CONFIRM = range(100, 105)
 """Fresh seeds of a located value."""

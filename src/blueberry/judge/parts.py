@@ -16,8 +16,8 @@ import numpy as np
 from blueberry.judge import words
 from blueberry.judge.answers import Condition, Covered, Gain, Holds, Law
 from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first, warn
+from blueberry.judge.audits.comparisons import EXTENSION, TOO_FEW
 from blueberry.judge.audits.execution import Texts, no_texts
-from blueberry.judge.audits.grounds import EXTENSION, TOO_FEW
 from blueberry.judge.audits.runs import AUDITS
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.gather import arm_runs, gather_study, gather_table

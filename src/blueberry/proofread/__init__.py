@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blueberry.judge.audits import block, blocking_first, placed, warn
-from blueberry.judge.audits.comparable import DRIFT_NATS
+from blueberry.judge.audits.comparisons import DRIFT_NATS
 from blueberry.judge.audits.runs import AUDITS, CLOCK
 from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Audit

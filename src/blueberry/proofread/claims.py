@@ -9,7 +9,7 @@ from typing import Any
 
 from blueberry.judge import words
 from blueberry.judge.audits import block, warn
-from blueberry.judge.audits.comparable import DRIFT_NATS
+from blueberry.judge.audits.comparisons import DRIFT_NATS
 from blueberry.judge.audits.runs import CLOCK
 from blueberry.judge.judgement import LEAST_BLOCKS, Audit
 from blueberry.proofread.arithmetic import SEED_COLUMN, Number, cell, quantity

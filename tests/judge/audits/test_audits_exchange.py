@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from blueberry.judge.audits.comparable import _exchange
+from blueberry.judge.audits.comparisons import _exchange
 
 
 def measured(goal: str = "minimize", slopes: tuple[float, ...] = (0.004, 0.0045, 0.005)) -> Any:

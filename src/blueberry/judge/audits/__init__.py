@@ -1,5 +1,5 @@
-"""Audits: what would make a claim untrue, looked for in designs (`design`), in how our own
-runs were carried out (`execution`) and in runs, whoever made them (`runs`).
+"""Audits: what would make a claim untrue, looked for in designs (`design`), in how runs were carried out (`execution`),
+in runs that have ended (`runs`), and in what a comparison of them rests on (`comparisons`).
 
 An audit is a function that returns its findings; to add one, write it and enter it in the dict of its file.
 """

@@ -12,8 +12,17 @@ from typing import Any
 
 from blueberry.judge import words
 from blueberry.judge.audits import BELOW_TRAINING, block, blocking_first, warn
-from blueberry.judge.audits.comparable import budget, confounded, drift, evaluation_set, facts_of
-from blueberry.judge.audits.grounds import edge, min_effect, too_few, valley
+from blueberry.judge.audits.comparisons import (
+    budget,
+    confounded,
+    drift,
+    edge,
+    evaluation_set,
+    facts_of,
+    min_effect,
+    too_few,
+    valley,
+)
 from blueberry.judge.evidence import ArmRuns, RunFacts
 from blueberry.judge.judgement import Audit
 from blueberry.judge.measured import Measured
