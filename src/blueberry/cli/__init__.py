@@ -37,8 +37,7 @@ StudyArgument = Annotated[Path, typer.Argument(help="A study file (TOML).", show
 KINDS = "sweep, compare, ablation, schedule, search, horizon, scaling or data."
 MOST_WORKERS = 4096
 WorkersOption = Annotated[
-    int | None,
-    typer.Option(min=1, max=MOST_WORKERS, help="Worker processes.", show_default="as many as pay"),
+    int | None, typer.Option(min=1, max=MOST_WORKERS, help="Worker processes.", show_default="as many as pay")
 ]
 
 
@@ -189,8 +188,7 @@ def run(
     study: StudyArgument,
     workers: WorkersOption = None,
     on: Annotated[
-        str | None,
-        typer.Option(metavar="ray|auto|ray://HOST:PORT", help="Run on Ray: one started here, or a cluster."),
+        str | None, typer.Option(metavar="ray|auto|ray://HOST:PORT", help="Run on Ray: one started here, or a cluster.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default="reports/STUDY")] = None,
     log: LogOption = None,

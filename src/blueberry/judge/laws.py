@@ -130,11 +130,7 @@ def _held_out(points: Sequence[Point], level: float) -> HeldOut | None:
         sd = fitted.scatter * fitted.predict(x)[0]
     predicted, interval = fitted.predict(x, sd=sd)
     return HeldOut(
-        condition=name,
-        predicted=predicted,
-        interval=interval,
-        measured=y,
-        holds=interval[0] <= y <= interval[1],
+        condition=name, predicted=predicted, interval=interval, measured=y, holds=interval[0] <= y <= interval[1]
     )
 
 

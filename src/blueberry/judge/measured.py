@@ -12,17 +12,7 @@ import numpy as np
 from blueberry.judge import words
 from blueberry.judge.answers import Valley, ValleyModel, ValleyPoint
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
-from blueberry.judge.judgement import (
-    LEAST_BLOCKS,
-    ArmSummary,
-    Axis,
-    Best,
-    Bound,
-    Detectable,
-    Noise,
-    Optimum,
-    Status,
-)
+from blueberry.judge.judgement import LEAST_BLOCKS, ArmSummary, Axis, Best, Bound, Detectable, Noise, Optimum, Status
 from blueberry.judge.verdicts import Race, Rulings, follow, rule
 from blueberry.records import is_number
 from blueberry.stats import optimum as optima
@@ -338,13 +328,7 @@ def detectable(measured: Measured, *, num_seeds: int | None = None, num_arms: in
 
 
 def smallest_shown(
-    sd: float,
-    *,
-    num_seeds: int,
-    num_arms: int,
-    has_baseline: bool,
-    alpha: float,
-    df: Df | None = None,
+    sd: float, *, num_seeds: int, num_arms: int, has_baseline: bool, alpha: float, df: Df | None = None
 ) -> float | None:
     """The true difference that so many seeds find with power .8, at the one-sided error of one claim among so many
     arms, before anything is known of the others: of each against the baseline if there is one, else of which is best.

@@ -21,16 +21,7 @@ from blueberry.judge.audits.execution import Texts, no_texts
 from blueberry.judge.audits.runs import AUDITS
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.gather import arm_runs, gather_study, gather_table
-from blueberry.judge.judgement import (
-    ArmSummary,
-    Audit,
-    CurveFinding,
-    Judgement,
-    Noise,
-    Optimum,
-    Part,
-    Verdict,
-)
+from blueberry.judge.judgement import ArmSummary, Audit, CurveFinding, Judgement, Noise, Optimum, Part, Verdict
 from blueberry.judge.laws import find_gains, find_laws
 from blueberry.judge.measured import axis_of
 from blueberry.judge.sentences import tell

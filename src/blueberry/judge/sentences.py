@@ -252,10 +252,7 @@ def _from_the_others(judgement: Judgement, best: Best) -> str:
 def _how_all_failed(judgement: Judgement) -> str:
     """Where no arm has a finite mean, e.g. "every run crashed", "2 runs diverged and 4 runs crashed"."""
     arms = judgement.arms
-    numbers = {
-        "diverged": sum(arm.num_diverged for arm in arms),
-        "crashed": sum(arm.num_crashed for arm in arms),
-    }
+    numbers = {"diverged": sum(arm.num_diverged for arm in arms), "crashed": sum(arm.num_crashed for arm in arms)}
     failed = [(how, number) for how, number in numbers.items() if number]
     without = [arm.arm for arm in arms if not arm.n and not arm.num_crashed]
     any_finite = any(math.isfinite(value) for arm in arms for value in arm.values)

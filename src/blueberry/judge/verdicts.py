@@ -18,12 +18,7 @@ from blueberry.judge import words
 from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Judgement, Verdict
 from blueberry.stats.differences import Decision, Df, decide, decide_diverged, level_of_a_look, more_seeds
 from blueberry.stats.noise import Borrowed
-from blueberry.stats.unresolved import (
-    Compared,
-    against_baseline,
-    against_best,
-    best_arm,
-)
+from blueberry.stats.unresolved import Compared, against_baseline, against_best, best_arm
 
 if TYPE_CHECKING:
     from blueberry.judge.measured import Measured

@@ -11,14 +11,7 @@ from blueberry.judge import words
 from blueberry.judge.answers import Effect
 from blueberry.judge.effects import effect_name
 from blueberry.judge.judgement import Judgement, Optimum
-from blueberry.judge.words import (
-    count,
-    decimals,
-    metric_axis,
-    number,
-    setting_name,
-    setting_value,
-)
+from blueberry.judge.words import count, decimals, metric_axis, number, setting_name, setting_value
 from blueberry.records import StudyRun
 from blueberry.report.charts import (
     Axis,

@@ -9,15 +9,7 @@ import altair as alt
 from blueberry.errors import ReportError
 from blueberry.files import refused_as
 from blueberry.judge.ledger import Claim, Entry, Ledger, line_pages
-from blueberry.judge.words import (
-    MIN_EFFECT_NATS,
-    count,
-    decimals,
-    difference_axis,
-    number,
-    setting_name,
-    setting_value,
-)
+from blueberry.judge.words import MIN_EFFECT_NATS, count, decimals, difference_axis, number, setting_name, setting_value
 from blueberry.report.charts import LIGHT, Drawing, chart, headed, layered, png, stacked
 from blueberry.report.documents import to_json
 from blueberry.report.figures import finished

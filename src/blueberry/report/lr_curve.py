@@ -288,12 +288,7 @@ def _mean_layers(frame: _Frame) -> list[alt.Chart]:
     return [
         line.encode(x=frame.x, y=frame.y(), color=alt.Color("series:N", scale=scale, legend=legend)),
         rules.encode(x=frame.x, y=frame.y("low"), y2=alt.Y2("high:Q"), color=colour),
-        circles.encode(
-            x=frame.x,
-            y=frame.y(),
-            color=colour,
-            tooltip=tips("arm:N", "seed:Q", "value:N"),
-        ),
+        circles.encode(x=frame.x, y=frame.y(), color=colour, tooltip=tips("arm:N", "seed:Q", "value:N")),
         dots.encode(
             x=frame.x,
             y=frame.y(),

@@ -24,13 +24,7 @@ from blueberry.files import partial_folder, refused_as
 from blueberry.judge.judgement import Judgement
 from blueberry.records import RunResult, StudyRun
 from blueberry.report.charts import DARK, LIGHT, css_variables, drawable, layered, png, stacked, vega_script
-from blueberry.report.documents import (
-    comprehensive_insights,
-    final_results,
-    results_json,
-    search_documents,
-    to_json,
-)
+from blueberry.report.documents import comprehensive_insights, final_results, results_json, search_documents, to_json
 from blueberry.report.figures import Drawn, PageFigures, compute, finished, page_figures, pictures
 from blueberry.report.page import Page, page
 from blueberry.study.spec import Study

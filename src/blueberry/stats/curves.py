@@ -11,13 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from blueberry.curves import (
-    LEAST_LOSS_SPIKE_NATS,
-    LEAST_NORM_SPIKE_FACTOR,
-    MAD_TO_SD,
-    SPIKE_SD,
-    SPIKE_WINDOW_UPDATES,
-)
+from blueberry.curves import LEAST_LOSS_SPIKE_NATS, LEAST_NORM_SPIKE_FACTOR, MAD_TO_SD, SPIKE_SD, SPIKE_WINDOW_UPDATES
 
 Values = Sequence[float | None] | Sequence[float] | NDArray[np.float64]
 """None or NaN: not finite, or not measured."""

@@ -167,12 +167,7 @@ class Decision:
 
 
 def decide(
-    pair: Difference,
-    *,
-    alpha: float,
-    tie_alpha: float,
-    min_effect: float,
-    interval: tuple[float, float] | None = None,
+    pair: Difference, *, alpha: float, tie_alpha: float, min_effect: float, interval: tuple[float, float] | None = None
 ) -> Decision:
     """Judge one difference b - a of a metric where lower is better.
 
@@ -279,13 +274,7 @@ def power_of_tie(
 
 
 def seeds_for_winner(
-    difference: float,
-    sd: float,
-    *,
-    alpha: float,
-    power: float = POWER,
-    df: Df = ONE_A_SEED,
-    most: int = MOST_SEEDS,
+    difference: float, sd: float, *, alpha: float, power: float = POWER, df: Df = ONE_A_SEED, most: int = MOST_SEEDS
 ) -> int | None:
     """Least n at which a true difference becomes a winner with this power; None above `most`, or for 0."""
     if difference == 0:
