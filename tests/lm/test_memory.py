@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from blueberry.errors import RecipeError
-from blueberry.lm.lanes import train
 from blueberry.lm.model import LanguageModel
+from blueberry.lm.training import train
 from blueberry.lm.update import is_out_of_memory, smaller_micro_batch
 from blueberry.records import Progress
 from tests.lm.conftest import CPU, numbers, provenance

@@ -152,6 +152,33 @@ def test_resumed_equals_undisturbed_bitwise(tiny, train_group, checkpoints, monk
     assert [numbers(result) for result in resumed] == [numbers(result) for result in undisturbed]
 
 
+def test_runs_that_come_from_other_groups_go_on_from_where_each_was(
+    tiny, dataset, train_group, checkpoints, monkeypatch
+):
+    """As with other workers than before the interruption. A run without a state begins beside one that has saved once."""
+    recipes = _differing(tiny.with_({"evaluate.every_updates": 3}))
+    undisturbed = train_group(*recipes)
+    names = [f"run{lane}" for lane in range(5)]
+    monkeypatch.setattr("blueberry.lm.training.CHECKPOINT_SECONDS", 0.0)
+    for lanes, update in ((slice(0, 2), 8), (slice(2, 3), 5), (slice(3, 4), 1)):
+        with monkeypatch.context() as context:
+            _kill_at(context, update)
+            with pytest.raises(_Killed):
+                list(
+                    train(
+                        recipes[lanes], names[lanes], dataset, provenance(dataset), device=CPU, checkpoints=checkpoints
+                    )
+                )
+    begun: dict[Group, tuple[int, int]] = {}
+    step = Group.step
+    monkeypatch.setattr(
+        Group, "step", lambda group: (begun.setdefault(group, (len(group.recipes), group.update)), step(group))
+    )
+    resumed = train_group(*recipes, checkpoints=checkpoints)
+    assert list(begun.values()) == [(2, 8), (1, 5), (2, 0)]
+    assert [numbers(result) for result in resumed] == [numbers(result) for result in undisturbed]
+
+
 def test_saving_takes_a_small_share_of_the_time(tiny, train_group, checkpoints, monkeypatch):
     """After a save that took a second the next comes no sooner than fifty later."""
     clock, saved = [0.0], []

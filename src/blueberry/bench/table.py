@@ -1,5 +1,6 @@
 """What was measured, as the tables of docs/speed.md and of a terminal."""
 
+import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,13 +12,22 @@ from blueberry.architecture import usable_cores
 from blueberry.bench.measure import DEFAULT_SIZES, LANES, SIZES, Speed, measure, spread
 from blueberry.bench.parts import where_an_update_goes
 from blueberry.errors import RecipeError
-from blueberry.lm.weights import processor
 
 
 def machine() -> str:
     """What measured, in a line."""
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{processor()}, {usable_cores()} cores, {capability}, torch {torch.__version__}"
+    return f"{_processor()}, {usable_cores()} cores, {capability}, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    """The CPU's name as its maker gives it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def measured(

@@ -10,6 +10,7 @@ of training to there again.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -63,6 +64,23 @@ class Checkpoints:
     def updates(self, fingerprint: str) -> list[int]:
         """The updates after which a checkpoint lies there, newest first; not yet verified."""
         return [_update_of(path) for path in self._newest_first(fingerprint)]
+
+    def in_step(self, fingerprints: Sequence[str]) -> list[list[str]]:
+        """The runs in parts that can go on together, each from an update that all of its runs have.
+
+        A run that has saved once at most may as well begin anew: its group may have been stopped at its first saving.
+        """
+        parts: list[tuple[list[str], set[int]]] = []
+        for name in fingerprints:
+            updates = {*(saved := self.updates(name)), *([0] if len(saved) < NUM_KEPT else [])}
+            for names, common in parts:
+                if common & updates:
+                    names.append(name)
+                    common &= updates
+                    break
+            else:
+                parts.append(([name], updates))
+        return [names for names, _ in parts]
 
     def load(self, fingerprint: str, update: int) -> Checkpoint | None:
         """The checkpoint after `update`, or None if it is damaged, gone or another build's."""

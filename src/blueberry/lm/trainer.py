@@ -47,8 +47,8 @@ class Trainer:
         import torch
 
         from blueberry.lm.checkpoint import Checkpoints
-        from blueberry.lm.lanes import train
         from blueberry.lm.ranks import joined
+        from blueberry.lm.training import train
         from blueberry.lm.weights import resolved
 
         number, size = rank()

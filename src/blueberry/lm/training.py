@@ -1,7 +1,12 @@
-"""Recipes that share shapes, one lane each, trained to their ends together.
+"""Recipes that share shapes, one lane each, trained to their ends together, in as few groups as memory allows.
 
 `Group` is what is trained and what it has measured: all that an update or an evaluation changes, and so all that a
-checkpoint holds. `train` is the loop around it: what others are told, and when what is left on the disk.
+checkpoint holds. `_side_by_side` is the loop around it: what others are told, and when what is left on the disk.
+
+When memory runs out, the micro-batch is halved first, down to single sequences (`blueberry.lm.update`); then the lanes
+are split into two groups, one trained after the other. Splitting changes no number: a lane's are the same to the last
+bit in whatever company, where kernels compute it alike (on a CPU they do). A smaller micro-batch changes the order in
+which gradients are added, hence last bits. The result's provenance has the lanes and the micro-batch of the end.
 
 Shapes: N lanes, B sequences of an update, T tokens of a sequence, U updates.
 """
@@ -10,13 +15,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from blueberry.architecture import flops_per_token
+from blueberry.architecture import flops_per_token, parameters
 from blueberry.curves import Watch
+from blueberry.errors import RecipeError
 from blueberry.lm.checkpoint import Checkpoint, Checkpoints, Shared
 from blueberry.lm.draws import SITES_A_LAYER, keys_SNB
 from blueberry.lm.evaluation import Look, looks
@@ -24,7 +31,7 @@ from blueberry.lm.model import LanguageModel
 from blueberry.lm.optimizers import Moved, moved
 from blueberry.lm.ranks import ONE, Ranks
 from blueberry.lm.trained import Trained, save_weights
-from blueberry.lm.update import Inputs, Update, execution_of
+from blueberry.lm.update import Inputs, Update, execution_of, free, is_out_of_memory
 from blueberry.lm.weights import Precision, Weights, compute_weights, initialize, resolved
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Execution, Failure, Metrics, Progress, Provenance, RunResult
@@ -79,10 +86,65 @@ def train(
 
     `provenance` is completed with what is known here. With `checkpoints`, the group goes on from the newest state all
     its lanes have, its own or shared with others; it saves its own every few seconds, and leaves those that others
-    want. With `weights_folder`, the final weights of runs whose recipe keeps them are there when their results are
-    given. Of several ranks the first alone writes; all must see one folder of checkpoints.
-    Raises: DataError if the recipe does not fit the text, StoreError if the disk refuses.
+    want. Lanes that come from other groups, and have no state in common, are trained in parts. With `weights_folder`,
+    the final weights of runs whose recipe keeps them are there when their results are given. Of several ranks the
+    first alone writes; all must see one folder of checkpoints.
+    Raises: DataError if the recipe does not fit the text, RecipeError if one sequence of one run does not fit the
+    memory, StoreError if the disk refuses.
     """
+    settings: dict[str, Any] = {
+        "device": device, "checkpoints": checkpoints, "weights_folder": weights_folder, "ranks": ranks
+    }  # fmt: skip
+    missing = dict(zip(fingerprints, recipes, strict=True))
+    parts = [list(missing)] if checkpoints is None else checkpoints.in_step(fingerprints)
+    if len(parts) == 1:
+        try:
+            for event in _side_by_side(recipes, fingerprints, dataset, provenance, **settings):
+                if isinstance(event, RunResult):
+                    del missing[event.fingerprint]
+                yield event
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if ranks.size > 1:
+                raise RecipeError(
+                    f'recipe "train.micro_batch_sequences": {ranks.micro_batch_of(recipes[0])}; so many sequences at '
+                    f"once do not fit the memory of one of {ranks.size} processes, which cannot go on with fewer by "
+                    "themselves; halve it"
+                ) from None
+            if len(recipes) == 1:
+                raise RecipeError(
+                    f'recipe "model": {parameters(recipes[0]).total:,} parameters; one sequence of one run does not '
+                    f"fit the memory of {provenance.device or device}; set train.checkpoint_activations = true, "
+                    "shorten model.context_tokens or lower model.width"
+                ) from None
+        # Only here, outside of `except`, are the tensors of the failed attempt out of reach.
+        free(device)
+        names = list(missing)
+        half = (len(names) + 1) // 2
+        parts = [part for part in (names[:half], names[half:]) if part]
+        note = (
+            f"out of memory with {len(recipes)} runs side by side: training "
+            f"{' and then '.join(str(len(part)) for part in parts)}; no number changes"
+        )
+        yield Progress(fingerprints=tuple(names), update=0, num_updates=recipes[0].num_updates, note=note)
+    for part in parts:
+        yield from train([missing[name] for name in part], part, dataset, provenance, **settings)
+
+
+def _side_by_side(
+    recipes: Sequence[Recipe],
+    fingerprints: Sequence[str],
+    dataset: Dataset,
+    provenance: Provenance,
+    *,
+    device: torch.device,
+    checkpoints: Checkpoints | None,
+    weights_folder: Path | None,
+    ranks: Ranks,
+) -> Iterator[Progress | RunResult]:
+    """All recipes at once, or what says that memory is out."""
     recipe = recipes[0]
     require_fit(dataset, recipe)
     group = Group(recipes, dataset, device, ranks=ranks)

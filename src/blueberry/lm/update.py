@@ -128,7 +128,7 @@ class Update:
         return norm_N, torch.stack(list(norms_GN.values())), directions
 
     def _fitting_gradients(self, inputs: Inputs) -> tuple[Tensor, Weights, Tensor | None]:
-        """The gradients, in smaller micro-batches from now on if memory runs out. See `blueberry.lm.lanes`."""
+        """The gradients, in smaller micro-batches from now on if memory runs out. See `blueberry.lm.training`."""
         while True:
             try:
                 return self.gradients(inputs)

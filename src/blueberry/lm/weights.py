@@ -8,9 +8,7 @@ Shapes: N lanes, L layers, V vocabulary, D width, E experts; matrices are (rows,
 """
 
 import math
-import platform
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -91,13 +89,3 @@ def resolved(recipe: Recipe, device: torch.device) -> Precision:
         return asked
     pays = device.type == "cuda" or recipe.model.width >= LEAST_WIDTH
     return "bf16" if pays and multiplies_bf16(device) else "fp32"
-
-
-def processor() -> str:
-    """The CPU's name as its maker gives it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
