@@ -334,3 +334,11 @@ def test_a_sketch_is_the_whole_schedule_or_has_its_first_highest_and_last_update
         assert len(seen) < 21_000
         assert (seen[0], seen[-1]) == tuple(multiplier(schedule, update, 10**7) for update in (0, 10**7 - 1))
         assert max(seen) == 1.0
+
+
+def test_what_one_run_does_to_its_rates_no_other_run_sees() -> None:
+    """Runs of one schedule share what was worked out for it."""
+    first = _multipliers(40, "linear")
+    first[0] = 9.0
+    assert _multipliers(40, "linear")[0] == multiplier(_schedule("linear"), 0, 40)
+    assert multipliers(_plateau(), 120, SEEN)[-1] < multipliers(_plateau(), 120)[-1] == 1.0

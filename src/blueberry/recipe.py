@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -144,7 +143,7 @@ class Recipe(Section):
 
     def flat(self) -> dict[str, Any]:
         """Every setting by its dotted name, in declaration order."""
-        return dict(_flatten(self))
+        return {name: value for name, value, _ in _leaves(self)}
 
     @property
     def num_updates(self) -> int:
@@ -176,7 +175,7 @@ class Recipe(Section):
         """
         kept = {
             name: value
-            for (name, value), marks in zip(_flatten(self), _marks(self), strict=True)
+            for name, value, marks in _leaves(self)
             if not marks.get("memory_only")
             and not marks.get("local")
             and (per_lane or not marks.get("per_lane"))
@@ -257,15 +256,21 @@ def _with_default_kinds(section: type[Section], given: Any) -> Any:
     if not isinstance(given, dict):
         return given
     filled = dict(given)
-    for name, field in section.model_fields.items():
-        kinds = sections_in(field.annotation)
-        if kinds and isinstance(filled.get(name), dict):
+    for name, kinds in _sections(section).items():
+        if isinstance(filled.get(name), dict):
             if len(kinds) > 1:
-                filled[name] = {"kind": field.default.kind, **filled[name]}
+                filled[name] = {"kind": section.model_fields[name].default.kind, **filled[name]}
             chosen = [k for k in kinds if len(kinds) == 1 or k.model_fields["kind"].default == filled[name]["kind"]]
             if chosen:
                 filled[name] = _with_default_kinds(chosen[0], filled[name])
     return filled
+
+
+@lru_cache(maxsize=1000)  # every recipe that is made asks it of every section
+def _sections(section: type[Section]) -> dict[str, list[type[Section]]]:
+    """Of each field that holds a section, those that it can hold: several where there are kinds."""
+    held = {name: sections_in(field.annotation) for name, field in section.model_fields.items()}
+    return {name: kinds for name, kinds in held.items() if kinds}
 
 
 def _changed(nested: dict[str, Any], changes: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -275,10 +280,15 @@ def _changed(nested: dict[str, Any], changes: Mapping[str, Any], place: str) -> 
             raise RecipeError(
                 f'{place} "{one}": given beside {other}; they say the same in two units; give one of them'
             )
-    changed = deepcopy(_with_default_kinds(Recipe, nested))
+    changed = _copied(_with_default_kinds(Recipe, nested))
     for name in sorted(changes, key=lambda name: not name.endswith((".kind", ".corpus", ".tokenizer"))):
         _replace(changed, name, changes[name], place)
     return changed
+
+
+def _copied(nested: dict[str, Any]) -> dict[str, Any]:
+    """Tables within tables, of whatever values: those are replaced, never changed."""
+    return {name: _copied(held) if isinstance(held, dict) else held for name, held in nested.items()}
 
 
 def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
@@ -298,12 +308,13 @@ def _replace(nested: dict[str, Any], name: str, value: Any, place: str) -> None:
             continue
         candidates = _require(part, candidates, table, name, place)
         fields = [section.model_fields[part] for section in candidates]
-        candidates = [s for field in fields for s in sections_in(field.annotation)]
+        kinds = _sections(candidates[0]).get(part, [])
+        candidates = [s for section in candidates for s in _sections(section).get(part, [])]
         if not candidates:
             raise RecipeError(f'{place} "{name}": no such setting{did_you_mean(name, setting_names())}')
         names_follow = any(is_table(field.annotation) for field in fields)
         if table.get(part) is None:
-            table[part] = {"kind": fields[0].default.kind} if len(sections_in(fields[0].annotation)) > 1 else {}
+            table[part] = {"kind": fields[0].default.kind} if len(kinds) > 1 else {}
         if not isinstance(table := table[part], dict):
             raise RecipeError(
                 f'{place} "{name}": given beside {part} = {table!r}; {part} is a section; give its settings'
@@ -355,17 +366,9 @@ def _keep_what_both_have(table: dict[str, Any], kind: type[Section]) -> None:
         if name not in kind.model_fields:
             del table[name]
             continue
-        inside = sections_in(kind.model_fields[name].annotation)
+        inside = _sections(kind).get(name, [])
         if len(inside) == 1 and isinstance(table[name], dict):
             _keep_what_both_have(table[name], inside[0])
-
-
-def _flatten(section: Section) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value, _ in _leaves(section)]
-
-
-def _marks(section: Section) -> list[dict[str, Any]]:
-    return [marks for _, _, marks in _leaves(section)]
 
 
 def _leaves(section: Section, prefix: str = "") -> list[tuple[str, Any, dict[str, Any]]]:
@@ -396,6 +399,6 @@ def _fields(section: type[Section], prefix: str) -> tuple[tuple[str, str, Holds,
     found: list[tuple[str, str, Holds, dict[str, Any]]] = []
     for name, field in section.model_fields.items():
         extra = field.json_schema_extra
-        inside = "sections" if sections_in(field.annotation) else "table" if is_table(field.annotation) else "value"
+        inside = "sections" if name in _sections(section) else "table" if is_table(field.annotation) else "value"
         found.append((name, f"{prefix}{name}", inside, extra if isinstance(extra, dict) else {}))
     return tuple(found)

@@ -10,6 +10,7 @@ All settings may differ between lanes. Fractions of time are of the horizon: the
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -266,18 +267,34 @@ def multipliers(schedule: AnySchedule, num_updates: int, seen: Seen = ()) -> lis
 
     Only a plateau schedule looks at the evaluations; without any it never cuts.
     """
-    made = [multiplier(schedule, update, num_updates) for update in range(num_updates)]
+    uncut = (_shared if num_updates <= LONGEST_SHARED else _uncut)(schedule, num_updates)
+    made = list(uncut)
     for cut in rate_cuts(schedule, seen):
         for update in range(cut.update, num_updates):
-            made[update] = multiplier(schedule, update, num_updates) * cut.multiplier
+            made[update] = uncut[update] * cut.multiplier
     return made
 
 
-def sketch(schedule: AnySchedule, num_updates: int, most: int = 20_000) -> list[float]:
+def _uncut(schedule: AnySchedule, num_updates: int) -> tuple[float, ...]:
+    return tuple(multiplier(schedule, update, num_updates) for update in range(num_updates))
+
+
+@lru_cache(maxsize=64)  # the runs of a study share a few schedules, and each is asked for its rates several times
+def _shared(schedule: Any, num_updates: int) -> tuple[float, ...]:
+    return _uncut(schedule, num_updates)
+
+
+LONGEST_SHARED = 20_000
+"""Updates. Longer runs' multipliers are not kept: at 32 bytes an update they fill the memory."""
+
+
+def sketch(schedule: AnySchedule, num_updates: int, most: int = LONGEST_SHARED) -> list[float]:
     """The multipliers at about `most` updates evenly spaced, first, peak and last too; at all if there are fewer.
 
     For what looks at a whole schedule without training by it: a run may have ten million updates.
     """
+    if num_updates <= most:
+        return multipliers(schedule, num_updates)
     peak = min(max(num_warmup(schedule, horizon_updates(schedule, num_updates)) - 1, 0), num_updates - 1)
     looked_at = {*range(0, num_updates, -(-num_updates // most)), peak, num_updates - 1}
     return [multiplier(schedule, update, num_updates) for update in sorted(looked_at)]
