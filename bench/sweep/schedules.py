@@ -8,7 +8,8 @@ from blueberry.architecture import cost
 from blueberry.errors import StudyError
 from blueberry.files import read_toml
 from blueberry.judge.parts import REFEREE
-from blueberry.study.plan import Run, plan
+from blueberry.study.arms import Run
+from blueberry.study.plan import plan
 from blueberry.study.sections import study_file
 from blueberry.study.sharing import forks
 from blueberry.study.spec import Study

@@ -26,12 +26,13 @@ from blueberry.recipe import Recipe, read_overrides
 from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.settings import Data
 from blueberry.study import engine
+from blueberry.study.arms import Run
 from blueberry.study.calibration import MOST_TIMED, speed_of_runs, timed
 from blueberry.study.command import command_trainer
 from blueberry.study.database import EndedRun
 from blueberry.study.engine import Snapshot
 from blueberry.study.placement import Placement, lanes_for, placement
-from blueberry.study.plan import DataDigest, Plan, Run, as_planned, plan
+from blueberry.study.plan import DataDigest, Plan, as_planned, plan
 from blueberry.study.sections import LEDGER
 from blueberry.study.spec import Study, default_store, load_baseline
 from blueberry.study.status import change, drop_weights, num_of_other_builds

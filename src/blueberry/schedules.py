@@ -267,7 +267,8 @@ def multipliers(schedule: AnySchedule, num_updates: int, seen: Seen = ()) -> lis
 
     Only a plateau schedule looks at the evaluations; without any it never cuts.
     """
-    uncut = (_shared if num_updates <= LONGEST_SHARED else _uncut)(schedule, num_updates)
+    asked: Any = schedule  # frozen, so it has a hash, of which its type says nothing
+    uncut = _shared(asked, num_updates) if num_updates <= LONGEST_SHARED else _uncut(schedule, num_updates)
     made = list(uncut)
     for cut in rate_cuts(schedule, seen):
         for update in range(cut.update, num_updates):
@@ -280,7 +281,7 @@ def _uncut(schedule: AnySchedule, num_updates: int) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=64)  # the runs of a study share a few schedules, and each is asked for its rates several times
-def _shared(schedule: Any, num_updates: int) -> tuple[float, ...]:
+def _shared(schedule: AnySchedule, num_updates: int) -> tuple[float, ...]:
     return _uncut(schedule, num_updates)
 
 

@@ -11,7 +11,8 @@ from study_trainers import make_study
 from blueberry.architecture import cost
 from blueberry.identity import fingerprint, shape_key
 from blueberry.records import Failure, RunResult
-from blueberry.study.plan import Plan, Run, plan, study_runs
+from blueberry.study.arms import Run
+from blueberry.study.plan import Plan, plan, study_runs
 from blueberry.study.spec import Study
 from blueberry.study.status import Change, change
 from blueberry.study.synthetic import Synthetic

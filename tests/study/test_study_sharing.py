@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from blueberry.identity import SHARED_FOLDER, course, state_name, trunk_key, update_of
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
+from blueberry.study.arms import Run
 from blueberry.study.engine import run
-from blueberry.study.plan import Run, plan
+from blueberry.study.plan import plan
 from blueberry.study.sharing import LEAST_UPDATES, States, forks
 from blueberry.study.spec import Study
 from blueberry.study.store import Store

@@ -13,7 +13,8 @@ import pytest
 from blueberry.errors import StudyError
 from blueberry.records import RunResult
 from blueberry.study import engine
-from blueberry.study.plan import Plan, Referee, Run, Values, as_planned, looks_of, plan
+from blueberry.study.arms import Run
+from blueberry.study.plan import Plan, Referee, Values, as_planned, looks_of, plan
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic

@@ -4,7 +4,8 @@ import pytest
 from study_trainers import KillsItself, Raises, make_study
 
 from blueberry.records import Progress, RunResult
-from blueberry.study.plan import Run, plan
+from blueberry.study.arms import Run
+from blueberry.study.plan import plan
 from blueberry.study.synthetic import Synthetic
 from blueberry.study.workers import Crew, Ended, Message, Task, train
 

@@ -20,7 +20,8 @@ from blueberry.judge.judgement import CurveFinding, RunCost
 from blueberry.recipe import Recipe
 from blueberry.records import Provenance, RunResult, Stage, StudyRun, is_usable_number
 from blueberry.stats.noise import Borrowed
-from blueberry.study.plan import Plan, Run, as_planned, looks_of, study_runs
+from blueberry.study.arms import Run
+from blueberry.study.plan import Plan, as_planned, looks_of, study_runs
 from blueberry.study.spec import Arm, Study
 from blueberry.tables.columns import kind_by_name, understood
 from blueberry.tables.runs import TableRuns

@@ -34,7 +34,8 @@ from blueberry.judge.ledger import (
 )
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.study.plan import Plan, Run, as_planned
+from blueberry.study.arms import Run
+from blueberry.study.plan import Plan, as_planned
 from blueberry.study.spec import Arm, Seeds, Study
 
 NEWEST = "newest"

@@ -1,4 +1,4 @@
-"""What a study compares: values along axes, crossed, or named changes and their combinations."""
+"""What a study compares: values along axes, crossed, or named changes and their combinations; each on several seeds."""
 
 import math
 import re
@@ -14,6 +14,7 @@ from blueberry.records import (
     LARGEST_INTEGER,
     SIGNIFICANT_DIGITS,
     SMALLEST,
+    Stage,
     arm_name,
     is_usable_number,
     rounded,
@@ -54,6 +55,30 @@ class Arm:
     """With [set] and its own settings applied; its seed is the base recipe's."""
     factors: tuple[str, ...] = ()
     """Of a named arm: the changes it holds, by their names; none for the baseline."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm on one seed."""
+
+    arm: str
+    seed: int
+    recipe: Recipe
+    fingerprint: str
+    shape_key: str
+    """Runs with one shape key can train side by side."""
+    stage: Stage
+    data_digest: str
+    """What it is trained on, by content."""
+    part: str = ""
+    """Of a study made of parts: the name of the part whose arm this is."""
+    look: int = 0
+    """Of a search that goes on from what it saw: how many looks or batches were before this run."""
+
+    @property
+    def label(self) -> str:
+        """Part, arm and seed, for a person."""
+        return f"{self.part}: {self.arm}, seed {self.seed}" if self.part else f"{self.arm}, seed {self.seed}"
 
 
 # --- What a file gives -------------------------------------------------------------------------------------------

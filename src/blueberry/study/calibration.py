@@ -12,9 +12,9 @@ from blueberry.architecture import cost, flops_per_token
 from blueberry.identity import canonical_json, fingerprint, shape_key
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
+from blueberry.study.arms import Run
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Placement
-from blueberry.study.plan import Run
 from blueberry.study.workers import Crew, Task, Trainer
 
 TIMED_SECONDS = 3.0

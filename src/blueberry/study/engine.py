@@ -15,8 +15,9 @@ from blueberry.errors import StoreError
 from blueberry.identity import SHARED_FOLDER
 from blueberry.recipe import Recipe
 from blueberry.records import Failure, Progress, RunResult
+from blueberry.study.arms import Run
 from blueberry.study.placement import Gpu, Lanes, lanes_for
-from blueberry.study.plan import DataDigest, Plan, Referee, Run, plan
+from blueberry.study.plan import DataDigest, Plan, Referee, plan
 from blueberry.study.ray_workers import RayCrew
 from blueberry.study.sharing import States, forks
 from blueberry.study.spec import Study

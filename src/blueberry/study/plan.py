@@ -13,7 +13,7 @@ from blueberry.identity import fingerprints, shape_key
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult, Stage, StudyRun
 from blueberry.stats.locate import Search, expected_runs, most_runs, search
-from blueberry.study.arms import Arm, content
+from blueberry.study.arms import Arm, Run, content
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Lanes
 from blueberry.study.proposals import ASKED_BY_EFFECTS, Proposer, along, arm_at, space_of
@@ -51,30 +51,6 @@ class Referee:
     """The arms that need more seeds: none when every question is settled, or no seeds are left."""
     leading_arm: Callable[[Study, Values], str | None]
     """The arm to confirm once none is open; None if every one diverged."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One arm on one seed."""
-
-    arm: str
-    seed: int
-    recipe: Recipe
-    fingerprint: str
-    shape_key: str
-    """Runs with one shape key can train side by side."""
-    stage: Stage
-    data_digest: str
-    """What it is trained on, by content."""
-    part: str = ""
-    """Of a study made of parts: the name of the part whose arm this is."""
-    look: int = 0
-    """Of a search that goes on from what it saw: how many looks or batches were before this run."""
-
-    @property
-    def label(self) -> str:
-        """Part, arm and seed, for a person."""
-        return f"{self.part}: {self.arm}, seed {self.seed}" if self.part else f"{self.arm}, seed {self.seed}"
 
 
 @dataclass(frozen=True)

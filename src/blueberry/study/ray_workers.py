@@ -23,8 +23,8 @@ from blueberry.architecture import num_threads
 from blueberry.errors import BlueberryError, TrainerError
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
+from blueberry.study.arms import Run
 from blueberry.study.placement import PASSIVE, Gpu, gpus
-from blueberry.study.plan import Run
 from blueberry.study.workers import (
     GRACE_SECONDS,
     Ended,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from blueberry.errors import StoreError
 from blueberry.identity import common_updates, course, state_name, trunk_key
-from blueberry.study.plan import Run
+from blueberry.study.arms import Run
 
 LEAST_UPDATES = 10
 """In common, below which a run trains them itself. Writing, syncing, reading and checking a state takes a fifth of an

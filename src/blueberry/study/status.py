@@ -9,8 +9,9 @@ from typing import Any, Literal
 from blueberry.errors import StoreError
 from blueberry.files import refused_as
 from blueberry.identity import fingerprints
+from blueberry.study.arms import Run
 from blueberry.study.database import EndedRun
-from blueberry.study.plan import Plan, Run
+from blueberry.study.plan import Plan
 from blueberry.study.sections import PROPOSING
 from blueberry.study.spec import Study
 from blueberry.study.store import Claim, Registration, Store

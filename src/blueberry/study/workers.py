@@ -29,8 +29,8 @@ from typing import Any
 from blueberry.errors import BlueberryError, TrainerError
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
+from blueberry.study.arms import Run
 from blueberry.study.placement import PASSIVE, Gpu, fits_beside
-from blueberry.study.plan import Run
 
 Trainer = Callable[[Sequence[Recipe]], Iterable[RunResult | Progress]]
 """Is handed recipes of one shape key; yields one RunResult each, and Progress between. Must be picklable."""
