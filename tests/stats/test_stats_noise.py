@@ -6,14 +6,8 @@ from scipy import stats
 from scipy.stats import binomtest
 
 from blueberry.errors import TableError
-from blueberry.stats.differences import paired
-from blueberry.stats.noise import (
-    Borrowed,
-    measure_noise,
-    read_sigma,
-    two_way_fit,
-)
-from blueberry.stats.spread import of_rest
+from blueberry.stats.differences import paired, two_way_fit
+from blueberry.stats.noise import Borrowed, measure_noise, of_rest, read_sigma
 from blueberry.stats.unresolved import against_best
 
 INF, NAN = float("inf"), float("nan")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from blueberry.stats.differences import t_quantile
-from blueberry.stats.noise import Borrowed, two_way_fit
+from blueberry.stats.differences import t_quantile, two_way_fit
+from blueberry.stats.noise import Borrowed
 from blueberry.stats.unresolved import against_baseline, against_best, best_arm, candidates, unresolved
 
 INF, NAN = float("inf"), float("nan")

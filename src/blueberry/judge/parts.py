@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from blueberry.judge import words
-from blueberry.judge.answers import Condition, Covered, Gain, Holds, Law
+from blueberry.judge.answers import Condition, Covered, Gain, Holds
 from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first, warn
 from blueberry.judge.audits.comparisons import EXTENSION, TOO_FEW
 from blueberry.judge.audits.execution import Texts, no_texts
 from blueberry.judge.audits.runs import AUDITS
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.gather import arm_runs, gather_study, gather_table
-from blueberry.judge.judgement import ArmSummary, Audit, CurveFinding, Judgement, Noise, Optimum, Part, Verdict
+from blueberry.judge.judgement import ArmSummary, Audit, CurveFinding, Judgement, Noise, Optimum, Part
 from blueberry.judge.laws import find_gains, find_laws
 from blueberry.judge.measured import axis_of
 from blueberry.judge.sentences import tell
@@ -115,10 +115,23 @@ def as_part(judgement: Judgement, name: str = "", settings: Mapping[str, Any] | 
 
 
 def _across(whole: Evidence, parts: Sequence[Part], *, gains: tuple[Gain, ...] = ()) -> Judgement:
+    """What the conditions say together. `whole` has no arms: question, cost and findings in parts."""
     ascending = _ascending(parts, whole.vary)
     laws = find_laws(whole, ascending)
     said = _objections(parts, _beside_a_law if laws else _of_a_condition, whole.audits)
-    return tell(carry(replace(whole, audits=(*whole.audits, *said)), ascending, laws=laws, gains=gains))
+    found = Judgement(
+        **whole.passed_on,
+        axis=axis_of(whole.vary, [part.settings for part in ascending]),
+        arms=tuple(_summary(part) for part in ascending),
+        noise=Noise(sd=None, rho=None, paired_sd=None, n=sum(part.judgement.noise.n for part in parts)),
+        audits=blocking_first([*whole.audits, *said]),
+        parts=tuple(ascending),
+        conditions=tuple(_condition(ascending[0].judgement, part) for part in ascending),
+        laws=laws,
+        gains=gains,
+        findings=_warnings(ascending),
+    )
+    return tell(found)
 
 
 def _tuned(whole: Evidence, parts: Sequence[Part], arms: tuple[ArmRuns, ...]) -> Judgement:
@@ -318,24 +331,6 @@ def _stays_behind(part: Part, which: str, whole: Judgement) -> bool:
     return min(map(abs, verdict.interval)) > EXTENSION * gain
 
 
-def carry(
-    whole: Evidence, parts: Sequence[Part], *, laws: tuple[Law, ...] = (), gains: tuple[Gain, ...] = ()
-) -> Judgement:
-    """What the conditions say together, in numbers. `whole` has no arms: question, cost and findings in parts."""
-    return Judgement(
-        **whole.passed_on,
-        axis=axis_of(whole.vary, [part.settings for part in parts]),
-        arms=tuple(_summary(part) for part in parts),
-        noise=Noise(sd=None, rho=None, paired_sd=None, n=sum(part.judgement.noise.n for part in parts)),
-        audits=blocking_first(whole.audits),
-        parts=tuple(parts),
-        conditions=tuple(_condition(parts[0].judgement, part) for part in parts),
-        laws=laws,
-        gains=gains,
-        findings=_warnings(parts),
-    )
-
-
 def _ascending(parts: Sequence[Part], across: Sequence[str]) -> list[Part]:
     """Along the settings of the conditions, the first one first, if all are numbers; else in the order of the file."""
     if not all(is_usable_number(part.settings.get(name)) for part in parts for name in across):
@@ -344,31 +339,14 @@ def _ascending(parts: Sequence[Part], across: Sequence[str]) -> list[Part]:
 
 
 def _condition(first: Judgement, part: Part) -> Condition:
-    judgement = part.judgement
-    carried = first.best.arm if first.best else None
-    kept = None if carried is None else _kept(judgement, carried)
-    if carried is not None and (judgement.located is not None or _is_read_off(judgement)):
-        return _located_condition(part, carried, first.best_value)
-    holds = _holds(judgement, carried, kept)
-    difference, interval = (kept.difference, kept.interval) if kept else (None, None)
-    return _as_condition(part, carried, difference, interval, n=kept.n if kept else 0, holds=holds)
-
-
-def _as_condition(
-    part: Part,
-    carried: str | None,
-    difference: float | None,
-    interval: tuple[float, float] | None,
-    *,
-    n: int,
-    holds: Holds | None,
-) -> Condition:
-    best, found = part.judgement.best, part.judgement.optimum
+    judgement, carried = part.judgement, first.best.arm if first.best else None
+    best, found = judgement.best, judgement.optimum
+    difference, interval, n, holds = _carried_over(judgement, carried, first.best_value)
     return Condition(
         condition=part.name,
         settings=part.settings,
         best=best.arm if best else None,
-        best_value=part.judgement.best_value,
+        best_value=judgement.best_value,
         optimum=found.interval if isinstance(found, Optimum) else None,
         carried=carried,
         difference=difference,
@@ -378,14 +356,31 @@ def _as_condition(
     )
 
 
-def _is_read_off(judgement: Judgement) -> bool:
-    """Whether a valley says where the best lies though no arm may be told from another: of single runs."""
-    return judgement.valley is not None and isinstance(judgement.optimum, Optimum) and not judgement.can_judge
+Carried = tuple[float | None, tuple[float, float] | None, int, Holds | None]
+"""Difference to the best here, its interval, seeds, and whether it holds."""
 
 
-def _located_condition(part: Part, carried: str, value: float | None) -> Condition:
+def _carried_over(judgement: Judgement, carried: str | None, value: float | None) -> Carried:
+    """What the first condition's best arm, at that value, does under this one."""
+    if carried is None:
+        return None, None, 0, None
+    # of single runs a valley may say where the best lies though no arm is told from another
+    is_read_off = judgement.valley is not None and isinstance(judgement.optimum, Optimum) and not judgement.can_judge
+    if judgement.located is not None or is_read_off:
+        return _read_off(judgement, carried, value)
+    if judgement.best is not None and judgement.best.arm == carried:
+        return 0.0, None, judgement.arm(carried).n, "best"
+    verdict = judgement.against_best(carried)
+    if verdict is None:
+        return None, None, 0, None
+    holds: Holds = "tie" if verdict.verdict == "tie" else "open"
+    if verdict.winner == verdict.a or carried not in judgement.unresolved:
+        holds = "worse"
+    return verdict.difference, verdict.interval, verdict.n, holds
+
+
+def _read_off(judgement: Judgement, carried: str, value: float | None) -> Carried:
     """Where the best was read off a valley, so is what another value costs: nothing need have been trained there."""
-    judgement = part.judgement
     best, valley = judgement.best, judgement.valley
     point = valley.at(value) if valley is not None and value is not None else None
     here = valley.at(judgement.best_value or math.nan) if valley is not None and best is not None else None
@@ -395,29 +390,7 @@ def _located_condition(part: Part, carried: str, value: float | None) -> Conditi
         is_tie = point is not None and point.excess <= judgement.min_effect
         holds = "best" if best and best.arm == carried else "tie" if is_tie else "open" if is_inside else "worse"
     difference = point.expected - here.expected if point is not None and here is not None else None
-    seeds = judgement.located.seeds if judgement.located else 0
-    return _as_condition(part, carried, difference, None, n=seeds, holds=holds)
-
-
-def _kept(judgement: Judgement, carried: str) -> Verdict | None:
-    """The best arm here (a) against the one carried over (b)."""
-    if judgement.best is None:
-        return None
-    if judgement.best.arm == carried:
-        n = next(arm.n for arm in judgement.arms if arm.arm == carried)
-        nothing = {"interval": None, "verdict": "tie", "winner": None, "more_seeds": None}
-        return Verdict(a=carried, b=carried, difference=0.0, n=n, **nothing)
-    return judgement.against_best(carried)
-
-
-def _holds(judgement: Judgement, carried: str | None, kept: Verdict | None) -> Holds | None:
-    if kept is None or carried is None:
-        return None
-    if kept.a == kept.b:
-        return "best"
-    if kept.winner == kept.a or carried not in judgement.unresolved:
-        return "worse"
-    return "tie" if kept.verdict == "tie" else "open"
+    return difference, None, judgement.located.seeds if judgement.located else 0, holds
 
 
 def _summary(part: Part) -> ArmSummary:

@@ -94,6 +94,50 @@ def mean_and_variance(values_N: np.ndarray) -> tuple[float, float]:
     return mean, float(rest_N @ rest_N) / (len(values_N) - 1)
 
 
+@dataclass(frozen=True)
+class TwoWayFit:
+    arm_means: np.ndarray
+    """Each arm's mean over all seeds of its block, those it lacks filled in by the fit. Shape (K,).
+
+    A block is the arms that seeds join, one arm to the next. What the seeds do to arms of different blocks is not
+    told apart from the arms, so nothing is filled in across blocks: an arm that shares no seed has its plain mean.
+    """
+    residual: float
+    """Sum of squares left by arm + seed."""
+    df: int
+
+
+def two_way_fit(values_KN: np.ndarray) -> TwoWayFit:
+    """Least squares of value = arm + seed; NaN cells do not count."""
+    num_arms, num_seeds = values_KN.shape
+    if values_KN.size and np.isfinite(values_KN).all():  # nothing missing: the means are the least squares
+        means = values_KN.mean(axis=1)
+        rest_KN = values_KN - means[:, None]
+        rest_KN = rest_KN - rest_KN.mean(axis=0)
+        return TwoWayFit(means, float(np.square(rest_KN).sum()), (num_arms - 1) * (num_seeds - 1))
+    rows, columns = np.nonzero(np.isfinite(values_KN))
+    design = np.hstack([np.eye(num_arms)[rows], np.eye(num_seeds)[columns]])
+    y = values_KN[rows, columns]
+    level = y.mean()
+    y = y - level  # a constant is in the span; without it 1e-16 of a large loss would pass for noise
+    solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    residual = y - design @ solution
+    seeds_KN = _seeds_of_blocks(np.isfinite(values_KN))
+    seed_means_K = seeds_KN @ solution[num_arms:] / np.maximum(seeds_KN.sum(axis=1), 1)
+    return TwoWayFit(level + solution[:num_arms] + seed_means_K, float(residual @ residual), len(y) - int(rank))
+
+
+def _seeds_of_blocks(there_KN: np.ndarray) -> np.ndarray:
+    """The seeds of the block of each arm. Shapes: (K, n) -> (K, n), boolean."""
+    seeds_KN = there_KN
+    while True:
+        shared_KK = seeds_KN.astype(int) @ seeds_KN.T.astype(int) > 0
+        wider_KN = shared_KK.astype(int) @ seeds_KN.astype(int) > 0
+        if (wider_KN == seeds_KN).all():
+            return seeds_KN
+        seeds_KN = wider_KN
+
+
 @lru_cache(maxsize=65_536)  # one study asks for the same few hundreds of times
 def t_quantile(df: float, tail: float) -> float:
     """The value that Student's t exceeds with probability `tail`; the normal one where df is infinite."""

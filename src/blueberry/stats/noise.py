@@ -1,15 +1,287 @@
-"""How much repeats of one arm differ, measured or borrowed, and how much of that the arms on one seed share."""
+"""How much repeats of one arm differ, measured or borrowed; how much of that the arms on one seed share; and what the
+noise of some arms says of that of the others.
+
+A few runs of one arm say little of its noise: three seeds leave a factor of six open. Where arms are about equally
+noisy, each may borrow from the rest; where a few are far noisier than the others, none may. How alike they are is
+estimated from all of them and decides how much is borrowed, so nothing is tested first and chosen afterwards.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from math import inf, isfinite, sqrt
+from math import inf, isfinite, log, sqrt
+from typing import cast
 
 import numpy as np
 
 from blueberry.errors import TableError
 from blueberry.stats.differences import Difference, mean_and_variance
-from blueberry.stats.spread import Spread, Variance, larger, median, of_rest, of_runs
+
+PRIOR_DF = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, inf)
+"""How alike arms may be in noise: the degrees of freedom of the scaled inverse chi-squared distribution that their
+variances are drawn from. Infinite: all the same."""
+LEAST_SPREAD = 3
+"""Arms from which on it can be seen how alike they are."""
+STEPS = 9
+"""Of Newton's method, from the mean of the logs: to more digits than are needed."""
+ROUNDS = 3
+"""Of weighing arms by their noise and measuring it again: enough for two digits."""
+SMALLEST = 1e-5
+"""Of the median variance: an arm's that is below is taken as this, since 0 is a coincidence of rounding (as limma)."""
+
+
+@dataclass(frozen=True)
+class Variance:
+    value: float
+    df: float
+    """Degrees of freedom that a t test may count on."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The noise of every arm, each measured from its own runs. Shapes (K,)."""
+
+    variances_K: np.ndarray
+    """Of one run; whatever where `df_K` is 0."""
+    df_K: np.ndarray
+    """0 where an arm's noise is unknown."""
+    counts_for: float = 1.0
+    """The share of these degrees of freedom that is left where arms share their noise."""
+
+    @property
+    def known_K(self) -> np.ndarray:
+        return self.df_K > 0
+
+    @cached_property
+    def typical(self) -> Variance | None:
+        """The scale of the distribution that the arms' variances are drawn from, with what a comparison of two such
+        arms may count on; None where no arm has a known one."""
+        known_K = self.known_K
+        if not known_K.any():
+            return None
+        scale = float(_scales(np.array([self.prior_df]), self.variances_K[known_K][None], self.df_K[known_K][None])[0])
+        two = 2 * median(self.df_K[known_K])
+        total = self.counts_for * float(self.df_K[known_K].sum())
+        return Variance(scale, min(two + _prior_df_of(2 * self.prior_df, total - two), total))
+
+    @cached_property
+    def prior_df(self) -> float:
+        """How alike the arms are, by the likelihood of their variances.
+
+        Source: the hierarchical model of limma (Smyth 2004): variances are scaled F, with the df of each and these.
+        """
+        known_K = self.known_K
+        if known_K.sum() < LEAST_SPREAD or not self.variances_K[known_K].any():
+            return inf
+        return _likeliest(_raised(self.variances_K[known_K]), self.df_K[known_K])
+
+    def of(self, weights_K: np.ndarray) -> Variance:
+        """The variance of a sum of independent arms' errors, each weighted by the square of its coefficient.
+
+        `own` is what those arms themselves say, with Satterthwaite's degrees of freedom. The other arms say what their
+        noise is likely to be, with as many degrees of freedom as they are alike and many. The two are averaged on the
+        log scale, where a few noisy arms among the others do little, but the result is never below `own`: an arm that
+        is seen to be noisy is taken to be, and then the others lend the fewer degrees of freedom, the further it is.
+        Where no other arm is known, or the arms have nothing in common, only `own` is left: Student's t for two arms
+        on the same seeds, Welch's for two on others.
+        Shapes: (K,), 0 for arms that do not enter.
+        Source: moderated variances (Smyth 2004); Satterthwaite 1946, Welch 1947. Its error and power: docs/truth.md.
+        """
+        inside_K, others_K = weights_K > 0, (weights_K == 0) & self.known_K
+        assert self.known_K[inside_K].all()
+        raised_K = self.variances_K.copy()
+        raised_K[self.known_K] = _raised(self.variances_K[self.known_K])
+        parts = weights_K[inside_K] * raised_K[inside_K]
+        own = float(parts.sum())
+        if own == 0:  # every value of every arm is the same
+            return Variance(0.0, float(self.df_K[inside_K].sum()))
+        df = own**2 / float((parts**2 / self.df_K[inside_K]).sum())
+        if not others_K.any():
+            return Variance(own, df)
+        there, prior_df = self.df_K[others_K], self.prior_df
+        scale = float(_scales(np.array([prior_df]), raised_K[others_K][None], there[None])[0])
+        expected = scale * float(weights_K.sum())
+        known = there if prior_df == inf else there * prior_df / (there + prior_df)
+        alike = prior_df * own**2 / float((parts**2).sum())
+        lent = _prior_df_of(alike, self.counts_for * float(known.sum()))
+        both = lent + df
+        mean = (lent * (log(expected) + _bias(lent)) + df * (log(own) + _bias(df))) / both - _bias(both)
+        return Variance(max(float(np.exp(mean)), own), df + lent * min(expected / own, 1.0))
+
+
+def larger(one: Variance, other: Variance) -> Variance:
+    """The larger of two estimates of one variance. The smaller lends it degrees of freedom as far as they agree."""
+    low, high = sorted((one, other), key=lambda variance: variance.value)
+    if high.value == 0:
+        return high
+    return Variance(high.value, high.df + max(low.df - high.df, 0.0) * low.value / high.value)
+
+
+def of_runs(values_KN: np.ndarray) -> Spread:
+    """Each arm's variance about its mean. Runs on one seed, in whatever arms, count once for what arms lend to others:
+    the seed may have done the same to all of them.
+
+    Shapes: (K, n), NaN missing. Rows with an infinite value are left out.
+    """
+    there_KN = _there(values_KN)
+    counts_K = there_KN.sum(axis=1)
+    df_K = np.maximum(counts_K - 1, 0).astype(float)
+    variances_K = np.square(_centred(values_KN, there_KN)).sum(axis=1) / np.maximum(df_K, 1)
+    total = float(df_K.sum())
+    apart = there_KN.any(axis=0).sum() - _num_blocks(there_KN)
+    return Spread(variances_K, df_K, min(float(apart) / total, 1.0) if total else 1.0)
+
+
+def of_rest(values_KN: np.ndarray) -> Spread:
+    """Each arm's variance about arm + seed, with what a seed does to all arms taken out by weighted least squares.
+
+    An arm's weight is the inverse of its variance, so that noisy arms do not blur what a seed does; variances and
+    weights are found in turn. Those that decide weights are drawn towards each other, so that no arm takes all of it.
+    The degrees of freedom are what the fit leaves of each arm's own: for two arms together those of their differences.
+    Shapes: (K, n), NaN missing. Rows with an infinite value are left out.
+    Source: two-way layouts with unequal variances (Grubbs 1948), by residuals and leverages.
+    """
+    there_KN = _there(values_KN)
+    counts_K = there_KN.sum(axis=1)
+    centred_KN = _centred(values_KN, there_KN)
+    ss_K = np.square(centred_KN).sum(axis=1)
+    nothing = Spread(np.zeros(len(values_KN)), np.zeros(len(values_KN)))
+    if (there_KN.sum(axis=0) < 2).all() or not ss_K.any():
+        shared = there_KN[:, there_KN.sum(axis=0) >= 2].sum(axis=1) >= 2
+        return Spread(np.zeros(len(values_KN)), np.where(shared, np.maximum(counts_K - 1, 0) / 2.0, 0.0))
+    seen_K, found = counts_K >= 2, nothing
+    likely_K = np.where(seen_K, ss_K / np.maximum(counts_K - 1, 1), 0.0)
+    for _ in range(ROUNDS):
+        likely_K[seen_K] = _raised(likely_K[seen_K])
+        weights_K = np.where(seen_K, median(likely_K[seen_K]) / np.where(seen_K, likely_K, 1.0), 0.0)
+        found = _about_seeds(there_KN, centred_KN, counts_K, weights_K)
+        known_K, prior_df = found.known_K, found.prior_df
+        scale = found.typical.value if found.typical else 0.0
+        if prior_df == inf:
+            likely_K = np.where(seen_K, scale, 0.0)
+        else:
+            sums_K = prior_df * scale + found.df_K * found.variances_K
+            likely_K = np.where(known_K, sums_K / (prior_df + found.df_K), np.where(seen_K, scale, 0.0))
+        if not likely_K.any():
+            break
+    return found
+
+
+def _about_seeds(there_KN: np.ndarray, centred_KN: np.ndarray, counts_K: np.ndarray, weights_K: np.ndarray) -> Spread:
+    """One weighted fit of arm + seed, with the arms taken out beforehand."""
+    there = there_KN.astype(float)
+    if there_KN.all():  # the weighted mean of a seed is the least squares
+        shares_K = weights_K / weights_K.sum()
+        df_K = np.maximum((counts_K - 1) * (1 - shares_K), 0.0)
+        left_K = np.square(centred_KN - shares_K @ centred_KN).sum(axis=1)
+        return Spread(np.where(df_K > 1e-6, left_K / np.maximum(df_K, 1e-6), 0.0), np.where(df_K > 1e-6, df_K, 0.0))
+    per_run_K = weights_K / np.maximum(counts_K, 1)
+    normal_NN = np.diag(weights_K @ there) - (there * per_run_K[:, None]).T @ there
+    inverse_NN = np.linalg.pinv(normal_NN, rcond=1e-10, hermitian=True)
+    seeds_N = inverse_NN @ (weights_K @ centred_KN)
+    shifts_K = there @ seeds_N / np.maximum(counts_K, 1)
+    rest_KN = there * (centred_KN - seeds_N + shifts_K[:, None])
+    spent_K = there @ np.diag(inverse_NN) - ((there @ inverse_NN) * there).sum(axis=1) / np.maximum(counts_K, 1)
+    df_K = np.maximum(counts_K - 1, 0) - weights_K * spent_K
+    df_K = np.where((weights_K > 0) & (df_K > 1e-6), df_K, 0.0)
+    return Spread(np.where(df_K > 0, np.square(rest_KN).sum(axis=1) / np.where(df_K > 0, df_K, 1.0), 0.0), df_K)
+
+
+def _there(values_KN: np.ndarray) -> np.ndarray:
+    return np.isfinite(values_KN) & ~np.isinf(values_KN).any(axis=1, keepdims=True)
+
+
+def _centred(values_KN: np.ndarray, there_KN: np.ndarray) -> np.ndarray:
+    """Less the mean of its row; 0 where nothing is. Equal values give exactly 0."""
+    if there_KN.all():
+        shifted_KN = values_KN - values_KN[:, :1]
+        return shifted_KN - (shifted_KN.sum(axis=1) / max(values_KN.shape[1], 1))[:, None]
+    first_K = np.array([row[here][0] if here.any() else 0.0 for row, here in zip(values_KN, there_KN, strict=True)])
+    shifted_KN = np.where(there_KN, values_KN - first_K[:, None], 0.0)
+    means_K = shifted_KN.sum(axis=1) / np.maximum(there_KN.sum(axis=1), 1)
+    return np.where(there_KN, shifted_KN - means_K[:, None], 0.0)
+
+
+def _num_blocks(there_KN: np.ndarray) -> int:
+    """Groups of arms that seeds join, one arm to the next."""
+    if there_KN.all(axis=0).any():
+        return 1
+    from scipy.sparse.csgraph import connected_components
+
+    rows = there_KN[there_KN.any(axis=1)].astype(int)
+    return int(connected_components(rows @ rows.T, directed=False)[0]) if len(rows) else 0
+
+
+def _raised(variances_K: np.ndarray) -> np.ndarray:
+    positive = variances_K[variances_K > 0]
+    return np.maximum(variances_K, SMALLEST * median(positive)) if len(positive) else variances_K
+
+
+def median(values_N: np.ndarray) -> float:
+    """As numpy's, of a few values without NaN, in a tenth of the time."""
+    ordered, half = sorted(values_N.tolist()), len(values_N) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def _prior_df_of(alike: float, known: float) -> float:
+    """Of a variance foretold by others: uncertain because arms differ (`alike`) and because few tell (`known`)."""
+    return 0.0 if known <= 0 else known if alike == inf else 1 / (1 / alike + 1 / known)
+
+
+def _bias(df: float) -> float:
+    """How far the mean log of a variance with so many degrees of freedom lies below the log of its mean."""
+    from scipy.special import digamma
+
+    if df <= 0:
+        return 0.0
+    return log(df / 2) - float(cast(float, digamma(df / 2)))
+
+
+def _scales(prior_df_G: np.ndarray, variances_GK: np.ndarray, df_GK: np.ndarray) -> np.ndarray:
+    """The likeliest scale of each row at each prior df, by Newton steps in its log; the pooled variance at infinity.
+
+    Shapes: (G,), (G or 1, K) twice -> (G,).
+    """
+    sums_GK = df_GK * variances_GK
+    totals_G = df_GK.sum(axis=1)
+    pooled_G = sums_GK.sum(axis=1) / totals_G * np.ones(len(prior_df_G))
+    is_finite_G = np.isfinite(prior_df_G)
+    if not is_finite_G.any() or not (variances_GK > 0).all():
+        return pooled_G
+    finite_G = np.where(is_finite_G, prior_df_G, 1.0)[:, None]
+    at_G = np.log(variances_GK).mean(axis=1) * np.ones(len(prior_df_G))
+    weighed_GK = (df_GK + finite_G) * sums_GK
+    for _ in range(STEPS):
+        spread_GK = finite_G * np.exp(at_G)[:, None]
+        both_GK = spread_GK + sums_GK
+        shares_GK = weighed_GK / both_GK
+        slopes_G = np.add.reduce(shares_GK * spread_GK / both_GK, axis=1)
+        steps_G = (np.add.reduce(shares_GK, axis=1) - totals_G) / np.maximum(slopes_G, 1e-300)
+        before_G = at_G
+        at_G = before_G + np.minimum(np.maximum(steps_G, -2.0), 2.0)  # np.clip takes ten times as long
+        if (at_G == before_G).all():
+            break
+    return np.where(is_finite_G, np.exp(at_G), pooled_G)
+
+
+def _likeliest(variances_K: np.ndarray, df_K: np.ndarray) -> float:
+    """The prior df that the arms' variances have most likelihood at, each at its likeliest scale."""
+    from scipy.special import gammaln
+
+    prior_G = np.array(PRIOR_DF)
+    scales_G1 = _scales(prior_G, variances_K[None], df_K[None])[:, None]
+    ratios_GK, finite_G1 = variances_K / scales_G1, np.where(np.isfinite(prior_G), prior_G, 1.0)[:, None]
+    common_GK = df_K / 2 * np.log(df_K / 2) + (df_K / 2 - 1) * np.log(ratios_GK) - np.log(scales_G1) - gammaln(df_K / 2)
+    spread_GK = (
+        gammaln((df_K + finite_G1) / 2)
+        - gammaln(finite_G1 / 2)
+        - df_K / 2 * np.log(finite_G1 / 2)
+        - (df_K + finite_G1) / 2 * np.log1p(df_K * ratios_GK / finite_G1)
+    )
+    same_GK = -df_K * ratios_GK / 2
+    likelihood_G = (common_GK + np.where(np.isfinite(prior_G)[:, None], spread_GK, same_GK)).sum(axis=1)
+    return float(prior_G[int(np.argmax(likelihood_G))])
+
 
 LEAST_RUNS = 3
 """Seeds that two arms share, below which they are not compared pair by pair; and runs of each, below which they are not
@@ -214,47 +486,3 @@ def _measured(values: bytes, shape: tuple[int, int], borrowed: Borrowed | None) 
     values_KN = np.frombuffer(values).reshape(shape)
     counts_K = np.isfinite(values_KN).sum(axis=1) * ~np.isinf(values_KN).any(axis=1)
     return NoiseEstimate(values_KN, of_runs(values_KN), of_rest(values_KN), borrowed, int(counts_K.sum()))
-
-
-@dataclass(frozen=True)
-class TwoWayFit:
-    arm_means: np.ndarray
-    """Each arm's mean over all seeds of its block, those it lacks filled in by the fit. Shape (K,).
-
-    A block is the arms that seeds join, one arm to the next. What the seeds do to arms of different blocks is not
-    told apart from the arms, so nothing is filled in across blocks: an arm that shares no seed has its plain mean.
-    """
-    residual: float
-    """Sum of squares left by arm + seed."""
-    df: int
-
-
-def two_way_fit(values_KN: np.ndarray) -> TwoWayFit:
-    """Least squares of value = arm + seed; NaN cells do not count."""
-    num_arms, num_seeds = values_KN.shape
-    if values_KN.size and np.isfinite(values_KN).all():  # nothing missing: the means are the least squares
-        means = values_KN.mean(axis=1)
-        rest_KN = values_KN - means[:, None]
-        rest_KN = rest_KN - rest_KN.mean(axis=0)
-        return TwoWayFit(means, float(np.square(rest_KN).sum()), (num_arms - 1) * (num_seeds - 1))
-    rows, columns = np.nonzero(np.isfinite(values_KN))
-    design = np.hstack([np.eye(num_arms)[rows], np.eye(num_seeds)[columns]])
-    y = values_KN[rows, columns]
-    level = y.mean()
-    y = y - level  # a constant is in the span; without it 1e-16 of a large loss would pass for noise
-    solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
-    residual = y - design @ solution
-    seeds_KN = _seeds_of_blocks(np.isfinite(values_KN))
-    seed_means_K = seeds_KN @ solution[num_arms:] / np.maximum(seeds_KN.sum(axis=1), 1)
-    return TwoWayFit(level + solution[:num_arms] + seed_means_K, float(residual @ residual), len(y) - int(rank))
-
-
-def _seeds_of_blocks(there_KN: np.ndarray) -> np.ndarray:
-    """The seeds of the block of each arm. Shapes: (K, n) -> (K, n), boolean."""
-    seeds_KN = there_KN
-    while True:
-        shared_KK = seeds_KN.astype(int) @ seeds_KN.T.astype(int) > 0
-        wider_KN = shared_KK.astype(int) @ seeds_KN.astype(int) > 0
-        if (wider_KN == seeds_KN).all():
-            return seeds_KN
-        seeds_KN = wider_KN

@@ -7,8 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from blueberry.stats.differences import t_quantile
-from blueberry.stats.noise import TwoWayFit, two_way_fit
+from blueberry.stats.differences import TwoWayFit, t_quantile, two_way_fit
 
 LEAST_POINTS = 5
 """Values of the axis that a valley is read from at least."""

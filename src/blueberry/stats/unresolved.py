@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from blueberry.stats.differences import Difference, t_quantile
-from blueberry.stats.noise import LEAST_RUNS, Borrowed, measure_noise, two_way_fit
+from blueberry.stats.differences import Difference, t_quantile, two_way_fit
+from blueberry.stats.noise import LEAST_RUNS, Borrowed, measure_noise
 
 
 def best_arm(values_KN: np.ndarray, borrowed: Borrowed | None = None) -> int | None:

@@ -118,7 +118,8 @@ def budget(measured: Measured) -> list[Audit]:
         message = f"{words.listing(batches)} {vary}, so updates or tokens differ, and the table has a column of neither"
         return [block("budget", message, "add the columns updates and tokens, and give every arm the same")]
     rest = [repr(sorted((n, str(v)) for n, v in arm.settings.items() if n not in lengths)) for arm in evidence.arms]
-    differing = {name: span for name, found in known.items() if (span := _differing(rest, found)) is not None}
+    spans = {name: [(key, one) for key, one in zip(rest, found, strict=True) if one] for name, found in known.items()}
+    differing = {name: span for name, found in spans.items() if (span := unequal(found)) is not None}
     if not differing:
         return []
     said = words.listing([f"{_long(low)} to {_long(high)} {name}" for name, (low, high) in differing.items()])
@@ -170,10 +171,6 @@ def _spans(arms: Sequence[ArmRuns], name: str) -> list[Span | None] | None:
             return None
         found.append((min(known), max(known)) if known else None)
     return found
-
-
-def _differing(rest: Sequence[str], spans: Sequence[Span | None]) -> Span | None:
-    return unequal((key, span) for key, span in zip(rest, spans, strict=True) if span is not None)
 
 
 def confounded(measured: Measured) -> list[Audit]:
