@@ -22,7 +22,7 @@ from blueberry.judge.measured import Measured, measure
 from blueberry.judge.verdicts import compare
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.optimum import Located, OneSided, locate_optimum, read_valley
-from blueberry.stats.unresolved import candidates, unresolved
+from blueberry.stats.unresolved import against_best, candidates, means_or_inf
 from blueberry.study.designs import combine
 from blueberry.study.plan import LOOKS
 
@@ -183,7 +183,8 @@ def optimum(cell: Cell, rng: np.random.Generator, replicates: int) -> Measures:
     values_RKN = draw_runs(rng, truth.means_RK, cell.n, cell.noise)
     found = []
     for values_KN, means_K, true_2 in zip(values_RKN, truth.means_RK, truth.optimum_R2, strict=True):
-        kept = unresolved(values_KN, alpha=ALPHA)
+        worse = {row for row, one in against_best(values_KN, alpha=ALPHA).items() if one.is_worse}
+        kept = [row for row in np.flatnonzero(np.isfinite(means_or_inf(values_KN))).tolist() if row not in worse]
         near = candidates(values_KN, kept, alpha=ALPHA)
         said = locate_optimum(truth.x_K, read_valley(truth.x_K, values_KN, alpha=ALPHA), near)
         best_kept = int(np.argmin(means_K)) in near if near else math.nan

@@ -275,6 +275,8 @@ SINKS: dict[str, type[Sink]] = {"wandb": WandbSink, "tensorboard": TensorBoardSi
 """By name, which is that of the library each needs and of the extra that installs it."""
 
 
+# --- What --log does ---
+
 CLOSE_SECONDS = 60.0
 """That the end of a study waits for its sinks."""
 INTERRUPTED_SECONDS = 3.0

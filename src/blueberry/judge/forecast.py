@@ -342,6 +342,8 @@ def _num_updates(recipe: Mapping[str, Any]) -> int:
     return -(-int(recipe["train.tokens"]) // tokens)
 
 
+# --- The noise bank ---
+
 PREFIX = "bank:"
 """Of a sigma that is borrowed from the bank."""
 PLACES = 4

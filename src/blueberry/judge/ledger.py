@@ -284,6 +284,8 @@ def recipe_of(entry: Entry) -> Recipe:
     return Recipe.parse(entry.recipe, place=f"ledger entry {entry.number}")
 
 
+# --- A line in words ---
+
 MOST_CHANGES = 4
 """That one line lists."""
 

@@ -305,26 +305,26 @@ def expected_at(measured: Measured, index: int) -> float:
     return point.expected
 
 
-def detectable(measured: Measured, *, num_seeds: int | None = None, num_arms: int | None = None) -> Detectable | None:
-    """What so many seeds, or runs of each arm, can show of so many arms, by default those of the arm that has most and
-    these arms; of a single arm, beside one more like it.
+def detectable(measured: Measured) -> Detectable | None:
+    """What as many seeds, or runs of each arm, as the arm has that has most can show of these arms; of a single arm,
+    beside one more like it.
 
     With the degrees of freedom of the noise, as more seeds give more.
     """
     noise, evidence = measured.noise, measured.evidence
     most = max((len(arm.search) for arm in evidence.arms), default=0)
-    num_seeds, typical = num_seeds or most, noise.typical
+    typical = noise.typical
     if typical is None:
         return None
     found = smallest_shown(
         math.sqrt(typical.value),
-        num_seeds=num_seeds,
-        num_arms=num_arms or max(len(evidence.arms), 2),
+        num_seeds=most,
+        num_arms=max(len(evidence.arms), 2),
         has_baseline=_baseline(evidence) is not None,
         alpha=evidence.alpha / evidence.looks,
         df=Df(2.0) if len(evidence.arms) == 1 else Df.of(typical.df, most, is_borrowed=noise.borrowed is not None),
     )
-    return None if found is None else Detectable(seeds=num_seeds, difference=found)
+    return None if found is None else Detectable(seeds=most, difference=found)
 
 
 def smallest_shown(

@@ -156,9 +156,7 @@ def _median_updates(arm: ArmRuns, target: float) -> float:
     """Infinite where a run was not recorded, or half of them miss the target."""
     if not set(arm.search) <= set(arm.evaluations) | {s for s, value in arm.search.items() if math.isinf(value)}:
         return math.inf
-    times = [first_at_target(arm.evaluations.get(seed, ()), target) for seed in arm.search]
-    median = median_time(times)
-    return math.inf if median is None else median
+    return median_time([first_at_target(arm.evaluations.get(seed, ()), target) for seed in arm.search])
 
 
 def find_cleared(measured: Measured) -> tuple[Cleared, ...]:
@@ -211,6 +209,9 @@ def told_cleared(judgement: Judgement) -> list[str]:
             f"{one.p:.2g}{first}{missed})"
         )
     return [f"{target} is cleared by {words.listing(said, most=6)}."]
+
+
+# --- In sentences ---
 
 
 def purposes(judgement: Judgement) -> tuple[Purpose, ...]:

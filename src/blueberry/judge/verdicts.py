@@ -293,6 +293,9 @@ def told_unstable(judgement: Judgement) -> list[str]:
 if TYPE_CHECKING:
     from blueberry.study.spec import Study
 
+
+# --- Races ---
+
 Ended = Literal["settled", "maximum"]
 
 

@@ -170,6 +170,9 @@ def config(palette: Palette, font: str = PICTURE_FONT) -> dict[str, Any]:
     }
 
 
+# --- The axis along which arms are drawn, and how much of y is shown ---
+
+
 @dataclass(frozen=True)
 class Axis:
     """The first varied setting, when it is a number in every arm."""
@@ -292,6 +295,8 @@ def valley_range(judgement: Judgement) -> tuple[float, float] | None:
     height = max(core - low, 4 * (judgement.noise.sd or 0.0), 2 * judgement.min_effect)
     return picture_range(low, high, height)
 
+
+# --- Vega-Lite ---
 
 Width = int | Literal["container"]
 """Pixels, or as wide as the page lets it be."""

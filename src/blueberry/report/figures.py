@@ -305,6 +305,8 @@ def _page_curves(curves: LearningCurves) -> Iterator[Drawn]:
         yield Drawn(name, title, said, specification(drawn, PAGE))
 
 
+# --- Panels: what else was measured at each value of a sweep ---
+
 Point = tuple[float, float, Status]
 """Where on the axis a run or an arm lies, what was measured, and the arm's status."""
 LATE_FRACTION = 0.1

@@ -238,6 +238,8 @@ def _effects_table(judgement: Judgement) -> Table:
     return Table("Effects", said, ("Effect", "Kind", "Difference", "Interval", "Told from 0"), rows)
 
 
+# --- What was trained, and what was measured of it ---
+
 LARGEST_LOSS = 700.0
 """Whose exponential a float can hold."""
 MOST_VALUES = 6

@@ -180,6 +180,8 @@ def _curves_of(result: RunResult) -> bytes:
     return png(finished(stacked(views, spacing=14), f"Run {result.fingerprint}", said))
 
 
+# --- Templates ---
+
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=[\d∞])")
 
 

@@ -171,6 +171,8 @@ def sd_interval(values: Sequence[float] | np.ndarray, level: float) -> tuple[flo
     return sqrt(df * variance / low), sqrt(df * variance / high)
 
 
+# --- What differences support ---
+
 LEAST_DIVERGED = 3
 """Common seeds on which an arm must diverge, every time, to lose for it."""
 POWER = 0.8
@@ -317,39 +319,24 @@ def power_of_tie(
     return max(above_lower + above_upper - 1, 0.0)
 
 
-def seeds_for_winner(
-    difference: float, sd: float, *, alpha: float, power: float = POWER, df: Df = ONE_A_SEED, most: int = MOST_SEEDS
-) -> int | None:
-    """Least n at which a true difference becomes a winner with this power; None above `most`, or for 0."""
+def seeds_for_winner(difference: float, sd: float, *, alpha: float, df: Df = ONE_A_SEED) -> int | None:
+    """Least n at which a true difference becomes a winner with power .8; None above MOST_SEEDS, or for 0."""
     if difference == 0:
         return None
-    least = 2 if df.fixed is None else 1
-    return _least_seeds(lambda n: power_of_winner(n, difference, sd, alpha=alpha, df=df), power, least, most)
+    return _least_seeds(lambda n: power_of_winner(n, difference, sd, alpha=alpha, df=df), df, MOST_SEEDS)
 
 
 def seeds_for_tie(
-    difference: float,
-    sd: float,
-    *,
-    alpha: float,
-    min_effect: float,
-    power: float = POWER,
-    df: Df = ONE_A_SEED,
-    most: int = MOST_SEEDS,
+    difference: float, sd: float, *, alpha: float, min_effect: float, df: Df = ONE_A_SEED, most: int = MOST_SEEDS
 ) -> int | None:
-    """Least n at which a true difference within -+min_effect becomes a tie with this power; None above `most`."""
+    """Least n at which a true difference within -+min_effect becomes a tie with power .8; None above `most`."""
     if abs(difference) >= min_effect:
         return None
-    return _least_seeds(
-        lambda n: power_of_tie(n, difference, sd, alpha=alpha, min_effect=min_effect, df=df),
-        power,
-        2 if df.fixed is None else 1,
-        most,
-    )
+    return _least_seeds(lambda n: power_of_tie(n, difference, sd, alpha=alpha, min_effect=min_effect, df=df), df, most)
 
 
-def smallest_difference(n: int, sd: float, *, alpha: float, power: float = POWER, df: Df = ONE_A_SEED) -> float | None:
-    """The true difference that n seeds, or runs a side, find with this power; None where they have no df.
+def smallest_difference(n: int, sd: float, *, alpha: float, df: Df = ONE_A_SEED) -> float | None:
+    """The true difference that n seeds, or runs a side, find with power .8; None where they have no df.
 
     Units: those of `sd`, the sd of the difference on one seed, or with one run a side.
     """
@@ -361,7 +348,7 @@ def smallest_difference(n: int, sd: float, *, alpha: float, power: float = POWER
         return 0.0
 
     def shortfall(difference: float) -> float:
-        return power_of_winner(n, difference, sd, alpha=alpha, df=df) - power
+        return power_of_winner(n, difference, sd, alpha=alpha, df=df) - POWER
 
     largest = sd
     while shortfall(largest) < 0:
@@ -381,15 +368,16 @@ def _exceeds(df: float, noncentrality: float, critical: float) -> float:
     return 1 - below
 
 
-def _least_seeds(power_at: Callable[[int], float], power: float, least: int, most: int) -> int | None:
+def _least_seeds(power_at: Callable[[int], float], df: Df, most: int) -> int | None:
     """Bisection: power grows with n."""
-    if most < least or power_at(most) < power:
+    least = 2 if df.fixed is None else 1
+    if most < least or power_at(most) < POWER:
         return None
     high = least
-    while power_at(high) < power:
+    while power_at(high) < POWER:
         high = min(2 * high, most)
     low = max(high // 2, least - 1)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power_at(middle) >= power else (middle, high)
+        low, high = (low, middle) if power_at(middle) >= POWER else (middle, high)
     return max(high, least)

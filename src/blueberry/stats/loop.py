@@ -90,8 +90,6 @@ class Look:
     more_candidate: int = 0
     """Runs to do next: those that would settle it if the difference and the noise so far are the true ones, but no more
     than the candidate has. So a change that was lucky once costs little."""
-    decided_after: int | None = None
-    """Runs of the table up to the look that decided to keep."""
 
 
 def error_of_change(position: int, alpha: float) -> float:
@@ -273,13 +271,13 @@ def judge_change(
     paired = sd is None and len(_seeds(runs, baseline) & _seeds(runs, candidate)) >= 3
     best = 0.0
     gap = tally.gap(baseline, candidate, paired=paired)
-    for number, run in enumerate(runs, 1):
+    for run in runs:
         if not tally.add(run) or run.arm not in (baseline, candidate):
             continue
         gap = tally.gap(baseline, candidate, paired=paired)
         best = max(best, log_evidence(gap))
         if best >= threshold:
-            return Look("keep", gap, exp(min(best, 700)), error, interval_of(gap, error), decided_after=number)
+            return Look("keep", gap, exp(min(best, 700)), error, interval_of(gap, error))
     interval = interval_of(gap, error)
     more = None if gap.difference is not None and gap.difference >= 0 else more_runs(gap, threshold)
     if more is None:
@@ -371,13 +369,13 @@ class Hindsight:
     """Expected value of the last kept arm less that of the first, in the unit of the values."""
 
 
-def hindsight(first: Trial, changes: Sequence[Trial], sd: float, *, usual: float = USUAL_NULL) -> Hindsight:
+def hindsight(first: Trial, changes: Sequence[Trial], sd: float) -> Hindsight:
     """Which changes did nothing, by all values of a loop at once: each kept arm is the baseline of those after it.
 
     A change improves, by a half-normal size of the smaller of the SCALES; does nothing; or makes it worse, by up to
-    twice that. What share improves has a beta prior of mean 1 - `usual` worth ten changes, and is learned here. That a
-    change was kept because it came out low needs no correction: all values are conditioned on. A discarded one that
-    came out FAR above what was kept is none, and tells nothing of the rest.
+    twice that. What share improves has a beta prior of mean 1 - USUAL_NULL worth ten changes, and is learned here.
+    That a change was kept because it came out low needs no correction: all values are conditioned on. A discarded one
+    that came out FAR above what was kept is none, and tells nothing of the rest.
     Units: those of the values; `sd` is that of one run.
     Source: forward-backward smoothing of a hidden level (Rabiner 1989); empirical Bayes for the share (Efron 2008).
     """
@@ -403,7 +401,7 @@ def hindsight(first: Trial, changes: Sequence[Trial], sd: float, *, usual: float
         """The same the other way: of each level before, what is found after. Shapes: (G,) -> (3, G)."""
         return np.stack([_shifted(mass_G, lower, 1), mass_G, _shifted(mass_G, higher, -1)])
 
-    better, gain = 1 - usual, 0.0
+    better, gain = 1 - USUAL_NULL, 0.0
     chances_J = np.ones(len(changes))
     for _ in range(_ROUNDS):
         shares_3 = np.array([better, (1 - better) / 2, (1 - better) / 2])
@@ -424,7 +422,7 @@ def hindsight(first: Trial, changes: Sequence[Trial], sd: float, *, usual: float
                 later_G = later_G * (shares_3 @ found_3G)
             later_G = later_G / max(later_G.max(), 1e-300)
             chances_J[near[place]] = 1 - each_3[0] / max(each_3.sum(), 1e-300)
-        better = float(((1 - chances_J).sum() + (1 - usual) * _PRIOR_RUNS) / (len(changes) + _PRIOR_RUNS))
+        better = float(((1 - chances_J).sum() + (1 - USUAL_NULL) * _PRIOR_RUNS) / (len(changes) + _PRIOR_RUNS))
         start_G = before[0] * later_G
         gain = float(before[-1] @ grid_G / before[-1].sum() - start_G @ grid_G / max(start_G.sum(), 1e-300))
     return Hindsight(tuple(map(float, chances_J)), gain * sd)

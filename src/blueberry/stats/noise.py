@@ -283,6 +283,8 @@ def _likeliest(variances_K: np.ndarray, df_K: np.ndarray) -> float:
     return float(prior_G[int(np.argmax(likelihood_G))])
 
 
+# --- What a difference of arms is uncertain by ---
+
 LEAST_RUNS = 3
 """Seeds that two arms share, below which they are not compared pair by pair; and runs of each, below which they are not
 compared at all by the noise of these runs."""

@@ -198,12 +198,10 @@ def first_cleared(
     return found
 
 
-def exchange(
-    curves: Iterable[Sequence[tuple[float, float]]], *, positions: float = 100, part: float = 0.25
-) -> Difference:
-    """What so many more updates (or tokens) are worth near the end: by how much the loss falls, over several runs.
+def exchange(curves: Iterable[Sequence[tuple[float, float]]]) -> Difference:
+    """What 100 more updates (or tokens) are worth near the end: by how much the loss falls, over several runs.
 
-    Of each run the least-squares slope over the last part of its curve that has three points or more. `difference` is
+    Of each run the least-squares slope over the last quarter of its curve, of three points or more. `difference` is
     the mean, with its t interval over runs. While the rate decays, a curve falls faster than longer schedules gain: it
     is then the most that the difference in length can explain.
     Source: least squares; used as an exchange rate of steps for loss by records of training speed.
@@ -211,18 +209,16 @@ def exchange(
     falls = []
     for curve in curves:
         points = [point for point in curve if not isinf(point[1])]
-        last = [point for point in points if point[0] >= (1 - part) * points[-1][0]]
+        last = [point for point in points if point[0] >= 0.75 * points[-1][0]]
         last = last if len(last) >= 3 else points[-3:]
         if len(last) >= 3:
             x, y = np.array(last, dtype=float).T
-            falls.append(-positions * float(np.polyfit(x - x.mean(), y, 1)[0]))
+            falls.append(-100 * float(np.polyfit(x - x.mean(), y, 1)[0]))
     return paired(np.zeros(len(falls)), np.array(falls))
 
 
-def median_time(times: Sequence[float]) -> float | None:
-    """Of several runs; infinite when half of them or more missed, None without a run."""
-    ordered = sorted(times)
-    if not ordered:
-        return None
+def median_time(times: Sequence[float]) -> float:
+    """Of several runs; infinite when half of them or more missed, or without a run."""
+    ordered = sorted(times) or [inf]
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     return inf if isinf(high) else (low + high) / 2

@@ -178,27 +178,13 @@ def _ends(pair: Difference, *, low: float, high: float) -> tuple[float, float] |
     return pair.difference - below, max(pair.difference + above, 0.0)
 
 
-def unresolved(values_KN: np.ndarray, *, alpha: float, looks: int = 1, among: Sequence[int] | None = None) -> list[int]:
-    """Rows that may be the best, in order: the row of least mean and those not worse than it by `against_best`.
-
-    A diverged row is out. A row with fewer than two seeds in common with the best cannot be told apart and stays.
-    `among` are the rows that are left of an earlier look, all on the same seeds. The truly best row is dropped with
-    probability at most alpha; how often it is in simulation and in the noise of real runs: docs/truth.md.
-    Shapes: (K, n).
-    """
-    rows = list(range(len(values_KN)) if among is None else among)
-    worse = {row for row, one in against_best(values_KN, alpha=alpha / looks, among=rows).items() if one.is_worse}
-    means_K = means_or_inf(values_KN)
-    return [row for row in rows if np.isfinite(means_K[row]) and row not in worse]
-
-
 def candidates(
     values_KN: np.ndarray, rows: Sequence[int], *, alpha: float, borrowed: Borrowed | None = None
 ) -> list[int]:
     """Those of the rows that may be the best that also one-sided alpha / (K - 1) does not tell from the best of them.
 
     For where an optimum may lie, which makes no claim on any two rows: it is enough that the truly best one is kept.
-    Shapes: (K, n); `rows` as `unresolved` gives them.
+    Shapes: (K, n); `rows` are those not worse than the best by `against_best`.
     Source: multiple comparisons with the best (Hsu 1984), by t tests and Bonferroni.
     """
     error = alpha / max(len(values_KN) - 1, 1)

@@ -237,6 +237,8 @@ def _own_runs(document: dict[str, Any], place: str) -> Iterator[Placed]:
         yield f"run {number}", flat(read)
 
 
+# --- Files of other tools ---
+
 SQLITE = b"SQLite format 3\0"
 """How a database file begins."""
 

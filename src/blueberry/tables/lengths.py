@@ -148,6 +148,8 @@ def _is_one(values: Sequence[float]) -> bool:
     return max(values) <= min(values) * (1 + WITHIN)
 
 
+# --- How runs ended ---
+
 LEAST_STEPS = 3
 """At which one run was measured, where some of several have ended before others."""
 _RATES = (["lr"], ["rate"])

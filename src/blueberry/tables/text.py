@@ -257,6 +257,8 @@ def _bare(cell: str) -> str:
     return stripped
 
 
+# --- Columns that blanks set apart ---
+
 LEAST_CELLS = 2
 """In the line of names, for text to be such a table."""
 _RULE = re.compile(r"[-=+|:\s\N{BOX DRAWINGS LIGHT HORIZONTAL}]*[-=\N{BOX DRAWINGS LIGHT HORIZONTAL}]{2}"
@@ -380,6 +382,8 @@ def _with_index(lines: list[Line]) -> list[Line] | None:
         return None
     return [(number, names), *runs]
 
+
+# --- Rows that are no runs ---
 
 MEANS = frozenset(("mean", "average", "avg", "\u03bc", "mean of seeds"))
 SPREADS = frozenset(

@@ -243,6 +243,8 @@ def _is_rays(file: Path) -> bool:
         return file.with_name("params.json").is_file() or b"training_iteration" in opened.read(LONGEST_LINE)
 
 
+# --- Which tool wrote it; logs of training libraries ---
+
 EVENTS = "*tfevents*"
 STARTED, ENDED = "_hparams_/session_start_info", "_hparams_/session_end_info"
 ENDINGS = {1: "completed", 2: "crashed", 3: "unfinished"}

@@ -294,6 +294,8 @@ def _is_same_or_logarithm(pairs: Sequence[tuple[float, float]]) -> bool:
     return any(all(abs(x - y) <= 0.01 * max(abs(x), abs(y)) for x, y in form) for form in forms)
 
 
+# --- Runs, noise, ranges and valleys ---
+
 TOO_FEW = "no difference can be told from chance"
 """What is said where runs are too few: it speaks against differences of arms, and against nothing else."""
 MOST_SPREADS = 3.0

@@ -174,6 +174,8 @@ def shared_text(recipes: Iterable[Recipe], texts: Texts) -> list[Audit]:
     return found
 
 
+# --- Others' runs: rates as they were really used ---
+
 SHORTEST_DECAY = 0.1
 """Of a run, in which a rate comes down from its peak: what comes after the last rate listed may have been that."""
 _RATES = re.compile(r"(^|_)(lr|learning_rate)s?(_history|_schedule|_curve|s)$|^learning_rates$", re.IGNORECASE)
