@@ -4,15 +4,15 @@ from scipy.stats import binomtest
 
 from blueberry.stats.differences import t_quantile, two_way_fit
 from blueberry.stats.noise import Borrowed
-from blueberry.stats.unresolved import against_baseline, against_best, best_arm, candidates
+from blueberry.stats.unresolved import against_baseline, against_best, best_arm, candidates, means_or_inf
 
 INF, NAN = float("inf"), float("nan")
 
 
 def unresolved(values, *, alpha):
-    """Rows that may be the best: the row of least mean and those not worse than it; a diverged row is out."""
+    """Rows that may be the best: the row of least mean and those not worse than it; a diverged or empty row is out."""
     worse = {row for row, one in against_best(values, alpha=alpha).items() if one.is_worse}
-    return [row for row, own in enumerate(values) if not np.isinf(own).any() and row not in worse]
+    return [row for row in np.flatnonzero(np.isfinite(means_or_inf(values))).tolist() if row not in worse]
 
 
 def false_drops(rng, means, *, n, sd, rho, repeats, true_best):
