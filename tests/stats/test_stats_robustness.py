@@ -83,22 +83,22 @@ def test_the_bounds_cover_at_every_probability():
 
 
 def test_stability_names_both_sides():
-    found = stability([0.1, 0.2, 0.4, 0.8], [0, 0, 2, 5], [5, 5, 5, 5])
-    assert found.highest_stable is not None
-    assert found.lowest_unstable is not None
-    assert (found.highest_stable.x, found.highest_stable.n) == (0.2, 5)
-    assert found.highest_stable.bound == pytest.approx(1 - 0.05**0.2)
-    assert (found.lowest_unstable.x, found.lowest_unstable.failures) == (0.4, 2)
-    assert found.lowest_unstable.bound == pytest.approx(stats.beta.ppf(0.05, 2, 4))
+    stable, unstable = stability([0.1, 0.2, 0.4, 0.8], [0, 0, 2, 5], [5, 5, 5, 5])
+    assert stable is not None
+    assert unstable is not None
+    assert (stable.x, stable.n) == (0.2, 5)
+    assert stable.bound == pytest.approx(1 - 0.05**0.2)
+    assert (unstable.x, unstable.failures) == (0.4, 2)
+    assert unstable.bound == pytest.approx(stats.beta.ppf(0.05, 2, 4))
 
 
 def test_a_rate_without_failures_above_one_with_is_not_called_stable():
-    found = stability([0.1, 0.2, 0.4], [0, 1, 0], [5, 5, 5])
-    assert found.highest_stable is not None
-    assert found.highest_stable.x == 0.1
-    assert stability([0.1, 0.2], [1, 0], [3, 3]).highest_stable is None
-    assert stability([0.1, 0.2], [0, 0], [3, 0]).lowest_unstable is None
-    only = stability([0.1, 0.2], [0, 0], [3, 0]).highest_stable
+    stable, _ = stability([0.1, 0.2, 0.4], [0, 1, 0], [5, 5, 5])
+    assert stable is not None
+    assert stable.x == 0.1
+    assert stability([0.1, 0.2], [1, 0], [3, 3])[0] is None
+    assert stability([0.1, 0.2], [0, 0], [3, 0])[1] is None
+    only = stability([0.1, 0.2], [0, 0], [3, 0])[0]
     assert only is not None
     assert only.x == 0.1
 

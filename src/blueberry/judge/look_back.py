@@ -204,16 +204,11 @@ def _noise(
 ) -> tuple[Borrowed | None, Literal["measured", "described", "borrowed", "bound", "unknown"]]:
     if sigma is not None:
         return sigma, "borrowed"
-    tally = Tally()
-    for run in loop.runs:
-        tally.add(run)
-    sd, df = tally.noise()
+    sd, df = Tally(runs=loop.runs).noise()
     if sd is not None:
         return Borrowed(sd, df, "from repeats"), "measured"
     alike = {arm: _root(arm, baselines, loop.described) for arm in loop.arms}
-    tally = Tally()
-    for run in loop.runs:
-        tally.add(Run(alike[run.arm], run.value))
+    tally = Tally(runs=[Run(alike[run.arm], run.value) for run in loop.runs])
     sd, df = tally.noise()
     if sd is not None:
         same = [arm for arm in loop.arms if alike[arm] != arm]

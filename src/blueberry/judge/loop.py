@@ -305,10 +305,7 @@ def doubt(loop: Loop, sigma: Borrowed) -> str | None:
     """A line where the table's own repeats spread more than borrowed noise allows (chi-squared, at 1%)."""
     from scipy.special import chdtri
 
-    tally = Tally()
-    for run in loop.runs:
-        tally.add(run)
-    sd, df = tally.noise()
+    sd, df = Tally(runs=loop.runs).noise()
     if sd is None or df * (sd / sigma.sd) ** 2 <= float(chdtri(df, 0.01)):
         return None
     places = places_of(loop, sigma.sd, None)

@@ -90,7 +90,7 @@ def find_robustness(measured: Measured) -> Robustness | None:
     rates_K, values_KN = np.array(axis.values), measured.values_KN
     band = band_within(rates_K, values_KN, evidence.min_effect)
     excess = lr_sensitivity(rates_K, values_KN, cap=evidence.guessing_loss)
-    edges = stability(
+    stable, unstable = stability(
         axis.values,
         [num_failed(measured, index) for index in range(len(evidence.arms))],
         [len(arm.search) + len(arm.confirm) for arm in evidence.arms],
@@ -103,8 +103,8 @@ def find_robustness(measured: Measured) -> Robustness | None:
         excess=None if excess is None else excess.difference,
         excess_interval=None if excess is None else excess.interval(1 - evidence.alpha),
         span=DECADE,
-        stable_to=_failing(edges.highest_stable),
-        unstable_from=_failing(edges.lowest_unstable),
+        stable_to=_failing(stable),
+        unstable_from=_failing(unstable),
     )
 
 

@@ -7,7 +7,7 @@ keeps a change that is no improvement is at most alpha: however many changes the
 whatever runs they share.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, isinf, log, log1p, sqrt
 from typing import Literal
@@ -196,11 +196,13 @@ class Tally:
     A second run of one arm on one seed repeats the first and counts for nothing.
     """
 
-    def __init__(self, sd: float | None = None, df: float = inf) -> None:
+    def __init__(self, sd: float | None = None, df: float = inf, *, runs: Iterable[Run] = ()) -> None:
         self._sd, self._df = sd, df
         self._values: dict[str, list[float]] = {}
         self._by_seed: dict[str, dict[int, float]] = {}
         self._squares: dict[str, float] = {}
+        for run in runs:
+            self.add(run)
 
     def add(self, run: Run) -> bool:
         """Whether it counts."""

@@ -129,19 +129,13 @@ class Edge:
     """One-sided: at most so much where nothing failed, at least so much where something did."""
 
 
-@dataclass(frozen=True)
-class Stability:
-    """Where along an axis runs fail. Both sides are needed: 0 of 5 is still compatible with .45 (95%, one-sided)."""
+def stability(
+    x_K: Sequence[float], failures_K: Sequence[int], n_K: Sequence[int], *, level: float = 0.95
+) -> tuple[Edge | None, Edge | None]:
+    """Where along an ascending axis runs fail: the largest value below which, itself included, no run failed, and the
+    smallest with a failure; None where there is none. Both are needed: 0 of 5 still allows .45 (95%, one-sided).
 
-    highest_stable: Edge | None
-    """Largest value below which, itself included, no run failed; None if the first one did."""
-    lowest_unstable: Edge | None
-    """Smallest value with a failure; None if there is none."""
-
-
-def stability(x_K: Sequence[float], failures_K: Sequence[int], n_K: Sequence[int], *, level: float = 0.95) -> Stability:
-    """From failures out of n at each value of an ascending axis; values without a run do not count.
-
+    From failures out of n at each value; values without a run do not count.
     A value without a failure above one with is chance or a second valley, and nobody's stable rate.
     Shapes: (K,) each.
     """
@@ -154,7 +148,7 @@ def stability(x_K: Sequence[float], failures_K: Sequence[int], n_K: Sequence[int
             unstable = Edge(x, failures, n, lower_bound(failures, n, level=level))
             break
         stable = Edge(x, 0, n, upper_bound(0, n, level=level))
-    return Stability(stable, unstable)
+    return stable, unstable
 
 
 def first_at_target(points: Iterable[tuple[float, float]], target: float) -> float:
