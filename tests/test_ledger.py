@@ -252,7 +252,7 @@ def test_an_interrupted_remeasurement_goes_on_with_its_seeds(line: Place) -> Non
 
     def stops(recipes):
         begun.append(recipes)
-        if len(begun) == 4:
+        if len(begun) == 2:
             raise KeyboardInterrupt
         yield from whole(recipes)
 
@@ -261,7 +261,7 @@ def test_an_interrupted_remeasurement_goes_on_with_its_seeds(line: Place) -> Non
     assert len(promotions.ledger(store=line.store).lines["tiny"]) == 2
     made = promotions.remeasure("tiny", store=line.store, trainer=whole, workers=0)
     assert made.judged is not None
-    assert made.judged.num_trained == 10 - 3, "what had ended was kept"
+    assert made.judged.num_trained == 10 - len(begun[0]), "what had ended was kept"
     assert len(promotions.ledger(store=line.store).lines["tiny"]) == 3
 
 

@@ -169,6 +169,50 @@ def test_files_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path, writ
     assert left == {*ours, "figures/curves.png", *(path.relative_to(tmp_path).as_posix() for path in mine)}
 
 
+def test_a_report_replaces_nothing_but_what_a_report_left(tmp_path: Path, writes: Callable[..., Path]) -> None:
+    """A table judged in its own folder, and a report with notes written into it."""
+    (tmp_path / "results.json").write_text("mine")
+    with pytest.raises(ReportError, match=r"results\.json: not as a report left it; .* --out"):
+        writes(tmp_path, "report.md", "results.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    assert (tmp_path / "results.json").read_text() == "mine"
+    (tmp_path / "results.json").unlink()
+    writes(tmp_path, "report.md")
+    (tmp_path / "report.md").write_text("with notes")
+    with pytest.raises(ReportError, match=r"report\.md: not as"):
+        writes(tmp_path, "report.md")
+    assert (tmp_path / "report.md").read_text() == "with notes"
+    (tmp_path / "report.md").unlink()
+    (tmp_path / "elsewhere.md").write_text("report.md")
+    (tmp_path / "report.md").symlink_to("elsewhere.md")
+    with pytest.raises(ReportError, match=r"report\.md: not as"):
+        writes(tmp_path, "report.md")
+
+
+def test_after_a_kill_in_the_middle_the_next_report_knows_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def report(content: bytes, kill_after: int | None = None) -> None:
+        moved, replace = [], Path.replace
+
+        def counted(source: Path, target: Path) -> Path:
+            if len(moved) == kill_after:
+                raise KeyboardInterrupt
+            moved.append(target)
+            return replace(source, target)
+
+        with monkeypatch.context() as context:
+            context.setattr(Path, "replace", counted)
+            writing.place(tmp_path, [("a.md", content), ("b.md", content), ("index.html", content)])
+
+    report(b"first")
+    for kill_after, content in enumerate((b"second", b"third", b"fourth", b"fifth")):
+        with pytest.raises(KeyboardInterrupt):
+            report(content, kill_after)
+    report(b"last")
+    assert {path.read_bytes() for path in tmp_path.glob("[!.]*")} == {b"last"}
+
+
 def test_a_report_goes_through_no_link(tmp_path: Path, writes: Callable[..., Path]) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import altair as alt
 
-from blueberry.errors import ReportError
-from blueberry.files import refused_as
 from blueberry.judge.ledger import Claim, Entry, Ledger, line_pages
 from blueberry.judge.words import MIN_EFFECT_NATS, count, decimals, difference_axis, number, setting_name, setting_value
 from blueberry.report.charts import LIGHT, Drawing, chart, headed, layered, png, stacked
 from blueberry.report.documents import to_json
 from blueberry.report.figures import finished
-from blueberry.report.writing import rendered
+from blueberry.report.writing import place, rendered
 
 
 def write_ledger(ledger: Ledger, folder: Path) -> Path:
@@ -22,16 +20,9 @@ def write_ledger(ledger: Ledger, folder: Path) -> Path:
     Raises: ReportError if the folder cannot be written.
     """
     lines = [drawn for name, entries in ledger.lines.items() if (drawn := timeline(name, entries)).stages]
-    with refused_as(ReportError, f"ledger {folder}", "cannot be written", "choose another folder with --out"):
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        picture = folder / "figures" / "timeline.png"
-        if lines:
-            picture.write_bytes(timeline_png(lines))
-        else:
-            picture.unlink(missing_ok=True)
-        (folder / "ledger.json").write_text(to_json(ledger.to_dict()), encoding="utf-8")
-        text = rendered("ledger.md", lines=line_pages(ledger), has_picture=bool(lines))
-        (folder / "ledger.md").write_text(text, encoding="utf-8")
+    text = rendered("ledger.md", lines=line_pages(ledger), has_picture=bool(lines))
+    pictures = [("figures/timeline.png", timeline_png(lines))] if lines else []
+    place(folder, [*pictures, ("ledger.json", to_json(ledger.to_dict()).encode()), ("ledger.md", text.encode())])
     return folder / "ledger.md"
 
 

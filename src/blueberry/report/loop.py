@@ -7,14 +7,12 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
-from blueberry.errors import ReportError
-from blueberry.files import refused_as, write_whole
 from blueberry.judge.look_back import Change, LookBack, sentences
 from blueberry.judge.loop import Loop, Ruling, Side, basis, places_of, said
 from blueberry.judge.words import MISSING, interval, number, unit
 from blueberry.report.charts import PAGE, Drawing, Palette, chart, layered, specification, tips
 from blueberry.report.documents import to_json
-from blueberry.report.writing import rendered
+from blueberry.report.writing import place, rendered
 
 WIDTH, HEIGHT = 1000, 300
 """Pixels, without the axes."""
@@ -116,11 +114,12 @@ def write_loop(judged: Ruling | LookBack, folder: Path) -> Path:
     page = _page(judged)
     spec = specification(_drawn(judged.loop, judged if isinstance(judged, LookBack) else None, PAGE), PAGE)
     svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
-    with refused_as(ReportError, f"report {folder}", "cannot be written", "choose another folder with --out"):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "judge.json", to_json(judged.to_dict()).encode())
-        write_whole(folder / "judge.md", rendered("loop.md", page=page).encode())
-        write_whole(folder / "index.html", rendered("loop.html", page=page, picture=Markup(svg)).encode())
+    files = {
+        "judge.json": to_json(judged.to_dict()),
+        "judge.md": rendered("loop.md", page=page),
+        "index.html": rendered("loop.html", page=page, picture=Markup(svg)),
+    }
+    place(folder, ((name, text.encode()) for name, text in files.items()))
     return folder / "index.html"
 
 

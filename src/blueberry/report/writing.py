@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blueberry.errors import ReportError
-from blueberry.files import partial_folder, refused_as
+from blueberry.files import is_missing, lock, partial_folder, refused_as
 from blueberry.judge.judgement import Judgement
 from blueberry.records import RunResult, StudyRun
 from blueberry.report.charts import DARK, LIGHT, css_variables, drawable, layered, png, stacked, vega_script
@@ -30,8 +30,8 @@ from blueberry.report.page import Page, page
 from blueberry.study.spec import Study
 
 MANIFEST = ".blueberry-report.json"
-"""Of a report's folder: which files the report in it has written, each with the sha256 of its content. The next report
-removes those that it does not have itself and that are as they were written. It removes nothing else."""
+"""Of a report's folder: which files the report in it has written, and the one before it, each with the sha256 of its
+content. The next report replaces and removes those that are as they were written, and nothing else."""
 MANIFEST_SCHEMA = "blueberry/report-files/1"
 
 
@@ -39,21 +39,10 @@ def write(judgement: Judgement, runs: Sequence[StudyRun], out_dir: Path, study: 
     """Write the whole report and return the path of its `index.html`. `study` asked for the runs, if one of ours did.
 
     A reader, or a kill in the middle, never meets a half-written file; the page appears last.
-    Raises: ReportError if `out_dir` cannot be written.
+    Raises: ReportError if `out_dir` cannot be written, or holds files of these names that are not a report's.
     """
-    out_dir = Path(out_dir)
-    with (
-        refused_as(ReportError, f"report {out_dir}", "cannot be written", "choose another folder with --out"),
-        partial_folder(out_dir) as partial,
-    ):
-        written = {}
-        for path, content in _files(judgement, runs, study):
-            target = partial / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-            written[path] = sha256(content).hexdigest()
-        _move(partial, out_dir, written)
-    return out_dir / "index.html"
+    place(Path(out_dir), _files(judgement, runs, study))
+    return Path(out_dir) / "index.html"
 
 
 def notebook(judgement: Judgement) -> str:
@@ -95,10 +84,40 @@ def _documents(judgement: Judgement, runs: Sequence[StudyRun], axis: Any) -> Ite
         yield "comprehensive_insights.json", to_json(comprehensive_insights(judgement, runs, axis))
 
 
-def _move(partial: Path, out_dir: Path, written: dict[str, str]) -> None:
-    """Each file over its predecessor in one step, index.html last; what only an earlier report had goes before it.
+def place(out_dir: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Put files, each a relative path and its content, into a report's folder, in one step each, the last one last.
 
-    Raises: ReportError if a folder in the report's is a link: what is behind it is not the report's.
+    All are made in a hidden folder first. What only an earlier report had goes before the last.
+    Raises: ReportError if that cannot be, or if what would be replaced is not as an earlier report wrote it.
+    """
+    with (
+        refused_as(ReportError, f"report {out_dir}", "cannot be written", "choose another folder with --out"),
+        partial_folder(out_dir) as partial,
+    ):
+        written: dict[str, str] = {}
+        for path, content in files:
+            (partial / path).parent.mkdir(parents=True, exist_ok=True)
+            (partial / path).write_bytes(content)
+            written[path] = sha256(content).hexdigest()
+        with lock(out_dir):
+            earlier = _manifest(out_dir)
+            replaced = _replaceable(out_dir, written, earlier)
+            said = {"schema": MANIFEST_SCHEMA, "files": written, "replaced": replaced}
+            (partial / MANIFEST).write_text(to_json(said), encoding="utf-8")
+            (partial / MANIFEST).replace(out_dir / MANIFEST)  # first: after a kill among them all are known as ours
+            *others, last = written
+            for path in others:
+                (out_dir / path).parent.mkdir(parents=True, exist_ok=True)
+                (partial / path).replace(out_dir / path)
+            _remove_stale(out_dir, {path: digests for path, digests in earlier.items() if path not in written})
+            (partial / last).replace(out_dir / last)
+
+
+def _replaceable(out_dir: Path, written: dict[str, str], earlier: dict[str, set[str]]) -> dict[str, str]:
+    """Path and digest of each file that lies where a new one goes, or that an earlier report wrote.
+
+    Raises: ReportError if a folder in the report's is a link, as what is behind it is not the report's; or if a file
+    there is one that no report wrote, or was changed since.
     """
     for folder in {folder for path in written for folder in PurePosixPath(path).parents}:
         if folder != PurePosixPath() and (out_dir / folder).is_symlink():
@@ -106,48 +125,54 @@ def _move(partial: Path, out_dir: Path, written: dict[str, str]) -> None:
                 f"report {out_dir / folder}: a link; a report writes nothing outside of its own folder; "
                 "remove the link, or choose another folder with --out"
             )
-    earlier = _manifest(out_dir)
-    for path in sorted(written, key=lambda path: (path == "index.html", path)):
-        if path == "index.html":
-            _remove_stale(out_dir, {old: digest for old, digest in earlier.items() if old not in written})
-            (partial / MANIFEST).write_text(to_json({"schema": MANIFEST_SCHEMA, "files": written}), encoding="utf-8")
-            (partial / MANIFEST).replace(out_dir / MANIFEST)
-        (out_dir / path).parent.mkdir(parents=True, exist_ok=True)
-        (partial / path).replace(out_dir / path)
+    found: dict[str, str] = {}
+    for path, digest in written.items():
+        if is_missing(out_dir / path):
+            continue
+        is_file = (out_dir / path).is_file() and not (out_dir / path).is_symlink()
+        lies = sha256((out_dir / path).read_bytes()).hexdigest() if is_file else ""
+        if lies not in {digest, *earlier.get(path, ())}:
+            raise ReportError(
+                f"report {out_dir / path}: not as a report left it; a report replaces nothing but its own files; "
+                "move that away, or choose another folder with --out"
+            )
+        found[path] = lies
+    others = {path: sorted(digests)[0] for path, digests in earlier.items() if path not in written}
+    return found | others
 
 
-def _manifest(out_dir: Path) -> dict[str, str]:
-    """Path and digest of each file that the report in a folder has written; empty where nobody says."""
+def _manifest(out_dir: Path) -> dict[str, set[str]]:
+    """Path and digests of each file that the reports in a folder have written; empty where nobody says."""
+    digests: dict[str, set[str]] = {}
     with contextlib.suppress(OSError, ValueError):
         found = json.loads((out_dir / MANIFEST).read_text(encoding="utf-8"))
-        if isinstance(found, dict) and found.get("schema") == MANIFEST_SCHEMA and isinstance(found.get("files"), dict):
-            return {str(path): str(digest) for path, digest in found["files"].items()}
-    return {}
+        if isinstance(found, dict) and found.get("schema") == MANIFEST_SCHEMA:
+            for listed in (found.get("files"), found.get("replaced")):
+                for path, digest in listed.items() if isinstance(listed, dict) else ():
+                    digests.setdefault(str(path), set()).add(str(digest))
+    return digests
 
 
-def _remove_stale(out_dir: Path, files: dict[str, str]) -> None:
+def _remove_stale(out_dir: Path, files: dict[str, set[str]]) -> None:
     """Remove those files that lie in the folder itself, behind no link, as they were written."""
-    for name, digest in files.items():
+    for name, digests in files.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name:
             continue
         places = [out_dir / place for place in (path, *path.parents[:-1])]
         if any(place.is_symlink() for place in places) or not places[0].is_file():
             continue
-        if sha256(places[0].read_bytes()).hexdigest() == digest:
+        if sha256(places[0].read_bytes()).hexdigest() in digests:
             places[0].unlink(missing_ok=True)
 
 
 def write_run(result: RunResult, folder: Path) -> Path:
     """Write one run on its own, `result.json` and `curves.png`, into a folder, and return it.
 
-    Raises: ReportError if the folder cannot be written.
+    Raises: ReportError if the folder cannot be written, or holds other files of these names.
     """
-    with refused_as(ReportError, folder, "cannot be written", "a run's files need a place; choose one with --out"):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "result.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        if result.curve.train_loss:
-            (folder / "curves.png").write_bytes(_curves_of(result))
+    files = [("curves.png", _curves_of(result))] if result.curve.train_loss else []
+    place(folder, [*files, ("result.json", f"{result.model_dump_json(indent=2)}\n".encode())])
     return folder
 
 
