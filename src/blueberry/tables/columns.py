@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
-from blueberry.records import goal_of, is_number
-from blueberry.tables.rows import duration_of, is_finite, significant_digits, value_of
+from blueberry.records import is_number
+from blueberry.tables.rows import duration_of, value_of
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -123,10 +123,16 @@ RESULT = word_set(
     rouge auc reward return score scores recall r2 mfu throughput exact match likelihood seconds secs sec time
     runtime duration elapsed latency minutes hours ms s memory mem vram gb mb gib bytes params param parameters gap diff
     difference delta improvement speedup std sd stderr sem wer cer tps utilization watts energy cost
-    rank_correlation margin artifact artifacts
+    rank_correlation margin artifact artifacts confidence similarity coherence diversity agreement spikes
     """
 )
 """Last words of what came out of a run, its size included."""
+_OUTCOMES = word_set(
+    """
+    win success pass fail failure completion repetition hit acceptance refusal solve detection hallucination
+    """
+)
+"""What a rate is of that came out of a run."""
 SIZES_OF_ALL = word_set("params param parameters parameter")
 """Of RESULT, the words of a model's size: tokens per parameter are chosen."""
 MODIFIERS = word_set("m k b percent pct count avg mean min max ema")
@@ -139,7 +145,6 @@ LOSSES = word_set(
 """Last words of what training makes small."""
 _LOGGED = LOSSES | word_set("acc accuracy error f1 auc score")
 """What Lightning logs by step and by epoch, as train_loss_step and train_loss_epoch."""
-_SPREADS = ("stderr", "std", "sem", "se", "sd")
 _WHICH = word_set("best final last end least lowest")
 """Words after a metric: which of a run's it is."""
 _DIFFERENCE = word_set("delta \u03b4 \u2206 diff difference gap gain improvement vs")
@@ -165,15 +170,7 @@ CODES = word_set("model optimizer optim scheduler schedule activation act datase
 """Last words of what is one of several: whole numbers there name things too."""
 TEXT = word_set("commit sha hash revision fingerprint digest uuid")
 """Last words of columns whose cells are names even where they look like numbers: a commit may be 5e82390."""
-LEAST_DIGITS, SURELY_MEASURED = 5, 10
-"""Significant digits of a number that was measured rather than chosen, where there are several such; in any case."""
-
-
 _BRACKETS = re.compile(r"[(\[]\s*(\w+)\s*[)\]]")
-_QUANTITY = re.compile(
-    r"[^\w]*\d[\d.,]*\s*(bytes?|[kmgt]i?b|ms|m?s|secs?|mins?|h|hours?|x|\u00d7|tok/s)\b.*", re.IGNORECASE
-)
-"""A cell of text that says how much: "15.3 MB", "57 ms"."""
 _TIMES = word_set("ms sec secs seconds time s")
 WRAPPERS = frozenset(
     ("result", "results", "metrics", "final", "summary", "eval", "evaluation", "config", "configuration", "settings",
@@ -230,7 +227,8 @@ def kind_by_name(column: str) -> Kind | None:
         or "vs" in among
         or words[0] in ("delta", "\u03b4", "\u2206", "gain")
         or (words[-1] in ("step", "epoch") and words[-2:-1] and words[-2] in _LOGGED)
-        or words[-2:] in (["win", "rate"], ["success", "rate"], ["pass", "rate"])
+        or (words[-1] == "rate" and words[-2:-1] and words[-2] in _OUTCOMES)
+        or "dead" in among
         or ("per" in among and words[0] in _TIMES)
         or (among & {"grad", "gradient"} and "norm" in among and not among & {"clip", "max"})
     ):
@@ -270,44 +268,6 @@ def _without_what_follows(words: Sequence[str]) -> Sequence[str]:
     while len(core) > 1 and core[-1] in AFTER_LENGTH and set(core[:-1]) & LENGTH:
         core.pop()
     return core
-
-
-def kinds(columns: Mapping[str, Sequence[Any]]) -> dict[str, Kind]:
-    """What each column is, by its name, and where that says nothing by its values, one a row. One whose spread stands
-    beside it (`recall`, `recall_stderr`) was measured."""
-    spread = {folded(name).rpartition("_")[0] for name in columns if folded(name).rpartition("_")[2] in _SPREADS}
-    return {name: "result" if folded(name) in spread else _kind(name, values) for name, values in columns.items()}
-
-
-def _kind(name: str, values: Sequence[Any]) -> Kind:
-    words = words_in(name)
-    if words and words[-1] in CODES and all(isinstance(value, int) for value in values if value is not None):
-        return "label"
-    by_name = kind_by_name(name)
-    says = goal_of(name) is not None or re.search(r"[(\[]\s*%\s*[)\]]", name)
-    if by_name is None and says and any(is_finite(value) and not float(value).is_integer() for value in values):
-        return "result"  # less of it, or more, is better; or it is a share that nobody chose so finely
-    return by_name or _kind_by_values(values)
-
-
-def _kind_by_values(values: Sequence[Any]) -> Kind:
-    known = [value for value in values if value is not None]
-    distinct = {str(value) for value in known}
-    if known and all(isinstance(value, str) and _QUANTITY.fullmatch(value) for value in known):
-        return "result"
-    if all(isinstance(value, str) for value in known):
-        return "label" if len(distinct) == len(known) > 2 else "setting"
-    numbers = [value for value in known if is_number(value)]
-    if len(numbers) < len(known):
-        return "setting"
-    whole = all(float(value).is_integer() for value in numbers)
-    if whole and len(distinct) > 2 and min(numbers) in (0, 1) and max(numbers) - min(numbers) == len(distinct) - 1:
-        return "label"  # 1, 2, 3, ... count things
-    digits = [significant_digits(repr(float(value))) for value in numbers]
-    if len(distinct) == len(numbers) > 1 and min(digits) >= SURELY_MEASURED:
-        return "result"
-    measured = sum(count >= LEAST_DIGITS for count in digits)
-    return "result" if len(numbers) > 4 and len(distinct) > 0.8 * len(numbers) < 1.25 * measured else "setting"
 
 
 def understood(columns: Iterable[str]) -> dict[str, str]:

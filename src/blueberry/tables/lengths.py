@@ -4,7 +4,7 @@ ended or was decided on; what settings imply of it: the batch, what multiplies i
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -68,7 +68,7 @@ def updates_of(names: Sequence[str]) -> str | None:
     return next((name for name in names if set(words_in(name)) & _UPDATES), None)
 
 
-def spent(rows: Sequence[Row], kind_of: Mapping[str, Kind]) -> Spent | None:
+def _spent(rows: Sequence[Row], kind_of: Mapping[str, Kind]) -> Spent | None:
     """What the settings of these rows imply; None where no batch, or nothing that multiplies it, is in all of them.
 
     A column of numbers that no name says to be updates is, where times the batch it is the same in all rows, or has one
@@ -95,6 +95,23 @@ def spent(rows: Sequence[Row], kind_of: Mapping[str, Kind]) -> Spent | None:
         and any(_is_one([a / b for a, b in zip(values, some, strict=True)]) for some in (each, list(amounts.values())))
     ]
     return Spent(factors, updates, amounts, tuple(alike))
+
+
+def trained_on(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: Collection[str]) -> Spent | None:
+    """What runs were trained on, where their settings imply it; what is found of columns on the way is entered.
+
+    Settings of one batch that make up for one another are a matter of memory.
+    """
+    found = _spent([row for row in rows if is_finite(row.values.get(metric))], kind_of)
+    if found is None:
+        return None
+    lengths = [name for name in (found.updates, *found.alike) if name is not None and name not in varied]
+    kind_of |= dict.fromkeys(lengths, "length")
+    own = [name for name in found.factors if name not in varied]
+    reads = {math.prod(row.values.get(name) or math.nan for name in found.factors) for row in rows}
+    if len(reads) == 1 and sum(len({row.values.get(name) for row in rows}) > 1 for name in own) > 1:
+        kind_of |= dict.fromkeys(own, "meta")
+    return None if found.updates is None else found
 
 
 def _factors(rows: Sequence[Row], numeric: Sequence[str]) -> tuple[str, ...]:

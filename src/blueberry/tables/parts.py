@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from blueberry.errors import TableError
 from blueberry.records import StudyRun
-from blueberry.tables.columns import is_name, kinds, word_set, words_in
+from blueberry.tables.columns import is_name, word_set, words_in
+from blueberry.tables.kinds import kinds, measured
 from blueberry.tables.rows import Table, is_finite, significant_digits
 from blueberry.tables.runs import TablePart, TableRuns, table_runs, told_by
 
@@ -148,6 +149,7 @@ def differing_settings(table: Table) -> tuple[str, ...]:
     values = {name: [row.values.get(name) for row in table.rows] for name in table.columns}
     differing = {name: some for name, some in values.items() if len({str(value) for value in some}) > 1}
     kind_of = kinds(values)
+    kind_of |= dict.fromkeys(measured(values, kind_of, ["arm"] if "arm" in values else []), "result")
     settings = [name for name in differing if kind_of[name] == "setting"]
     named = [name for name in ("arm", *differing) if name in differing and kind_of[name] == "label"]
     if not settings and not named:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, TypeGuard
 
@@ -134,7 +135,7 @@ def value_of(text: str, *, decimal_comma: bool = False) -> Any:
         number = float(text)  # a hash such as 16e73105 is no number of any run
         return number if math.isfinite(number) else text
     if text.endswith("%") and _NUMBER.fullmatch(text[:-1].rstrip()):
-        return float(text[:-1]) / 100
+        return float(Decimal(text[:-1].rstrip()).scaleb(-2))  # 84.2% is 0.842, and not 0.8420000000000001
     return text
 
 

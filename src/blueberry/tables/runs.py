@@ -1,7 +1,7 @@
 """From the rows of a table to runs: which arm and seed a row is, how it ended, and what is known of it."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
@@ -29,20 +29,19 @@ from blueberry.tables.columns import (
     is_loss,
     is_name,
     kind_by_name,
-    kinds,
     means_the_same,
     word_set,
     words_in,
 )
+from blueberry.tables.kinds import kinds, measured
 from blueberry.tables.lengths import (
     Ending,
-    Spent,
     decisions_as_endings,
     has_not_completed,
     last_checkpoints,
     measured_ending,
-    spent,
     step_of,
+    trained_on,
     until,
     updates_of,
 )
@@ -156,13 +155,14 @@ def table_runs(
         name = next(name for name, found in columns.items() if found == column)
         raise TableError(f'{table.path} vary "{name}": it is the metric; an arm is told by its settings; change it')
     seeds = _seed_columns(table, seed, columns.values())
-    kind_of = kinds({name: [row.values.get(name) for row in table.rows] for name in table.columns})
+    kind_of = kinds(_by_column(table, table.rows))
     kind_of |= dict.fromkeys((*table.objectives, column), "result")
     kind_of |= dict.fromkeys(seeds, "seed")
     rows = last_checkpoints(table, kind_of, set(columns.values()), seeds, notes)
-    trained_on = None if "tokens" in kind_of else _spent(rows, column, kind_of, columns.values())
-    if trained_on is not None:
-        notes.append(f"{table.name}: runs were trained on {trained_on.name}, as their columns imply")
+    kind_of |= dict.fromkeys(measured(_by_column(table, rows), kind_of, columns.values()), "result")
+    implied = None if "tokens" in kind_of else trained_on(rows, column, kind_of, columns.values())
+    if implied is not None:
+        notes.append(f"{table.name}: runs were trained on {implied.name}, as their columns imply")
     labels = frozenset(name for name, found in columns.items() if kind_of[found] == "label")
     chosen = [
         {name: _setting(row.values.get(found), is_label=name in labels) for name, found in columns.items()}
@@ -188,13 +188,13 @@ def table_runs(
         num_nan += ending == "diverged" and row.values.get("status") is None
         study = row.values.get("study")
         recipe = {**{other: row.values.get(other) for other in others}, **settings}
-        implied = {} if trained_on is None else {trained_on.name: trained_on.amounts.get(row.place)}
+        amounts = {} if implied is None else {implied.name: implied.amounts.get(row.place)}
         runs.append(
             StudyRun(
                 arm=name,
                 seed=block,
                 stage=_stage(row),
-                result=_result(row, ending, recipe | ({} if block is None else {"seed": block}), kind_of, implied),
+                result=_result(row, ending, recipe | ({} if block is None else {"seed": block}), kind_of, amounts),
                 settings=settings,
                 study=None if study is None else str(study),
                 place=row.place,
@@ -231,6 +231,10 @@ def table_runs(
     )
 
 
+def _by_column(table: Table, rows: Sequence[Row]) -> dict[str, list[Any]]:
+    return {name: [row.values.get(name) for row in rows] for name in table.columns}
+
+
 def _curve(row: Row, metric: str, along: str | None) -> tuple[tuple[float, float], ...]:
     """Of a run whose steps are known: updates done, and the metric; each once."""
     along = step_of(row, along)
@@ -240,30 +244,13 @@ def _curve(row: Row, metric: str, along: str | None) -> tuple[tuple[float, float
     return tuple(sorted((at, value) for at, value in known.items() if is_finite(at)))
 
 
-def _spent(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: Collection[str]) -> Spent | None:
-    """What runs were trained on, where their settings imply it; what is found of columns on the way is entered.
-
-    Settings of one batch that make up for one another are a matter of memory.
-    """
-    found = spent([row for row in rows if is_finite(row.values.get(metric))], kind_of)
-    if found is None:
-        return None
-    lengths = [name for name in (found.updates, *found.alike) if name is not None and name not in varied]
-    kind_of |= dict.fromkeys(lengths, "length")
-    own = [name for name in found.factors if name not in varied]
-    reads = {math.prod(row.values.get(name) or math.nan for name in found.factors) for row in rows}
-    if len(reads) == 1 and sum(len({row.values.get(name) for row in rows}) > 1 for name in own) > 1:
-        kind_of |= dict.fromkeys(own, "meta")
-    return None if found.updates is None else found
-
-
 def _is_one_arm(table: Table) -> bool:
     """Whether its rows are told apart by no setting and no name: repeats of one run, a noise floor.
 
     Where each has a seed of its own, what else differs from row to row is a setting only by its name; and so are runs
     that are only counted, or have a log each, repeats.
     """
-    values = {name: [row.values.get(name) for row in table.rows] for name in table.columns}
+    values = _by_column(table, table.rows)
     kind_of = kinds(values)
     telling = {name: len({str(one) for one in some}) for name, some in values.items()}
     telling = {name: num for name, num in telling.items() if num > 1}

@@ -9,7 +9,6 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.tables.columns import (
-    LEAST_DIGITS,
     find_column,
     is_loss,
     is_name,
@@ -18,6 +17,7 @@ from blueberry.tables.columns import (
     refuse_twice,
     understood,
 )
+from blueberry.tables.kinds import LEAST_DIGITS
 from blueberry.tables.rows import Placed, is_finite, named_in, significant_digits, value_of
 
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*?)\s*#*\s*$")

@@ -197,7 +197,8 @@ def confounded(measured: Measured) -> list[Audit]:
     first = found[0]
     whose: dict[str, list[str]] = {}
     for arm in evidence.arms:
-        has = sorted({str(one.settings[first]) for one in arm.facts if one.settings.get(first) is not None})
+        given = [one.settings[first] for one in arm.facts if one.settings.get(first) is not None]
+        has = sorted({words.setting_value(one) for one in given})
         whose.setdefault(words.listing(has), []).append(arm.name)
     said = "; ".join(f"{first} is {has} in {words.listing(arms)}" for has, arms in list(whose.items())[:3] if has)
     differ, them, vary = ("differs", "it", "it varies") if len(found) == 1 else ("differ", "them", "they vary")
