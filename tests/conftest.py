@@ -14,9 +14,11 @@ import pytest
 import blueberry
 from blueberry import api
 from blueberry.__main__ import main
+from blueberry.files import lock
 from blueberry.identity import fingerprint
+from blueberry.settings import Data
 from blueberry.study.synthetic import Synthetic
-from blueberry.text.dataset import data_digest
+from blueberry.text.dataset import data_digest, load
 
 gc.disable()  # while tests are collected: what is made then stays, and looking it through takes a third of that time
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests side by side share the cores; threads would wait for each other
@@ -120,5 +122,10 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for studies that are planned and never run: their text is prepared in it once, for all tests."""
-    return tmp_path_factory.mktemp("prepared")
+    """A store for studies that are planned and never run: their text is prepared in it once, for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prepared"
+    folder.mkdir(exist_ok=True)
+    with lock(folder):  # one process prepares the text of most recipes while the others wait for it
+        load(Data(), folder / "data")
+    return folder

@@ -17,8 +17,10 @@ COMMANDS = [
 (BATCH,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 
-def test_the_commands_run_in_the_order_of_the_page(command, pretended) -> None:
-    """The trainer says of rate and batch what the page says."""
+def test_the_commands_run_in_the_order_of_the_page(command, pretended, prepared) -> None:
+    """The trainer says of rate and batch what the page says. Text that other tests have prepared is not prepared again."""
+    Path(".blueberry").mkdir()
+    Path(".blueberry/data").symlink_to(prepared / "data")
     shutil.copytree(REPOSITORY / "studies", "studies")
     Path("batch.toml").write_text(BATCH)
     said = {}

@@ -25,8 +25,8 @@ def cache_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stdlib(cache_dir) -> Dataset:
-    return load(Data(), cache_dir)
+def stdlib(prepared) -> Dataset:
+    return load(Data(), prepared / "data")
 
 
 @pytest.fixture(scope="module")
@@ -163,9 +163,9 @@ assert not {"tokenizers", "tiktoken", "torch", "scipy"} & sys.modules.keys()
     subprocess.run([sys.executable, "-W", "error", "-c", script, str(tmp_path)], check=True, timeout=60)
 
 
-def test_loading_again_reads_what_was_prepared(cache_dir, stdlib, monkeypatch):
+def test_loading_again_reads_what_was_prepared(prepared, stdlib, monkeypatch):
     monkeypatch.setattr(dataset, "prepare", lambda *given: pytest.fail("prepared twice"))
-    again = load(Data(), cache_dir)
+    again = load(Data(), prepared / "data")
     assert again.tokenizer == stdlib.tokenizer
     for a, b in zip(splits(again), splits(stdlib), strict=True):
         np.testing.assert_array_equal(a.tokens, b.tokens)

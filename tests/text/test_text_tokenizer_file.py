@@ -1,6 +1,7 @@
 """Tokenizers made elsewhere: the same tokens as the library gives, exact bytes where they can be known."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from blueberry.text.dataset import data_digest, load
 from blueberry.text.order import evaluation_set
 from blueberry.text.tokenizer import TokenizerFile, read_tokenizer, token_type, write_tokenizer
 
-TEXTS = [document.content.decode() for document in CORPORA["synthetic"].documents()[:60]]
+
+@cache
+def texts() -> list[str]:
+    return [document.content.decode() for document in CORPORA["synthetic"].documents()[:60]]
 
 
 def byte_level(*, prefix=False, special=("<|endoftext|>",)) -> Tokenizer:
@@ -26,7 +30,7 @@ def byte_level(*, prefix=False, special=("<|endoftext|>",)) -> Tokenizer:
         special_tokens=list(special),
         show_progress=False,
     )
-    made.train_from_iterator(TEXTS, trainer)
+    made.train_from_iterator(texts(), trainer)
     return made
 
 
@@ -85,7 +89,7 @@ def test_truncation_and_padding_of_a_file_are_not_obeyed():
     made = byte_level()
     made.enable_truncation(4)
     made.enable_padding(length=50)
-    assert parse(made).decode(parse(made).encode(TEXTS[0])) == TEXTS[0]
+    assert parse(made).decode(parse(made).encode(texts()[0])) == texts()[0]
 
 
 def test_the_end_token_is_found_named_or_missed():
@@ -128,7 +132,7 @@ def test_the_digest_follows_the_file_s_content(data, tmp_path):
 def test_more_than_65536_tokens_are_stored_in_four_bytes(data, tmp_path):
     """Words numbered from 70,000 on: two bytes would fold them onto others."""
     vocabulary = {"[UNK]": 0, "</s>": 1, "filler": 69_999}
-    for number, word in enumerate(sorted({word for text in TEXTS for word in text.split()}), 70_000):
+    for number, word in enumerate(sorted({word for text in texts() for word in text.split()}), 70_000):
         vocabulary[word] = number
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -142,8 +146,9 @@ def test_more_than_65536_tokens_are_stored_in_four_bytes(data, tmp_path):
     assert (token_type(65_536), token_type(65_537)) == (np.uint16, np.uint32)
 
 
-@pytest.mark.parametrize("made", [byte_level(), word_level()], ids=["byte-level", "words"])
-def test_a_tokenizer_is_written_and_read_back(made):
+@pytest.mark.parametrize("make", [byte_level, word_level], ids=["byte-level", "words"])
+def test_a_tokenizer_is_written_and_read_back(make):
+    made = make()
     tokenizer = parse(made)
     again = read_tokenizer(write_tokenizer(tokenizer))
     assert again == tokenizer
