@@ -84,6 +84,8 @@ def test_a_blocked_claim_is_exit_code_1(run):
         (["runs.csv", "--vary", "droput"], 'runs.csv vary "droput": no such column'),
         (["runs.csv", "--vary", "lr", "--metric", "accuracy"], 'metric "accuracy": no such column'),
         (["runs.csv", "--vary", "lr", "--alpha", "2"], "alpha: 2.0"),
+        (["runs.csv", "--vary", "lr", "--target", "nan"], "target: nan"),
+        (["runs.csv", "--vary", "lr", "--target", "-inf"], "target: -inf"),
         (["runs.csv", "--vary", "lr", "--out", "runs.csv"], "runs.csv"),
     ],
 )
@@ -97,6 +99,23 @@ def test_rows_in_memory_need_no_file():
     judged = blueberry.analyse([{"lr": lr, "val_loss": lr, "seed": s} for lr in RATES for s in range(3)], vary=["lr"])
     assert judged.best is not None
     assert judged.best.settings == {"lr": 0.01}
+
+
+def test_a_regression_s_loss_is_no_text_s():
+    """Text has no loss of 0.16 nats; squares of errors may be as small."""
+    rows = [
+        {"model": m, "seed": k, "val_loss": v + k / 1e3, "RMSE": 0.4}
+        for m, v in (("a", 0.16), ("b", 0.2))
+        for k in range(3)
+    ]
+    assert blueberry.analyse(rows, vary="model").blocks == ()
+    without = [{name: value for name, value in row.items() if name != "RMSE"} for row in rows]
+    assert [one.audit for one in blueberry.analyse(without, vary="model").blocks] == ["too-good"]
+
+
+def test_a_floor_of_equal_runs_is_no_floor():
+    judged = blueberry.analyse([{"seed": k, "lr": 0.1, "val_loss": 7.448} for k in range(3)], vary="lr")
+    assert judged.known == "lr=0.1 has a mean val_loss, 7.4480 nats on the 3 seeds; how its runs scatter is withheld."
 
 
 def test_a_table_in_which_no_run_ended_gets_its_report_too(run, tmp_path):

@@ -109,6 +109,8 @@ class Evidence:
     """Arms that have one seed value more than once."""
     states_success: bool = False
     """The source says itself of each run that it succeeded (a table's status column), so that it can be wrong."""
+    is_of_text: bool = True
+    """Not where errors of numbers or pictures (a root mean square) stand beside the losses, which are then no nats."""
     guessing_loss: float | None = None
     """ln(vocabulary), nats: the loss of guessing uniformly. None if unknown or the metric is not a loss in nats."""
     entropy: float | None = None

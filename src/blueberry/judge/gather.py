@@ -23,7 +23,7 @@ from blueberry.stats.noise import Borrowed
 from blueberry.study.arms import Run
 from blueberry.study.plan import Plan, as_planned, looks_of, study_runs
 from blueberry.study.spec import Arm, Study
-from blueberry.tables.columns import kind_by_name, understood
+from blueberry.tables.columns import kind_by_name, measures_no_text, understood
 from blueberry.tables.runs import TableRuns
 
 LOSSES = ("val_loss", "train_loss", "test_loss")
@@ -331,12 +331,14 @@ def gather_table(
     """The evidence of a table's runs; of one made of parts, all but its arms. `min_effect` and
     `borrowed` are in the metric's unit.
 
-    Raises: TableError for a min_effect or alpha that is none.
+    Raises: TableError for a min_effect, alpha or target that is none.
     """
     if not 0 < min_effect < math.inf:
         raise TableError(f"min_effect: {min_effect!r}; must be a number above 0; change it")
     if not 0 < alpha < 0.5:
         raise TableError(f"alpha: {alpha!r}; must be a number above 0 and below 0.5; change it")
+    if target is not None and not math.isfinite(target):
+        raise TableError(f"target: {target!r}; must be a number that runs can clear; change it")
     evidence = Evidence(
         question=_question_of(found),
         metric=found.metric,
@@ -352,6 +354,7 @@ def gather_table(
         loop=found.table.path if found.table.is_of_a_loop else None,
         num_unfinished=len(found.unfinished),
         states_success=found.states_success,
+        is_of_text=not any(measures_no_text(name) for name in found.table.columns),
     )
     asked = Asked(evidence, found.table.path, dict.fromkeys(found.arms), chooses=chooses)
     place = {name: number for number, name in enumerate(found.arms)}

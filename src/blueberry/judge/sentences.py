@@ -56,6 +56,8 @@ def _known_of_a_floor(judgement: Judgement, best: Best) -> str:
     arm, found, places = judgement.arms[0], judgement.detectable, words.decimals(judgement.min_effect) + 1
     name, unit = _its_number(judgement, best).replace("mean ", "a mean ", 1), words.unit(judgement.metric)
     said = f"{arm.arm} has {name.replace(' that chose it', '')}"
+    if judgement.blocks:
+        return f"{said}; how its runs scatter is withheld."
     if arm.sd is not None:
         said += (
             f"; one run scatters by {words.number(arm.sd, places)}{unit} {words.interval(arm.sd_interval, places)} (sd)"
@@ -296,7 +298,9 @@ def _its_number(judgement: Judgement, best: Best) -> str:
     one = "seed" if judgement.is_seeded else "run"
     runs = words.count(best.n, f"fresh {one}") if best.confirmed else f"the {words.count(best.n, one)} that chose it"
     name = judgement.metric if best.n == 1 else f"mean {judgement.metric}"
-    return f"{name}, {words.metric_value(best.mean, best.interval, judgement.metric, judgement.min_effect)} on {runs}"
+    scatters = best.interval is not None and best.interval[0] < best.interval[1]  # else all runs gave one value
+    ends = best.interval if scatters else None
+    return f"{name}, {words.metric_value(best.mean, ends, judgement.metric, judgement.min_effect)} on {runs}"
 
 
 def _where(judgement: Judgement) -> str:

@@ -348,6 +348,14 @@ def is_loss(metric: str) -> bool:
     )
 
 
+_NOT_OF_TEXT = word_set("rmse mse mae mape smape psnr ssim fid iou dice")
+
+
+def measures_no_text(column: str) -> bool:
+    """Whether it is an error of numbers or pictures, by its name."""
+    return not _NOT_OF_TEXT.isdisjoint(words_in(column))
+
+
 def none_is_a_choice(column: str, cells: Iterable[str]) -> bool:
     """Whether "none" in a column is what was chosen, as "layer" or "rms" are, and not a cell that says nothing."""
     return kind_by_name(column) in ("setting", None) and any(isinstance(value_of(cell), str) for cell in cells)

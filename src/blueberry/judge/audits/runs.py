@@ -207,7 +207,7 @@ def too_good(measured: Measured) -> list[Audit]:
                 block("too-good", message, "look for validation text in training, or a model that sees the next token")
             )
         return found
-    low = [(arm, one) for arm, one in _by_arm(measured) if _is_too_good(one)]
+    low = [(arm, one) for arm, one in _by_arm(measured) if evidence.is_of_text and _is_too_good(one)]
     if not low:
         return found
     arm, first = low[0]
