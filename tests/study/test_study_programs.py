@@ -86,6 +86,14 @@ def test_reckoning_that_cannot_be_is_one_line(tmp_path: Path, word: str, said: s
     assert str(caught.value).startswith(f"{tmp_path}/s.toml [trainer] ")
 
 
+def test_patterns_without_the_metric_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    command = ["x", "{script.rate}"]
+    with pytest.raises(StudyError, match=r'"stdout": .* no pattern reads "val_los", .*; did you mean "val_loss"'):
+        make(tmp_path, command, {"stdout": "step {update}: loss {val_loss}"}, metric="val_los")
+    make(tmp_path, command, {"stdout": "step {update}: loss {eval_loss}"})
+    make(tmp_path, command, {"stdout": ["step {update}", "acc {acc}"]}, metric="acc", goal="maximize")
+
+
 def test_a_program_may_work_in_a_folder_of_its_own(tmp_path: Path) -> None:
     write(tmp_path, {"repo/train.py": "import json, sys; print(open('here').read(), 'loss', 3.25)", "repo/here": "yes"})
     command = ["{python}", "train.py", "{script.rate}"]

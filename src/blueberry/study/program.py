@@ -235,6 +235,17 @@ def known_names() -> frozenset[str]:
     return frozenset(setting_names() - {f"{SCRIPT}NAME"} | {*PLACES})
 
 
+WHAT = ("loss", "bits_per_byte", "accuracy", "tokens")
+"""After val_ and test_. Every number under another name is kept as it is, in `RunResult.extra`."""
+_OWN = {"update", "train_loss", *(f"{which}_{what}" for which in ("val", "test") for what in WHAT)}
+
+
+def own_name(name: str) -> str:
+    """`val_loss` of `eval_loss`, `val/loss`, `validation.loss`; any other name as it is."""
+    folded = re.sub(r"^(eval|valid|validation)_", "val_", re.sub(r"[/. ]", "_", name.lower()))
+    return folded if folded in _OWN else name
+
+
 @lru_cache(maxsize=100)
 def line_pattern(text: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
     """A pattern such as "step {update}: val loss {val_loss}", and the names in its order.

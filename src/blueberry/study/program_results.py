@@ -17,7 +17,7 @@ from blueberry.errors import TableError, TrainerError, did_you_mean
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Failure, Metrics, RunResult, is_number
 from blueberry.study.arms import shown
-from blueberry.study.program import line_pattern
+from blueberry.study.program import WHAT, line_pattern, own_name
 from blueberry.study.workers import Crash
 from blueberry.tables.formats import flat
 from blueberry.tables.reading import read_table
@@ -33,9 +33,6 @@ MOST_BYTES, MOST_LINES, LONGEST_LINE = 2**27, 10**6, 2**20
 READ_AT_ONCE = 2**23
 """Bytes; between two reads the run's time limit is looked at."""
 COUNTS = ("update", "tokens", "val_tokens", "test_tokens")
-WHAT = ("loss", "bits_per_byte", "accuracy", "tokens")
-"""After val_ and test_. Every number under another name is kept as it is, in `RunResult.extra`."""
-OWN = {"update", "train_loss", *(f"{which}_{what}" for which in ("val", "test") for what in WHAT)}
 UPDATES = ("step", "global_step", "iteration", "iter")
 """Other names of `update`, where that is not given."""
 _COLOURS = re.compile(r"\x1b\[[\d;]*+m")
@@ -226,7 +223,7 @@ class ProgramResults:
         for name, value in flat(values).items():
             if not is_number(value):
                 continue
-            own = _own_name(name)
+            own = own_name(name)
             if own != name and own in values:
                 own = name
             line[own] = float(value)
@@ -344,12 +341,6 @@ def _of_transformers(entry: dict[str, Any]) -> dict[str, Any]:
     if "step" not in entry or "train_runtime" in entry:
         return {name: value for name, value in entry.items() if name != "step"}
     return {"train_loss" if name == "loss" else name: value for name, value in entry.items()}
-
-
-def _own_name(name: str) -> str:
-    """`val_loss` of `eval_loss`, `val/loss`, `validation.loss`; any other name as it is."""
-    folded = re.sub(r"^(eval|valid|validation)_", "val_", re.sub(r"[/. ]", "_", name.lower()))
-    return folded if folded in OWN else name
 
 
 def _metrics(line: Line, which: str) -> Metrics | None:

@@ -33,7 +33,7 @@ from blueberry.study.arms import (
     shown,
 )
 from blueberry.study.designs import Design
-from blueberry.study.program import PLACES, RECIPE, Program
+from blueberry.study.program import PLACES, RECIPE, Program, line_pattern, own_name
 from blueberry.study.sections import (
     LEDGER,
     NAMED_METRIC,
@@ -180,7 +180,7 @@ class Study:
             study = _across(study, file, place)
         _refuse_too_much(study, place)
         num_seeds = study.seeds.search + study.seeds.confirm
-        _check_program(study.trainer, base, fixed, study.trained_arms or arms, num_seeds, place)
+        _check_program(study.trainer, base, fixed, study.trained_arms or arms, num_seeds, study.metric, place)
         return study
 
     def __hash__(self) -> int:
@@ -413,9 +413,16 @@ def _measured(arm: Arm) -> dict[str, Any]:
 
 
 def _check_program(
-    program: Program | None, base: Recipe, fixed: Iterable[str], arms: Sequence[Arm], num_seeds: int, place: str
+    program: Program | None,
+    base: Recipe,
+    fixed: Iterable[str],
+    arms: Sequence[Arm],
+    num_seeds: int,
+    metric: str,
+    place: str,
 ) -> None:
-    """A setting that is given and that no program reads is a dead knob; one that is read must have a value.
+    """A setting that is given and that no program reads is a dead knob; one that is read must have a value; what is
+    read of a program's lines must have the metric.
 
     Raises: StudyError naming the first of them.
     """
@@ -427,6 +434,12 @@ def _check_program(
             )
         return
     place = f"{place} [trainer]"
+    printed = {name for one in program.stdout for name in line_pattern(one)[1] if name}
+    if printed and metric not in printed | set(map(own_name, printed)):
+        raise StudyError(
+            f'{place} "stdout": {program.stdout[0]!r:.60}; no pattern reads "{metric}", the metric of the study'
+            f"{did_you_mean(metric, sorted(printed))}; mend a pattern or the metric"
+        )
     for arm in arms:
         flat = {**dict.fromkeys(PLACES, ""), **arm.recipe.flat()}
         for name in sorted(program.placeholders):
