@@ -138,7 +138,8 @@ def test_a_report_without_a_number_is_not_called_clean_in_silence(tmp_path):
     (tmp_path / "empty.md").write_text("")
     found = examine([tmp_path / "empty.md"])
     assert found.audits == ()
-    assert found.notes == ("empty.md: no number of a run is in it, so there is little to check",)
+    what = "no loss, perplexity, bits per byte or accuracy of a run is in it, so there is little to check"
+    assert found.notes == (f"empty.md: {what}; --metric names another",)
 
 
 def test_every_text_that_a_study_trains_on_is_looked_through_for_leaks(tmp_path, monkeypatch):

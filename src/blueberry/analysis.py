@@ -82,7 +82,7 @@ def examine(
     is_path = isinstance(rows_or_path, (str, Path))
     wanted = [*vary, *across, *tune, *(name for name in (metric, seed) if name is not None)]
     how: dict[str, Any] = {"wanted": wanted, "name_pattern": name_pattern}
-    table = read_table(rows_or_path, **how) if is_path else table_of(rows_or_path, **how)
+    table = read_table(rows_or_path, metric=metric, **how) if is_path else table_of(rows_or_path, **how)
     found = table_in_parts(table, vary, across=across, tune=tune, metric=metric, goal=goal, seed=seed, at=at)
     borrowed = sigma if sigma is None or isinstance(sigma, Borrowed) else read_sigma(sigma)
     effect = MIN_EFFECT_NATS if min_effect is None else min_effect
@@ -154,9 +154,9 @@ def checkup(
 ) -> Checkup:
     """Audit studies (.toml), reports (.md) and tables of runs (anything else that `analyse` reads).
 
-    A report is read as a table of runs too when `vary` is given. Without it, arms are told apart by as few of a
-    table's settings as do (see `differing_settings`). `metric`, `goal`, `seed` and `name_pattern` as for `analyse`. A
-    study's runs are looked up in `store`.
+    A report is read as a table of runs too when `vary` is given, or `metric` and no other table. Without `vary`, arms
+    are told apart by as few of a table's settings as do (see `differing_settings`). `metric`, `goal`, `seed` and
+    `name_pattern` as for `analyse`. A study's runs are looked up in `store`.
     Raises: StudyError, TableError or ReportError, one line.
     """
     found: list[Audit] = []
@@ -167,13 +167,15 @@ def checkup(
     documents = [Document.read(names[path], _text(path)) for path in reports]
     wanted = [*vary, *(name for name in (metric, seed) if name is not None)]
     others = [path for path in paths if path not in studies and path not in reports]
-    tables = {path: _table(path, wanted, name_pattern, names) for path in others}
+    read_too = reports if vary or (metric is not None and not others) else []
+    how_read: dict[str, Any] = {"wanted": wanted, "metric": metric, "name_pattern": name_pattern}
+    tables = {path: _table(path, names, how_read) for path in others}
     for path in studies:
         found += placed(_of_study(path, store), names[path])
-    in_reports, how = proofread(documents, list(tables.values()))
+    in_reports, how = proofread(documents, list(tables.values()), [names[path] for path in read_too])
     found += in_reports
     notes += how
-    tables |= {path: _table(path, wanted, name_pattern, names) for path in reports if vary}
+    tables |= {path: _table(path, names, how_read) for path in read_too}
     for path, table in tables.items():
         chosen = tuple(vary) or differing_settings(table)
         if not vary:
@@ -205,9 +207,9 @@ def _of_study(path: Path, store: str | Path | None) -> Sequence[Audit]:
     return api.audits(Study.load(path, store), Path(store or api.default_store()))
 
 
-def _table(path: Path, wanted: Sequence[str], name_pattern: str | None, names: Mapping[Path, str]) -> Table:
+def _table(path: Path, names: Mapping[Path, str], how: Mapping[str, Any]) -> Table:
     """With its rows under the file's name here."""
-    table = read_table(path, wanted=wanted, name_pattern=name_pattern)
+    table = read_table(path, **how)
     return replace(table, rows=tuple(replace(row, place=_renamed(row.place, path, names)) for row in table.rows))
 
 

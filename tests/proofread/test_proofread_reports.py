@@ -332,7 +332,8 @@ def test_a_page_that_reports_no_run_claims_nothing():
     text = "# Install\n\nUse it in production, at zero cost and for extended training. The best tool.\n"
     audits, notes = examine([Document.read("r.md", text)])
     assert audits == ()
-    assert notes == ("r.md: no number of a run is in it, so there is little to check",)
+    what = "no loss, perplexity, bits per byte or accuracy of a run is in it, so there is little to check"
+    assert notes == (f"r.md: {what}; --metric names another",)
 
 
 def test_broken_encoding_is_mended_before_reading():

@@ -98,7 +98,9 @@ def test_a_mean_with_its_spread_is_said_to_be_one():
 )  # fmt: skip
 def test_steps_may_be_columns(tmp_path, header):
     rows = [f"| {k} | {3.2823 + k / 1e4} | {3.2788 + k / 1e4} | `{'abcd'[k]}.txt` |" for k in range(4)]
-    (tmp_path / "r.md").write_text("\n".join([header, "|--:|--|--|--|", *rows, "| Mean | 3.28245 | 3.27895 | |", ""]))
+    (tmp_path / "r.md").write_text(
+        "\n".join(["## Val loss", header, "|--:|--|--|--|", *rows, "| Mean | 3.28245 | 3.27895 | |", ""])
+    )
     judged = blueberry.analyse(tmp_path / "r.md", vary=[])
     assert [(arm.n, round(arm.mean, 5)) for arm in judged.arms] == [(4, 3.27895)]
     first = blueberry.analyse(tmp_path / "r.md", vary=[], at=3150)
@@ -223,7 +225,7 @@ def test_logs_are_curves(tmp_path, line):
 )  # fmt: skip
 def test_seeds_may_be_columns_with_their_mean_beside_them(tmp_path, header, vary):
     rows = ["| adamw | 3.21 | 3.22 | 3.20 | 3.21 |", "| muon | 3.11 | 3.12 | 3.10 | 3.11 \u00b1 0.01 |"]
-    (tmp_path / "r.md").write_text("\n".join([header, "|---|---|---|---|---|", *rows, ""]))
+    (tmp_path / "r.md").write_text("\n".join(["Val loss", "", header, "|---|---|---|---|---|", *rows, ""]))
     judged = blueberry.analyse(tmp_path / "r.md", vary=vary)
     assert [(arm.arm, arm.n, round(arm.mean, 4)) for arm in judged.arms] == [("adamw", 3, 3.21), ("muon", 3, 3.11)]
 

@@ -136,7 +136,7 @@ def test_the_doctor_says_that_a_state_is_one_run(tmp_path):
     ],
 )
 def test_matrices_of_two_settings(tmp_path, head, rows, expected):
-    (tmp_path / "m.md").write_text(f"{head}\n|---|---|---|\n{rows}\n")
+    (tmp_path / "m.md").write_text(f"Validation loss:\n\n{head}\n|---|---|---|\n{rows}\n")
     wanted = [name for name in expected if name != "val_loss"]
     table = read_table(tmp_path / "m.md", wanted=wanted)
     assert dict(table.rows[-1].values) == expected

@@ -85,7 +85,7 @@ def read_loop(
     Raises: TableError if nothing names the arms, or as `table_runs` does.
     """
     wanted = [*vary, *(name for name in (metric, seed) if name is not None)]
-    table = read_table(path, wanted=wanted, name_pattern=name_pattern)
+    table = read_table(path, wanted=wanted, metric=metric, name_pattern=name_pattern)
     columns = vary or _arm_column(table, arms)
     table = table if vary else _named(table, columns, arms)
     return _loop(table, table_runs(table, columns, metric, goal=goal, seed=seed, least_arms=1))

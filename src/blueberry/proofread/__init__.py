@@ -40,15 +40,21 @@ _COLUMNS = frozenset(
 _VOCABULARY = re.compile(r"\bvocab\w*(?: size)? ?[:=] ?(\d{1,3}(?:,\d{3})+|[1-9]\d{1,7})\b", re.IGNORECASE)
 
 
-def examine(documents: Sequence[Document], tables: Sequence[Table] = ()) -> tuple[tuple[Audit, ...], tuple[str, ...]]:
-    """Every finding, blocking ones first, and what a person should know of how the reports were read."""
+def examine(
+    documents: Sequence[Document], tables: Sequence[Table] = (), read_as_tables: Sequence[str] = ()
+) -> tuple[tuple[Audit, ...], tuple[str, ...]]:
+    """Every finding, blocking ones first, and what a person should know of how the reports were read.
+
+    `read_as_tables`: names of documents that are audited as tables of runs too.
+    """
     found: list[Audit] = []
     notes: list[str] = []
     for document in documents:
         if document.is_cut:
             notes.append(f"{document.name}: only its first {LARGEST:,} characters and {MOST_LINES:,} lines are read")
-        if not document.results:
-            notes.append(f"{document.name}: no number of a run is in it, so there is little to check")
+        if not document.results and document.name not in read_as_tables:
+            what = "no loss, perplexity, bits per byte or accuracy of a run is in it, so there is little to check"
+            notes.append(f"{document.name}: {what}; --metric names another")
         for statement in statements(document):
             contradiction = statement.contradiction(document.place(statement.line))
             found += [contradiction] if contradiction else []

@@ -23,9 +23,10 @@ from blueberry.tables.columns import (
     understood,
 )
 from blueberry.tables.formats import flat, place_of, read_json, read_json_lines
+from blueberry.tables.markdown import read_markdown
 from blueberry.tables.names import named_by, with_named_settings
 from blueberry.tables.rows import STEPS, Found, Placed, Row, Table, named_in, uses_decimal_comma, value_of
-from blueberry.tables.text import is_ornament, read_aligned, read_markdown, without_box, without_summaries
+from blueberry.tables.text import is_ornament, read_aligned, without_box, without_summaries
 from blueberry.tables.tools import Objectives, is_export, read_export, trials_frame
 from blueberry.tables.trackers import chart_runs, is_chart
 
@@ -43,11 +44,14 @@ _PANDAS_INDEX = "Unnamed: 0"
 """What pandas calls the index it wrote without a name when it reads it again."""
 
 
-def read_table(path: str | Path, *, wanted: Sequence[str] = (), name_pattern: str | None = None) -> Table:
+def read_table(
+    path: str | Path, *, wanted: Sequence[str] = (), metric: str | None = None, name_pattern: str | None = None
+) -> Table:
     """Read the runs of a file or, for exports of other tools, of a folder.
 
-    `wanted` are columns that the caller needs: among the tables of a Markdown document they choose. `name_pattern` says
-    which settings stand in the names of runs (`blueberry.tables.names`).
+    `wanted` are columns that the caller needs: among the tables of a Markdown document they choose. `metric` is what
+    was measured, which a Markdown table with a run in each cell may not say. `name_pattern` says which settings stand
+    in the names of runs (`blueberry.tables.names`).
     Raises: TableError if it cannot be read, is no table or holds no run.
     """
     path = Path(path)
@@ -56,16 +60,18 @@ def read_table(path: str | Path, *, wanted: Sequence[str] = (), name_pattern: st
     if of_a_tool:
         return _table(str(path), path.stem, read_export(path, _files), wanted, name_pattern)
     name, (text, encoded) = path.name, _text(path)
-    found, notes = _rows_in(path, text, [one for one in wanted if one not in named_by(name_pattern)])
+    found, notes = _rows_in(path, text, [one for one in wanted if one not in named_by(name_pattern)], metric)
     rows = [(f"{name} {where}".strip(), values) for where, values in found]
     return _table(str(path), path.stem, Found(tuple(rows), (*encoded, *notes)), wanted, name_pattern)
 
 
-def _rows_in(path: Path, text: str, wanted: Sequence[str] = ()) -> tuple[Sequence[Placed], list[str]]:
+def _rows_in(
+    path: Path, text: str, wanted: Sequence[str] = (), metric: str | None = None
+) -> tuple[Sequence[Placed], list[str]]:
     """What a file's text holds, and what a person should know of it."""
     kind = _kind(path, text)
     if kind == "markdown":
-        return read_markdown(text, path.name, wanted)
+        return read_markdown(text, path.name, wanted, metric)
     if path.suffix.lower() in LOGS and (logged := read_log(text)):
         return logged, []
     if kind == "delimited":

@@ -181,11 +181,12 @@ def too_good(measured: Measured) -> list[Audit]:
     """Losses and accuracies that no text allows."""
     evidence, found = measured.evidence, []
     remedy = "look for validation text in training, and for a model that sees the next token"
+    is_a_loss = is_loss(evidence.metric) and evidence.goal == "minimize"  # else its values have the other sign here
     none = [
         (arm.name, value)
         for arm in evidence.arms
         for value in (*arm.search.values(), *arm.confirm.values())
-        if is_loss(evidence.metric) and value <= _none(evidence.metric) and math.isfinite(value)
+        if is_a_loss and value <= _none(evidence.metric) and math.isfinite(value)
     ]
     if none:
         names, least = dict.fromkeys(name for name, _ in none), min(value for _, value in none)
@@ -207,7 +208,8 @@ def too_good(measured: Measured) -> list[Audit]:
                 block("too-good", message, "look for validation text in training, or a model that sees the next token")
             )
         return found
-    low = [(arm, one) for arm, one in _by_arm(measured) if evidence.is_of_text and _is_too_good(one)]
+    is_of_text = evidence.is_of_text and (is_a_loss or not is_loss(evidence.metric))
+    low = [(arm, one) for arm, one in _by_arm(measured) if is_of_text and _is_too_good(one)]
     if not low:
         return found
     arm, first = low[0]

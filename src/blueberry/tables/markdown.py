@@ -1,0 +1,285 @@
+"""The runs of a Markdown document: which of its tables has them, and tables with a run in each cell or column.
+
+In a table whose columns are seeds or steps nothing but the text around it says what the cells measure
+(`blueberry.tables.captions`). Where that names a loss they are read as it; else a person is asked.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from blueberry.errors import TableError
+from blueberry.tables.captions import Said, says_what_is_measured, what_is_measured
+from blueberry.tables.columns import (
+    find_column,
+    folded,
+    is_loss,
+    is_name,
+    kind_by_name,
+    none_is_a_choice,
+    refuse_twice,
+    understood,
+    word_set,
+)
+from blueberry.tables.lengths import ENDINGS
+from blueberry.tables.rows import Placed, is_finite, named_in, value_of
+from blueberry.tables.text import MarkdownTable, bare, read_tables, summary_in
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A table with a run, or a step of one, in each row."""
+
+    table: MarkdownTable
+    how: str = ""
+    """How its rows were made, for a person; empty where they stand so."""
+    cells: Said | None = None
+    """Where each cell is a run: what the text says that they measure."""
+    is_asked_for: bool = False
+    """The cells are what a person named."""
+    left_out: tuple[str, ...] = ()
+    """Columns that sum up the cells beside them."""
+
+    @property
+    def doubt(self) -> int:
+        """0 where a column or the text says what was measured as it was asked for, 1 where it is only taken so."""
+        return 0 if self.cells is None or (self.cells.loss and not self.is_asked_for) else 1
+
+
+def read_markdown(
+    text: str, place: str, wanted: Sequence[str], metric: str | None = None
+) -> tuple[list[Placed], list[str]]:
+    """Each run, and what a person should know of the choice.
+
+    Of the tables that have what is `wanted`, `metric` among it where it is given, the first with a loss is read, or the
+    first; one of means only where no other has the runs. `metric` is also what the cells of a table measure whose
+    columns are seeds, steps or values of a setting.
+    Raises: TableError if no table has all that is wanted, or nothing says what the cells of the chosen one measure.
+    """
+    found = [_read(table, wanted, metric, PurePath(place).stem) for table in read_tables(text)]
+    if not found:
+        raise TableError(f"{place}: no table in it; a Markdown table has a header and a line of dashes; add one")
+    fitting = [one for one in found if _has(one.table, wanted)]
+    if not fitting:
+        names = ", ".join(f'"{name}"' for name in wanted)
+        nearest = [name for name in found[0].table.header if name] if len(found) == 1 else ()
+        have = f"its columns are {', '.join(nearest)}" if nearest else f"none of its {len(found)} tables has them"
+        raise TableError(f"{place}: no table with columns {names}; {have}; name columns that a table has")
+    with_loss = [one for one in fitting if _has_a_loss(one.table)]
+    of_runs = [one for one in with_loss if not _is_of_means(one.table)]
+    unnamed = [one for one in fitting if one.cells is not None]
+    fitting = of_runs or (unnamed if with_loss else []) or with_loss or fitting
+    chosen = min(fitting, key=lambda one: one.doubt)
+    table, notes = chosen.table, []
+    if len(fitting) > 1:
+        under = f' under "{table.heading}"' if table.heading else ""
+        which = "the first" if chosen is fitting[0] else "the one"
+        notes.append(f"{place}: {len(fitting)} tables fit; {which}, at line {table.line}{under}, is read")
+    elif len(with_loss) > 1:
+        notes.append(f"{place}: the table at line {table.line} is read, which has runs; others have means of them")
+    if not table.header[-1]:
+        assert chosen.cells is not None
+        raise TableError(f"{place} line {table.line}: {chosen.cells.question}")
+    if chosen.how:
+        left_out = f"; left out: {', '.join(chosen.left_out)}" if chosen.left_out else ""
+        notes.append(f"{place}: the table at line {table.line} has {chosen.how}{left_out}")
+    return list(_runs(table, place)), notes
+
+
+def _read(table: MarkdownTable, wanted: Sequence[str], metric: str | None, stem: str) -> _Reading:
+    return (
+        _along_steps(table, metric, stem) or _unfolded(table, metric, stem) or _turned(table, wanted) or _Reading(table)
+    )
+
+
+def _unfolded(table: MarkdownTable, metric: str | None, stem: str) -> _Reading | None:
+    """A table with a run in each cell, as one with a run in each row; None where it is no such.
+
+    Its columns are values of one thing: numbers, or "seed 0", "s1", "lr = 0.01"; or any words, where its corner names
+    what goes down and what goes across. Columns that sum these up (mean, "vs base", a result) are left out; where
+    the others name their thing, further ones of names and settings are kept.
+    """
+    names = [bare(name) for name in table.header]
+    parts, corner = _corner(names[0])
+    down, *across = parts or [_TURNED]
+    summing = [at for at, name in enumerate(names) if at and is_derived(name)]
+    heads = {
+        at: match
+        for at, name in enumerate(names)
+        if at and at not in summing and (match := _VALUE.fullmatch(_SEED.sub("seed ", name)))
+    }
+    beside = [at for at in range(1, len(names)) if at not in heads and at not in summing]
+    what = {match[1] and match[1].casefold() for match in heads.values()}
+    if len(heads) > 1 and len(what) == 1 and (not beside or what != {None}):
+        values = {at: match[2] for at, match in heads.items()}
+        name = next(iter(heads.values()))[1] or (across[0] if across else "seed")
+        summing = sorted([*summing, *(at for at in beside if _is_a_result(table, at, names[at]))])
+        beside = [at for at in beside if at not in summing]
+    elif len(across) == 1 and _NAMED_CORNER.search(names[0]) and not any(map(_is_measured, names[1:])):
+        values, name = {at: names[at] for at in range(1, len(names)) if at not in summing}, across[0]
+        beside = []
+    else:
+        return None
+    rows = [cells for cells in table.rows if not _DIFFERENCE_ROW.fullmatch(bare(cells[0]))]
+    read = [value_of(bare(cells[at])) for cells in rows for at in values]
+    if len(values) < 2 or any(isinstance(value, str) and value.casefold() not in ENDINGS for value in read):
+        return None
+    said = what_is_measured(corner, table, stem, read)
+    asked = metric is not None and folded(metric) not in (folded(down), folded(name))
+    of = metric if asked and metric else said.loss or ""
+    made = tuple(
+        (cells[0], *(cells[at] for at in beside), value, cells[at])
+        for cells in rows
+        for at, value in values.items()
+        if bare(cells[at])
+    )
+    header = (down, *(names[at] for at in beside), name, of)
+    how = f"a run in each cell, read as its {of}{'' if asked else said.where}"
+    return _Reading(
+        replace(table, header=header, rows=made), how, said, asked, tuple(names[at] for at in summing if names[at])
+    )
+
+
+def _along_steps(table: MarkdownTable, metric: str | None, stem: str) -> _Reading | None:
+    """A table with a column for each of several steps ("step 3150", "3150 val", "val loss at 3150"), as one with a row
+    for each; None where it is no such."""
+    names = [bare(name) for name in table.header]
+    found = {place: match for place, name in enumerate(names) if (match := _AT_STEP.fullmatch(name))}
+    told = {(match["of"] or match["what"] or "").casefold().strip() for match in found.values()}
+    if len(found) < 2 or len(told) > 1:
+        return None
+    parts, corner = _corner(names[0]) if 0 not in found else ([], "")
+    names[0] = parts[0] if parts and corner else _TURNED if corner else names[0]
+    summing = [at for at, name in enumerate(names) if at and at not in found and is_derived(name)]
+    others = [at for at in range(len(names)) if at not in found and at not in summing]
+    own, said = told.pop(), None
+    if own:
+        of, asked = "val_loss" if own in ("val", "loss") else own, False
+    else:
+        said = what_is_measured(corner, table, stem, [value_of(bare(row[at])) for row in table.rows for at in found])
+        asked = metric is not None
+        of = metric or said.loss or ""
+    header = (*(names[at] for at in others), _STEP, of)
+    rows = tuple(
+        (*(cells[at] for at in others), match["step"] or match["bare"] or match["at"], cells[column])
+        for cells in table.rows
+        for column, match in found.items()
+        if bare(cells[column])
+    )
+    where = said.where if said and not asked else ""
+    how = f"a run in each row, measured at several steps, of which each cell is read as {of}{where}"
+    return _Reading(
+        replace(table, header=header, rows=rows), how, said, asked, tuple(names[at] for at in summing if names[at])
+    )
+
+
+def _turned(table: MarkdownTable, wanted: Sequence[str]) -> _Reading | None:
+    """A table with a run in each column, as pull requests have them, as one with a run in each row; None where it is
+    no such: what goes down its first column, which is called metric or nothing, are columns of runs, a loss among them.
+    """
+    names = [bare(cells[0]) for cells in table.rows]
+    corner = bare(table.header[0]).casefold()
+    if corner not in _TURNED_CORNERS or len(table.header) < 3 or len(set(names)) < len(names) or not all(names):
+        return None
+    known = understood(names)
+    if not any(is_loss(known.get(name, name)) or name in wanted for name in names):
+        return None
+    rows = tuple(
+        (bare(run), *(cells[number] for cells in table.rows)) for number, run in enumerate(table.header[1:], 1)
+    )
+    return _Reading(replace(table, header=(_TURNED, *names), rows=rows), f"a run in each column, its {_TURNED}")
+
+
+def _corner(text: str) -> tuple[list[str], str]:
+    """Of the cell above the names of rows: what goes down and across, and what it says of the cells."""
+    inside = "; ".join(one for one in _BRACKETED.findall(text) if says_what_is_measured(one))
+    outside = _BRACKETED.sub(" ", text) if inside else text
+    parts = [part.strip() for part in _CORNER.split(outside) if part.strip()]
+    said = [part for part in parts if says_what_is_measured(part)]
+    return [part for part in parts if part not in said], "; ".join(filter(None, [*said, inside]))
+
+
+def is_derived(name: str) -> bool:
+    """Whether a column was made from those beside it: a mean, a spread, a difference, the best of them."""
+    if summary_in(name) is not None or "\u00b1" in name or "+/-" in name:
+        return True
+    words = set(re.findall(r"[^\W\d_]+", name.casefold()))
+    return bool(words & _DERIVED) or name.strip().casefold() in ("p", "n", "%", "\u03c3")
+
+
+def _is_a_result(table: MarkdownTable, at: int, name: str) -> bool:
+    """Whether a column beside those of runs is no setting, by its name, or has numbers of which that says nothing."""
+    kind = kind_by_name(name)
+    return kind == "result" or (kind is None and any(is_finite(value_of(bare(row[at]))) for row in table.rows))
+
+
+def _is_of_means(table: MarkdownTable) -> bool:
+    """Whether its rows sum up several runs each: a column of means, of spreads or of several seeds, or cells so."""
+    for at, name in enumerate(map(bare, table.header)):
+        words = re.findall(r"[^\W\d_]+", name.casefold())
+        if set(words) & _OF_SEVERAL or "\u00b1" in name or words[-1:] == ["seeds"]:
+            return True
+        if is_loss(name) and any("\u00b1" in row[at] or "+/-" in row[at] for row in table.rows):
+            return True
+    return False
+
+
+def _has_a_loss(table: MarkdownTable) -> bool:
+    return any(is_loss(name) and kind_by_name(name) == "result" for name in map(bare, table.header))
+
+
+def _is_measured(name: str) -> bool:
+    return understood([name]) != {} or kind_by_name(name) in ("result", "length", "seed", "meta")
+
+
+_STEP = "step"
+_AT_STEP = re.compile(
+    r"(?:(?:steps?|updates?|iter(?:ation)?s?)\s*=?\s*(?P<step>[\d,]+)|(?P<bare>[\d,]+)(?=\s+[vl])"
+    r"|(?P<what>val(?:idation)?[ _]?loss|val|loss)?\s*(?:at|@|after)\s*(?:step\s*|k\s*=\s*)?(?P<at>[\d,]+))"
+    r"(?:\s+(?P<of>val(?:idation)?[ _]?loss|val|loss))?",
+    re.IGNORECASE,
+)
+_TURNED = "name"
+_TURNED_CORNERS = ("", "metric", "metrics", "measure", "quantity", "statistic", "field", "setting")
+_NAMED_CORNER = re.compile(r"\\|\s[/|]\s|[\u00d7\u2193\u2192]")
+_SEED = re.compile(r"^s(?:eed)?[_#-]?(?=\d+$)", re.IGNORECASE)
+_VALUE = re.compile(r"(?:([A-Za-z][\w ]*?)\s*[= ]\s*)?([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
+_CORNER = re.compile(r"[\\/|\u00d7\u2193\u2192]+")
+_BRACKETED = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
+_OF_SEVERAL = word_set("mean avg average median std stdev stddev sd sem stderr")
+_DERIVED = _OF_SEVERAL | word_set(
+    """
+    min max range var variance ci spread sum total best worst delta \u03b4 diff difference vs versus improvement gain
+    gap change reduction speedup rank p
+    """
+)
+_DIFFERENCE_ROW = re.compile(
+    r"[\u0394\u2206].*|(?:delta|diff(?:erence)?|improvement|gain|gap)(?:\s*[(:].*)?", re.IGNORECASE
+)
+
+
+def _runs(table: MarkdownTable, place: str) -> Iterator[Placed]:
+    names = [bare(name) for name in table.header]
+    refuse_twice(names, f"{place} line {table.line}")
+    columns = [[bare(cell) for cell in column] for column in zip(*table.rows, strict=True)]
+    choices = {name for name, cells in zip(names, columns, strict=False) if none_is_a_choice(name, cells)}
+    for number, cells in enumerate(table.rows, table.line + 2):
+        values: dict[str, Any] = {}
+        for name, cell in zip(names, map(bare, cells), strict=True):
+            is_none = name in choices and cell.casefold() == "none"
+            values |= {name: "none" if is_none else named_in(cell) if is_name(name) else value_of(cell)} if name else {}
+        yield f"line {number}", values
+
+
+def _has(table: MarkdownTable, wanted: Sequence[str]) -> bool:
+    names = [bare(name) for name in table.header if name]
+    renamed = understood(names)
+    columns = [renamed.get(name, name) for name in names]
+    try:
+        for name in wanted:
+            find_column(name, columns, "", renamed)
+    except TableError:
+        return False
+    return bool(table.rows)

@@ -1,0 +1,175 @@
+"""Markdown tables whose columns are seeds or steps: what their cells are, which columns are no runs, which table is read."""
+
+import pytest
+
+import blueberry
+from blueberry.analysis import checkup
+from blueberry.errors import TableError
+from blueberry.tables.captions import named_in_text
+from blueberry.tables.reading import read_table
+
+SCORES = "| base | 88.9 | 88.8 | 88.7 |\n| ours | 91.9 | 91.8 | 91.7 |\n"
+LOSSES = "| base | 3.31 | 3.32 | 3.30 |\n| ours | 3.21 | 3.22 | 3.20 |\n"
+HEAD = "| method | seed 0 | seed 1 | seed 2 |\n|---|---|---|---|\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """The table of a document, and what is said of it."""
+
+    def of(text, name="r.md", vary="method", **asked):
+        (tmp_path / name).write_text(text)
+        return read_table(tmp_path / name, wanted=[vary, *asked.values()], **asked)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    "text",
+    [HEAD + SCORES, "# Results, 3 seeds\n\nEach on one GPU.\n\n" + HEAD + SCORES, HEAD + LOSSES,
+     "# Muon lowers the validation loss\n\n## Downstream\n\n" + HEAD + SCORES,
+     "# Muon lowers the validation loss\n\n## Shares\n\n" + HEAD + "| base | 0.91 | 0.92 | 0.93 |\n",
+     "| method | step 100 | step 200 | step 300 |\n|---|---|---|---|\n" + SCORES,
+     "## Seconds to a loss of 3.28\n\n" + HEAD + "| base | 301 | 302 | 303 |\n",
+     "## Ablation of the loss function\n\n" + HEAD + SCORES, "All were trained with the same loss.\n\n" + HEAD + SCORES,
+     "## Gain in validation loss\n\n" + HEAD + SCORES, "## Focal loss\n\n" + HEAD + SCORES],
+)  # fmt: skip
+def test_cells_that_nothing_names_are_asked_for(read, text):
+    with pytest.raises(TableError, match=r"nothing beside or above it names|names Seconds to") as refused:
+        read(text)
+    assert "say --metric NAME, and --goal maximize where more of it is better" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("above", "said"),
+    [("# Test accuracy (%), higher is better\n\n", 'its heading names Test accuracy'),
+     ("## BLEU on dev\n\n", "its heading names BLEU"),
+     ("# Validation loss\n\n## Runs\n\nAccuracy of each seed:\n\n", "the sentence above it names Accuracy"),
+     ("## Validation loss and accuracy\n\n", "its heading names val_loss and accuracy"),
+     ("## Training loss, validation loss\n\n", "its heading names Training loss and validation loss"),
+     ("## Minus the validation loss (higher is better)\n\n## Reward\n\n", "its heading names Reward")],
+)  # fmt: skip
+def test_a_score_is_asked_for_by_its_name(read, above, said):
+    with pytest.raises(TableError, match=said):
+        read(above + HEAD + SCORES)
+
+
+@pytest.mark.parametrize("corner", ["method (val acc)", r"method \ seed (accuracy)"])
+def test_a_corner_may_name_a_score(read, corner):
+    text = HEAD.replace("method", corner) + SCORES
+    with pytest.raises(TableError, match="its corner names"):
+        read(text)
+    assert read(text, metric="val_acc").columns == ("method", "seed", "val_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "name"),
+    [("# Validation loss\n\n" + HEAD, "val_loss", "r.md"), ("## Val loss (nats)\n\nThree seeds.\n\n" + HEAD, "val_loss", "r.md"),
+     ("Final test loss after 3,000 steps. Three seeds.\n\n" + HEAD, "test_loss", "r.md"),
+     ("# Perplexity\n\n" + HEAD, "val_perplexity", "r.md"), ("Bits per byte:\n\n" + HEAD, "val_bits_per_byte", "r.md"),
+     ("## Validation loss (bpb)\n\n" + HEAD, "val_bits_per_byte", "r.md"), ("## Held-out loss\n\n" + HEAD, "val_loss", "r.md"),
+     ("# Loss\n\n" + HEAD, "loss", "r.md"), ("# Lower validation loss by Muon\n\n## AdamW\n\n" + HEAD, "val_loss", "r.md"),
+     (HEAD, "val_loss", "val_loss_of_arms.md"), (HEAD.replace("method", "method (val loss)"), "val_loss", "r.md"),
+     (HEAD.replace("method", r"method \ seed, val_loss").replace("seed 0", "0").replace("seed 1", "1").replace("seed 2", "2"), "val_loss", "r.md")],
+)  # fmt: skip
+def test_a_loss_that_is_named_is_what_the_cells_are(read, text, metric, name):
+    table = read(text + LOSSES, name)
+    assert table.columns == ("method", "seed", metric)
+    assert len(table.rows) == 6
+    assert " says" in table.notes[0]
+
+
+def test_cells_are_what_a_person_says(tmp_path):
+    (tmp_path / "r.md").write_text("# Accuracy\n\n" + HEAD + SCORES)
+    asked = {"vary": "method", "metric": "accuracy"}
+    with pytest.raises(TableError, match="higher is better in it"):
+        blueberry.analyse(tmp_path / "r.md", **asked)
+    judged = blueberry.analyse(tmp_path / "r.md", goal="maximize", **asked)
+    assert "ours is better" in judged.known
+    assert not judged.blocks
+    (tmp_path / "s.md").write_text(
+        "| method | step 100 | step 200 |\n|---|---|---|\n| a | 0.3 | 0.5 |\n| b | 0.2 | 0.4 |\n"
+    )
+    judged = blueberry.analyse(tmp_path / "s.md", goal="maximize", **asked)
+    assert [(arm.arm, arm.mean) for arm in judged.arms] == [("a", 0.5), ("b", 0.4)]
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "reward_loss", "ppl"])
+def test_what_is_made_large_is_held_to_no_rule_of_losses(metric):
+    rows = [
+        {"arm": arm, "seed": k, metric: value + k / 1e3} for arm, value in (("a", 0.92), ("b", 0.72)) for k in range(3)
+    ]
+    judged = blueberry.analyse(rows, vary="arm", metric=metric, goal="maximize")
+    assert not [one for one in judged.blocks if one.audit == "too-good"]
+    assert "a is better" in judged.known
+    low = [row | {metric: -1.0} if row["arm"] == "b" and row["seed"] == 1 else row for row in rows]
+    (block,) = [one for one in blueberry.analyse(low, vary="arm", metric=metric).blocks if one.audit == "too-good"]
+    assert "of -1; no model of text" in block.message
+
+
+@pytest.mark.parametrize(
+    "columns",
+    ["mean | \u0394 vs base", "Mean +/- SD | Improvement vs false", "avg | best", "std | p-value", "Val loss | Rank",
+     "diff to base | 95% CI", "Mean \u00b1 std | delta"],
+)  # fmt: skip
+def test_columns_that_sum_up_the_seeds_are_left_out(read, columns):
+    head = HEAD.replace("seed 2 |", f"seed 2 | {columns} |").replace("|---|---|", "|---|---|---|---|")
+    rows = "".join(f"{row} **3.31** \u00b1 0.01 | \u22120.10 |\n" for row in LOSSES.splitlines())
+    table = read("## Validation loss\n\n" + head + rows + "| \u0394 (ours - base) | -0.1 | -0.1 | -0.1 | | |\n")
+    assert [row.values["val_loss"] for row in table.rows] == [3.31, 3.32, 3.30, 3.21, 3.22, 3.20]
+    assert f"left out: {columns.replace(' |', ',')}" in table.notes[0]
+
+
+def test_settings_and_names_beside_the_seeds_belong_to_each_run(read):
+    head = "| method | lr | seed 1 | seed 2 | mean | notes |\n|---|---|---|---|---|---|\n"
+    table = read(
+        "Val loss\n\n" + head + "| a | 0.1 | 3.1 | OOM | 3.1 | first |\n| b | 0.2 | 3.2 | 3.3 | 3.25 | again |\n"
+    )
+    assert table.columns == ("method", "lr", "notes", "seed", "val_loss")
+    assert [tuple(row.values.values()) for row in table.rows[:2]] == [
+        ("a", 0.1, "first", 1, 3.1),
+        ("a", 0.1, "first", 2, "OOM"),
+    ]
+
+
+MEANS = "## Means\n\n| method | {} |\n|---|---|---|\n| a | 3.15 | 0.05 |\n| b | 3.25 | 0.05 |\n\n"
+RUNS = "## Runs\n\n| method | seed | val loss |\n|---|---|---|\n| a | 0 | 3.1 |\n| a | 1 | 3.2 |\n| b | 0 | 3.2 |\n| b | 1 | 3.3 |\n"
+
+
+@pytest.mark.parametrize(
+    "columns", ["Mean val loss | Mean PPL", "val loss | std", "val loss (mean) | seeds", "val loss | \u00b1"]
+)
+def test_the_table_of_runs_goes_before_that_of_means(read, columns):
+    for text in (MEANS.format(columns) + RUNS, RUNS + MEANS.format(columns)):
+        assert [row.values["val_loss"] for row in read(text).rows] == [3.1, 3.2, 3.2, 3.3]
+    matrix = "## Each seed\n\n" + HEAD + LOSSES
+    with pytest.raises(TableError, match="say --metric"):
+        read(MEANS.format(columns) + matrix)
+    assert len(read(MEANS.format(columns) + matrix, metric="val_loss").rows) == 6
+
+
+def test_the_doctor_reads_a_report_by_the_metric_it_is_given(tmp_path):
+    rows = "".join(f"| {lr} | {seed} | {0.5 + lr + seed / 1e3} |\n" for lr in (0.1, 0.2) for seed in range(3))
+    path = tmp_path / "r.md"
+    path.write_text("# Search\n\n| lr | seed | Val LogLoss |\n|---|---|---|\n" + rows)
+    assert "--metric names another" in checkup([path]).notes[0]
+    found = checkup([path], metric="Val LogLoss")
+    assert not any("is in it" in note for note in found.notes)
+    assert {audit.audit for audit in found.audits} == {
+        audit.audit for audit in checkup([path], metric="Val LogLoss", vary=["lr"]).audits
+    }
+    with pytest.raises(TableError, match='"F1"'):
+        checkup([path], metric="F1")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("Validation loss at equal training time, bf16 precision", ("val_loss", ())),
+     ("Final validation loss after 1000 steps (lower is better)", ("val_loss", ())),
+     ("Mean cross-entropy loss", ("loss", ())), ("LM loss vs accuracy", ("loss", ("accuracy",))),
+     ("Steps needed for a loss of 3", (None, ("Steps needed for a loss of 3",))), ("loss gap", (None, ())),
+     ("aux-loss sweep", (None, ())), ("the loss weight", (None, ())), ("Change in the test loss", (None, ()))],
+)  # fmt: skip
+def test_losses_named_in_a_text(text, found):
+    assert named_in_text(text) == found
