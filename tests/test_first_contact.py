@@ -111,12 +111,12 @@ def test_a_newcomer_in_an_empty_folder(tmp_path, prepared):
     [(["--help"], "> /dev/full", 2), (["plan", "s.toml", "--no-timing"], "> /dev/full", 2), (["plan", "s.toml", "--json", "--no-timing"], ">&-", 2),
      (["plan", "s.toml", "--no-timing"], "2>&-", 0)],
 )  # fmt: skip
-def test_no_output_ends_in_a_traceback(words, shell, code, tmp_path):
+def test_no_output_ends_in_a_traceback(words, shell, code, tmp_path, prepared):
     (tmp_path / "s.toml").write_text(
         'question = "?"\nbase = "moe-nano"\n[set]\n"data.corpus" = "synthetic"\n"data.tokenizer" = "byte"\n'
         '[vary]\n"train.clip_norm" = [1, 2]\n'
     )
-    done = cli(*words, cwd=tmp_path, shell=shell)
+    done = cli(*words, *(["--store", str(prepared)] if words[0] == "plan" else []), cwd=tmp_path, shell=shell)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == (code != 0)
 

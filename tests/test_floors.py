@@ -7,6 +7,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -70,9 +71,17 @@ def _parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """All of them, those within others too; imports are statements, and looking through expressions takes long."""
+    for node in body:
+        yield node
+        for inside in ("body", "orelse", "handlers", "finalbody", "cases"):
+            yield from _statements(getattr(node, inside, ()))
+
+
 def _imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(_parsed(path)):
+    for node in _statements(_parsed(path).body):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

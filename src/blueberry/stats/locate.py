@@ -8,6 +8,7 @@ agrees; or runs end, or the runs are not one smooth valley. What it finds, and h
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -178,6 +179,7 @@ def search(
     return Search(space, values, table_KN, ended, reading, choice.value, choice.at_worst)
 
 
+@lru_cache(maxsize=256)  # a study asks it whenever it is planned, of every search that goes on
 def expected_runs(space: Space, *, max_seeds: int, max_runs: int | None = None) -> int:
     """Of a search on a smooth valley in the middle of the range, when noise is small: the least that there can be."""
     middle = (space.x(space.low) + space.x(space.high)) / 2 + FINE / 8

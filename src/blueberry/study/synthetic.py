@@ -86,14 +86,15 @@ class Synthetic:
         diverged_at = None if expected is not None else recipe.num_updates // 3 + 1
         num_updates = diverged_at or recipe.num_updates
         num_tokens = num_updates * recipe.update_tokens
-        final = None if expected is None else self._measure(expected, recipe, "validation")
+        identity = canonical_json(recipe.identity())
+        final = None if expected is None else self._measure(expected, recipe, identity, "validation")
         return RunResult(
             fingerprint=fingerprint(recipe, _DATA_DIGEST),
             recipe=recipe.flat(),
             status="completed" if final else "diverged",
             failure=None if final else Failure(kind="diverged", update=diverged_at, message="loss is not finite"),
             final=final,
-            test=None if expected is None else self._measure(expected, recipe, "test"),
+            test=None if expected is None else self._measure(expected, recipe, identity, "test"),
             evaluations=() if final is None else _evaluations(recipe, final),
             curve=_curve(recipe, final.loss if final else None, num_updates),
             num_updates=num_updates,
@@ -111,9 +112,9 @@ class Synthetic:
             ),
         )
 
-    def _measure(self, expected: float, recipe: Recipe, which: str) -> Metrics:
+    def _measure(self, expected: float, recipe: Recipe, identity: str, which: str) -> Metrics:
         shared = _normal(which, str(recipe.seed))
-        own = _normal(which, canonical_json(recipe.identity()))
+        own = _normal(which, identity)
         noise = math.sqrt(self.rho) * shared + math.sqrt(1 - self.rho) * own
         return _metrics(expected + self.noise_nats * noise, recipe.evaluate.tokens)
 
