@@ -1,7 +1,7 @@
 """What a judgement is made from: numbers by arm and seed. Knows neither studies nor trainers nor tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from blueberry.judge.judgement import BASELINE, Audit, CurveFinding, RunCost
@@ -27,6 +27,8 @@ class RunFacts:
     """How long it was, by name: updates, tokens, flops, and whatever else a program or a table counts."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What a table or a program says it was given, beside what varies."""
+    builds: Mapping[str, str] = field(default_factory=dict)
+    """What a table says of the device that it ran on and the code that made it, by column."""
     train_seconds: float | None = None
     train_loss: float | None = None
     """At the end of training, nats per token."""
@@ -65,6 +67,10 @@ class ArmRuns:
     """What computed the runs, each distinct one once."""
     facts: tuple[RunFacts, ...] = ()
     """One a run, repeats of a seed and runs without a result included."""
+
+    def by_build(self) -> "ArmRuns":
+        """With what each run was made by in the place of its settings."""
+        return replace(self, facts=tuple(replace(one, settings=one.builds) for one in self.facts))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Runs come one after the other, an arm's together, so that no more than an arm's 
 
 import itertools
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +24,7 @@ from blueberry.stats.noise import Borrowed
 from blueberry.study.arms import Run
 from blueberry.study.plan import Plan, as_planned, looks_of, study_runs
 from blueberry.study.spec import Arm, Study
-from blueberry.tables.columns import kind_by_name, measures_no_text, understood
+from blueberry.tables.columns import build_of, kind_by_name, measures_no_text, understood
 from blueberry.tables.runs import TableRuns
 
 LOSSES = ("val_loss", "train_loss", "test_loss")
@@ -121,11 +122,14 @@ def _facts(run: StudyRun, asked: Asked) -> RunFacts:
     result, extra = run.result, run.result.extra
     lengths = {"updates": result.num_updates, "tokens": result.num_tokens, "flops": result.num_flops}
     settings: Mapping[str, Any] = {}
+    builds: Mapping[str, str] = {}
     vocabulary = result.recipe.get(_VOCABULARY)
     if asked.evidence.source != "study":  # our own runs are as long, and were given, what their recipes say
         lengths |= {name: value for name, value in extra.items() if kind_by_name(name) == "length"}
     if asked.evidence.source == "table":
         settings = {n: v for n, v in result.recipe.items() if n not in run.settings and n not in ("seed", _VOCABULARY)}
+        builds = {name: said for name, value in settings.items() if (said := _build(name, value)) is not None}
+        settings = {name: value for name, value in settings.items() if build_of(name) is None}
     elif asked.evidence.source == "program":
         names = {name: understood([name]).get(name, name) for name in extra}
         vocabulary = next((extra[name] for name, meaning in names.items() if meaning == "vocabulary"), None)
@@ -138,6 +142,7 @@ def _facts(run: StudyRun, asked: Asked) -> RunFacts:
         study=run.study if asked.evidence.source == "table" else None,
         lengths={name: float(value) for name, value in lengths.items() if value},
         settings=settings,
+        builds=builds,
         train_seconds=result.train_seconds,
         train_loss=result.metric("train_loss"),
         val_loss=result.metric("val_loss"),
@@ -147,6 +152,14 @@ def _facts(run: StudyRun, asked: Asked) -> RunFacts:
         vocabulary=vocabulary if vocabulary is not None and vocabulary > 1 else None,
         digits=run.digits,
     )
+
+
+def _build(column: str, value: Any) -> str | None:
+    """Which device or build a cell names; cuda:0 and cuda:1 are of one kind, and numbers only count devices."""
+    of = build_of(column)
+    if of is None or value is None or (of == "devices" and not isinstance(value, str)):
+        return None
+    return re.sub(r"^(cuda|gpu|device|card|xpu|hip)[:\s_#-]*\d+$", r"\1", f"{value}", flags=re.IGNORECASE)
 
 
 _VOCABULARY = "data.vocabulary_tokens"

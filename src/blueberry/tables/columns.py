@@ -97,12 +97,16 @@ SETTING = word_set(
 """Words of what a run is given. One of them in a name makes it a setting, unless its last word is a result's."""
 NO_LENGTH = word_set(
     """
-    warmup decay cooldown every interval accumulation accum eval evaluate evaluation save saving logging log
-    patience context vocabulary vocab sequence seq window batch per data corpus horizon inner diffusion newton ns
-    unroll truncation freeze
+    warmup warm warmdown rampup rampdown ramp decay anneal annealing cooldown stable hold plateau restart cycle period
+    every interval frequency accumulation accum eval evaluate evaluation val valid validation test inference generation
+    save saving logging log print report checkpointing patience context vocabulary vocab sequence seq window batch bs
+    bsz batchsize minibatch microbatch per data corpus horizon inner local diffusion newton ns unroll truncation freeze
+    ema swa
     """
 )
-"""Words that make a number of steps or tokens a setting: warmup_steps, eval_steps, context_tokens."""
+"""Words that make a number of steps or tokens a setting: warmup_steps, eval_steps, context_tokens, bsz_tokens."""
+_EVALUATED = word_set("val valid validation eval evaluation test")
+_EVALUATED_ON = word_set("tokens batches iters examples samples sequences documents docs windows")
 LENGTH = word_set(
     """
     steps step nsteps nstep updates update iters iter niters niter iterations iteration epochs epoch nepochs tokens
@@ -166,6 +170,11 @@ META = word_set(
     """
 )
 """Last words of when, where and by whom a run was made."""
+_DEVICES = word_set("gpu gpus device devices accelerator hardware")
+_BUILDS = word_set(
+    "code source sources git commit repo trainer software torch pytorch jax cuda cudnn driver python library framework"
+)
+"""What has a version, or a hash, that says which build made a run."""
 CODES = word_set("model optimizer optim scheduler schedule activation act dataset corpus tokenizer kind type dtype")
 """Last words of what is one of several: whole numbers there name things too."""
 TEXT = word_set("commit sha hash revision fingerprint digest uuid")
@@ -222,10 +231,13 @@ def kind_by_name(column: str) -> Kind | None:
         last = words[-1]
     if last in ("seed", "seeds"):
         return "seed"
+    if build_of(column) is not None and not is_name(column):
+        return "meta"
     if (
         "best" in among
         or "vs" in among
-        or words[0] in ("delta", "\u03b4", "\u2206", "gain")
+        or words[0] in ("delta", "gain")
+        or among & {"\u03b4", "\u2206"}
         or (words[-1] in ("step", "epoch") and words[-2:-1] and words[-2] in _LOGGED)
         or (words[-1] == "rate" and words[-2:-1] and words[-2] in _OUTCOMES)
         or "dead" in among
@@ -374,6 +386,25 @@ def is_bracketed(column: str) -> bool:
 def is_tokens(column: str) -> bool:
     """Whether it counts what was trained on, whoever multiplied it out."""
     return folded(column) in ("tokens", "sequences")
+
+
+def is_evaluated_on(column: str) -> bool:
+    """Whether it says how much the metric was measured on: val_tokens, eval_iters; not eval_batch_size."""
+    among = set(words_in(column))
+    return bool(among & _EVALUATED and among & _EVALUATED_ON) and not among & {"per", "every", "interval", "batch"}
+
+
+def build_of(column: str) -> Literal["devices", "builds"] | None:
+    """Whether a column says on which device, or by which build, a run was made: gpu_type, code_version, commit."""
+    words = words_in(_last(column))
+    if len(words) > 1 and words[-1] in ("type", "name", "kind", "model"):
+        words = words[:-1]
+    if not words or set(words) & {"num", "n", "count", "per", "hours", "memory", "mem", "time"}:
+        return None
+    if words[-1] in _DEVICES:
+        return "devices"
+    of_code = words[-1] in TEXT | {"version"} and len(words) > 1 and set(words[:-1]) <= _BUILDS
+    return "builds" if of_code or words[-1] == "commit" else None
 
 
 def is_name(column: str) -> bool:

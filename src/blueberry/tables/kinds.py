@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from blueberry.records import goal_of, is_number
-from blueberry.tables.columns import CODES, SETTING, Kind, folded, kind_by_name, word_set, words_in
+from blueberry.tables.columns import CODES, SETTING, Kind, folded, kind_by_name, understood, word_set, words_in
 from blueberry.tables.rows import is_finite, significant_digits
 
 _QUANTITY = re.compile(
@@ -29,8 +29,15 @@ def _kind(name: str, values: Sequence[Any]) -> Kind:
     if words and words[-1] in CODES and all(isinstance(value, int) for value in values if value is not None):
         return "label"
     by_name = kind_by_name(name)
+    numbers = [value for value in values if is_finite(value)]
+    if (
+        by_name == "seed"
+        and not {name, *understood([name]).values()} & {"seed"}
+        and any(one < 0 or not float(one).is_integer() for one in numbers)
+    ):
+        return "result"  # "worst seed": what came out on it
     says = goal_of(name) is not None or re.search(r"[(\[]\s*%\s*[)\]]", name)
-    if by_name is None and says and any(is_finite(value) and not float(value).is_integer() for value in values):
+    if by_name is None and says and any(not float(one).is_integer() for one in numbers):
         return "result"  # less of it, or more, is better; or it is a share that nobody chose so finely
     return by_name or _kind_by_values(values)
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from blueberry.errors import TableError
 from blueberry.records import is_number
-from blueberry.tables.columns import Kind, folded, is_loss, kind_by_name, word_set, words_in
+from blueberry.tables.columns import NO_LENGTH, Kind, folded, is_loss, kind_by_name, word_set, words_in
 from blueberry.tables.rows import Row, Table, is_finite
 
-_BATCH = word_set("batch bs batchsize minibatch microbatch")
+_BATCH = word_set("batch bs bsz batchsize minibatch microbatch")
 _WHOLE = word_set("global effective total")
 """Of a batch: over all devices and accumulated steps."""
 _ACCUMULATION = word_set("accumulation accum accumulate accumulated")
@@ -83,6 +83,7 @@ def _spent(rows: Sequence[Row], kind_of: Mapping[str, Kind]) -> Spent | None:
     done = [name for name in named if not set(words_in(name)) & _PLANNED]
     others = {name: [float(row.values[name]) for row in rows] for name in numeric if name not in factors}
     others = {name: values for name, values in others.items() if kind_of[name] in ("setting", "length")}
+    others = {name: some for name, some in others.items() if name in named or not set(words_in(name)) & NO_LENGTH}
     updates = (done or named or [_going_with(reads, others)])[0]
     each = others[updates] if updates else [1.0] * len(rows)
     amounts = {row.place: read * number for row, read, number in zip(rows, reads, each, strict=True)}

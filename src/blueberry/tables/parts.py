@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from blueberry.errors import TableError
 from blueberry.records import StudyRun
-from blueberry.tables.columns import is_name, word_set, words_in
+from blueberry.tables.columns import build_of, is_name, word_set, words_in
 from blueberry.tables.kinds import kinds, measured
 from blueberry.tables.rows import Table, is_finite, significant_digits
 from blueberry.tables.runs import TablePart, TableRuns, table_runs, told_by
@@ -152,6 +152,7 @@ def differing_settings(table: Table) -> tuple[str, ...]:
     kind_of |= dict.fromkeys(measured(values, kind_of, ["arm"] if "arm" in values else []), "result")
     settings = [name for name in differing if kind_of[name] == "setting"]
     named = [name for name in ("arm", *differing) if name in differing and kind_of[name] == "label"]
+    named = named or [name for name in differing if build_of(name) is not None]
     if not settings and not named:
         raise TableError(f"{table.path}: its rows differ in no setting; the doctor compares arms; name one with --vary")
     each = [name for name in named if len({str(value) for value in values[name]}) == len(table.rows)]

@@ -1,7 +1,7 @@
 """From the rows of a table to runs: which arm and seed a row is, how it ended, and what is known of it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from blueberry.records import (
 from blueberry.tables.columns import (
     MEANINGS,
     Kind,
+    build_of,
     find_column,
     folded,
     is_bracketed,
@@ -154,8 +155,8 @@ def table_runs(
     if column in columns.values():
         name = next(name for name, found in columns.items() if found == column)
         raise TableError(f'{table.path} vary "{name}": it is the metric; an arm is told by its settings; change it')
-    seeds = _seed_columns(table, seed, columns.values())
     kind_of = kinds(_by_column(table, table.rows))
+    seeds = _seed_columns(table, seed, columns.values(), kind_of)
     kind_of |= dict.fromkeys((*table.objectives, column), "result")
     kind_of |= dict.fromkeys(seeds, "seed")
     rows = last_checkpoints(table, kind_of, set(columns.values()), seeds, notes)
@@ -178,7 +179,8 @@ def table_runs(
     blocks = _seeds(rows, seeds, is_named=seed is not None)
     half = _half_digits(rows, kind_of)
     along = updates_of([name for name, kind in kind_of.items() if kind == "length"])
-    others = [name for name, kind in kind_of.items() if kind == "setting" and name not in columns.values()]
+    others = [name for name, kind in kind_of.items() if kind == "setting" or _says_the_build(table, name)]
+    others = [name for name in others if name not in columns.values()]
     runs, unfinished, num_nan = [], [], 0
     for row, name, settings, block in zip(rows, names, chosen, blocks, strict=True):
         ending = measured_ending(row, column)
@@ -312,14 +314,22 @@ def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: l
     return column, goal or "minimize"
 
 
-def _seed_columns(table: Table, seed: str | None, varied: Any) -> tuple[str, ...]:
+def _says_the_build(table: Table, name: str) -> bool:
+    """Device or build of runs; a commit that names a run, or a change, of its own is none."""
+    is_told = build_of(name) is not None and not (is_name(name) and table.is_of_a_loop)
+    return is_told and (not is_name(name) or len({str(row.values.get(name)) for row in table.rows}) < len(table.rows))
+
+
+def _seed_columns(
+    table: Table, seed: str | None, varied: Collection[str], kind_of: Mapping[str, Kind]
+) -> tuple[str, ...]:
     if seed is not None:
         return (find_column(seed, table.columns, f"{table.path} seed", table.renamed),)
     if "seed" in varied:
         raise TableError("--vary seed: seeds are blocks, the same for every arm; name the column of what was changed")
     if "seed" in table.columns:
         return ("seed",)
-    return tuple(name for name in table.columns if kind_by_name(name) == "seed" and name not in varied)
+    return tuple(name for name in table.columns if kind_of[name] == "seed" and name not in varied)
 
 
 def _seeds(rows: Sequence[Row], columns: Sequence[str], *, is_named: bool) -> list[int | None]:

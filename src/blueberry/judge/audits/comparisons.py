@@ -19,7 +19,7 @@ from blueberry.records import is_number
 from blueberry.stats.differences import paired, t_quantile
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.robustness import exchange
-from blueberry.tables.columns import is_tokens, kind_by_name, same_name, words_in
+from blueberry.tables.columns import is_evaluated_on, is_tokens, kind_by_name, same_name, words_in
 from blueberry.tables.lengths import says_the_batch, updates_of
 
 DRIFT_NATS = 0.13
@@ -35,11 +35,15 @@ def facts_of(measured: Measured) -> list[RunFacts]:
 
 def evaluation_set(measured: Measured) -> list[Audit]:
     """Losses measured on different tokens."""
+    arms = measured.evidence.arms
+    amounts = [name for name in _settings_of(arms) if is_evaluated_on(name) and _differs_between(arms, name)]
     digests = {build.evaluation_digest for arm in measured.evidence.arms for build in arm.provenance} - {None}
-    if len(digests) <= 1 or measured.evidence.metric.startswith("sets."):  # a named set is the same for all
+    if not amounts and (len(digests) <= 1 or measured.evidence.metric.startswith("sets.")):  # the same for all
         return []
     message = f"losses were measured on {len(digests)} different evaluation sets"
-    if measured.evidence.source == "table":
+    if amounts:
+        message = f"losses were measured on unlike amounts of text: {_who_has(arms, amounts[0])}"
+    elif measured.evidence.source == "table":
         message += " (eval_hash)"
     return [block("eval-set", message, "evaluate every run on the same tokens")]
 
@@ -55,10 +59,13 @@ def drift(measured: Measured) -> list[Audit]:
     if "train.precision" not in measured.evidence.vary:  # else that difference is the question
         made["precisions"] = {build.precision for build in builds}
     mixed = [f"{len(values - {None})} {kind}" for kind, values in made.items() if len(values - {None}) > 1]
-    found = []
+    found, remedy = [], "run all arms again with one build on one device"
     if mixed:
         message = f"the runs come from {words.listing(mixed)}; their numbers may differ for that reason alone"
-        found.append(block("drift", message, "run all arms again with one build on one device, in a fresh store"))
+        found.append(block("drift", message, f"{remedy}, in a fresh store"))
+    built = [arm.by_build() for arm in measured.evidence.arms]
+    names = [name for name in _settings_of(built) if _differs_between(built, name) and not _is_copy(built, name)]
+    found += [block("drift", f"{_who_has(built, name)}: numbers may differ for that alone", remedy) for name in names]
     arms = {arm.name: _by_study(arm.facts) for arm in measured.evidence.arms}
     if _are_blocks(measured):
         return found
@@ -178,7 +185,7 @@ def confounded(measured: Measured) -> list[Audit]:
     evidence = measured.evidence
     if evidence.source == "study" or len(evidence.arms) < 2:  # our own arms differ in what varies, by construction
         return []
-    names = dict.fromkeys(name for one in facts_of(measured) for name in one.settings)
+    names = [name for name in _settings_of(evidence.arms) if not is_evaluated_on(name)]  # evaluation_set says it
     several = [name for name in names if any(_differs_within(arm, name) for arm in evidence.arms)]
     if several:
         mixed = next(arm.name for arm in evidence.arms if any(_differs_within(arm, name) for name in several))
@@ -194,17 +201,24 @@ def confounded(measured: Measured) -> list[Audit]:
     found = [name for name in names if _differs_between(evidence.arms, name) and not _is_copy(evidence.arms, name)]
     if not found:
         return []
-    first = found[0]
-    whose: dict[str, list[str]] = {}
-    for arm in evidence.arms:
-        given = [one.settings[first] for one in arm.facts if one.settings.get(first) is not None]
-        has = sorted({words.setting_value(one) for one in given})
-        whose.setdefault(words.listing(has), []).append(arm.name)
-    said = "; ".join(f"{first} is {has} in {words.listing(arms)}" for has, arms in list(whose.items())[:3] if has)
     differ, them, vary = ("differs", "it", "it varies") if len(found) == 1 else ("differ", "them", "they vary")
-    message = f"{words.listing(found)} {differ} between arms beside what varies ({said})"
+    message = f"{words.listing(found)} {differ} between arms beside what varies ({_who_has(evidence.arms, found[0])})"
     message += ", so whose the difference is cannot be told"
     return [block("confounded", message, f"compare arms that agree in {them}, or say that {vary} too")]
+
+
+def _settings_of(arms: Sequence[ArmRuns]) -> list[str]:
+    return list(dict.fromkeys(name for arm in arms for one in arm.facts for name in one.settings))
+
+
+def _who_has(arms: Sequence[ArmRuns], name: str) -> str:
+    """e.g. "batch_size is 32 in lr=0.02; batch_size is 64 in lr=0.01 and lr=0.04"."""
+    whose: dict[str, list[str]] = {}
+    for arm in arms:
+        given = [one.settings[name] for one in arm.facts if one.settings.get(name) is not None]
+        has = sorted({words.setting_value(one) for one in given})
+        whose.setdefault(words.listing(has), []).append(arm.name)
+    return "; ".join(f"{name} is {has} in {words.listing(arms)}" for has, arms in list(whose.items())[:3] if has)
 
 
 def _where_the_rest_is_equal(measured: Measured, several: Sequence[str]) -> str:
