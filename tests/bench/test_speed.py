@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.speed.__main__ import BEGIN, END, main
-from blueberry.bench import parts
+from blueberry.bench import profile
 from blueberry.bench.measure import CPU, DEFAULT_SIZES, SIZES, Speed, Timed, recipe_of, update_flops
 from blueberry.bench.plain import PlainTrainer
 from blueberry.bench.table import tables
@@ -99,7 +99,7 @@ def test_the_default_sizes_are_sizes():
 
 def test_every_place_that_tells_where_an_update_goes_is_passed_by_one(prepared, monkeypatch):
     """One that nobody calls any more would have its time counted as another part's. Draws have that of numpy's hashes."""
-    passed, saying = set(), parts._saying
+    passed, saying = set(), profile._saying
 
     def noting(function, part):
         said = saying(function, part)
@@ -110,7 +110,7 @@ def test_every_place_that_tells_where_an_update_goes_is_passed_by_one(prepared, 
 
         return noted
 
-    monkeypatch.setattr(parts, "_saying", noting)
-    shares = parts.where_an_update_goes("pico", prepared / "data", num_updates=1)
-    assert passed == {(part, name) for _, name, part in parts._PLACES}
+    monkeypatch.setattr(profile, "_saying", noting)
+    shares = profile.where_an_update_goes("pico", prepared / "data", num_updates=1)
+    assert passed == {(part, name) for _, name, part in profile._PLACES}
     assert shares["draws"] > 0.01

@@ -10,7 +10,7 @@ import torch
 
 from blueberry.architecture import usable_cores
 from blueberry.bench.measure import DEFAULT_SIZES, LANES, SIZES, Speed, measure, spread
-from blueberry.bench.parts import where_an_update_goes
+from blueberry.bench.profile import where_an_update_goes
 from blueberry.errors import RecipeError
 
 

@@ -1,5 +1,6 @@
 """What to use for which purpose: what runs say of values along one numeric setting, where they fail, what missing the
-best costs, from which update on they clear a target that was fixed beforehand; as numbers, then in sentences."""
+best costs, from which update on they clear a target that was fixed beforehand; as numbers, and as the lines
+of the report's purposes. (What a judgement says as a whole is in `sentences`.)"""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""What the page and its Markdown twin say, in words and strings: computed once, laid out by two templates."""
+"""What the page and its Markdown twin say, in words and strings: computed once, laid out by
+`templates/index.html` and `templates/report.md`, which have the headings."""
 
 import json
 import math
