@@ -25,6 +25,7 @@ from blueberry.tables.text import MarkdownTable
 LEAST_ROWS = 3
 """A mean, a best or a total of prose is held against a table of so many."""
 _OVER_SEEDS = re.compile(r"\bmean\b|\baverage\b", re.IGNORECASE)
+_A_MEAN = re.compile(r"\bmean\b|\baverage", re.IGNORECASE)
 _COUNT = re.compile(r"(?P<n>\d{1,3})[- ](?:seeds?|runs?)\b", re.IGNORECASE)
 _RESTRICTED = re.compile(r"lowest|best|top|last|first|exclud|without|base|previous|prior|\bPR\b|#\d", re.IGNORECASE)
 _OF_COLUMN = re.compile(
@@ -111,6 +112,7 @@ def statements(document: Document) -> Iterator[Statement]:
     for line in document.lines:
         yield from _labelled(document, line)
         yield from _stated_of_column(document, line)
+        yield from _stated_of_arm(document, line)
         for sentence in line.sentences if not line.is_code and _MAY_COMPARE.search(line.text) else ():
             yield from _changes(sentence, line.number)
             yield from _compared(document, sentence, line.number)
@@ -216,6 +218,39 @@ def _stated_of_column(document: Document, line: Line) -> Iterator[Statement]:
         if is_whole and _is_near(stated, parts):
             what = f"mean of the {len(parts)} rows of {table.header[at]}"
             yield Statement(stated, (Way("mean", parts),), what, line.number)
+
+
+def _stated_of_arm(document: Document, line: Line) -> Iterator[Statement]:
+    """ "the mean of Muon is 3.25", "Muon averages 3.25", where a table has a row for each arm and seed."""
+    if line.is_code or not _A_MEAN.search(line.text) or "|" in line.text:
+        return
+    for table in document.tables:
+        kinds = [quantity(head) for head in table.header]
+        if "seed" not in kinds or kinds[0] is not None:
+            continue
+        rows: dict[str, list[Sequence[str]]] = {}
+        for row in table.rows:
+            rows.setdefault(row[0], []).append(row)
+        for arm, own in rows.items():
+            if len(own) < 2 or not re.search("[A-Za-z]", arm):
+                continue
+            name = rf"(?<![\w.+-]){re.escape(arm)}(?![\w.+-])"
+            look = re.compile(
+                rf"(?:mean|average)(?: {QUANTITY})? (?:of|for) {name}(?: is| was|:| =) (?P<a>{NUMBER})"
+                rf"|{name} (?:averages|averaged|has an? (?:mean|average)(?: {QUANTITY})? of) (?P<b>{NUMBER})",
+                re.IGNORECASE,
+            )
+            for found in (one for sentence in line.sentences for one in look.finditer(sentence)):
+                stated = number(found["a"] or found["b"])
+                columns = [
+                    tuple(value for row in own if (value := cell(row[at], kind)))
+                    for at, kind in enumerate(kinds)
+                    if kind is not None and is_measured(kind)
+                ]
+                near = [parts for parts in columns if stated and len(parts) == len(own) and _is_near(stated, parts)]
+                if stated is not None and near and not _RESTRICTED.search(line.text):
+                    ways = tuple(Way("mean", parts) for parts in near)
+                    yield Statement(stated, ways, f"mean of the {len(own)} rows of {arm}", line.number)
 
 
 def _tables(document: Document, kind: str, line: Line) -> list[list[Result]]:
