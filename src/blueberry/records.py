@@ -16,13 +16,18 @@ MEASURED = ("loss", "bits_per_byte", "accuracy", "perplexity")
 """What can be asked of `Metrics` by name."""
 Goal = Literal["minimize", "maximize"]
 _WORDS_OF_LESS = re.compile(
-    r"loss(es)?|nll|neg(ative)?|errors?|err|regret|perplexit(y|ies)|ppl|entropy|divergence|kl|bits|bp[bc]|[cw]er|fid|rmse|mse|mae"
+    r"loss(es)?|nll|nelbo|neg(ative)?|logloss|ce|xent|bpd|brier|ece|eer|ter|mape|smape|fvd|kid|lpips|hausdorff|crps"
+    r"|errors?|err|regret|perplexit(y|ies)|ppl|entropy|divergence|kl|bits|bp[bc]|[cw]er|fid|rmse|mse|mae"
     r"|gap|distance|variance|sd|std|cost|time|latency|seconds?|secs?|hours?|ms|steps?|updates?|epochs?|bytes|memory|dead|dropped"
 )
 _WORDS_OF_MORE = re.compile(
-    r"acc(uracy|uracies)?\d*|f\d|bleu\d*|rouge(l|lsum|\d)?|chrf|meteor|auc|auroc|auprc|rewards?|returns?|f?scores?"
-    r"|precision|recall|r2|mfu|throughput|utili[sz]ation|likelihood|matche?s?|win(rate|s)?|success(es)?|pass(ed)?|solved"
-    r"|correct|m?iou|dice|mrr|ndcg|hits|psnr|ssim|elo|top\d+|speedup"
+    r"ll|(log_?)?lik(elihood)?|loglike|logprobs?|elbo|iwae|em|exact|kappa|mcc|cider|spice"
+    r"|sari|bleurt|bertscore|comet|rouge\w*|map\d*|ap\d*"
+    r"|pearson|spearman|corr(elation)?|snr|sdr|pesq|stoi|mos|mmlu|hellaswag|winogrande|piqa|boolq"
+    r"|gsm8k|humaneval|mbpp|truthfulqa"
+    r"|acc(uracy|uracies)?\d*|f\d|bleu\d*|chrf|meteor|auc|auroc|auprc|rewards?|returns?|f?scores?"
+    r"|precision|recall|r2|mfu|throughput|utili[sz]ation|matche?s?|win(rate|s)?|success(es)?|pass(ed)?|solved"
+    r"|correct|m?iou|dice|mrr|ndcg|hits?|psnr|ssim|elo|top\d+|speedup"
 )
 
 
@@ -31,6 +36,8 @@ def goal_of(metric: str) -> Goal | None:
     words = re.sub(r"[^a-z0-9]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", metric).lower()).split()
     if "per" in words[:-1] and re.fullmatch(r"s|sec|second|hour|day", words[words.index("per") + 1]):
         return "maximize"  # tokens per second
+    if re.search(r"(?<![a-z])[rp]@\d", metric.lower()):
+        return "maximize"  # recall or precision of the first few
     if any(map(_WORDS_OF_LESS.fullmatch, words)):
         return "minimize"
     return "maximize" if any(map(_WORDS_OF_MORE.fullmatch, words)) else None

@@ -109,7 +109,7 @@ _EVALUATED = word_set("val valid validation eval evaluation test")
 _EVALUATED_ON = word_set("tokens batches iters examples samples sequences documents docs windows")
 LENGTH = word_set(
     """
-    steps step nsteps nstep updates update iters iter niters niter iterations iteration epochs epoch nepochs tokens
+    it steps step nsteps nstep updates update iters iter niters niter iterations iteration epochs epoch nepochs tokens
     flops flos batches seen checkpoint ckpt
     """
 )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from blueberry.errors import TableError
 from blueberry.records import is_number
-from blueberry.tables.columns import NO_LENGTH, Kind, folded, is_loss, kind_by_name, word_set, words_in
+from blueberry.tables.columns import MEANINGS, NO_LENGTH, Kind, folded, is_loss, kind_by_name, word_set, words_in
 from blueberry.tables.rows import Row, Table, is_finite
 
 _BATCH = word_set("batch bs bsz batchsize minibatch microbatch")
@@ -24,7 +24,7 @@ _CONTEXT = word_set(
     seqlen seq_length sequence_length max_seq_len max_seq_length sequence_len max_length tokens_per_sequence
     """
 )
-_UPDATES = word_set("steps step updates update iters iter iterations iteration nsteps niter niters batches")
+_UPDATES = word_set("it steps step updates update iters iter iterations iteration nsteps niter niters batches")
 _PLANNED = word_set("max num total n")
 _NOT_TRAINED_WITH = word_set(
     """
@@ -179,7 +179,9 @@ ENDINGS: dict[str, Ending] = {
          "keep", "kept", "discard", "discarded"),
         "completed",
     ),
-    **dict.fromkeys(("diverged", "nan", "unstable", "exploded", "non_finite", "loss_is_nan"), "diverged"),
+    **dict.fromkeys(
+        ("diverged", "diverge", "divergence", "nan", "unstable", "exploded", "non_finite", "loss_is_nan"), "diverged"
+    ),
     **dict.fromkeys(
         ("crashed", "crash", "failed", "failure", "fail", "error", "killed", "oom", "timeout", "false", "no", "0"),
         "crashed",
@@ -221,6 +223,36 @@ def decisions_as_endings(table: Table, metric: str, notes: list[str]) -> Table:
     return replace(table, rows=tuple(rows))
 
 
+_LEAST_LETTERS = 3
+"""Letters of the shortest word for an ending that counts where more is said: "diverged at step 300"."""
+
+
+def ending_said(cell: Any) -> Ending | None:
+    """The ending that a cell names: "diverged", "OOM", "diverged at step 300"; None where it names none."""
+    said = folded(cell.casefold()) if isinstance(cell, str) else ""
+    first = said.partition("_")[0]
+    return ENDINGS.get(said) or (ENDINGS.get(first) if len(first) >= _LEAST_LETTERS else None)
+
+
+def cells_as_numbers(rows: Sequence[Row], metric: str, kind_of: Mapping[str, Kind], notes: list[str]) -> list[Row]:
+    """The rows, with an ending that stands in the place of the metric as their status, and without what is no number
+    among other results, which is said. A metric that is neither is left for `measured_ending` to refuse."""
+    made: list[Row] = []
+    odd: dict[str, str] = {}
+    for row in rows:
+        values = dict(row.values)
+        if ending_said(values.get(metric)) not in (None, "completed"):
+            values |= {metric: None, "status": ending_said(values[metric])}
+        for name in MEANINGS:
+            if name != metric and kind_of.get(name) == "result" and isinstance(values.get(name), (str, bool)):
+                if ending_said(values[name]) is None:
+                    odd.setdefault(name, f"{row.place}: {values[name]!r:.60}")
+                values[name] = None
+        made.append(replace(row, values=values))
+    notes += [f"{where} is no number of {name}, and is left out" for name, where in odd.items()]
+    return made
+
+
 def has_not_completed(row: Row) -> bool:
     """By its status. Such a run has no number to be paired, and may have ended before it said its seed."""
     return _ending(row) not in (None, "completed")
@@ -229,8 +261,6 @@ def has_not_completed(row: Row) -> bool:
 def measured_ending(row: Row, metric: str) -> Ending:
     """How the run ended. One that says it completed, without a number, has crashed."""
     given = row.values.get(metric)
-    if isinstance(given, str) and (in_its_place := ENDINGS.get(folded(given), "completed")) != "completed":
-        return in_its_place
     if given is not None and not is_number(given):
         shown = f"{given!r:.80}"
         rule, remedy = "the metric is a number, or empty if there is none", "mend"
@@ -256,11 +286,11 @@ def _ending(row: Row) -> Ending | None:
     given = row.values.get("status")
     if given is None:
         return None
-    said = folded(str(given))
-    if said not in ENDINGS:
+    said = ending_said(f"{given}")
+    if said is None:
         known = ", ".join(dict.fromkeys(ENDINGS.values()))
         raise TableError(f'{row.place} "status": {given!r:.80}; no known ending of a run; write one of {known}')
-    return ENDINGS[said]
+    return said
 
 
 # --- Steps of a run ---

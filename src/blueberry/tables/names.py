@@ -5,11 +5,13 @@ with {NAME} where a value stands and {} where one stands that is not read. It ma
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from blueberry.errors import TableError
+from blueberry.records import is_number
 from blueberry.tables.columns import SETTING, kind_by_name, root_of
 from blueberry.tables.rows import Placed, value_of
 
@@ -68,6 +70,27 @@ def with_named_settings(
                     f'it in them ({example:.60}); read it there with --name-pattern "{pattern_of(example, [key])}"'
                 )
     return rows, notes
+
+
+_STEP = re.compile(
+    r"(?<![A-Za-z])(?:ckpt|checkpoint|step|iter|iteration|update)s?[-_= ]?(\d{1,9})(?!\d)", re.IGNORECASE
+)
+
+
+def with_steps_in_names(rows: Sequence[Placed]) -> tuple[Sequence[Placed], list[str]]:
+    """The rows with a column `step`, where nothing counts steps but a name that each has, such as ckpt-100.pt, and
+    every number stands in as many: of each of several runs the same checkpoints. And what a person should know."""
+    columns = list(dict.fromkeys(column for _, values in rows for column in values))
+    if any(kind_by_name(one) == "length" and any(is_number(values.get(one)) for _, values in rows) for one in columns):
+        return rows, []
+    for column in columns:
+        found = [_STEP.search(str(values.get(column))[:LONGEST_NAME]) for _, values in rows]
+        steps = [int(one[1]) for one in found if one is not None]
+        often = {*Counter(steps).values()}
+        if len(steps) == len(rows) > len({*steps}) > 1 and len(often) == 1 and "best" not in column.casefold():
+            said = f"step: read from {column}, e.g. {rows[0][1][column]!s:.60}"
+            return [(place, {**values, "step": at}) for (place, values), at in zip(rows, steps, strict=True)], [said]
+    return rows, []
 
 
 def named_by(pattern: str | None) -> tuple[str, ...]:

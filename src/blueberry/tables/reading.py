@@ -24,7 +24,7 @@ from blueberry.tables.columns import (
 )
 from blueberry.tables.formats import flat, place_of, read_json, read_json_lines
 from blueberry.tables.markdown import read_markdown
-from blueberry.tables.names import named_by, with_named_settings
+from blueberry.tables.names import named_by, with_named_settings, with_steps_in_names
 from blueberry.tables.rows import STEPS, Found, Placed, Row, Table, named_in, uses_decimal_comma, value_of
 from blueberry.tables.text import is_ornament, read_aligned, without_box, without_summaries
 from blueberry.tables.tools import Objectives, is_export, read_export, trials_frame
@@ -136,6 +136,9 @@ def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_
         rule = f"a column's name has at most {LONGEST_NAME}"
         raise TableError(f'{path} "{longest[:40]}...": {len(longest)} characters; {rule}; rename it')
     rows, read_from_names = with_named_settings(rows, wanted, name_pattern, path)
+    if not (found.are_runs or steps):
+        rows, read_from_steps = with_steps_in_names(rows)
+        read_from_names += read_from_steps
     renamed = understood(column for _, values in rows for column in values)
     made = tuple(
         Row(place, renamed_values(values, renamed), tuple(renamed_values(one, renamed) for one in steps.get(place, ())))

@@ -20,6 +20,10 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 _POINTS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _ABOUT = re.compile(r"^[~\u2248]\s*(?=[+-]?[\d.])")
+_SYMBOLS = re.compile(
+    r"^[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]+\s*|\s*[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]+$"
+)
+"""Pictures before or after what a cell says."""
 _REMARKED = re.compile(r"([+-]?[\d.,]+(?:[eE][+-]?\d+)?%?)\s+\(([^()\d\u00b1]+)\)")
 """A number with words beside it: "0.04 (default)"; "0.04 (0.01)" is no such."""
 _CLOCK = re.compile(r"(?:(\d+) days?,? )?(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
@@ -112,6 +116,7 @@ def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     "12%" is 0.12; "1,234" is 1234, and 1.234 with `decimal_comma`; "~8,300" is 8300, "0.04 (default)" 0.04; "nan" and
     "inf" are what they say.
     """
+    text = _SYMBOLS.sub("", text.strip()) or text
     text = _ABOUT.sub("", text.strip().replace("\N{MINUS SIGN}", "-"), count=1)
     if (remarked := _REMARKED.fullmatch(text)) is not None:
         number = value_of(remarked[1], decimal_comma=decimal_comma)
@@ -150,8 +155,8 @@ def named_in(text: str) -> str | None:
 
 
 def duration_of(value: Any) -> Any:
-    """Seconds of "85415ms", "80.4 s", "1h 2m", "1:02:03" or "0 days 01:02:03.5"; else as it is."""
-    text = value.strip().casefold() if isinstance(value, str) else ""
+    """Seconds of "85,415ms", "80.4 s", "1h 2m", "1:02:03" or "0 days 01:02:03.5"; else as it is."""
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", value.strip().casefold()) if isinstance(value, str) else ""
     if (clock := _CLOCK.fullmatch(text)) is not None:
         days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
         return 86400 * days + 3600 * hours + 60 * minutes + seconds

@@ -37,6 +37,7 @@ from blueberry.tables.columns import (
 from blueberry.tables.kinds import kinds, measured
 from blueberry.tables.lengths import (
     Ending,
+    cells_as_numbers,
     decisions_as_endings,
     has_not_completed,
     last_checkpoints,
@@ -47,6 +48,7 @@ from blueberry.tables.lengths import (
     updates_of,
 )
 from blueberry.tables.rows import Row, Table, is_finite
+from blueberry.tables.text import without_unseeded
 
 MOST_PRINTED = 6
 """Decimals of a number that was rounded to be read; one with more was not."""
@@ -160,6 +162,7 @@ def table_runs(
     kind_of |= dict.fromkeys((*table.objectives, column), "result")
     kind_of |= dict.fromkeys(seeds, "seed")
     rows = last_checkpoints(table, kind_of, set(columns.values()), seeds, notes)
+    rows = cells_as_numbers(without_unseeded(rows, seeds, [*columns.values()], column, notes), column, kind_of, notes)
     kind_of |= dict.fromkeys(measured(_by_column(table, rows), kind_of, columns.values()), "result")
     implied = None if "tokens" in kind_of else trained_on(rows, column, kind_of, columns.values())
     if implied is not None:
@@ -311,6 +314,8 @@ def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: l
             f'{table.path} metric "{metric or column}": what a search went by, and not whether it was made small; '
             "say --goal minimize or --goal maximize"
         )
+    if goal is None and goal_of(column) is None and not is_loss(column):
+        notes.append(f"{table.name}: less of {column} is taken as better; --goal maximize turns it round")
     return column, goal or "minimize"
 
 
@@ -379,7 +384,7 @@ def _result(
     numbers |= {
         name: float(value)
         for name, value in row.values.items()
-        if name not in numbers and kind_of[name] in _NUMERIC and is_finite(value)
+        if name not in numbers and kind_of.get(name) in _NUMERIC and is_finite(value)
     }
     is_result = {name for name in numbers if kind_of[name] == "result"}
     completed = ending == "completed"

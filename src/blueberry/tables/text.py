@@ -10,7 +10,7 @@ from typing import Any
 from blueberry.errors import TableError
 from blueberry.tables.columns import kind_by_name
 from blueberry.tables.kinds import LEAST_DIGITS
-from blueberry.tables.rows import Placed, is_finite, significant_digits, value_of
+from blueberry.tables.rows import Placed, Row, is_finite, significant_digits, value_of
 
 _HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
@@ -266,6 +266,34 @@ def without_summaries(rows: Sequence[Placed]) -> tuple[Sequence[Placed], list[st
             said.append(f"rows called {words:.80} ({column}) sum up the others, and are no runs")
             return runs, said
     return rows, said
+
+
+_SUMS_UP = re.compile(r"(?<![a-z])(means?|averages?|avg|medians?|std|sd|overall|all seeds)(?![a-z])", re.IGNORECASE)
+
+
+def without_unseeded(
+    rows: Sequence[Row], seeds: Sequence[str], told: Sequence[str], metric: str, notes: list[str]
+) -> list[Row]:
+    """Of rows that each have a seed, those; a row without one is none of them where it is called a mean, where its
+    metric is the mean of those that agree with it in the columns `told`, or where none agrees, beside several arms
+    that have seeds. Another is left, for it may be a run whose seed was forgotten."""
+    seeded: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if all(row.values.get(name) is not None for name in seeds):
+            seeded.setdefault(tuple(str(row.values.get(name)) for name in told), []).append(row)
+    left: list[Row] = []
+    for row in rows if len(seeded) > 1 and seeds and told else ():
+        if all(row.values.get(name) is None for name in seeds) and is_finite(value := row.values.get(metric)):
+            texts = [one for one in row.values.values() if isinstance(one, str)]
+            others = seeded.get(tuple(str(row.values.get(name)) for name in told), [])
+            known = [one for other in others if is_finite(one := other.values.get(metric))]
+            is_mean = len(known) > 1 and abs(value - fmean(known)) <= WITHIN * (max(known) - min(known))
+            if any(map(_SUMS_UP.search, texts)) or is_mean or not others:
+                left.append(row)
+    if left:
+        what = ", ".join(" ".join(f"{row.values.get(name)}" for name in told) for row in left)
+        notes.append(f"rows without a seed beside runs that have one are no runs of a comparison: {what:.80}; left out")
+    return [row for row in rows if row not in left]
 
 
 def _is_unique(values: Mapping[str, Any]) -> bool:
