@@ -71,12 +71,12 @@ def test_load_reads_every_part(folder: Path) -> None:
     [
         *((name, "maximize") for name in (
             "accuracy", "evalAccuracy", "eval/f1", "f1_macro", "pass@1", "top5", "tokens_per_second", "r2", "BLEU",
-            "rougeL", "exact_match", "win_rate", "log_likelihood", "sets.code.accuracy",
+            "rougeL", "exact_match", "win_rate", "log_likelihood", "sets.code.accuracy", "mmlu",
         )),
         *((name, "minimize") for name in (
             "val_loss", "val_bpb", "word_error", "accuracy_loss", "neg_log_likelihood", "time_to_accuracy", "ppl",
         )),
-        *((name, None) for name in ("mmlu", "metric", "y")),
+        *((name, None) for name in ("quality", "metric", "y")),
     ],
 )  # fmt: skip
 def test_a_metrics_name_says_what_is_better(metric: str, goal: str | None) -> None:
@@ -88,8 +88,8 @@ def test_a_study_maximizes_what_a_program_reports_where_it_says_so(folder: Path)
     with pytest.raises(StudyError, match=r'"metric": \'accuracy\'; more of it is better.*add goal = "maximize"'):
         parse(folder, trainer=program, metric="accuracy")
     assert parse(folder, trainer=program, metric="accuracy", goal="maximize").goal == "maximize"
-    assert parse(folder, trainer=program, metric="mmlu", goal="maximize").goal == "maximize"
-    assert parse(folder, trainer=program, metric="mmlu").goal == "minimize"
+    assert parse(folder, trainer=program, metric="quality", goal="maximize").goal == "maximize"
+    assert parse(folder, trainer=program, metric="quality").goal == "minimize"
     assert parse(folder, metric="val_accuracy", goal="maximize").metric == "val_accuracy"
 
 
