@@ -37,7 +37,10 @@ def read(tmp_path):
 def test_cells_that_nothing_names_are_asked_for(read, text):
     with pytest.raises(TableError, match=r"nothing beside or above it names|names Seconds to") as refused:
         read(text)
-    assert "say --metric NAME, and --goal maximize where more of it is better" in str(refused.value)
+    asked = (
+        '"Seconds to a loss of 3.28"' if "Seconds" in text else "NAME, and --goal maximize where more of it is better"
+    )
+    assert f"say --metric {asked}" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -58,7 +61,7 @@ def test_a_score_is_asked_for_by_its_name(read, above, said):
 @pytest.mark.parametrize("corner", ["method (val acc)", r"method \ seed (accuracy)"])
 def test_a_corner_may_name_a_score(read, corner):
     text = HEAD.replace("method", corner) + SCORES
-    with pytest.raises(TableError, match="its corner names"):
+    with pytest.raises(TableError, match="its header names"):
         read(text)
     assert read(text, metric="val_acc").columns == ("method", "seed", "val_accuracy")
 
@@ -161,6 +164,52 @@ def test_the_doctor_reads_a_report_by_the_metric_it_is_given(tmp_path):
     }
     with pytest.raises(TableError, match='"F1"'):
         checkup([path], metric="F1")
+
+
+@pytest.mark.parametrize("head", ["loss (seed {})", "seed {} val_loss", "Seed #{}", "seed: {}", "val loss, seed {}"])
+def test_seeds_may_be_written_in_several_ways(read, head):
+    above = "" if "loss" in head else "Validation loss:\n\n"
+    heads = " | ".join(head.format(seed) for seed in range(3))
+    table = read(f"{above}| method | {heads} |\n|---|---|---|---|\n{LOSSES}")
+    assert [row.values["seed"] for row in table.rows[:3]] == [0, 1, 2]
+    assert table.columns[2] in ("loss", "val_loss")
+
+
+def test_a_csv_may_have_its_seeds_as_columns(tmp_path):
+    text = "arm,seed0,seed1,seed2,mean\na,88.1,88.2,88.3,88.2\nb,91.1,91.2,91.3,91.2\n"
+    (tmp_path / "r.csv").write_text(text)
+    with pytest.raises(TableError, match="no such column"):
+        blueberry.analyse(tmp_path / "r.csv", vary="arm")
+    judged = blueberry.analyse(tmp_path / "r.csv", vary="arm", metric="accuracy", goal="maximize")
+    assert [(arm.arm, arm.n, round(arm.mean, 4)) for arm in judged.arms] == [("a", 3, 88.2), ("b", 3, 91.2)]
+    assert read_table(tmp_path / "r.csv", wanted=["mean"], metric="mean").columns == (
+        "arm",
+        "seed0",
+        "seed1",
+        "seed2",
+        "mean",
+    )
+    (tmp_path / "s.csv").write_text("# validation loss of each seed\n" + text.replace("88", "3").replace("91", "4"))
+    assert [row.values["val_loss"] for row in read_table(tmp_path / "s.csv").rows] == [3.1, 3.2, 3.3, 4.1, 4.2, 4.3]
+
+
+def test_a_share_called_success_is_no_ending():
+    rows = [{"arm": arm, "seed": k, "success": v + k / 100} for arm, v in (("a", 0.9), ("b", 0.7)) for k in range(3)]
+    assert "a is better" in blueberry.analyse(rows, vary="arm", metric="success", goal="maximize").known
+
+
+def test_a_header_that_does_not_fit_its_rule_is_said(tmp_path):
+    path = tmp_path / "r.md"
+    path.write_text(
+        "| arm | seed | val_loss | |cos| |\n|---|---|---|---|\n| a | 0 | 3.1 | 0.2 |\n| b | 0 | 3.2 | 0.2 |\n"
+    )
+    said = "line 1: 6 cells over a rule of 4, so that it is no table"
+    with pytest.raises(TableError, match=said):
+        read_table(path, wanted=["arm"])
+    assert said in checkup([path]).notes[0]
+    path.write_text("```\n| a | b |\n|---|\n```\n\n| arm | val_loss |\n|---|---|\n| a | 3.1 |\n")
+    assert len(read_table(path).rows) == 1
+    assert not any("no table" in note for note in checkup([path]).notes)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from blueberry.records import is_number
 from blueberry.tables.columns import folded
 from blueberry.tables.rows import Row, Table
 from blueberry.tables.runs import PREFERRED, table_runs
+from blueberry.tables.text import broken_tables
 
 MOST_SWEEPS = 20
 """Tables of learning rates in one report that are looked at."""
@@ -52,6 +53,7 @@ def examine(
     for document in documents:
         if document.is_cut:
             notes.append(f"{document.name}: only its first {LARGEST:,} characters and {MOST_LINES:,} lines are read")
+        notes += [f"{document.name} {said}" for said in broken_tables(document.text)]
         if not document.results and document.name not in read_as_tables:
             what = "no loss, perplexity, bits per byte or accuracy of a run is in it, so there is little to check"
             notes.append(f"{document.name}: {what}; --metric names another")

@@ -20,6 +20,10 @@ PLAUSIBLE = {"loss": (1.0, 13.0), "perplexity": (1.0, 1e5), "bits_per_byte": (0.
 400,000 is guessed at a loss of 13; what lies between 0 and 1 may be any share."""
 
 
+LONGEST = 400
+"""Characters of a sentence or a heading that are read."""
+
+
 @dataclass(frozen=True)
 class Said:
     """What was found. Neither a loss nor others: nothing was named."""
@@ -29,7 +33,7 @@ class Said:
     others: tuple[str, ...] = ()
     """What was named besides or instead, as it stands there."""
     by: str = ""
-    """Who says so, e.g. "its corner"."""
+    """Who says so, e.g. "its header"."""
 
     @property
     def where(self) -> str:
@@ -41,14 +45,15 @@ class Said:
         what = "a run in each cell, and nothing beside or above it names what was measured"
         if self.others:
             what = f"a run in each cell; {self.by} names {' and '.join(self.others[:3])}"
-        goals = {goal_of(name) for name in self.others}
-        more = "--goal maximize" if goals == {"maximize"} else "--goal maximize where more of it is better"
-        name = f'"{self.others[0]}"' if goals == {"maximize"} and len(self.others) == 1 else "NAME"
-        return f"{what}; only a named loss is taken without asking; say --metric {name}, and {more}"
+        goal = goal_of(self.others[0]) if len(self.others) == 1 else None
+        name = "NAME" if goal is None else f'"{self.others[0]}"'
+        more = {"maximize": ", and --goal maximize", "minimize": ""}
+        asked = f"{name}{more.get(goal or '', ', and --goal maximize where more of it is better')}"
+        return f"{what}; only a named loss is taken without asking; say --metric {asked}"
 
 
-def what_is_measured(corner: str, table: MarkdownTable, stem: str, cells: Sequence[Any]) -> Said:
-    """By the corner of the table, the sentences above it, its headings from the nearest on, and last the name of its
+def what_is_measured(header: str, table: MarkdownTable, stem: str, cells: Sequence[Any]) -> Said:
+    """By the header of the table, the sentences above it, its headings from the nearest on, and last the name of its
     file: the first that names a metric decides.
 
     A sentence before the last one, a heading above the nearest and a file's name may be about something else: a loss
@@ -56,7 +61,7 @@ def what_is_measured(corner: str, table: MarkdownTable, stem: str, cells: Sequen
     """
     sentences = [bare(one) for one in re.split(r"(?<=[.;!?])\s+", table.caption)[::-1] if one]
     numbers = [float(value) for value in cells if is_finite(value)]
-    near = [("its corner", corner), *(("the sentence above it", one) for one in sentences[:1])]
+    near = [("its header", header), *(("the sentence above it", one) for one in sentences[:1])]
     near += [("its heading", one) for one in table.headings[:1]]
     far = [("the text above it", one) for one in sentences[1:]]
     far += [("a heading above it", one) for one in table.headings[1:]] + [("the name of its file", stem)]
@@ -77,7 +82,7 @@ def says_what_is_measured(text: str) -> bool:
 
 def named_in_text(text: str) -> tuple[str | None, tuple[str, ...]]:
     """The one loss that a text names, as a column is called, and metrics of other kinds."""
-    text = re.sub(r"[*`_]+", " ", text)
+    text = re.sub(r"[*`_]+", " ", text[:LONGEST])
     reached = _REACHED.search(text)
     found = [match for match in _LOSS.finditer(text) if _is_plain(match, text)]
     if reached and found and reached.end() <= found[0].start():

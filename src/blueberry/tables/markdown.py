@@ -25,7 +25,7 @@ from blueberry.tables.columns import (
 )
 from blueberry.tables.lengths import ENDINGS
 from blueberry.tables.rows import Placed, is_finite, named_in, value_of
-from blueberry.tables.text import MarkdownTable, bare, read_tables, summary_in
+from blueberry.tables.text import MarkdownTable, bare, broken_tables, read_tables, summary_in
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,23 @@ def read_markdown(
     Raises: TableError if no table has all that is wanted, or nothing says what the cells of the chosen one measure.
     """
     found = [_read(table, wanted, metric, PurePath(place).stem) for table in read_tables(text)]
+    notes = [f"{place} {said}" for said in broken_tables(text)]
     if not found:
-        raise TableError(f"{place}: no table in it; a Markdown table has a header and a line of dashes; add one")
+        rule = "a Markdown table has a header and a line of dashes; add one"
+        raise TableError(notes[0] if notes else f"{place}: no table in it; {rule}")
     fitting = [one for one in found if _has(one.table, wanted)]
     if not fitting:
         names = ", ".join(f'"{name}"' for name in wanted)
         nearest = [name for name in found[0].table.header if name] if len(found) == 1 else ()
         have = f"its columns are {', '.join(nearest)}" if nearest else f"none of its {len(found)} tables has them"
-        raise TableError(f"{place}: no table with columns {names}; {have}; name columns that a table has")
+        broken = f"; {notes[0]}" if notes else ""
+        raise TableError(f"{place}: no table with columns {names}; {have}; name columns that a table has{broken}")
     with_loss = [one for one in fitting if _has_a_loss(one.table)]
     of_runs = [one for one in with_loss if not _is_of_means(one.table)]
     unnamed = [one for one in fitting if one.cells is not None]
     fitting = of_runs or (unnamed if with_loss else []) or with_loss or fitting
     chosen = min(fitting, key=lambda one: one.doubt)
-    table, notes = chosen.table, []
+    table = chosen.table
     if len(fitting) > 1:
         under = f' under "{table.heading}"' if table.heading else ""
         which = "the first" if chosen is fitting[0] else "the one"
@@ -86,6 +89,21 @@ def read_markdown(
         left_out = f"; left out: {', '.join(chosen.left_out)}" if chosen.left_out else ""
         notes.append(f"{place}: the table at line {table.line} has {chosen.how}{left_out}")
     return list(_runs(table, place)), notes
+
+
+def read_seeds_across(table: MarkdownTable, place: str, metric: str | None) -> tuple[list[Placed], list[str]] | None:
+    """Of a table of another format with a column for each seed its runs, one a cell, and what a person should know.
+
+    None where it is no such, where it has the metric as a column, or where nothing says what the cells are.
+    """
+    heads = [name for name in table.header if _SEED.match(name) or _SEED_WITHIN.fullmatch(name[:LONGEST_HEAD])]
+    if len(heads) < 2 or (metric is not None and _has(table, [metric])):
+        return None
+    found = _unfolded(table, metric, PurePath(place).stem)
+    if found is None or not found.table.header[-1]:
+        return None
+    left_out = f"; left out: {', '.join(found.left_out)}" if found.left_out else ""
+    return list(_runs(found.table, place)), [f"{place}: the table has {found.how}{left_out}"]
 
 
 def _read(table: MarkdownTable, wanted: Sequence[str], metric: str | None, stem: str) -> _Reading:
@@ -104,6 +122,8 @@ def _unfolded(table: MarkdownTable, metric: str | None, stem: str) -> _Reading |
     names = [bare(name) for name in table.header]
     parts, corner = _corner(names[0])
     down, *across = parts or [_TURNED]
+    names, of_heads = _without_measure(names)
+    corner = corner or of_heads
     summing = [at for at, name in enumerate(names) if at and is_derived(name)]
     heads = {
         at: match
@@ -140,6 +160,17 @@ def _unfolded(table: MarkdownTable, metric: str | None, stem: str) -> _Reading |
     return _Reading(
         replace(table, header=header, rows=made), how, said, asked, tuple(names[at] for at in summing if names[at])
     )
+
+
+def _without_measure(names: list[str]) -> tuple[list[str], str]:
+    """Columns called "loss (seed 0)" or "seed 0 val_loss" as "seed 0", and what all of them so say was measured."""
+    found = {
+        at: match for at, name in enumerate(names) if at and (match := _SEED_WITHIN.fullmatch(name[:LONGEST_HEAD]))
+    }
+    said = {" ".join(filter(None, (match["before"], match["after"].strip(" _-,:")))) for match in found.values()}
+    if len(found) < 2 or len(said) > 1 or not says_what_is_measured(min(said)):
+        return names, ""
+    return [f"seed {found[at]['seed']}" if at in found else name for at, name in enumerate(names)], said.pop()
 
 
 def _along_steps(table: MarkdownTable, metric: str | None, stem: str) -> _Reading | None:
@@ -244,7 +275,10 @@ _AT_STEP = re.compile(
 _TURNED = "name"
 _TURNED_CORNERS = ("", "metric", "metrics", "measure", "quantity", "statistic", "field", "setting")
 _NAMED_CORNER = re.compile(r"\\|\s[/|]\s|[\u00d7\u2193\u2192]")
-_SEED = re.compile(r"^s(?:eed)?[_#-]?(?=\d+$)", re.IGNORECASE)
+_SEED = re.compile(r"^s(?:eed)?[ _#:=-]*(?=\d+$)", re.IGNORECASE)
+LONGEST_HEAD = 80
+"""Characters of a column's name in which a seed is looked for."""
+_SEED_WITHIN = re.compile(r"(?P<before>.*?)[\s(\[,_-]*\bseed[ _#:=-]*(?P<seed>\d+)\b[)\]]?(?P<after>.*)", re.IGNORECASE)
 _VALUE = re.compile(r"(?:([A-Za-z][\w ]*?)\s*[= ]\s*)?([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
 _CORNER = re.compile(r"[\\/|\u00d7\u2193\u2192]+")
 _BRACKETED = re.compile(r"[(\[]([^()\[\]]*)[)\]]")

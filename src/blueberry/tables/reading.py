@@ -23,10 +23,10 @@ from blueberry.tables.columns import (
     understood,
 )
 from blueberry.tables.formats import flat, place_of, read_json, read_json_lines
-from blueberry.tables.markdown import read_markdown
+from blueberry.tables.markdown import read_markdown, read_seeds_across
 from blueberry.tables.names import named_by, with_named_settings, with_steps_in_names
-from blueberry.tables.rows import STEPS, Found, Placed, Row, Table, named_in, uses_decimal_comma, value_of
-from blueberry.tables.text import is_ornament, read_aligned, without_box, without_summaries
+from blueberry.tables.rows import STEPS, Found, Placed, Row, Table, is_finite, named_in, uses_decimal_comma, value_of
+from blueberry.tables.text import MarkdownTable, is_ornament, read_aligned, without_box, without_summaries
 from blueberry.tables.tools import Objectives, is_export, read_export, trials_frame
 from blueberry.tables.trackers import chart_runs, is_chart
 
@@ -75,7 +75,7 @@ def _rows_in(
     if path.suffix.lower() in LOGS and (logged := read_log(text)):
         return logged, []
     if kind == "delimited":
-        return read_delimited(text, path.name)
+        return read_delimited(text, path.name, metric)
     return list({"json lines": read_json_lines, "json": read_json}[kind](text, path.name)), []
 
 
@@ -139,7 +139,9 @@ def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_
     if not (found.are_runs or steps):
         rows, read_from_steps = with_steps_in_names(rows)
         read_from_names += read_from_steps
+    shares = {name for _, values in rows for name, value in values.items() if is_finite(value) and value % 1}
     renamed = understood(column for _, values in rows for column in values)
+    renamed = {name: meaning for name, meaning in renamed.items() if meaning != "status" or name not in shares}
     made = tuple(
         Row(place, renamed_values(values, renamed), tuple(renamed_values(one, renamed) for one in steps.get(place, ())))
         for place, values in rows
@@ -200,13 +202,15 @@ def _kind(path: Path, text: str) -> str:
     return "markdown" if start == "|" or (start == "#" and "|" in text) else "delimited"
 
 
-def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
+def read_delimited(text: str, place: str, metric: str | None = None) -> tuple[list[Placed], list[str]]:
     """CSV and its relatives: a header line, then one line a run, cells parted by comma, semicolon, tab or bar, or
-    aligned by blanks; or the curves of a chart, a column for each run, as W&B exports them. With what a person should
-    know.
+    aligned by blanks; or the curves of a chart, a column for each run, as W&B exports them; or a column for each seed,
+    with cells that are the `metric`, or that the remarks above or the file's name call a loss. With what a person
+    should know.
 
     Raises: TableError for a header that does not name every column once, or a line with other than as many cells.
     """
+    remarks = " ".join(line.strip("# ") for line in text.splitlines()[:SNIFFED_LINES] if line.startswith("#"))
     text = without_box(_without_remarks(text))
     delimiter = sniff(text)
     lines = [] if _is_parted(text, delimiter) else read_aligned(text, place)
@@ -223,6 +227,10 @@ def read_delimited(text: str, place: str) -> tuple[list[Placed], list[str]]:
     comma = delimiter != "," and uses_decimal_comma([cell for _, cells in lines[1:] for cell in cells])
     whole = [cells for _, cells in lines[1:] if len(cells) == len(names)]
     columns = dict(zip(names, zip(*whole, strict=True), strict=False))
+    as_text = tuple(tuple(cell.strip() for cell in cells) for cells in whole)
+    across = None if comma else MarkdownTable(None, number - 1, tuple(names), as_text, remarks)
+    if across is not None and len(whole) == len(lines) - 1 and (found := read_seeds_across(across, place, metric)):
+        return found
     choices = {name for name, cells in columns.items() if none_is_a_choice(name, cells)}
     rows: list[Placed] = []
     for number, cells in lines[1:]:

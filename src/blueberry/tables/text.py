@@ -15,6 +15,7 @@ from blueberry.tables.rows import Placed, Row, is_finite, significant_digits, va
 _HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
 _RULE_CELL = re.compile(r":?-+:?")
+_RULE_LINE = re.compile(r"\s*\|[\s|:-]*-[\s|:-]{0,2000}")
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
@@ -80,6 +81,23 @@ def split_row(line: str) -> tuple[str, ...]:
     if inside.endswith("|") and not inside.endswith("\\|"):
         inside = inside[:-1]
     return tuple(_ESCAPED.sub(r"\1", cell.strip()) for cell in _UNESCAPED_BAR.split(inside))
+
+
+def broken_tables(text: str) -> list[str]:
+    """What looks like a table and is none, as its header has more or fewer cells than the line of dashes below it: a
+    line for each."""
+    found: list[str] = []
+    fence: str | None = None
+    for number, (line, below) in enumerate(pairwise(text.splitlines()), 1):
+        mark = _FENCE.match(line)
+        fence = _fence_after(fence, mark.group(1)) if mark else fence
+        if fence or "|" not in line or not _RULE_LINE.fullmatch(below):
+            continue
+        num, rule = len(split_row(line)), len(split_row(below))
+        if rule > 1 and num != rule:
+            what = f"{num} cells over a rule of {rule}, so that it is no table"
+            found.append(f"line {number}: {what}; each column has one of both; write \\| for a bar within a cell")
+    return found
 
 
 def _begins_table(line: str, below: str) -> bool:
