@@ -65,7 +65,7 @@ def tables(speeds: Sequence[Speed], shares: Mapping[str, Mapping[str, float]]) -
             _tokens(speed, speed.single.processor),
             _spread(speed.ratios()),
             _spread(speed.lane_ratios()),
-            f"{speed.workers} workers, {speed.worker_lanes} runs each" if speed.packed else "-",
+            _workers(speed),
             _spread(speed.packed_ratios()) if speed.packed else "-",
             f"{speed.share_of_peak(speed.update_flops):.0%}",
         ]
@@ -94,6 +94,12 @@ def _bound(speed: Speed, shares: Mapping[str, float]) -> list[str]:
         f"{ratio / at_peak:.1f}",
         f"{ratio / needed:.1f}" if needed and speed.precision == "fp32" else "-",
     ]
+
+
+def _workers(speed: Speed) -> str:
+    if not speed.packed:
+        return "-"
+    return f"{speed.workers} workers" + (f", {speed.worker_lanes} runs each" if speed.worker_lanes > 1 else "")
 
 
 def _tokens(speed: Speed, seconds: Sequence[float]) -> str:

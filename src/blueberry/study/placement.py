@@ -22,8 +22,8 @@ have that, took 0.45 ms a run, of 8 runs 0.66 ms, of one 1.75 ms; an update of m
 MOST_LANES = 64
 SMALL_FLOPS = 1e9
 """Of one micro-batch of a run on a CPU: lanes share what calling an operator costs beside its arithmetic, while they
-fit the cache. Four runs of moe-nano, which has 0.9e9, take 0.81 of the time of single ones; with twice its batch 0.92,
-with four times 1.1."""
+fit the cache. Four runs of moe-nano, which has 0.9e9, take 0.81 to 0.88 of the time of single ones; with twice its
+batch 0.92, with four times 1.1."""
 MOST_LANES_ON_A_CPU = 4
 EVEN = 16
 """A lane's numbers are a single run's to the last bit where its tensors begin at a multiple of 64 bytes."""
