@@ -208,7 +208,7 @@ def _num_blocks(there_KN: np.ndarray) -> int:
         return 1
     from scipy.sparse.csgraph import connected_components
 
-    rows = there_KN[there_KN.any(axis=1)].astype(int)
+    rows = there_KN[there_KN.any(axis=1)].astype(np.float32)  # whole numbers are multiplied tens of times slower
     return int(connected_components(rows @ rows.T, directed=False)[0]) if len(rows) else 0
 
 

@@ -6,6 +6,7 @@ a column without one: one word in SETTING, LENGTH, RESULT, LABEL or META.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 from blueberry.errors import TableError, did_you_mean
@@ -205,6 +206,7 @@ _KNOWN = {other: name for name, others in OTHER_NAMES.items() for other in (name
 _ROOT_OF = {other: names[0] for names in SAME_SETTING for other in names}
 
 
+@lru_cache(maxsize=4096)
 def folded(name: str) -> str:
     """A column's name as names are compared: "Val Loss (nats)" -> "val_loss"; dots stay."""
     name = re.sub(r"\([^)]*\)|\[[^]]*\]", " ", name[:LONGEST_NAME].strip().strip("*`_ "))
@@ -217,6 +219,7 @@ def words_in(name: str) -> list[str]:
     return [word for word in re.split(r"[._]+", folded(name)) if word]
 
 
+@lru_cache(maxsize=4096)
 def kind_by_name(column: str) -> Kind | None:
     """What a column is, so far as its name says."""
     meaning = column if column in MEANINGS else _meaning(column)
