@@ -179,8 +179,7 @@ class Study:
         elif file.across:
             study = _across(study, file, place)
         _refuse_too_much(study, place)
-        num_seeds = study.seeds.search + study.seeds.confirm
-        _check_program(study.trainer, base, fixed, study.trained_arms or arms, num_seeds, study.metric, place)
+        _check_program(study, fixed, study.trained_arms or arms, place)
         return study
 
     def __hash__(self) -> int:
@@ -412,20 +411,13 @@ def _measured(arm: Arm) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name not in _DECIDE_TRAINING_ALONE}
 
 
-def _check_program(
-    program: Program | None,
-    base: Recipe,
-    fixed: Iterable[str],
-    arms: Sequence[Arm],
-    num_seeds: int,
-    metric: str,
-    place: str,
-) -> None:
+def _check_program(study: Study, fixed: Iterable[str], arms: Sequence[Arm], place: str) -> None:
     """A setting that is given and that no program reads is a dead knob; one that is read must have a value; what is
     read of a program's lines must have the metric.
 
     Raises: StudyError naming the first of them.
     """
+    program, num_seeds = study.trainer, study.seeds.search + study.seeds.confirm
     if program is None:
         for name in (f"{SCRIPT}{name}" for arm in arms for name in arm.recipe.script):
             raise StudyError(
@@ -435,10 +427,10 @@ def _check_program(
         return
     place = f"{place} [trainer]"
     printed = {name for one in program.stdout for name in line_pattern(one)[1] if name}
-    if printed and metric not in printed | set(map(own_name, printed)):
+    if printed and study.metric not in printed | set(map(own_name, printed)):
         raise StudyError(
-            f'{place} "stdout": {program.stdout[0]!r:.60}; no pattern reads "{metric}", the metric of the study'
-            f"{did_you_mean(metric, sorted(printed))}; mend a pattern or the metric"
+            f'{place} "stdout": {program.stdout[0]!r:.60}; no pattern reads "{study.metric}", the metric of the study'
+            f"{did_you_mean(study.metric, sorted(printed))}; mend a pattern or the metric"
         )
     for arm in arms:
         flat = {**dict.fromkeys(PLACES, ""), **arm.recipe.flat()}
@@ -447,7 +439,7 @@ def _check_program(
                 where = f'in arm "{arm.name}"; give it in [set] or [vary]' if name not in flat else _no_value(name)
                 raise StudyError(f'{place} "{{{name}}}": has no value {where}')
     varied = dict.fromkeys(name for arm in arms for name in arm.settings)
-    own = (f"{SCRIPT}{name}" for name in base.script)
+    own = (f"{SCRIPT}{name}" for name in study.base.script)
     for name in dict.fromkeys([*varied, *fixed, *own]):
         if not program.reads(name) and not (name in LENGTHS and program.is_told_its_length):
             raise StudyError(

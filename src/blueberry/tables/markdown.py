@@ -43,6 +43,11 @@ class _Reading:
     """Columns that sum up the cells beside them."""
 
     @property
+    def told(self) -> str:
+        """How it was understood, and what was left out."""
+        return f"{self.how}; left out: {', '.join(self.left_out)}" if self.left_out else self.how
+
+    @property
     def doubt(self) -> int:
         """0 where a column or the text says what was measured as it was asked for, 1 where it is only taken so."""
         return 0 if self.cells is None or (self.cells.loss and not self.is_asked_for) else 1
@@ -86,8 +91,7 @@ def read_markdown(
         assert chosen.cells is not None
         raise TableError(f"{place} line {table.line}: {chosen.cells.question}")
     if chosen.how:
-        left_out = f"; left out: {', '.join(chosen.left_out)}" if chosen.left_out else ""
-        notes.append(f"{place}: the table at line {table.line} has {chosen.how}{left_out}")
+        notes.append(f"{place}: the table at line {table.line} has {chosen.told}")
     return list(_runs(table, place)), notes
 
 
@@ -102,8 +106,7 @@ def read_seeds_across(table: MarkdownTable, place: str, metric: str | None) -> t
     found = _unfolded(table, metric, PurePath(place).stem)
     if found is None or not found.table.header[-1]:
         return None
-    left_out = f"; left out: {', '.join(found.left_out)}" if found.left_out else ""
-    return list(_runs(found.table, place)), [f"{place}: the table has {found.how}{left_out}"]
+    return list(_runs(found.table, place)), [f"{place}: the table has {found.told}"]
 
 
 def _read(table: MarkdownTable, wanted: Sequence[str], metric: str | None, stem: str) -> _Reading:
