@@ -41,7 +41,10 @@ TRIPS = {
     "a table to its page": "analyse runs.csv --vary learning_rate",
     "a recipe to its result": "train recipe.toml",
     "a study before it runs": "plan sweep.toml",
+    "a study to its store": "run sweep.toml --store fresh",
 }
+ENDS = {"run": "judge/parts.py"}
+"""`run` judges what it ran: its trip ends where the judge begins. Its workers' trip is that of a recipe."""
 
 
 class Pretends:
@@ -72,15 +75,19 @@ def plant() -> None:
     Path("runs.csv").write_text("\n".join(["learning_rate,seed,val_loss", *rows]) + "\n")
     study, store = Study.load(Path("sweep.toml")), Path(".blueberry")
     api.conduct(study, store=store, trainer=Pretends(study, store), workers=0)
+    api.look(study, store)  # as the built-in trainer would have left it: its text prepared and looked through
 
 
 def files_of(command: str) -> list[str]:
     """Names of the files in which a function ran."""
-    seen: set[str] = set()
+    seen: list[str] = []
+    end = ENDS.get(command.split()[0])
 
     def see(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(PACKAGE) and not _is_importing(frame):
-            seen.add(os.path.relpath(frame.f_code.co_filename, PACKAGE))
+            name = os.path.relpath(frame.f_code.co_filename, PACKAGE)
+            if name not in seen and (not seen or seen[-1] != end):
+                seen.append(name)
 
     before, sys.argv = sys.argv, ["blueberry", *command.split()]
     sys.setprofile(see)
