@@ -15,7 +15,7 @@ import blueberry
 from blueberry import api
 from blueberry.__main__ import main
 from blueberry.files import lock
-from blueberry.identity import fingerprint
+from blueberry.recipe import fingerprint
 from blueberry.settings import Data
 from blueberry.study.synthetic import Synthetic
 from blueberry.text.dataset import data_digest, load

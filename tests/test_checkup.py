@@ -15,7 +15,7 @@ from blueberry.errors import BlueberryError
 from blueberry.recipe import Recipe
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
-from blueberry.text.leak import overlap
+from blueberry.text.windows import overlap
 from tests.golden.reports import CLEAN
 from tests.test_cli import RECIPE
 
@@ -88,7 +88,7 @@ class _OwnText:
         self.synthetic = Synthetic(floor_nats=4.5, **truth)
 
     def __call__(self, recipes):
-        from blueberry.identity import fingerprint
+        from blueberry.recipe import fingerprint
         from blueberry.text.dataset import data_digest
 
         for recipe in recipes:

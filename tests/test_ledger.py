@@ -9,9 +9,8 @@ import pytest
 
 from blueberry import api, promotions
 from blueberry.errors import LedgerError, StudyError
-from blueberry.identity import fingerprint
 from blueberry.judge.promotion import Promotion, Refusal
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, fingerprint
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 from blueberry.text.dataset import data_digest

@@ -13,10 +13,9 @@ import pytest
 from blueberry import api
 from blueberry.cli.words import forecast
 from blueberry.errors import StoreError
-from blueberry.identity import fingerprint
 from blueberry.lm import training
 from blueberry.lm.trainer import code_digest
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, fingerprint
 from blueberry.records import Progress, RunResult
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study

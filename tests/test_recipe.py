@@ -6,8 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blueberry.errors import RecipeError
-from blueberry.identity import fingerprint, fingerprints, shape_key
-from blueberry.recipe import Recipe, setting_names
+from blueberry.recipe import Recipe, fingerprint, fingerprints, setting_names, shape_key
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 

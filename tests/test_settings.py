@@ -5,8 +5,7 @@ import tomllib
 import pytest
 
 from blueberry.errors import RecipeError
-from blueberry.identity import fingerprint
-from blueberry.recipe import Recipe, setting_names
+from blueberry.recipe import Recipe, fingerprint, setting_names
 from blueberry.settings import Data
 from blueberry.text.dataset import data_digest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blueberry import api
-from blueberry.identity import SHARED_FOLDER
+from blueberry.recipe import SHARED_FOLDER
 from blueberry.records import RunResult
 from blueberry.study.spec import Study
 from tests.test_cli import RECIPE

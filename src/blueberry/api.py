@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from blueberry.errors import DataError, StoreError, StudyError, TrainerError
 from blueberry.files import is_missing, write_whole
-from blueberry.identity import fingerprint
 from blueberry.judge.audits.design import objections
 from blueberry.judge.audits.execution import WINDOW_TOKENS, Text, Texts, no_texts
 from blueberry.judge.forecast import Forecast, forecast
@@ -22,7 +21,7 @@ from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.ledger import reserved_seeds
 from blueberry.judge.parts import REFEREE, judge
 from blueberry.lm.trainer import Trainer, code_digest, has_weights, rank
-from blueberry.recipe import Recipe, read_overrides
+from blueberry.recipe import Recipe, fingerprint, read_overrides
 from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.settings import Data
 from blueberry.study import engine
@@ -38,8 +37,7 @@ from blueberry.study.spec import Study, default_store, load_baseline
 from blueberry.study.status import change, drop_weights, num_of_other_builds
 from blueberry.study.store import BasedOn, DamagedResults, Results, Store
 from blueberry.text.dataset import data_digest, load
-from blueberry.text.leak import overlap
-from blueberry.text.order import require_fit
+from blueberry.text.windows import overlap, require_fit
 
 if TYPE_CHECKING:
     from blueberry.lm.trained import Sample

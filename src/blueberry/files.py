@@ -1,4 +1,6 @@
-"""Files in and out: whole or not at all, one writer at a time, TOML; and text as a terminal may be given it."""
+"""Files and folders in and out: whole or not at all, one writer at a time; what content is called, TOML, and text as a
+terminal may be given it.
+"""
 
 import hashlib
 import json
@@ -8,12 +10,12 @@ import shutil
 import time
 import tomllib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from blueberry.errors import BlueberryError
+from blueberry.errors import BlueberryError, DataError
 
 PARTIAL = ".partial-"
 """How the name of a file or folder begins that is still being written."""
@@ -143,6 +145,116 @@ def lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+DIGEST_CHARACTERS = 16
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces and shortest round-trip floats.
+
+    Raises: ValueError on NaN or infinity, TypeError on what JSON cannot hold.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(*parts: str | bytes) -> str:
+    """The first 16 hexadecimal characters of SHA-256 over the parts, each preceded by its length."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        sha.update(len(data).to_bytes(8, "little"))
+        sha.update(data)
+    return sha.hexdigest()[:DIGEST_CHARACTERS]
+
+
+MANIFEST = "manifest.json"
+
+
+def prepared(cache_dir: Path, name: str, build: Callable[[Path], None]) -> Path:
+    """The folder `cache_dir/name`, whole, whoever writes at once and whenever one is killed; built first when it is
+    missing or damaged.
+
+    Its files have a manifest of their sizes and digests. It is written under a temporary name, synced and renamed; what
+    was damaged later does not agree with the manifest and is written anew.
+
+    `build` writes files into the empty folder it is given, the same in every process that asks for this name.
+    Raises: DataError, one line, if the folder cannot be written; whatever `build` raises.
+    """
+    folder = cache_dir / name
+    if is_whole_folder(folder):
+        return folder
+    remedy = "it must be a writable folder with room; free some space or give another --store"
+    with (
+        refused_as(DataError, cache_dir, "prepared text cannot be written there", remedy),
+        partial_folder(cache_dir) as unfinished,
+    ):
+        build(unfinished)
+        _seal(unfinished, name)
+        _install(unfinished, folder)
+    return folder
+
+
+_verified: set[tuple[Path, tuple[tuple[str, int, int, int], ...]]] = set()
+"""Entries that this process has read in whole, with the size, time and number of each of their files."""
+
+
+def is_whole_folder(folder: Path) -> bool:
+    """Whether a folder's files agree with its manifest, and the manifest with itself.
+
+    Read in whole once a process, and again when a file is another.
+    """
+    try:
+        stats = sorted((path.name, path.stat()) for path in folder.iterdir())
+        as_it_is = (folder, tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats))
+    except OSError:
+        return False
+    if as_it_is in _verified:
+        return True
+    if found := _agrees(folder):
+        _verified.add(as_it_is)
+    return found
+
+
+def _agrees(folder: Path) -> bool:
+    try:
+        written = (folder / MANIFEST).read_text(encoding="utf-8")
+        return written == _manifest(folder, folder.name, json.loads(written)["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _seal(folder: Path, name: str) -> None:
+    """Sync the files of a folder and write their manifest."""
+    files = [path.name for path in folder.iterdir()]
+    (folder / MANIFEST).write_text(_manifest(folder, name, files), encoding="utf-8")
+    for path in folder.iterdir():
+        sync(path)
+    sync(folder)
+
+
+def _manifest(folder: Path, name: str, files: Iterable[str]) -> str:
+    """Of these files as they are, and of the entry's name too: an entry under another's name is not whole."""
+    said = {file: {"bytes": (folder / file).stat().st_size, "sha256": _sha256(folder / file)} for file in files}
+    return canonical_json({"files": said, "digest": digest(name, canonical_json(said))})
+
+
+def _install(unfinished: Path, folder: Path) -> None:
+    """Give a finished folder its name, unless another process was first with a whole one."""
+    with lock(folder.parent):  # so that none moves away what another has just made whole
+        if is_whole_folder(folder):
+            return
+        if folder.exists():
+            damaged = unfinished.with_name(f"{unfinished.name}.damaged")
+            folder.rename(damaged)
+            shutil.rmtree(damaged)
+        unfinished.rename(folder)
+        sync(folder.parent)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 MOST_TOML_BYTES = 10**7

@@ -9,10 +9,9 @@ import pytest
 from blueberry import api
 from blueberry.architecture import cost
 from blueberry.cli import words
-from blueberry.identity import fingerprint
 from blueberry.judge.forecast import Forecast, forecast
 from blueberry.judge.parts import REFEREE
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, fingerprint
 from blueberry.records import RunResult
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study

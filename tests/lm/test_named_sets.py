@@ -7,7 +7,7 @@ from blueberry.lm.evaluation import metrics
 from blueberry.lm.training import Group, train
 from blueberry.records import Progress, RunResult
 from blueberry.text.dataset import load
-from blueberry.text.order import evaluation_set
+from blueberry.text.windows import evaluation_set
 from tests.lm.conftest import CPU, TINY, numbers, provenance
 
 

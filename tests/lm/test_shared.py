@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from blueberry.errors import StoreError
-from blueberry.identity import SHARED_FOLDER, common_updates, course, fingerprint, state_name, trunk_key
 from blueberry.lm import training
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.training import Group, train
-from blueberry.recipe import Recipe
+from blueberry.recipe import SHARED_FOLDER, Recipe, common_updates, course, fingerprint, state_name, trunk_key
 from blueberry.records import Progress, RunResult
 from blueberry.text.dataset import Dataset
 from tests.lm.conftest import CPU, numbers, provenance

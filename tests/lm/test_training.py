@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from blueberry.identity import shape_key
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.optimizers import group_of
 from blueberry.lm.training import Group, train
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, shape_key
 from blueberry.records import Progress
 from blueberry.settings import AdamWOptimizer, MuonAdamWOptimizer
 from tests.lm.conftest import CPU, TINY, numbers, provenance

@@ -7,9 +7,8 @@ import pytest
 
 from blueberry.architecture import cost
 from blueberry.errors import TrainerError
-from blueberry.identity import fingerprint
 from blueberry.lm.trainer import Trainer
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, fingerprint
 from blueberry.records import Progress, RunResult
 from blueberry.study.calibration import STARTUP_SECONDS, Speed, speed_of_runs, timed, work
 from blueberry.study.database import EndedRun

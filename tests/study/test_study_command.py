@@ -9,8 +9,7 @@ import pytest
 from study_scripts import STUDY, make_study
 
 from blueberry.errors import StudyError, TrainerError
-from blueberry.identity import fingerprint
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, fingerprint
 from blueberry.records import Progress, RunResult
 from blueberry.study import command as command_module
 from blueberry.study.command import CommandTrainer, command_trainer

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from study_trainers import make_study
 
 from blueberry.architecture import cost
-from blueberry.identity import fingerprint, shape_key
+from blueberry.recipe import fingerprint, shape_key
 from blueberry.records import Failure, RunResult
 from blueberry.study.arms import Run
 from blueberry.study.plan import Plan, plan, study_runs

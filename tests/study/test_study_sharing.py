@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blueberry.identity import SHARED_FOLDER, course, state_name, trunk_key, update_of
-from blueberry.recipe import Recipe
+from blueberry.recipe import SHARED_FOLDER, Recipe, course, state_name, trunk_key, update_of
 from blueberry.records import Progress, RunResult
 from blueberry.study.arms import Run
 from blueberry.study.engine import run

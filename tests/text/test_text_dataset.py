@@ -10,11 +10,9 @@ from blueberry.errors import DataError
 from blueberry.settings import Data
 from blueberry.text import dataset
 from blueberry.text.corpus import CORPORA, Corpus, Document
-from blueberry.text.dataset import Dataset, data_digest, load
-from blueberry.text.leak import overlap
-from blueberry.text.order import evaluation_set
-from blueberry.text.preparation import split_of
+from blueberry.text.dataset import Dataset, data_digest, load, split_of
 from blueberry.text.tokenizer import SEPARATOR
+from blueberry.text.windows import evaluation_set, overlap
 
 SYNTHETIC = Data(corpus="synthetic", tokenizer="byte")
 

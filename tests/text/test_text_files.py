@@ -13,7 +13,7 @@ from blueberry.settings import Data, Files
 from blueberry.text import files
 from blueberry.text.dataset import data_digest, load
 from blueberry.text.files import rows
-from blueberry.text.order import evaluation_set
+from blueberry.text.windows import evaluation_set
 
 
 def words(number: int) -> str:

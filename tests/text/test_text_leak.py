@@ -5,8 +5,7 @@ import pytest
 
 from blueberry.settings import Data
 from blueberry.text.dataset import Mixture, Split, load
-from blueberry.text.leak import overlap
-from blueberry.text.order import batch, count_windows, evaluation_set, window_starts
+from blueberry.text.windows import batch, count_windows, evaluation_set, overlap, window_starts
 
 OVERLAPPING = Data(corpus="synthetic", tokenizer="byte", max_tokens=50_000, max_documents=2000, windows="overlapping")
 SHAPE = {"context_tokens": 32}
@@ -68,7 +67,7 @@ def test_the_measure_counts_what_is_planted():
 
 
 def test_runs_across_the_pieces_it_reads_are_seen(monkeypatch):
-    monkeypatch.setattr("blueberry.text.leak._CHUNK_TOKENS", 16)
+    monkeypatch.setattr("blueberry.text.windows._CHUNK_TOKENS", 16)
     tokens = np.random.default_rng(0).integers(0, 60_000, 16 * 20 + 1)
     assert overlap(split_of(tokens), split_of(tokens, "validation"), context_tokens=16).ngrams == 1
 

@@ -6,7 +6,7 @@ import pytest
 from blueberry.errors import DataError
 from blueberry.settings import Data, Files, MixturePart, NamedSet
 from blueberry.text.dataset import Mixture, Split, data_digest, load
-from blueberry.text.order import CYCLE, batch, evaluation_set, require_a_batch
+from blueberry.text.windows import CYCLE, batch, evaluation_set, require_a_batch
 
 
 def mixture(sizes, shares) -> Mixture:

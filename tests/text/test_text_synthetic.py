@@ -6,8 +6,8 @@ import lzma
 import numpy as np
 import pytest
 
-from blueberry.text import synthetic
-from blueberry.text.synthetic import ENTROPY_BITS_PER_BYTE, LETTERS, documents, successors
+from blueberry.text.corpus import ENTROPY_BITS_PER_BYTE, LANGUAGE, LETTERS, successors
+from blueberry.text.corpus import synthetic_documents as documents
 
 LOG2_SD = 1.34
 """Standard deviation of one letter's surprisal under eight dyadic probabilities, bits."""
@@ -39,7 +39,7 @@ def test_letters_follow_the_recipe_of_the_docstring():
     """A plain-integer reading of it, without arrays but for the table."""
     table = successors().tolist()
     for index in (0, 5):
-        shake = hashlib.shake_256(f"{synthetic.LANGUAGE}/{index}".encode()).digest(4000)
+        shake = hashlib.shake_256(f"{LANGUAGE}/{index}".encode()).digest(4000)
         num_letters = 1024 + int.from_bytes(shake[:2], "little") % 2048
         letters = [0, 0]
         for byte in shake[2 : 2 + num_letters]:
@@ -121,4 +121,4 @@ def test_successor_probabilities_match_their_frequencies(sample):
 
 
 def test_a_document_can_be_had_beyond_any_default_number():
-    assert len(documents([10**12])[0]) >= synthetic._SHORTEST_BYTES
+    assert len(documents([10**12])[0]) >= 1024

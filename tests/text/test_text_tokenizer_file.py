@@ -11,8 +11,8 @@ from blueberry.errors import DataError
 from blueberry.settings import Data
 from blueberry.text.corpus import CORPORA
 from blueberry.text.dataset import data_digest, load
-from blueberry.text.order import evaluation_set
 from blueberry.text.tokenizer import TokenizerFile, read_tokenizer, token_type, write_tokenizer
+from blueberry.text.windows import evaluation_set
 
 
 @cache

@@ -29,7 +29,7 @@ from blueberry.recipe import Recipe
 from blueberry.settings import MUON_GROUPS, MuonAdamWOptimizer
 from blueberry.study.placement import lanes_for
 from blueberry.text.dataset import Dataset, load
-from blueberry.text.order import batch
+from blueberry.text.windows import batch
 
 CPU = torch.device("cpu")
 SLICE_SECONDS = 0.4

@@ -11,7 +11,7 @@ import numpy as np
 
 from blueberry.architecture import cost, flops_per_token, parameters
 from blueberry.errors import RecipeError, TableError, did_you_mean
-from blueberry.identity import canonical_json, digest
+from blueberry.files import canonical_json, digest
 from blueberry.judge.gather import gather_study
 from blueberry.judge.judgement import BASELINE
 from blueberry.judge.measured import measure, smallest_shown

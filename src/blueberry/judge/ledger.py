@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from blueberry.errors import LedgerError
-from blueberry.identity import canonical_json, digest
+from blueberry.files import canonical_json, digest
 from blueberry.judge import words
 from blueberry.judge.judgement import Finding, Verdict
 from blueberry.judge.words import MISSING, setting_name

@@ -5,7 +5,7 @@ far as JSON in the header. The digest in the name is that of the file's bytes, s
 recognised and the one before it is used. The two newest are kept.
 
 States that several runs pass through are checkpoints too. What a study wants of them are folders by name (see
-`blueberry.identity`); whoever finds its own course among the names leaves the state there, or begins there instead
+`blueberry.recipe`); whoever finds its own course among the names leaves the state there, or begins there instead
 of training to there again.
 """
 
@@ -20,9 +20,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from blueberry.errors import StoreError
-from blueberry.files import refused_as, sweep, write_whole
-from blueberry.identity import SHARED_FOLDER, course, digest, state_name, trunk_key, update_of
-from blueberry.recipe import Recipe
+from blueberry.files import digest, refused_as, sweep, write_whole
+from blueberry.recipe import SHARED_FOLDER, Recipe, course, state_name, trunk_key, update_of
 
 NUM_KEPT = 2
 

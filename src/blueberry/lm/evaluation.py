@@ -17,7 +17,7 @@ from blueberry.lm.layers import head_scores
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.weights import Weights, head_weight
 from blueberry.records import DocumentLoss, Metrics, Routing
-from blueberry.text.order import EvaluationSet
+from blueberry.text.windows import EvaluationSet
 
 WINDOW_TOKENS_AT_ONCE = 4096
 """A lane's tokens in one forward pass: a constant, so that no number depends on memory or company."""

@@ -14,9 +14,8 @@ from typing import ClassVar
 import blueberry
 from blueberry.architecture import num_threads, usable_cores
 from blueberry.errors import RecipeError
-from blueberry.files import is_whole
-from blueberry.identity import digest, fingerprint
-from blueberry.recipe import Recipe
+from blueberry.files import digest, is_whole
+from blueberry.recipe import Recipe, fingerprint
 from blueberry.records import Progress, Provenance, RunResult
 from blueberry.text.dataset import load
 from blueberry.text.hub import tokenizer_revision
@@ -118,7 +117,7 @@ def code_digest() -> str:
     """Digest of the source that computes a result: lm, text, and what they share with recipes."""
     package = Path(blueberry.__file__).parent
     sha = hashlib.sha256()
-    alone = (package / f"{name}.py" for name in ("architecture", "identity", "schedules", "settings"))
+    alone = (package / f"{name}.py" for name in ("architecture", "recipe", "schedules", "settings"))
     for path in sorted([*package.glob("lm/*.py"), *package.glob("text/*.py"), *alone]):
         sha.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return sha.hexdigest()[:16]

@@ -37,7 +37,7 @@ from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Execution, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import multipliers, rate_cuts
 from blueberry.text.dataset import Dataset
-from blueberry.text.order import EvaluationSet, batch, evaluation_set, require_fit
+from blueberry.text.windows import EvaluationSet, batch, evaluation_set, require_fit
 
 PROGRESS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 10.0

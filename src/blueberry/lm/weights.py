@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from blueberry.architecture import Model, is_matrix, state_shapes, weight_shapes
-from blueberry.identity import digest
+from blueberry.files import digest
 from blueberry.recipe import Recipe
 
 Weights = dict[str, Tensor]

@@ -11,7 +11,7 @@ from typing import Any
 
 import altair as alt
 
-from blueberry.identity import digest
+from blueberry.files import digest
 from blueberry.judge.judgement import Judgement, Status
 from blueberry.judge.words import decimals, metric_name, setting_name
 from blueberry.records import StudyRun

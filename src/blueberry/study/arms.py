@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 from blueberry.errors import RecipeError, StudyError, did_you_mean
-from blueberry.identity import canonical_json
+from blueberry.files import canonical_json
 from blueberry.recipe import EITHER_OR, LENGTHS, Recipe, is_script_setting, setting_names
 from blueberry.records import (
     LARGEST,

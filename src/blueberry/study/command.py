@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blueberry.errors import StoreError, TrainerError
-from blueberry.identity import fingerprint
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, fingerprint
 from blueberry.records import Progress, RunResult
 from blueberry.study.program import HERE, OUT, PYTHON, RECIPE, Program, digest_of, working_folder
 from blueberry.study.program_results import ProgramResults

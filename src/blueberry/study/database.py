@@ -12,8 +12,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from blueberry.errors import StoreError
-from blueberry.files import lock, partial_folder
-from blueberry.identity import digest
+from blueberry.files import digest, lock, partial_folder
 from blueberry.records import MEASURED, RunResult
 
 VERSION = 3

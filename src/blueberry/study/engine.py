@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from blueberry.errors import StoreError
-from blueberry.identity import SHARED_FOLDER
-from blueberry.recipe import Recipe
+from blueberry.recipe import SHARED_FOLDER, Recipe
 from blueberry.records import Failure, Progress, RunResult
 from blueberry.study.arms import Run
 from blueberry.study.placement import Gpu, Lanes, lanes_for

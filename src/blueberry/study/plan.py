@@ -9,8 +9,7 @@ from itertools import pairwise
 
 from blueberry.architecture import cost
 from blueberry.errors import StudyError
-from blueberry.identity import fingerprints, shape_key
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, fingerprints, shape_key
 from blueberry.records import RunResult, Stage, StudyRun
 from blueberry.stats.locate import Search, expected_runs, most_runs, search
 from blueberry.study.arms import Arm, Run, content

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from blueberry.errors import StudyError, did_you_mean
-from blueberry.identity import canonical_json, digest
+from blueberry.files import canonical_json, digest
 from blueberry.recipe import LENGTHS, SCRIPT, is_script_setting, setting_names
 from blueberry.records import is_number
 from blueberry.settings import Section, setting

@@ -3,7 +3,7 @@
 `FOLDER/STATE/` is there while somebody wants that state, and `wanted-by-FINGERPRINT` in it says who. Trainers look
 there: a run that passes through a state somebody wants leaves it in `FOLDER/STATE/BUILD/`, and a run that is
 about to train begins from the latest state of its own course that it finds. Names are made from content (see
-`blueberry.identity`), so it does not matter which run, study or process left a state. Nothing here is needed for a
+`blueberry.recipe`), so it does not matter which run, study or process left a state. Nothing here is needed for a
 right number: where a state is missing or damaged, the run trains from the start.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blueberry.errors import StoreError
-from blueberry.identity import common_updates, course, state_name, trunk_key
+from blueberry.recipe import common_updates, course, state_name, trunk_key
 from blueberry.study.arms import Run
 
 LEAST_UPDATES = 10

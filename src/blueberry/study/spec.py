@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from blueberry.errors import RecipeError, StoreError, StudyError, did_you_mean
-from blueberry.files import printable, read_toml
-from blueberry.identity import canonical_json
+from blueberry.files import canonical_json, printable, read_toml
 from blueberry.recipe import LENGTHS, SCRIPT, Recipe, recipe_path
 from blueberry.records import Goal, is_usable_number
 from blueberry.study.arms import (

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from blueberry.errors import StoreError
 from blueberry.files import refused_as
-from blueberry.identity import fingerprints
+from blueberry.recipe import fingerprints
 from blueberry.study.arms import Run
 from blueberry.study.database import EndedRun
 from blueberry.study.plan import Plan

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from blueberry.errors import StoreError
-from blueberry.identity import digest
+from blueberry.files import digest
 from blueberry.records import Progress, RunResult
 from blueberry.study.database import (
     COPY_IT,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from blueberry.architecture import cost
-from blueberry.identity import canonical_json, digest, fingerprint
-from blueberry.recipe import Recipe
+from blueberry.files import canonical_json, digest
+from blueberry.recipe import Recipe, fingerprint
 from blueberry.records import Curve, Evaluation, Failure, Metrics, Progress, Provenance, RunResult
 
 _DATA_DIGEST = digest("blueberry/synthetic/1")

@@ -93,7 +93,7 @@ def train(trainer: Trainer, runs: Sequence[Run]) -> Iterator[Message | Blueberry
             elif message.fingerprint not in missing:
                 raise TrainerError(
                     f"trainer: yielded a result of run {message.fingerprint}; it must yield one for each recipe it "
-                    "was handed and no other, named blueberry.identity.fingerprint(recipe, data_digest); mend it"
+                    "was handed and no other, named blueberry.recipe.fingerprint(recipe, data_digest); mend it"
                 )
             else:
                 missing.discard(message.fingerprint)

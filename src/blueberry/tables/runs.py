@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from blueberry.errors import TableError
-from blueberry.identity import digest
+from blueberry.files import digest
 from blueberry.records import (
     Failure,
     Goal,

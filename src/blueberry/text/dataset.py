@@ -1,22 +1,297 @@
-"""A corpus, or several, as token streams, prepared once and then memory-mapped."""
+"""A corpus, or several, as token streams: prepared once, then memory-mapped.
+
+What is taken of each corpus that a recipe names is read in turn, encoded in small batches and written as it comes:
+memory stays flat.
+"""
 
 import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from blueberry.errors import DataError
-from blueberry.identity import NUMERICS, canonical_json, digest
-from blueberry.settings import Data
-from blueberry.text import cache
-from blueberry.text.corpus import CORPORA
-from blueberry.text.files import file_digest
-from blueberry.text.hub import tokenizer_revision
-from blueberry.text.preparation import SPLITS, WHOLE, Part, SplitName, parts, prepare, stream_file, tokenizer_path
-from blueberry.text.tokenizer import PATTERN, AnyTokenizer, read_tokenizer, token_type
+from blueberry.files import canonical_json, digest, is_missing, prepared, refused_as
+from blueberry.settings import Data, NamedSet, Source
+from blueberry.text.corpus import CORPORA, Corpus, Document
+from blueberry.text.files import file_digest, files_corpus
+from blueberry.text.hub import hub_corpus, tokenizer_file, tokenizer_revision
+from blueberry.text.tokenizer import (
+    PATTERN,
+    SEPARATOR,
+    AnyTokenizer,
+    Tokenizer,
+    TokenizerFile,
+    read_tokenizer,
+    token_type,
+    train_tokenizer,
+    write_tokenizer,
+)
 
+
+@dataclass(frozen=True)
+class Part:
+    """One corpus of the data."""
+
+    name: str
+    """As the recipe names it; "" for an only corpus."""
+    source: Source
+    place: str
+    """The section that names it, for messages: "data", "data.mixture.code"."""
+    share: float
+    """Of the training windows; 0 where it is only measured."""
+
+    def corpus(self, cache_dir: Path | None) -> Corpus:
+        match self.source.corpus:
+            case "files":
+                assert self.source.files is not None
+                return files_corpus(self.source.files, cache_dir, f"{self.place}.files")
+            case "hugging-face":
+                return hub_corpus(self.source, cache_dir, self.place)
+            case name:
+                return CORPORA[name]
+
+    def identity(self, cache_dir: Path | None) -> dict[str, object]:
+        """Everything that decides what is taken. Raises: DataError if the corpus is missing."""
+        source = self.source
+        cut = {"documents": source.max_documents, "characters": source.max_characters, "tokens": source.max_tokens}
+        taken = source.documents if isinstance(source, NamedSet) else None
+        return {"name": self.name, "corpus": self.corpus(cache_dir).digest(), "cut": cut, "taken": taken}
+
+
+def parts(data: Data) -> tuple[Part, ...]:
+    """Those trained on first, in the recipe's order."""
+    if data.corpus == "mixture":
+        total = sum(part.weight for part in data.mixture.values())
+        trained = [Part(name, part, f"data.mixture.{name}", part.weight / total) for name, part in data.mixture.items()]
+    else:
+        trained = [Part("", data, "data", 1.0)]
+    return (*trained, *(Part(name, source, f"data.sets.{name}", 0.0) for name, source in data.sets.items()))
+
+
+def taken(part: Part, cache_dir: Path | None) -> Iterator[Document]:
+    """The documents of a corpus, cut as the recipe says, in the corpus's order.
+
+    Left out are those that are empty, hold a NUL (which marks ends), or repeat another.
+    Raises: DataError if no document remains, or one cannot be read.
+    """
+    counted, seen = Counter[str](), set[str]()
+    for document in islice(part.corpus(cache_dir).documents(), part.source.max_documents):
+        content = _cut(document.content, part.source.max_characters)
+        held = Document(document.name, content, document.is_named)
+        key = Document("", content).digest
+        reason = "empty" if not content else "holding a NUL" if b"\0" in content else "repeated"
+        if reason == "repeated" and key not in seen:
+            seen.add(key)
+            yield held
+        else:
+            counted[reason] += 1
+    if not seen:
+        rows = ", ".join(f"{number} {reason}" for reason, number in counted.items()) or "no rows at all"
+        name = f"{part.place}.files.paths" if part.source.files is not None else f"{part.place}.corpus"
+        given = list(part.source.files.paths) if part.source.files is not None else part.source.corpus
+        raise DataError(f"{name}: {given}; there is no text in it ({rows}); a corpus needs documents; give others")
+
+
+def _cut(content: bytes, max_characters: int | None) -> bytes:
+    if max_characters is None or len(content) <= max_characters:
+        return content
+    return content.decode()[:max_characters].encode()
+
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+WHOLE = "whole"
+"""The one stream of overlapping windows, whose splits are sets of windows."""
+
+_BATCH_BYTES = 1 << 22
+"""Text encoded at once."""
+_FEW_DOCUMENTS = 40
+"""With so few it is their number, not the fractions, that leaves a split empty."""
+
+
+def prepare(data: Data, cache_dir: Path, folder: Path) -> None:
+    """Write a dataset's files into a folder.
+
+    Raises: DataError if there is no text, a split has none, or the vocabulary does not fit.
+    """
+    tokenizer = make_tokenizer(data, cache_dir)
+    streams = {part.name: _write_part(part, data, tokenizer, cache_dir, folder) for part in parts(data)}
+    (folder / "streams.json").write_text(canonical_json({"streams": streams}))
+    (folder / "tokenizer.json").write_text(write_tokenizer(tokenizer), encoding="utf-8")
+
+
+def make_tokenizer(data: Data, cache_dir: Path) -> AnyTokenizer:
+    """The tokenizer that a recipe names; a bpe is trained on the training documents, all corpora's alike.
+
+    Raises: DataError if it is missing or its vocabulary is not the recipe's.
+    """
+    if data.tokenizer in ("byte", "bpe"):
+        made = train_tokenizer(_training_texts(data, cache_dir), data.vocabulary_tokens, pad=data.pad_vocabulary)
+        return Tokenizer(made.merged, SEPARATOR if data.mark_documents else None, made.num_unused)
+    if data.tokenizer == "file":
+        path = tokenizer_path(data)
+        with refused_as(DataError, "data.tokenizer_path", f"{path} cannot be read", "give a tokenizer.json that can"):
+            place, content = str(path), path.read_bytes().decode(errors="replace")
+    else:
+        assert data.tokenizer_repository is not None
+        place = data.tokenizer_repository
+        content = tokenizer_file(data.tokenizer_repository, tokenizer_revision(data, cache_dir) or "", cache_dir)
+    made = TokenizerFile.parse(content, place=place, end_token=data.end_token, mark_documents=data.mark_documents)
+    if made.vocabulary_tokens != data.vocabulary_tokens:
+        raise DataError(
+            f"data.vocabulary_tokens: {data.vocabulary_tokens}; the tokenizer {place} has {made.vocabulary_tokens} "
+            f"entries; set data.vocabulary_tokens = {made.vocabulary_tokens}"
+        )
+    return made
+
+
+def split_of(document: Document, data: Data) -> SplitName:
+    """Decided by the document alone, so no other document moves it. One text of files or of the hub is in one split of
+    all such corpora; what the embedded ones hold goes by its name too.
+
+    Test and validation grow from opposite ends, so neither fraction changes what the other holds.
+    """
+    share = int(document.digest, 16) / 16 ** len(document.digest)
+    if share < data.test_fraction:
+        return "test"
+    return "validation" if share >= 1 - data.validation_fraction else "train"
+
+
+def stream_file(part_name: str, stream: str) -> str:
+    return f"{part_name}.{stream}" if part_name else stream
+
+
+def tokenizer_path(data: Data) -> Path:
+    """Of the file that a recipe names. Raises: DataError if it is missing."""
+    path = Path(os.path.expanduser(data.tokenizer_path or ""))
+    if is_missing(path) or os.path.exists(path) != os.path.isfile(path):
+        raise DataError(
+            f'data.tokenizer_path: "{data.tokenizer_path}"; no such file from {Path.cwd()}; give a tokenizer.json'
+        )
+    return path
+
+
+def _training_texts(data: Data, cache_dir: Path) -> Iterator[str]:
+    for part in parts(data):
+        if part.share > 0:
+            counted = Counter[str]()
+            for stream, document in _placed(part, data, cache_dir, counted):
+                if stream in ("train", WHOLE):
+                    yield document.content.decode()
+            for stream in _stream_names(part, data):  # said now, not after a long training
+                if not counted[stream]:
+                    raise DataError(_no_document(stream, part, data, counted.total()))
+
+
+class _Stream:
+    """One growing file of tokens, and where its documents start."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("wb")
+        self.starts, self.names = array("q", [0]), list[str]()
+
+    def add(self, name: str, tokens: np.ndarray) -> None:
+        self.file.write(tokens.astype(tokens.dtype.newbyteorder("<"), copy=False).tobytes())
+        self.names.append(name)
+        self.starts.append(self.starts[-1] + tokens.size)
+
+
+def _write_part(part: Part, data: Data, tokenizer: AnyTokenizer, cache_dir: Path, folder: Path) -> dict[str, list[str]]:
+    """Write the streams of one corpus; returns the names of their documents."""
+    streams = {name: _Stream(folder / f"{stream_file(part.name, name)}.tokens") for name in _stream_names(part, data)}
+    counted, num_tokens, most = Counter[str](), 0, part.source.max_tokens
+    placed = (pair for pair in _placed(part, data, cache_dir, counted) if pair[0] in streams)
+    try:
+        for stream, document, tokens in _encoded(placed, tokenizer):
+            tokens = tokens if most is None else tokens[: most - num_tokens]
+            if not tokens.size:
+                break
+            streams[stream].add(document.name, tokens)
+            num_tokens += tokens.size
+    finally:
+        for stream in streams.values():
+            stream.file.close()
+    for name, stream in streams.items():
+        if not stream.names:
+            raise DataError(_no_document(name, part, data, counted.total()))
+        starts = np.frombuffer(stream.starts, dtype=np.int64).astype("<i8")
+        (folder / f"{stream_file(part.name, name)}.starts").write_bytes(starts.tobytes())
+    return {name: stream.names for name, stream in streams.items()}
+
+
+def _stream_names(part: Part, data: Data) -> tuple[str, ...]:
+    if data.windows == "overlapping":
+        return (WHOLE,)
+    return SPLITS if part.share > 0 else ("validation",)
+
+
+def _placed(part: Part, data: Data, cache_dir: Path, counted: Counter[str]) -> Iterator[tuple[str, Document]]:
+    """Each document of a corpus and the stream that it belongs to, counted by that."""
+    is_all = isinstance(part.source, NamedSet) and part.source.documents == "all"
+    only = WHOLE if data.windows == "overlapping" else "validation" if is_all else None
+    for document in taken(part, cache_dir):
+        stream = only or split_of(document, data)
+        counted[stream] += 1
+        yield stream, document
+
+
+def _encoded(
+    placed: Iterable[tuple[str, Document]], tokenizer: AnyTokenizer
+) -> Iterator[tuple[str, Document, np.ndarray]]:
+    """Each document's tokens, its mark included."""
+    mark = [] if tokenizer.separator is None else [tokenizer.separator]
+    end = np.array(mark, dtype=token_type(tokenizer.vocabulary_tokens))
+    for batch in _batches(placed):
+        arrays = tokenizer.encode_all([document.content.decode() for _, document in batch])
+        for (stream, document), tokens in zip(batch, arrays, strict=True):
+            yield stream, document, np.concatenate([tokens, end]).astype(end.dtype, copy=False)
+
+
+def _batches(placed: Iterable[tuple[str, Document]]) -> Iterator[list[tuple[str, Document]]]:
+    """So many documents that they hold `_BATCH_BYTES`."""
+    batch, num_bytes = [], 0
+    for stream, document in placed:
+        batch.append((stream, document))
+        num_bytes += len(document.content)
+        if num_bytes >= _BATCH_BYTES:
+            yield batch
+            batch, num_bytes = [], 0
+    yield batch
+
+
+def _no_document(split: str, part: Part, data: Data, num_documents: int) -> str:
+    few = num_documents < _FEW_DOCUMENTS and part.source.max_tokens is None
+    if part.source.files is not None and few:
+        return (
+            f"{part.place}.files.paths: {list(part.source.files.paths)}; of {num_documents} documents none falls to "
+            f"the {split} split, which needs one; give more, or cut text files into documents with "
+            f'{part.place}.files.delimiter = "\\n\\n"'
+        )
+    if part.source.max_tokens is not None:
+        return (
+            f"{part.place}.max_tokens: {part.source.max_tokens}; the documents it reaches give none to the {split} "
+            "split, which needs one; raise it"
+        )
+    setting = "validation_fraction" if split == "train" else f"{split}_fraction"
+    remedy = "lower it" if split == "train" else "raise it"
+    return (
+        f"data.{setting}: {getattr(data, setting)}; of {num_documents} documents none falls to the {split} split, "
+        f"which needs one; {remedy}"
+    )
+
+
+NUMERICS = "2"
+"""Of the built-in trainer. Whoever changes the numbers that a recipe gives changes it: the digest of a text has it, so
+that runs before and after have different names and no store mixes them. 2: norms are not decayed, a hash is two draws.
+"""
 FORMAT = "blueberry/data/2"
 """Names how documents become files. Whoever changes split, stream or file format changes this name."""
 
@@ -70,7 +345,7 @@ class Dataset:
     tokenizer: AnyTokenizer
     digest: str
     entropy_bits_per_byte: float | None
-    """No model can expect to pay less; None where nobody knows. See `blueberry.text.synthetic`."""
+    """No model can expect to pay less; None where nobody knows. See `blueberry.text.corpus.LANGUAGE`."""
 
     @cached_property
     def train_tokens(self) -> int:
@@ -128,7 +403,7 @@ def load(data: Data, cache_dir: Path) -> Dataset:
         if data_digest(whole, cache_dir) != name:
             raise DataError("data: files changed while they were read; a run needs them at rest; run it again")
 
-    folder = cache.entry(cache_dir, name, build)
+    folder = prepared(cache_dir, name, build)
     written = json.loads((folder / "streams.json").read_bytes())
     tokenizer = read_tokenizer((folder / "tokenizer.json").read_bytes())
     dtype = np.dtype(token_type(tokenizer.vocabulary_tokens)).newbyteorder("<")

@@ -14,8 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from blueberry.errors import DataError
-from blueberry.files import is_missing, refused_as, write_whole
-from blueberry.identity import canonical_json, digest
+from blueberry.files import canonical_json, digest, is_missing, refused_as, write_whole
 from blueberry.settings import Files
 from blueberry.text.corpus import Corpus, Document, require
 

@@ -16,9 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from blueberry.errors import BlueberryError, DataError
-from blueberry.identity import canonical_json, digest
+from blueberry.files import canonical_json, digest, prepared
 from blueberry.settings import Data, HuggingFace, Source
-from blueberry.text import cache
 from blueberry.text.corpus import Corpus, Document, require
 from blueberry.text.files import no_column
 
@@ -43,7 +42,7 @@ def hub_corpus(source: Source, cache_dir: Path | None, place: str = "data") -> C
                 for text in stream(wanted, source.max_documents, f"{place}.hugging_face"):
                     file.write(json.dumps(text[: source.max_characters]) + "\n")
 
-        folder = cache.entry(store, f"hub-{name}", download)
+        folder = prepared(store, f"hub-{name}", download)
         with (folder / _DOCUMENTS).open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 text = json.loads(line).encode(errors="replace")
@@ -107,7 +106,7 @@ def tokenizer_revision(data: Data, cache_dir: Path | None) -> str | None:
         (folder / "revision").write_text(found, encoding="ascii")
 
     name = digest("blueberry/hub-revision/1", repository)
-    return (cache.entry(cache_dir, f"hub-{name}", ask) / "revision").read_text(encoding="ascii")
+    return (prepared(cache_dir, f"hub-{name}", ask) / "revision").read_text(encoding="ascii")
 
 
 def tokenizer_file(repository: str, revision: str, cache_dir: Path) -> str:
@@ -128,7 +127,7 @@ def tokenizer_file(repository: str, revision: str, cache_dir: Path) -> str:
             (folder / "tokenizer.json").write_bytes(Path(found).read_bytes())
 
     name = digest("blueberry/hub-tokenizer/1", repository, revision)
-    return (cache.entry(cache_dir, f"hub-{name}", download) / "tokenizer.json").read_text(encoding="utf-8")
+    return (prepared(cache_dir, f"hub-{name}", download) / "tokenizer.json").read_text(encoding="utf-8")
 
 
 def require_reachable(place: str, given: str, instead: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from blueberry.judge.audits.execution import MOST_SHARED_WINDOWS, WINDOW_TOKENS
 from blueberry.settings import Data
 from blueberry.text.dataset import load
-from blueberry.text.leak import overlap
+from blueberry.text.windows import overlap
 
 TEXT = Data(corpus="synthetic", tokenizer="byte", max_tokens=600_000, max_documents=2000)
 PIECE_TOKENS = 4_000

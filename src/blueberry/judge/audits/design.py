@@ -16,11 +16,10 @@ import math
 from collections.abc import Callable, Iterable
 
 from blueberry.architecture import cost
-from blueberry.identity import common_updates, course, trunk_key
 from blueberry.judge import words
 from blueberry.judge.audits import EQUAL, LEAST_AXIS_VALUES, block, blocking_first, unequal, warn
 from blueberry.judge.judgement import LEAST_BLOCKS, Audit
-from blueberry.recipe import LENGTHS, Recipe
+from blueberry.recipe import LENGTHS, Recipe, common_updates, course, trunk_key
 from blueberry.records import is_usable_number
 from blueberry.schedules import horizon_updates, multiplier, num_warmup, sketch
 from blueberry.stats.factorial import LEAST_POOLED

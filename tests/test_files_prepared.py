@@ -1,4 +1,4 @@
-"""Entries of the cache are whole or absent."""
+"""Prepared folders are whole or absent."""
 
 import errno
 import json
@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from blueberry import files
 from blueberry.errors import DataError
-from blueberry.text import cache
 
 FILES = {"a.tokens": bytes(range(200)), "b.json": b"{}"}
 NAME = "0123456789abcdef"
@@ -33,7 +33,7 @@ def content(folder):
 
 def test_an_entry_is_built_once(tmp_path):
     build = Builder()
-    folders = [cache.entry(tmp_path / "deep" / "cache", NAME, build) for _ in range(3)]
+    folders = [files.prepared(tmp_path / "deep" / "cache", NAME, build) for _ in range(3)]
     assert build.calls == 1
     assert content(folders[2]) == FILES
     assert os.listdir(tmp_path / "deep" / "cache") == [NAME]
@@ -60,39 +60,39 @@ DAMAGES = {
     "truncated file": lambda folder: truncate(folder / "a.tokens"),
     "empty file": lambda folder: (folder / "b.json").write_bytes(b""),
     "missing file": lambda folder: (folder / "b.json").unlink(),
-    "truncated manifest": lambda folder: truncate(folder / cache.MANIFEST),
-    "flipped manifest": lambda folder: flip(folder / cache.MANIFEST),
-    "missing manifest": lambda folder: (folder / cache.MANIFEST).unlink(),
-    "manifest without a file": lambda folder: forge(folder / cache.MANIFEST),
-    "manifest of another kind": lambda folder: (folder / cache.MANIFEST).write_bytes(b"[1]"),
+    "truncated manifest": lambda folder: truncate(folder / files.MANIFEST),
+    "flipped manifest": lambda folder: flip(folder / files.MANIFEST),
+    "missing manifest": lambda folder: (folder / files.MANIFEST).unlink(),
+    "manifest without a file": lambda folder: forge(folder / files.MANIFEST),
+    "manifest of another kind": lambda folder: (folder / files.MANIFEST).write_bytes(b"[1]"),
     "nothing left": lambda folder: [path.unlink() for path in folder.iterdir()],
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_entry_is_noticed_and_rebuilt(tmp_path, damage):
-    folder = cache.entry(tmp_path, NAME, Builder())
+    folder = files.prepared(tmp_path, NAME, Builder())
     damage(folder)
     build = Builder()
-    assert content(cache.entry(tmp_path, NAME, build)) == FILES
+    assert content(files.prepared(tmp_path, NAME, build)) == FILES
     assert build.calls == 1
-    assert cache.is_whole(folder)
+    assert files.is_whole_folder(folder)
     assert os.listdir(tmp_path) == [NAME]
 
 
 def test_an_entry_under_another_name_is_not_whole(tmp_path):
-    folder = cache.entry(tmp_path, NAME, Builder())
-    assert not cache.is_whole(folder.rename(tmp_path / "fedcba9876543210"))
+    folder = files.prepared(tmp_path, NAME, Builder())
+    assert not files.is_whole_folder(folder.rename(tmp_path / "fedcba9876543210"))
 
 
 def test_what_another_process_finished_first_is_kept(tmp_path):
     def build(folder):
-        cache.entry(tmp_path, NAME, Builder())  # while we were building
+        files.prepared(tmp_path, NAME, Builder())  # while we were building
         (tmp_path / NAME).touch()
         os.utime(tmp_path / NAME / "a.tokens", (1, 1))
         Builder()(folder)
 
-    folder = cache.entry(tmp_path, NAME, build)
+    folder = files.prepared(tmp_path, NAME, build)
     assert (folder / "a.tokens").stat().st_mtime == 1
     assert os.listdir(tmp_path) == [NAME]
 
@@ -102,7 +102,7 @@ def test_a_failing_build_leaves_nothing_and_says_its_own_error(tmp_path):
         raise DataError("the corpus: is gone")
 
     with pytest.raises(DataError, match=r"^the corpus: is gone$"):
-        cache.entry(tmp_path, NAME, build)
+        files.prepared(tmp_path, NAME, build)
     assert os.listdir(tmp_path) == []
 
 
@@ -112,7 +112,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(DataError, match=r"^\S+: prepared text cannot be written there \(No space left[^\n]*--store$"):
-        cache.entry(tmp_path, NAME, Builder())
+        files.prepared(tmp_path, NAME, Builder())
     assert os.listdir(tmp_path) == []
 
 
@@ -120,7 +120,7 @@ def test_an_unwritable_folder_is_noticed_before_anything_is_built(tmp_path):
     (tmp_path / "file").write_text("in the way")
     build = Builder()
     with pytest.raises(DataError, match=r"file/cache: prepared text cannot be written there"):
-        cache.entry(tmp_path / "file" / "cache", NAME, build)
+        files.prepared(tmp_path / "file" / "cache", NAME, build)
     assert build.calls == 0
 
 
@@ -128,13 +128,13 @@ def test_an_unwritable_folder_is_noticed_before_anything_is_built(tmp_path):
 def test_a_read_only_folder_is_one_line(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(DataError, match="prepared text cannot be written there"):
-        cache.entry(tmp_path, NAME, Builder())
+        files.prepared(tmp_path, NAME, Builder())
 
 
 def test_a_whole_entry_in_a_read_only_folder_is_used(tmp_path, monkeypatch):
-    cache.entry(tmp_path, NAME, Builder())
-    monkeypatch.setattr(cache.Path, "mkdir", lambda *_, **__: pytest.fail("wrote"))
-    assert content(cache.entry(tmp_path, NAME, Builder())) == FILES
+    files.prepared(tmp_path, NAME, Builder())
+    monkeypatch.setattr(files.Path, "mkdir", lambda *_, **__: pytest.fail("wrote"))
+    assert content(files.prepared(tmp_path, NAME, Builder())) == FILES
 
 
 def test_what_was_abandoned_is_removed_and_nothing_else(tmp_path):
@@ -144,14 +144,14 @@ def test_what_was_abandoned_is_removed_and_nothing_else(tmp_path):
         folder.mkdir()
     for folder in (old, foreign):
         os.utime(folder, (1, 1))
-    cache.entry(tmp_path, NAME, Builder())
+    files.prepared(tmp_path, NAME, Builder())
     assert sorted(os.listdir(tmp_path)) == sorted([recent.name, foreign.name, NAME])
 
 
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from blueberry.text import cache
+from blueberry import files
 root, mode = Path(sys.argv[1]), sys.argv[2]
 def build(folder):
     (root.parent / f"building-{os.getpid()}").touch()
@@ -164,8 +164,8 @@ if mode == "killed":
         print("half written", flush=True)
         time.sleep(600)
     os.fsync = forever
-folder = cache.entry(root, "0123456789abcdef", build)
-assert cache.is_whole(folder) and (folder / "b.json").read_bytes() == b"{}"
+folder = files.prepared(root, "0123456789abcdef", build)
+assert files.is_whole_folder(folder) and (folder / "b.json").read_bytes() == b"{}"
 """
 
 
@@ -178,7 +178,7 @@ def start(root, mode):
 def test_three_processes_may_prepare_at_once(tmp_path, damaged):
     root = tmp_path / "cache"
     if damaged:
-        DAMAGES["truncated file"](cache.entry(root, NAME, Builder()))
+        DAMAGES["truncated file"](files.prepared(root, NAME, Builder()))
     for process in [start(root, "together") for _ in range(3)]:
         _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
@@ -197,7 +197,7 @@ def test_a_kill_in_the_middle_leaves_no_entry(tmp_path):
     [left] = os.listdir(root)
     assert left.startswith(".")
     assert not (root / NAME).exists()
-    assert content(cache.entry(root, NAME, Builder())) == FILES
+    assert content(files.prepared(root, NAME, Builder())) == FILES
     os.utime(root / left, (time.time() - 2 * 24 * 3600,) * 2)
-    cache.entry(root, "f" * 16, Builder())
+    files.prepared(root, "f" * 16, Builder())
     assert sorted(os.listdir(root)) == sorted([NAME, "f" * 16])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from blueberry.errors import DataError
 from blueberry.text.dataset import Split
-from blueberry.text.order import batch, count_windows, evaluation_set
+from blueberry.text.windows import batch, count_windows, evaluation_set
 
 
 def split_of_size(num_tokens: int, name="train") -> Split:

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blueberry.identity import common_updates, course, state_name, trunk_key, update_of
-from blueberry.recipe import Recipe
+from blueberry.recipe import Recipe, common_updates, course, state_name, trunk_key, update_of
 
 KINDS = ("constant", "linear", "cosine", "warmup-stable-decay", "inverse-square-root", "plateau")
 STABLE = Recipe().with_({"schedule.kind": "warmup-stable-decay", "schedule.warmup_updates": 10})
