@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blueberry.curves import SPIKE_WINDOW_UPDATES, is_spike, level
-from blueberry.stats.curves import (
+from blueberry.judge.curves import (
     divergence_onset,
     fall,
     loss_spikes,
