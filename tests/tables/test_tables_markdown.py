@@ -1,4 +1,4 @@
-from blueberry.tables.text import MarkdownTable, read_tables
+from blueberry.tables.markdown import MarkdownTable, read_tables
 
 DOCUMENT = """# Report
 

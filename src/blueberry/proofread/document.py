@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from blueberry.proofread.arithmetic import NUMBER, Number, cell, in_unit, is_measured, number, quantity
-from blueberry.tables.text import MarkdownTable, read_tables
+from blueberry.tables.markdown import MarkdownTable, read_tables
 
 LARGEST = 150_000
 """Characters of a report that are read; the report of a study has some ten thousand."""

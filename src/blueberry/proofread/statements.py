@@ -20,7 +20,7 @@ from blueberry.proofread.arithmetic import (
     words_of,
 )
 from blueberry.proofread.document import QUANTITY, Block, Document, Line, Result, is_statistic
-from blueberry.tables.text import MarkdownTable
+from blueberry.tables.markdown import MarkdownTable
 
 LEAST_ROWS = 3
 """A mean, a best or a total of prose is held against a table of so many."""

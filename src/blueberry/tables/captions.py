@@ -12,8 +12,7 @@ from typing import Any
 
 from blueberry.records import goal_of
 from blueberry.tables.columns import word_set
-from blueberry.tables.rows import is_finite
-from blueberry.tables.text import MarkdownTable, bare
+from blueberry.tables.rows import bare, is_finite
 
 PLAUSIBLE = {"loss": (1.0, 13.0), "perplexity": (1.0, 1e5), "bits_per_byte": (0.3, 8.0), "bpc": (0.3, 8.0)}
 """Of such a quantity of text, the median: what a title far above, or the file's name, must agree with. A vocabulary of
@@ -52,19 +51,19 @@ class Said:
         return f"{what}; only a named loss is taken without asking; say --metric {asked}"
 
 
-def what_is_measured(header: str, table: MarkdownTable, stem: str, cells: Sequence[Any]) -> Said:
+def what_is_measured(header: str, caption: str, headings: Sequence[str], stem: str, cells: Sequence[Any]) -> Said:
     """By the header of the table, the sentences above it, its headings from the nearest on, and last the name of its
     file: the first that names a metric decides.
 
     A sentence before the last one, a heading above the nearest and a file's name may be about something else: a loss
     named there counts where `cells` have the size of one.
     """
-    sentences = [bare(one) for one in re.split(r"(?<=[.;!?])\s+", table.caption)[::-1] if one]
+    sentences = [bare(one) for one in re.split(r"(?<=[.;!?])\s+", caption)[::-1] if one]
     numbers = [float(value) for value in cells if is_finite(value)]
     near = [("its header", header), *(("the sentence above it", one) for one in sentences[:1])]
-    near += [("its heading", one) for one in table.headings[:1]]
+    near += [("its heading", one) for one in headings[:1]]
     far = [("the text above it", one) for one in sentences[1:]]
-    far += [("a heading above it", one) for one in table.headings[1:]] + [("the name of its file", stem)]
+    far += [("a heading above it", one) for one in headings[1:]] + [("the name of its file", stem)]
     order = [*near[:2], *far[: len(sentences[1:])], *near[2:], *far[len(sentences[1:]) :]]
     for by, text in order:
         loss, others = named_in_text(text)

@@ -1,4 +1,4 @@
-"""The runs of a Markdown document: which of its tables has them, and tables with a run in each cell or column.
+"""Tables of Markdown: as they stand there, and as rows that are runs where a run stands in each cell or column.
 
 In a table whose columns are seeds or steps nothing but the text around it says what the cells measure
 (`blueberry.tables.captions`). Where that names a loss they are read as it; else a person is asked.
@@ -6,7 +6,8 @@ In a table whose columns are seeds or steps nothing but the text around it says 
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
@@ -24,8 +25,111 @@ from blueberry.tables.columns import (
     word_set,
 )
 from blueberry.tables.lengths import ENDINGS
-from blueberry.tables.rows import Placed, is_finite, named_in, value_of
-from blueberry.tables.text import MarkdownTable, bare, broken_tables, read_tables, summary_in
+from blueberry.tables.names import summary_in
+from blueberry.tables.rows import Placed, bare, is_finite, named_in, value_of
+
+_HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
+_FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
+_RULE_CELL = re.compile(r":?-+:?")
+_RULE_LINE = re.compile(r"\s*\|[\s|:-]*-[\s|:-]{0,2000}")
+_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+_UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
+
+
+@dataclass(frozen=True)
+class MarkdownTable:
+    """One table, its cells as they stand there: marks of emphasis, units and signs included."""
+
+    heading: str | None
+    """The nearest heading above it, without its hashes."""
+    line: int
+    """Of its header, counted from 1."""
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """As many cells a row as the header has: missing ones are empty, surplus ones left out, as renderers do."""
+    caption: str = field(default="", compare=False)
+    """The paragraph right above it, between it and the nearest heading or table."""
+    headings: tuple[str, ...] = field(default=(), compare=False)
+    """All that it stands under, the nearest first."""
+
+
+def read_tables(text: str) -> list[MarkdownTable]:
+    """Every pipe table outside fenced code, in the order of the document.
+
+    A table is a header line, a line of dashes with as many cells, then lines with a bar up to a blank line.
+    Source: GitHub Flavored Markdown 0.29, section 4.10.
+    """
+    lines = text.splitlines()
+    found: list[MarkdownTable] = []
+    headings: list[tuple[int, str]] = []
+    paragraph: list[str] = []
+    fence: str | None = None
+    number = 0
+    while number < len(lines):
+        line = lines[number]
+        mark = _FENCE.match(line)
+        if mark:
+            fence, paragraph = _fence_after(fence, mark.group(1)), []
+        elif fence is None and (named := _HEADING.match(line)):
+            level, paragraph = len(named[1]), []
+            headings = [(level, named[2]), *((above, name) for above, name in headings if above < level)]
+        elif fence is None and number + 1 < len(lines) and _begins_table(line, lines[number + 1]):
+            end = number + 2
+            while end < len(lines) and "|" in lines[end]:
+                end += 1
+            header = split_row(line)
+            rows = tuple((*split_row(row), *[""] * len(header))[: len(header)] for row in lines[number + 2 : end])
+            under = tuple(name for _, name in headings)
+            caption = " ".join(paragraph)
+            found.append(MarkdownTable(under[0] if under else None, number + 1, header, rows, caption, under))
+            number, paragraph = end, []
+            continue
+        elif fence is None and line.strip():
+            paragraph = [*paragraph, line.strip()] if number and lines[number - 1].strip() else [line.strip()]
+        number += 1
+    return found
+
+
+def split_row(line: str) -> tuple[str, ...]:
+    """The cells of one line, stripped; `\\|` is a bar within a cell, and `\\_` an underscore."""
+    inside = line.strip().removeprefix("|")
+    if inside.endswith("|") and not inside.endswith("\\|"):
+        inside = inside[:-1]
+    return tuple(_ESCAPED.sub(r"\1", cell.strip()) for cell in _UNESCAPED_BAR.split(inside))
+
+
+def broken_tables(text: str) -> list[str]:
+    """What looks like a table and is none, as its header has more or fewer cells than the line of dashes below it: a
+    line for each."""
+    found: list[str] = []
+    fence: str | None = None
+    for number, (line, below) in enumerate(pairwise(text.splitlines()), 1):
+        mark = _FENCE.match(line)
+        fence = _fence_after(fence, mark.group(1)) if mark else fence
+        if fence or "|" not in line or not _RULE_LINE.fullmatch(below):
+            continue
+        num, rule = len(split_row(line)), len(split_row(below))
+        if rule > 1 and num != rule:
+            what = f"{num} cells over a rule of {rule}, so that it is no table"
+            found.append(f"line {number}: {what}; each column has one of both; write \\| for a bar within a cell")
+    return found
+
+
+def _begins_table(line: str, below: str) -> bool:
+    if "|" not in line or "-" not in below or ("|" not in below and ":" not in below):
+        return False
+    rule = split_row(below)
+    return len(rule) == len(split_row(line)) and all(_RULE_CELL.fullmatch(cell) for cell in rule)
+
+
+def _fence_after(fence: str | None, mark: str) -> str | None:
+    """Which fence is open after a line that begins with `mark`."""
+    if fence is None:
+        return mark
+    return None if mark.startswith(fence) else fence
+
+
+# --- Which has the runs ---
 
 
 @dataclass(frozen=True)
@@ -98,15 +202,57 @@ def read_markdown(
 def read_seeds_across(table: MarkdownTable, place: str, metric: str | None) -> tuple[list[Placed], list[str]] | None:
     """Of a table of another format with a column for each seed its runs, one a cell, and what a person should know.
 
-    None where it is no such, where it has the metric as a column, or where nothing says what the cells are.
+    None where it has the metric as a column, or where nothing says what the cells are.
     """
-    heads = [name for name in table.header if _SEED.match(name) or _SEED_WITHIN.fullmatch(name[:LONGEST_HEAD])]
-    if len(heads) < 2 or (metric is not None and _has(table, [metric])):
+    if metric is not None and _has(table, [metric]):
         return None
     found = _unfolded(table, metric, PurePath(place).stem)
     if found is None or not found.table.header[-1]:
         return None
     return list(_runs(found.table, place)), [f"{place}: the table has {found.told}"]
+
+
+def _runs(table: MarkdownTable, place: str) -> Iterator[Placed]:
+    names = [bare(name) for name in table.header]
+    refuse_twice(names, f"{place} line {table.line}")
+    columns = [[bare(cell) for cell in column] for column in zip(*table.rows, strict=True)]
+    choices = {name for name, cells in zip(names, columns, strict=False) if none_is_a_choice(name, cells)}
+    for number, cells in enumerate(table.rows, table.line + 2):
+        values: dict[str, Any] = {}
+        for name, cell in zip(names, map(bare, cells), strict=True):
+            is_none = name in choices and cell.casefold() == "none"
+            values |= {name: "none" if is_none else named_in(cell) if is_name(name) else value_of(cell)} if name else {}
+        yield f"line {number}", values
+
+
+def _has(table: MarkdownTable, wanted: Sequence[str]) -> bool:
+    names = [bare(name) for name in table.header if name]
+    renamed = understood(names)
+    columns = [renamed.get(name, name) for name in names]
+    try:
+        for name in wanted:
+            find_column(name, columns, "", renamed)
+    except TableError:
+        return False
+    return bool(table.rows)
+
+
+def _is_of_means(table: MarkdownTable) -> bool:
+    """Whether its rows sum up several runs each: a column of means, of spreads or of several seeds, or cells so."""
+    for at, name in enumerate(map(bare, table.header)):
+        words = re.findall(r"[^\W\d_]+", name.casefold())
+        if set(words) & _OF_SEVERAL or "\u00b1" in name or words[-1:] == ["seeds"]:
+            return True
+        if is_loss(name) and any("\u00b1" in row[at] or "+/-" in row[at] for row in table.rows):
+            return True
+    return False
+
+
+def _has_a_loss(table: MarkdownTable) -> bool:
+    return any(is_loss(name) and kind_by_name(name) == "result" for name in map(bare, table.header))
+
+
+# --- A run in each cell or column ---
 
 
 def _read(table: MarkdownTable, wanted: Sequence[str], metric: str | None, stem: str) -> _Reading:
@@ -149,7 +295,7 @@ def _unfolded(table: MarkdownTable, metric: str | None, stem: str) -> _Reading |
     read = [value_of(bare(cells[at])) for cells in rows for at in values]
     if len(values) < 2 or any(isinstance(value, str) and value.casefold() not in ENDINGS for value in read):
         return None
-    said = what_is_measured(corner, table, stem, read)
+    said = what_is_measured(corner, table.caption, table.headings, stem, read)
     asked = metric is not None and folded(metric) not in (folded(down), folded(name))
     of = metric if asked and metric else said.loss or ""
     made = tuple(
@@ -192,7 +338,9 @@ def _along_steps(table: MarkdownTable, metric: str | None, stem: str) -> _Readin
     if own:
         of, asked = "val_loss" if own in ("val", "loss") else own, False
     else:
-        said = what_is_measured(corner, table, stem, [value_of(bare(row[at])) for row in table.rows for at in found])
+        said = what_is_measured(
+            corner, table.caption, table.headings, stem, [value_of(bare(row[at])) for row in table.rows for at in found]
+        )
         asked = metric is not None
         of = metric or said.loss or ""
     header = (*(names[at] for at in others), _STEP, of)
@@ -249,21 +397,6 @@ def _is_a_result(table: MarkdownTable, at: int, name: str) -> bool:
     return kind == "result" or (kind is None and any(is_finite(value_of(bare(row[at]))) for row in table.rows))
 
 
-def _is_of_means(table: MarkdownTable) -> bool:
-    """Whether its rows sum up several runs each: a column of means, of spreads or of several seeds, or cells so."""
-    for at, name in enumerate(map(bare, table.header)):
-        words = re.findall(r"[^\W\d_]+", name.casefold())
-        if set(words) & _OF_SEVERAL or "\u00b1" in name or words[-1:] == ["seeds"]:
-            return True
-        if is_loss(name) and any("\u00b1" in row[at] or "+/-" in row[at] for row in table.rows):
-            return True
-    return False
-
-
-def _has_a_loss(table: MarkdownTable) -> bool:
-    return any(is_loss(name) and kind_by_name(name) == "result" for name in map(bare, table.header))
-
-
 def _is_measured(name: str) -> bool:
     return understood([name]) != {} or kind_by_name(name) in ("result", "length", "seed", "meta")
 
@@ -279,6 +412,8 @@ _TURNED = "name"
 _TURNED_CORNERS = ("", "metric", "metrics", "measure", "quantity", "statistic", "field", "setting")
 _NAMED_CORNER = re.compile(r"\\|\s[/|]\s|[\u00d7\u2193\u2192]")
 _SEED = re.compile(r"^s(?:eed)?[ _#:=-]*(?=\d+$)", re.IGNORECASE)
+SEED_HEAD = re.compile(r"s(?:eed)?[ _#:=-]*\d+$|.{0,80}\bseed[ _#:=-]*\d+\b", re.IGNORECASE)
+"""What a column for one seed is called."""
 LONGEST_HEAD = 80
 """Characters of a column's name in which a seed is looked for."""
 _SEED_WITHIN = re.compile(r"(?P<before>.*?)[\s(\[,_-]*\bseed[ _#:=-]*(?P<seed>\d+)\b[)\]]?(?P<after>.*)", re.IGNORECASE)
@@ -295,28 +430,3 @@ _DERIVED = _OF_SEVERAL | word_set(
 _DIFFERENCE_ROW = re.compile(
     r"[\u0394\u2206].*|(?:delta|diff(?:erence)?|improvement|gain|gap)(?:\s*[(:].*)?", re.IGNORECASE
 )
-
-
-def _runs(table: MarkdownTable, place: str) -> Iterator[Placed]:
-    names = [bare(name) for name in table.header]
-    refuse_twice(names, f"{place} line {table.line}")
-    columns = [[bare(cell) for cell in column] for column in zip(*table.rows, strict=True)]
-    choices = {name for name, cells in zip(names, columns, strict=False) if none_is_a_choice(name, cells)}
-    for number, cells in enumerate(table.rows, table.line + 2):
-        values: dict[str, Any] = {}
-        for name, cell in zip(names, map(bare, cells), strict=True):
-            is_none = name in choices and cell.casefold() == "none"
-            values |= {name: "none" if is_none else named_in(cell) if is_name(name) else value_of(cell)} if name else {}
-        yield f"line {number}", values
-
-
-def _has(table: MarkdownTable, wanted: Sequence[str]) -> bool:
-    names = [bare(name) for name in table.header if name]
-    renamed = understood(names)
-    columns = [renamed.get(name, name) for name in names]
-    try:
-        for name in wanted:
-            find_column(name, columns, "", renamed)
-    except TableError:
-        return False
-    return bool(table.rows)

@@ -1,4 +1,4 @@
-"""Settings inside the names of runs: those that are seen in them, and those that a pattern says are there.
+"""What the names of rows say: settings inside the names of runs, steps of a run, and that a row sums up others.
 
 "lr0.01-bs32" and "lr=0.01,bs=32" are seen. A pattern, `--name-pattern "lr{lr}_wd{weight_decay}"`, is the text itself
 with {NAME} where a value stands and {} where one stands that is not read. It may stand anywhere in a name.
@@ -6,14 +6,16 @@ with {NAME} where a value stands and {} where one stands that is not read. It ma
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.records import is_number
 from blueberry.tables.columns import SETTING, kind_by_name, root_of
-from blueberry.tables.rows import Placed, value_of
+from blueberry.tables.kinds import LEAST_DIGITS
+from blueberry.tables.rows import Placed, Row, is_finite, significant_digits, value_of
 
 _VALUE = r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?"
 _NAMED = re.compile(r"([A-Za-z][A-Za-z_.]*)\s*[=:]\s*([^,/;\s]+)")
@@ -186,3 +188,100 @@ def _setting_at_end(key: str) -> str:
     """ "sweep_lr" is lr, "weight_decay" itself."""
     words = [word for word in key.split("_") if word]
     return "_".join(words) if all(word.casefold() in SETTING for word in words) else words[-1]
+
+
+# --- Rows that are no runs ---
+
+MEANS = frozenset(("mean", "average", "avg", "\u03bc", "mean of seeds"))
+SPREADS = frozenset(
+    ("std", "sd", "stdev", "std dev", "stddev", "sem", "stderr", "variance", "range", "min", "max", "median", "\u03c3")
+)
+"""What a row of a summary is called; those of the second kind only below one of the first, or under seeds."""
+LEAST_SUMMED = 2
+WITHIN = 0.1
+"""Of the range of what is summed up: how far from the mean a row called so may be."""
+
+
+def without_summaries(rows: Sequence[Placed]) -> tuple[Sequence[Placed], list[str]]:
+    """The rows that are runs, and what a person should know of the others."""
+    said: list[str] = []
+    known = [one for one in rows if any(value is not None for value in one[1].values())]
+    if known and len(known) < len(rows):
+        said.append(f"{len(rows) - len(known)} of {len(rows)} rows say nothing, and are no runs")
+        rows = known
+    once: dict[str, Placed] = {}
+    for place, values in rows:
+        once.setdefault(repr(values) if _is_unique(values) else place, (place, values))
+    if len(once) < len(rows):
+        said.append(f"{len(rows) - len(once)} of {len(rows)} rows stand twice, to the last digit, and count once")
+        rows = [*once.values()]
+    for column in dict.fromkeys(name for _, values in rows[:1] for name in values):
+        named = [summary_in(values.get(column)) for _, values in rows]
+        runs = [one for one, name in zip(rows, named, strict=True) if name is None]
+        if any(named) and len(runs) >= LEAST_SUMMED and _are_summaries(column, rows, named, runs):
+            words = ", ".join(
+                dict.fromkeys(f"{values[column]}" for (_, values), name in zip(rows, named, strict=True) if name)
+            )
+            said.append(f"rows called {words:.80} ({column}) sum up the others, and are no runs")
+            return runs, said
+    return rows, said
+
+
+_SUMS_UP = re.compile(r"(?<![a-z])(means?|averages?|avg|medians?|std|sd|overall|all seeds)(?![a-z])", re.IGNORECASE)
+
+
+def without_unseeded(
+    rows: Sequence[Row], seeds: Sequence[str], told: Sequence[str], metric: str, notes: list[str]
+) -> list[Row]:
+    """Of rows that each have a seed, those; a row without one is none of them where it is called a mean, where its
+    metric is the mean of those that agree with it in the columns `told`, or where none agrees, beside several arms
+    that have seeds. Another is left, for it may be a run whose seed was forgotten."""
+    seeded: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if all(row.values.get(name) is not None for name in seeds):
+            seeded.setdefault(tuple(str(row.values.get(name)) for name in told), []).append(row)
+    left: list[Row] = []
+    for row in rows if len(seeded) > 1 and seeds and told else ():
+        if all(row.values.get(name) is None for name in seeds) and is_finite(value := row.values.get(metric)):
+            texts = [one for one in row.values.values() if isinstance(one, str)]
+            others = seeded.get(tuple(str(row.values.get(name)) for name in told), [])
+            known = [one for other in others if is_finite(one := other.values.get(metric))]
+            is_mean = len(known) > 1 and abs(value - fmean(known)) <= WITHIN * (max(known) - min(known))
+            if any(map(_SUMS_UP.search, texts)) or is_mean or not others:
+                left.append(row)
+    if left:
+        what = ", ".join(" ".join(f"{row.values.get(name)}" for name in told) for row in left)
+        notes.append(f"rows without a seed beside runs that have one are no runs of a comparison: {what:.80}; left out")
+    return [row for row in rows if row not in left]
+
+
+def _is_unique(values: Mapping[str, Any]) -> bool:
+    """Whether a row says so much that another run would not have said the same: a text, and a number of many digits."""
+    results = [one for name, one in values.items() if kind_by_name(name) == "result" and is_finite(one)]
+    digits = [significant_digits(repr(one)) for one in results]
+    return max(digits, default=0) >= LEAST_DIGITS and any(isinstance(one, str) for one in values.values())
+
+
+def summary_in(cell: Any) -> str | None:
+    """What a cell says a row is, "mean" of "Mean (3 seeds)" or "mean \u00b1 std"; None where it names a run."""
+    if not isinstance(cell, str) or len(cell) > 40:
+        return None
+    words = (
+        cell.casefold().replace("*", " ").replace("\u00b1", "(").replace("+/-", "(").replace("/", "(").partition("(")[0]
+    )
+    word = " ".join(words.replace(".", " ").split())
+    return word if word in MEANS | SPREADS else None
+
+
+def _are_summaries(column: str, rows: Sequence[Placed], named: Sequence[str | None], runs: Sequence[Placed]) -> bool:
+    """Under seeds and numbers anything so called is one; among names the row called mean has to be the mean."""
+    if kind_by_name(column) == "seed" or all(is_finite(values.get(column)) for _, values in runs):
+        return True
+    means = [values for (_, values), name in zip(rows, named, strict=True) if name in MEANS]
+    for mean in means[:1]:
+        for name, value in mean.items():
+            others = [values.get(name) for _, values in runs]
+            numbers = [one for one in others if is_finite(one)]
+            if is_finite(value) and len(numbers) == len(others) and max(numbers) > min(numbers):
+                return abs(value - fmean(numbers)) <= WITHIN * (max(numbers) - min(numbers))
+    return False

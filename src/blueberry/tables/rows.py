@@ -144,6 +144,18 @@ def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     return text
 
 
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
+
+
+def bare(cell: str) -> str:
+    """A cell without marks of emphasis and code, a link as its text."""
+    stripped = _LINK.sub(r"\1", cell.strip())
+    for mark in ("**", "__", "*", "`"):
+        if len(stripped) > 2 * len(mark) and stripped.startswith(mark) and stripped.endswith(mark):
+            stripped = stripped[len(mark) : -len(mark)].strip()
+    return stripped
+
+
 def significant_digits(number: str) -> int:
     """Of a number as it is written, without zeros at either end: "0.00120" has two."""
     return len(number.partition("e")[0].strip("-0.").replace(".", ""))

@@ -47,8 +47,8 @@ from blueberry.tables.lengths import (
     until,
     updates_of,
 )
+from blueberry.tables.names import without_unseeded
 from blueberry.tables.rows import Row, Table, is_finite
-from blueberry.tables.text import without_unseeded
 
 MOST_PRINTED = 6
 """Decimals of a number that was rounded to be read; one with more was not."""

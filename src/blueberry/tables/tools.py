@@ -178,6 +178,10 @@ _PARTS = ("params_", "user_attrs_", "params.", "user_attrs.")
 _OWN = ("datetime_start", "datetime_complete", "duration", "system_attrs_", "system_attrs.")
 
 
+TRIAL_COLUMNS = frozenset(("trial_id", "number"))
+"""One of them is in every data frame of trials."""
+
+
 def trials_frame(rows: Sequence[Placed]) -> tuple[Sequence[Placed], Objectives]:
     """A table of trials, as the data frames of Optuna and Ray Tune have them, with parameters by their own names; other
     tables as they are. Which way a study went is not in it."""
@@ -254,18 +258,6 @@ OF_A_RUN = {"metrics.csv": "hparams.yaml", "result.json": "params.json", "progre
 LARGEST_RESULT = 1_000_000
 """Bytes of a file that holds one run."""
 JOURNAL = b'{"op_code":'
-
-
-def is_export(path: Path) -> bool:
-    """Whether a path is read by `read_export`: a folder, or a file that no table is. Raises: OSError."""
-    if path.is_dir() or path.suffix == ".wandb" or "tfevents" in path.name or path.name == "wandb-summary.json":
-        return True
-    if not path.is_file():
-        return False
-    if path.name in OF_A_RUN and path.with_name(OF_A_RUN[path.name]).is_file():
-        return True
-    with path.open("rb") as file:
-        return is_sqlite(path) or file.read(len(JOURNAL) + 8).replace(b" ", b"").startswith(JOURNAL)
 
 
 def read_export(path: Path, tables: Callable[[Path], Iterator[Placed]]) -> Found:

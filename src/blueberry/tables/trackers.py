@@ -71,16 +71,13 @@ def _kept(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not name.startswith("_") or name == KEPT}
 
 
+CHART_ENDS = ("__MIN", "__MAX")
 _CHART = re.compile(r"(.+) - (.+?)(__MIN|__MAX)?")
 
 
-def is_chart(names: Sequence[str]) -> bool:
-    """Whether columns are those of a chart's export: where along it, then "RUN - METRIC" with its least and most."""
-    return any(name.endswith("__MIN") for name in names) and any(name.endswith("__MAX") for name in names)
-
-
 def chart_runs(lines: Sequence[Placed], place: str) -> tuple[list[Placed], list[str]]:
-    """Each run of a chart: its name, the last point of each of its curves, and where that is.
+    """Each run of a chart's export, a column for where along it, then "RUN - METRIC" with its least and most: its name,
+    the last point of each of its curves, and where that is.
 
     Raises: TableError where a curve is the mean of several runs, so that none of them is known.
     """
@@ -94,7 +91,7 @@ def chart_runs(lines: Sequence[Placed], place: str) -> tuple[list[Placed], list[
         if not points:
             continue
         at, last, values = points[-1]
-        ends = [values.get(f"{column}{which}") for which in ("__MIN", "__MAX")]
+        ends = [values.get(f"{column}{which}") for which in CHART_ENDS]
         if None not in ends and ends[0] != ends[1]:
             what = f"{named[1]} is several runs, from {ends[0]:g} to {ends[1]:g} at the end"
             raise TableError(
