@@ -8,11 +8,10 @@ from typing import Any
 
 from blueberry.errors import ReportError
 from blueberry.files import refused_as
-from blueberry.judge.audits import blocking_first, placed
-from blueberry.judge.audits.execution import audit_histories, histories
-from blueberry.judge.audits.runs import audit
+from blueberry.judge.audits import audit
+from blueberry.judge.audits.histories import audit_histories, histories
 from blueberry.judge.gather import gather_table
-from blueberry.judge.judgement import Audit, Judgement
+from blueberry.judge.judgement import Audit, Judgement, blocking_first, placed
 from blueberry.judge.measured import measure
 from blueberry.judge.parts import judge_table
 from blueberry.judge.words import MIN_EFFECT_NATS

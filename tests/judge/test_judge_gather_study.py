@@ -3,7 +3,7 @@ import math
 import pytest
 
 from blueberry.errors import StudyError
-from blueberry.judge.audits.execution import Text
+from blueberry.judge.audits.design import Text
 from blueberry.judge.gather import gather_study
 from blueberry.judge.parts import judge
 from blueberry.recipe import Recipe

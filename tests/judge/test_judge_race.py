@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from blueberry.judge.audits import block
 from blueberry.judge.evidence import ArmRuns, Evidence
+from blueberry.judge.judgement import block
 from blueberry.judge.verdicts import follow, leading_arm, open_arms
 from blueberry.judge.weigh import weigh
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 import planted
 import pytest
 
-from blueberry.judge.audits import block
-from blueberry.judge.judgement import Bound, Optimum
+from blueberry.judge.judgement import Bound, Optimum, block
 from blueberry.report.charts import find_axis, picture_range
 from blueberry.report.lr_curve import Place, curve_caption, lr_curve
 

@@ -13,8 +13,7 @@ from typing import Any
 from blueberry.architecture import parameters
 from blueberry.errors import StudyError, TableError
 from blueberry.judge import words
-from blueberry.judge.audits.design import objections
-from blueberry.judge.audits.execution import Done, Texts, departures, known_too_well, no_texts, shared_text
+from blueberry.judge.audits.design import Done, Texts, departures, known_too_well, no_texts, objections, shared_text
 from blueberry.judge.curves import read_curves
 from blueberry.judge.evidence import ArmRuns, Evidence, RunFacts
 from blueberry.judge.judgement import CurveFinding, RunCost

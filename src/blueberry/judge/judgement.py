@@ -6,6 +6,7 @@ are computed from its numbers, see `blueberry.judge.sentences`.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from blueberry.judge import words
@@ -205,6 +206,29 @@ class Audit(Finding):
     severity: Literal["block", "warn"]
     message: str
     remedy: str
+
+
+def block(name: str, message: str, remedy: str) -> Audit:
+    """The claim is withheld."""
+    return Audit(audit=name, severity="block", message=message, remedy=remedy)
+
+
+def warn(name: str, message: str, remedy: str) -> Audit:
+    """Said, and no more."""
+    return Audit(audit=name, severity="warn", message=message, remedy=remedy)
+
+
+def blocking_first(found: Iterable[Audit]) -> tuple[Audit, ...]:
+    """Each finding once, in order, those that block before the rest."""
+    return tuple(sorted(dict.fromkeys(found), key=lambda finding: finding.severity != "block"))
+
+
+def placed(found: Iterable[Audit], name: str, place: str = "") -> list[Audit]:
+    """With where they were found before their messages, but for those that begin with the file's name already."""
+    return [
+        one if one.message.startswith(name) else one.model_copy(update={"message": f"{place or name}: {one.message}"})
+        for one in found
+    ]
 
 
 class CurveFinding(Finding):

@@ -15,13 +15,23 @@ import numpy as np
 
 from blueberry.judge import words
 from blueberry.judge.answers import Condition, Covered, Gain, Holds
-from blueberry.judge.audits import LEAST_AXIS_VALUES, block, blocking_first, warn
-from blueberry.judge.audits.comparisons import EXTENSION, TOO_FEW
-from blueberry.judge.audits.execution import Texts, no_texts
-from blueberry.judge.audits.runs import AUDITS
+from blueberry.judge.audits import AUDITS, TOO_FEW
+from blueberry.judge.audits.comparisons import EXTENSION, LEAST_AXIS_VALUES
+from blueberry.judge.audits.design import Texts, no_texts
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.gather import arm_runs, gather_study, gather_table
-from blueberry.judge.judgement import ArmSummary, Audit, CurveFinding, Judgement, Noise, Optimum, Part
+from blueberry.judge.judgement import (
+    ArmSummary,
+    Audit,
+    CurveFinding,
+    Judgement,
+    Noise,
+    Optimum,
+    Part,
+    block,
+    blocking_first,
+    warn,
+)
 from blueberry.judge.laws import find_gains, find_laws
 from blueberry.judge.measured import axis_of
 from blueberry.judge.sentences import tell

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from blueberry.judge.answers import AxisAnswer, Finding, Located
-from blueberry.judge.audits.runs import audit
+from blueberry.judge.audits import audit
 from blueberry.judge.effects import find_effects, find_pooled, find_stack
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import Judgement

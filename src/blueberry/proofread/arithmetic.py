@@ -13,8 +13,7 @@ from functools import lru_cache
 from itertools import product
 from statistics import fmean, median, pstdev, stdev
 
-from blueberry.judge.audits import block
-from blueberry.judge.judgement import Audit
+from blueberry.judge.judgement import Audit, block
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,18})(?:\.\d{1,18})?|\.\d{1,18}"
 NUMBER = (

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from blueberry.judge import words
-from blueberry.judge.audits import block, warn
+from blueberry.judge.audits import CLOCK
 from blueberry.judge.audits.comparisons import DRIFT_NATS
-from blueberry.judge.audits.runs import CLOCK
-from blueberry.judge.judgement import LEAST_BLOCKS, Audit
+from blueberry.judge.judgement import LEAST_BLOCKS, Audit, block, warn
 from blueberry.proofread.arithmetic import SEED_COLUMN, Number, cell, quantity
 from blueberry.proofread.document import Document, Line, Result
 

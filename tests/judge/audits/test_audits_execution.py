@@ -2,7 +2,7 @@
 
 import pytest
 
-from blueberry.judge.audits.execution import Text
+from blueberry.judge.audits.design import Text
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.gather import Asked, gather
 from blueberry.judge.parts import judge

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from blueberry.judge.audits.runs import audit, is_in_order, rank_correlation
+from blueberry.judge.audits import audit, is_in_order, rank_correlation
 from blueberry.judge.gather import gather_table
 from blueberry.judge.measured import measure
 from blueberry.tables.reading import table_of

@@ -159,7 +159,7 @@ def test_the_published_sweep_supports_nothing(tmp_path):
 def test_the_documentation_names_every_audit():
     import re
 
-    from blueberry.judge.audits.runs import AUDITS
+    from blueberry.judge.audits import AUDITS
 
     text = (Path(__file__).parents[3] / "docs" / "insights.md").read_text()
     rows = re.findall(r"^\| `([a-z-]+)` \| (?:block|warn|block, warn) \|", text, re.MULTILINE)

@@ -1,5 +1,5 @@
-"""Audits of what a comparison rests on: are there runs enough to know the noise, is what was borrowed theirs, do arms
-differ in what varies and in nothing else, does the range of a setting end too early, and is the curve a valley?"""
+"""Audits of what a comparison rests on: do arms differ in what varies and in nothing else, is borrowed noise theirs,
+does the range of a setting end too early, and is the curve a valley?"""
 
 import itertools
 import math
@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from blueberry.judge import words
-from blueberry.judge.audits import LEAST_AXIS_VALUES, Span, block, unequal, warn
-from blueberry.judge.effects import find_pooled
 from blueberry.judge.evidence import ArmRuns, RunFacts
-from blueberry.judge.judgement import LEAST_BLOCKS, Audit
+from blueberry.judge.judgement import Audit, block, warn
 from blueberry.judge.measured import Measured, axis_values, expected_at
 from blueberry.records import is_number
 from blueberry.stats.differences import paired, t_quantile
@@ -22,6 +20,12 @@ from blueberry.stats.robustness import exchange
 from blueberry.tables.columns import is_evaluated_on, is_tokens, kind_by_name, same_name, words_in
 from blueberry.tables.lengths import says_the_batch, updates_of
 
+EQUAL = 0.01
+"""Budgets that differ by no more than this share are equal."""
+LEAST_AXIS_VALUES = 3
+"""Fewer values of a setting are a comparison, not a range with ends and gaps."""
+Span = tuple[float, float]
+"""The least and the most of something, over the runs of an arm."""
 DRIFT_NATS = 0.13
 """3 sqrt 2 times .03 nats, the noise of runs of a few updates; longer runs have less. Where nothing was measured."""
 COMMON = frozenset(("min", "max", "num", "n", "base", "peak", "size", "rate", "ratio", "kind", "type"))
@@ -136,6 +140,28 @@ def budget(measured: Measured) -> list[Audit]:
     if any(is_tokens(name) and name not in differing for name in known):
         return [warn("budget", f"{message}; tokens are equal", "read the loss beside what differs")]
     return [block("budget", message, f"compare arms of one length,{at} or vary the length and say so")]
+
+
+def unequal(amounts: Iterable[tuple[str, Span]]) -> Span | None:
+    """The least and the most of a budget, where arms that differ in something else do not share one.
+
+    `amounts`: of each arm, what else it is told apart by (its settings but for those that say how long a run is), and
+    its budget. Arms that differ in their length alone ask about length: they may differ as long as there is one
+    length on which every combination of the other settings was run.
+    """
+    by_rest: dict[str, list[Span]] = {}
+    for rest, span in amounts:
+        by_rest.setdefault(rest, []).append(span)
+    groups = list(by_rest.values())
+    if not groups or any(all(any(_agree(span, other) for other in group) for group in groups) for span in groups[0]):
+        return None
+    spans = [span for group in groups for span in group]
+    return min(low for low, _ in spans), max(high for _, high in spans)
+
+
+def _agree(one: Span, other: Span) -> bool:
+    """Whether both are one amount, within EQUAL."""
+    return max(one[1], other[1]) <= min(one[0], other[0]) * (1 + EQUAL)
 
 
 def _exchange(measured: Measured, differing: Mapping[str, Span]) -> str:
@@ -311,8 +337,6 @@ def _is_same_or_logarithm(pairs: Sequence[tuple[float, float]]) -> bool:
 
 # --- Runs, noise, ranges and valleys ---
 
-TOO_FEW = "no difference can be told from chance"
-"""What is said where runs are too few: it speaks against differences of arms, and against nothing else."""
 MOST_SPREADS = 3.0
 """Of one run's sd, that the smallest difference which matters may be without a word."""
 EXTENSION = 2
@@ -321,58 +345,7 @@ CONTRADICTS = 0.01
 """Error with which fresh seeds may contradict a valley that is one."""
 
 
-def too_few(measured: Measured) -> list[Audit]:
-    """A valley is read from all runs together, however few each value has; single runs can be judged by borrowed
-    noise."""
-    evidence, borrowed = measured.evidence, measured.evidence.borrowed
-    if measured.located is not None:
-        return []
-    if borrowed is not None:
-        return _not_theirs(measured, borrowed)
-    looked = measured.race is None or measured.race.taken
-    one, short = "seed" if evidence.is_seeded else "run", f"fewer than {LEAST_BLOCKS}"
-    numbers = [len(arm.search) for arm in evidence.arms]
-    asked = [len(arm.search) for arm in evidence.arms if all(map(math.isfinite, arm.search.values()))] or numbers
-    if looked and sum(number >= LEAST_BLOCKS for number in asked) < min(len(asked), 2):
-        what = (
-            f"arms ended on {_range(numbers, one)} each"
-            if evidence.is_seeded
-            else f"arms have {_range(numbers, one)} each"
-        )
-        each = (
-            f"run every arm on at least {LEAST_BLOCKS} seeds"
-            if evidence.is_seeded
-            else f"run every arm {LEAST_BLOCKS} times"
-        )
-        remedy = f"{each}, or say how such runs scatter (--sigma)" if evidence.source == "table" else each
-        if find_pooled(measured) is not None:
-            message = f"{what}: no arm is told from another, and main effects only with the interactions as noise"
-            return [warn("seeds", message, each)]
-        if evidence.loop is not None:
-            message = f"the table of a loop that keeps and discards changes: {what}, so no change is told best"
-            remedy = f"ask of the loop as a whole which of its keeps stand: blueberry judge {evidence.loop}"
-            return [block("seeds", message, remedy)]
-        message = f"{what}, and with {short} {TOO_FEW}"
-        return [block("seeds", message, remedy)]
-    few = [
-        arm for arm in evidence.arms if len(arm.search) < LEAST_BLOCKS and all(map(math.isfinite, arm.search.values()))
-    ]
-    if not few or not looked:
-        return []
-    numbers = _range([len(arm.search) for arm in few], one)
-    message = f"{words.listing([arm.name for arm in few])}: {numbers}; with {short} an arm is told from no other"
-    return [
-        warn(
-            "seeds",
-            message,
-            f"run it on at least {LEAST_BLOCKS} seeds"
-            if len(few) == 1
-            else f"run each on at least {LEAST_BLOCKS} seeds",
-        )
-    ]
-
-
-def _not_theirs(measured: Measured, borrowed: Borrowed) -> list[Audit]:
+def not_theirs(measured: Measured, borrowed: Borrowed) -> list[Audit]:
     """Runs that scatter more than the noise that was borrowed for them, as one in a hundred would by chance.
 
     Source: a chi-squared test of the pooled variance; an F test where the borrowed one was itself measured.
@@ -403,12 +376,6 @@ def min_effect(measured: Measured) -> list[Audit]:
     times = f"{evidence.min_effect / sd:.2g} times what runs of one arm scatter by ({sd:.2g})"
     message = f"min_effect {evidence.min_effect:g} is {times}, so differences that are easily seen are called ties"
     return [warn("min-effect", message, f"state what matters to you, such as half of that: --min-effect {sd / 2:.2g}")]
-
-
-def _range(numbers: Sequence[int], noun: str) -> str:
-    """e.g. "10 runs", "3 to 5 seeds"."""
-    low, high = min(numbers, default=0), max(numbers, default=0)
-    return words.count(low, noun) if low == high else f"{low} to {high} {noun}s"
 
 
 def edge(measured: Measured) -> list[Audit]:
