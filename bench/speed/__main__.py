@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from blueberry.bench import measured
 from blueberry.bench.measure import SIZES
-from blueberry.bench.table import measured
 
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 BEFORE = "86f7c6a"

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from bench.speed.__main__ import BEGIN, END, main
-from blueberry.bench import profile
+from blueberry.bench import measure, tables
 from blueberry.bench.measure import CPU, DEFAULT_SIZES, SIZES, Speed, Timed, recipe_of, update_flops
 from blueberry.bench.plain import PlainTrainer
-from blueberry.bench.table import tables
 from blueberry.lm.training import Group
 from blueberry.recipe import Recipe
 from blueberry.text.dataset import load
@@ -99,7 +98,7 @@ def test_the_default_sizes_are_sizes():
 
 def test_every_place_that_tells_where_an_update_goes_is_passed_by_one(prepared, monkeypatch):
     """One that nobody calls any more would have its time counted as another part's. Draws have that of numpy's hashes."""
-    passed, saying = set(), profile._saying
+    passed, saying = set(), measure._saying
 
     def noting(function, part):
         said = saying(function, part)
@@ -110,7 +109,7 @@ def test_every_place_that_tells_where_an_update_goes_is_passed_by_one(prepared, 
 
         return noted
 
-    monkeypatch.setattr(profile, "_saying", noting)
-    shares = profile.where_an_update_goes("pico", prepared / "data", num_updates=1)
-    assert passed == {(part, name) for _, name, part in profile._PLACES}
+    monkeypatch.setattr(measure, "_saying", noting)
+    shares = measure.where_an_update_goes("pico", prepared / "data", num_updates=1)
+    assert passed == {(part, name) for _, name, part in measure._PLACES}
     assert shares["draws"] > 0.01

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from blueberry import api
 from blueberry.errors import BlueberryError, RecipeError, StoreError
 from blueberry.lm.export import export, load, logits
+from blueberry.lm.layers import initialize
 from blueberry.lm.trained import Trained, save_weights
-from blueberry.lm.weights import initialize
 from blueberry.text.dataset import data_digest
 from blueberry.text.tokenizer import Tokenizer, train_tokenizer
 

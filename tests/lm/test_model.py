@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from blueberry.architecture import is_matrix, parameters, weight_shapes
 from blueberry.lm.attention import attend, rotary_tables, rotate, same_document
 from blueberry.lm.draws import ATTENTION, Draws
-from blueberry.lm.layers import head_loss, head_scores
+from blueberry.lm.layers import head_loss, head_scores, initialize
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.weights import initialize
 from blueberry.recipe import Recipe
 from tests.lm.conftest import keys_of
 

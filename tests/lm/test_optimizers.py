@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from blueberry.errors import RecipeError
+from blueberry.lm.layers import Weights
 from blueberry.lm.optimizers import (
     POLAR_EXPRESS,
     Optimizer,
@@ -14,7 +15,6 @@ from blueberry.lm.optimizers import (
     norms,
     orthogonalize,
 )
-from blueberry.lm.weights import Weights
 from blueberry.recipe import Recipe
 
 CPU = torch.device("cpu")

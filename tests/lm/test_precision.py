@@ -1,14 +1,14 @@
 import pytest
 import torch
 
+from blueberry.lm import layers as precision
 from blueberry.lm import model
-from blueberry.lm import weights as precision
 from blueberry.lm.checkpoint import Checkpoints
 from blueberry.lm.evaluation import token_scores
+from blueberry.lm.layers import compute_weights, resolved
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.trainer import Trainer
 from blueberry.lm.training import Group
-from blueberry.lm.weights import compute_weights, resolved
 from blueberry.records import Progress
 from tests.lm.conftest import CPU, numbers
 

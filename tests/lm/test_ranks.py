@@ -13,9 +13,9 @@ import torch
 
 from blueberry.api import train as train_one
 from blueberry.errors import RecipeError, TrainerError
-from blueberry.lm import ranks as ranks_module
-from blueberry.lm.ranks import Ranks
+from blueberry.lm import update as ranks_module
 from blueberry.lm.training import Group
+from blueberry.lm.update import Ranks
 from blueberry.recipe import Recipe
 from tests.lm.conftest import CPU, TINY
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from blueberry.errors import DataError, StoreError
+from blueberry.lm.layers import initialize
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.trained import Trained, find_weights, load_weights, sample, save_weights
 from blueberry.lm.training import Group, train
-from blueberry.lm.weights import initialize
 from blueberry.text.tokenizer import Tokenizer
 from tests.lm.conftest import CPU, provenance
 

@@ -8,10 +8,9 @@ import torch
 
 from blueberry.architecture import Model, flops_per_token, is_matrix, parameters, state_shapes, weight_shapes
 from blueberry.lm.checkpoint import Checkpoint
-from blueberry.lm.layers import head_loss
+from blueberry.lm.layers import head_loss, head_weight, initialize
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.training import Group
-from blueberry.lm.weights import head_weight, initialize
 from blueberry.recipe import Recipe
 from blueberry.settings import Section
 from blueberry.study.placement import lanes_for

@@ -1,6 +1,6 @@
 import pytest
 
-from blueberry.lm.weights import initialize
+from blueberry.lm.layers import initialize
 from blueberry.recipe import Recipe
 from tests.lm.conftest import CPU
 

@@ -6,25 +6,34 @@ updates; ratios are taken within a round, and told as their median with the leas
 one thread each and are timed by their processor time, which other programs on the machine disturb little; packed ones
 are processes of one thread that train at once, each as many runs as a study gives it (`study.placement.lanes_for`), and
 are timed by the clock.
+
+Where an update goes is the processor time of its operators, told apart by what calls them. Forward, what an operator is
+for is known from the function it runs in, whose own time counts too (draws are numpy's); backward, from its own name.
+What is outside of all these, Python itself, is what remains of the whole.
 """
 
 import math
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from blueberry.architecture import flops_per_token, usable_cores, weight_shapes
 from blueberry.bench.plain import PlainTrainer
+from blueberry.lm import attention, feed_forward, optimizers, training, update
+from blueberry.lm.draws import Draws
+from blueberry.lm.layers import Precision, multiplies_bf16
 from blueberry.lm.optimizers import GRAM_PAYS_FROM, group_of
 from blueberry.lm.training import Group
-from blueberry.lm.weights import Precision, multiplies_bf16
 from blueberry.recipe import Recipe
 from blueberry.settings import MUON_GROUPS, MuonAdamWOptimizer
 from blueberry.study.placement import lanes_for
@@ -146,7 +155,7 @@ def recipe_of(size: str, precision: Precision) -> Recipe:
     return Recipe().with_({**_COMMON, **SIZES[size], "train.precision": precision})
 
 
-def measure(size: str, store: Path, *, rounds: int, packed: bool = True) -> list[Speed]:
+def measure_size(size: str, store: Path, *, rounds: int, packed: bool = True) -> list[Speed]:
     """One size in every precision that this machine multiplies. `store` keeps the prepared text."""
     precisions: list[Precision] = ["fp32", "bf16"] if multiplies_bf16(CPU) else ["fp32"]
     before = torch.get_num_threads()
@@ -297,3 +306,89 @@ def _serve(connection: Connection, recipes: list[Recipe], store: Path) -> None:
     connection.send(None)
     while num_updates := connection.recv():
         connection.send(_timed(go, num_updates)[1])
+
+
+PARTS: tuple[str, ...] = (
+    "products",
+    "attention",
+    "routing",
+    "draws",
+    "elementwise",
+    "orthogonalizing",
+    "optimizer",
+    "data",
+    "Python",
+)
+
+_PLACES: tuple[tuple[Any, str, str], ...] = (
+    (training, "batch", "data"),
+    (Draws, "keep", "draws"),
+    (Draws, "keep_rows", "draws"),
+    (Draws, "normal", "draws"),
+    (attention, "attend", "attention"),
+    (feed_forward.Assignment, "of", "routing"),
+    (feed_forward, "dispatch", "routing"),
+    (feed_forward, "combine", "routing"),
+    (optimizers, "orthogonalize", "orthogonalizing"),
+    (optimizers.Optimizer, "begin", "optimizer"),
+    (optimizers.Optimizer, "end", "optimizer"),
+    (update, "clip", "optimizer"),
+    (update, "norms", "optimizer"),
+)
+_OPERATORS = {"_DispatchBackward": "routing", "_CombineBackward": "routing", "_softmax_backward_data": "attention"}
+_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addmm_", "matmul", "addbmm", "_grouped_mm")
+
+
+def where_an_update_goes(size: str, store: Path, *, num_updates: int) -> dict[str, float]:
+    """Each part's share of an update in fp32 on one thread; they add up to 1."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        recipe = recipe_of(size, "fp32")
+        with _named():  # when the group is made too: an update holds on to some of them
+            go = updates_of(Group([recipe], load(recipe.data, store), CPU))
+            go(2)
+            began = time.process_time()
+            go(num_updates)
+            whole = time.process_time() - began
+            with profile(activities=[ProfilerActivity.CPU]) as seen:
+                go(num_updates)
+    finally:
+        torch.set_num_threads(before)
+    seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+    for event in seen.events() or ():
+        seconds[_part(event)] += event.self_cpu_time_total / 1e6
+    seconds["Python"] = max(0.0, whole - sum(seconds.values()))
+    return {part: taken / sum(seconds.values()) for part, taken in seconds.items()}
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Within, the functions of `_PLACES` say what they are for."""
+    patches = [patch.object(where, name, _saying(getattr(where, name), part)) for where, name, part in _PLACES]
+    for one in patches:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in patches:
+            one.stop()
+
+
+def _saying(function: Callable[..., Any], part: str) -> Callable[..., Any]:
+    def said(*given: Any, **named: Any) -> Any:
+        with record_function(part):
+            return function(*given, **named)
+
+    return said
+
+
+def _part(event: Any) -> str:
+    """By the innermost named function that it runs in, else by the outermost operator that is known, else its own."""
+    own, found = event.name.removeprefix("aten::"), None
+    while event is not None:
+        if event.name in PARTS:
+            return event.name
+        found = _OPERATORS.get(event.name.removeprefix("aten::"), found)
+        event = event.cpu_parent
+    return found or ("products" if own in _PRODUCTS else "elementwise")

@@ -127,7 +127,7 @@ def bench(
     quiet: QuietOption = False,
 ) -> int:
     """This machine's speed of training, against a plain trainer's and its products' peak."""
-    from blueberry.bench.table import measured
+    from blueberry.bench import measured
 
     folder = Path(store or ".blueberry") / "data"
     _answer(json, *measured(sizes, folder, rounds=rounds, tell=None if quiet else say))

@@ -14,8 +14,7 @@ from torch.autograd import Function
 
 from blueberry.architecture import GroupedQueryAttention, LatentAttention, Model
 from blueberry.lm.draws import ATTENTION, Draws
-from blueberry.lm.layers import at_least_fp32, linear, norm
-from blueberry.lm.weights import Weights
+from blueberry.lm.layers import Weights, at_least_fp32, linear, norm
 
 PIECE_ELEMENTS = 1 << 17
 """Weights of attention computed at once on a CPU: half a megabyte in fp32."""

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from blueberry.architecture import Experts
 from blueberry.curves import DEAD_SHARE
-from blueberry.lm.layers import head_scores
+from blueberry.lm.layers import Weights, head_scores, head_weight
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.weights import Weights, head_weight
 from blueberry.records import DocumentLoss, Metrics, Routing
 from blueberry.text.windows import EvaluationSet
 

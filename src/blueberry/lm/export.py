@@ -23,8 +23,8 @@ from torch import Tensor
 
 from blueberry.errors import ReportError, StoreError
 from blueberry.files import refused_as, write_whole
+from blueberry.lm.layers import head_weight
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.weights import head_weight
 from blueberry.recipe import Recipe
 from blueberry.text.tokenizer import SEPARATOR, AnyTokenizer, tokenizer_json
 

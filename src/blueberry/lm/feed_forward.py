@@ -19,8 +19,7 @@ from torch.autograd import Function
 
 from blueberry.architecture import ROUTER_BIAS, Experts, MixtureOfExperts, Mlp, Model
 from blueberry.lm.draws import HIDDEN, ROUTER, SHARED_HIDDEN, Draws
-from blueberry.lm.layers import ACTIVATION_GRADIENTS, ACTIVATIONS, linear
-from blueberry.lm.weights import Precision, Weights
+from blueberry.lm.layers import ACTIVATION_GRADIENTS, ACTIVATIONS, Precision, Weights, linear
 
 Router = Callable[[Tensor, Tensor | None, int], tuple[Tensor, Tensor]]
 """(logits (N, S, E), selection bias (N, E) or None, K) to indices (N, S, K) and their weights (N, S, K)."""

@@ -18,8 +18,7 @@ from blueberry.architecture import UNLAYERED, Model
 from blueberry.lm.attention import Positions, attention, rotary_tables, same_document
 from blueberry.lm.draws import ATTENTION_BRANCH, EMBEDDING, FEED_FORWARD_BRANCH, HEAD, Draws
 from blueberry.lm.feed_forward import Routed, feed_forward
-from blueberry.lm.layers import compiled_once, embed, norm
-from blueberry.lm.weights import Weights
+from blueberry.lm.layers import Weights, compiled_once, embed, norm
 from blueberry.recipe import Recipe
 from blueberry.text.tokenizer import SEPARATOR
 

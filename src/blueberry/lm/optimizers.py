@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from blueberry.architecture import is_matrix
-from blueberry.lm.weights import Weights
+from blueberry.lm.layers import Weights
 from blueberry.recipe import Recipe
 from blueberry.records import GroupStatistics
 from blueberry.settings import (

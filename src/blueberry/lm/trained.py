@@ -16,8 +16,8 @@ from torch import Tensor
 from blueberry.architecture import state_shapes, weight_shapes
 from blueberry.errors import DataError, StoreError
 from blueberry.files import DIGEST_TO_COME, is_whole, refused_as, sealed, write_whole
+from blueberry.lm.layers import head_weight
 from blueberry.lm.model import LanguageModel
-from blueberry.lm.weights import head_weight
 from blueberry.recipe import Recipe
 from blueberry.text.tokenizer import AnyTokenizer, read_tokenizer, write_tokenizer
 

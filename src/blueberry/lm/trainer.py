@@ -46,9 +46,9 @@ class Trainer:
         import torch
 
         from blueberry.lm.checkpoint import Checkpoints
-        from blueberry.lm.ranks import joined
+        from blueberry.lm.layers import resolved
         from blueberry.lm.training import train
-        from blueberry.lm.weights import resolved
+        from blueberry.lm.update import joined
 
         number, size = rank()
         place, num_here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

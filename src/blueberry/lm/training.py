@@ -27,12 +27,11 @@ from blueberry.errors import RecipeError
 from blueberry.lm.checkpoint import Checkpoint, Checkpoints, Shared
 from blueberry.lm.draws import SITES_A_LAYER, keys_SNB
 from blueberry.lm.evaluation import Look, looks
+from blueberry.lm.layers import Precision, Weights, compute_weights, initialize, resolved
 from blueberry.lm.model import LanguageModel
 from blueberry.lm.optimizers import Moved, moved
-from blueberry.lm.ranks import ONE, Ranks
 from blueberry.lm.trained import Trained, save_weights
-from blueberry.lm.update import Inputs, Update, execution_of, free, is_out_of_memory
-from blueberry.lm.weights import Precision, Weights, compute_weights, initialize, resolved
+from blueberry.lm.update import ONE, Inputs, Ranks, Update, execution_of, free, is_out_of_memory
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Execution, Failure, Metrics, Progress, Provenance, RunResult
 from blueberry.schedules import multipliers, rate_cuts
