@@ -8,8 +8,8 @@ import pytest
 import blueberry
 from blueberry.analysis import checkup
 from blueberry.errors import TableError
-from blueberry.tables.parts import differing_settings
 from blueberry.tables.reading import read_table, table_of
+from blueberry.tables.roles import differing_settings
 from blueberry.tables.runs import table_runs
 
 RATES = [0.005, 0.01, 0.02, 0.04, 0.08]

@@ -8,7 +8,7 @@ import pytest
 import blueberry
 from blueberry.sinks import SINKS
 from blueberry.tables.columns import MEANINGS, OTHER_NAMES, SAME_SETTING
-from blueberry.tables.lengths import ENDINGS
+from blueberry.tables.progress import ENDINGS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tables.md").read_text(encoding="utf-8")
 

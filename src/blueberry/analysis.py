@@ -19,10 +19,10 @@ from blueberry.proofread import Document
 from blueberry.proofread import examine as proofread
 from blueberry.records import Goal
 from blueberry.stats.noise import Borrowed, read_sigma
-from blueberry.tables.parts import differing_settings, table_in_parts
 from blueberry.tables.reading import MARKDOWN, read_table, table_of
+from blueberry.tables.roles import differing_settings
 from blueberry.tables.rows import Table
-from blueberry.tables.runs import TableRuns, table_runs
+from blueberry.tables.runs import TableRuns, table_in_parts, table_runs
 
 
 @dataclass(frozen=True)

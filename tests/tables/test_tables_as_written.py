@@ -9,8 +9,8 @@ from blueberry.errors import TableError
 from blueberry.judge.look_back import look_back
 from blueberry.judge.loop import read_loop
 from blueberry.tables.columns import is_loss, kind_by_name
-from blueberry.tables.kinds import kinds
 from blueberry.tables.reading import read_table, table_of
+from blueberry.tables.roles import kinds
 from blueberry.tables.rows import value_of
 from blueberry.tables.runs import table_runs
 

@@ -8,8 +8,8 @@ import blueberry
 from blueberry.analysis import checkup
 from blueberry.errors import TableError
 from blueberry.tables.columns import kind_by_name
-from blueberry.tables.parts import differing_settings
 from blueberry.tables.reading import read_table, table_of
+from blueberry.tables.roles import differing_settings
 from blueberry.tables.rows import duration_of, value_of
 from blueberry.tables.runs import table_runs
 

@@ -5,9 +5,8 @@ import random
 import pytest
 
 import blueberry
-from blueberry.tables.kinds import kinds, measured
-from blueberry.tables.parts import differing_settings
 from blueberry.tables.reading import table_of
+from blueberry.tables.roles import differing_settings, kinds, measured
 from blueberry.tables.rows import value_of
 
 ARMS = ("base", "new")

@@ -4,9 +4,9 @@ import pytest
 
 import blueberry
 from blueberry.tables.columns import build_of, kind_by_name
-from blueberry.tables.kinds import kinds
-from blueberry.tables.lengths import says_the_batch
+from blueberry.tables.progress import says_the_batch
 from blueberry.tables.reading import table_of
+from blueberry.tables.roles import kinds
 from blueberry.tables.runs import table_runs
 
 LOSSES = {"base": (3.301, 3.302, 3.303), "new": (3.281, 3.283, 3.282)}

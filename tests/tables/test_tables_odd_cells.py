@@ -5,7 +5,7 @@ import pytest
 import blueberry
 from blueberry.errors import TableError
 from blueberry.records import goal_of
-from blueberry.tables.lengths import ending_said
+from blueberry.tables.progress import ending_said
 from blueberry.tables.reading import read_table, table_of
 from blueberry.tables.rows import duration_of, value_of
 from blueberry.tables.runs import table_runs

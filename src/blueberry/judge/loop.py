@@ -18,8 +18,8 @@ from blueberry.stats.differences import mean_interval
 from blueberry.stats.loop import MOST_RUNS, Gap, Look, Run, Tally, judge_change
 from blueberry.stats.noise import Borrowed
 from blueberry.tables.columns import is_name, kind_by_name, words_in
-from blueberry.tables.parts import differing_settings
 from blueberry.tables.reading import read_table
+from blueberry.tables.roles import differing_settings
 from blueberry.tables.rows import DISCARDED, KEPT, Table
 from blueberry.tables.runs import TableRuns, table_runs
 

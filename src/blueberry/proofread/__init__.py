@@ -18,8 +18,9 @@ from blueberry.proofread.statements import statements
 from blueberry.records import is_number
 from blueberry.tables.columns import folded
 from blueberry.tables.markdown import broken_tables
+from blueberry.tables.roles import PREFERRED
 from blueberry.tables.rows import Row, Table
-from blueberry.tables.runs import PREFERRED, table_runs
+from blueberry.tables.runs import table_runs
 
 MOST_SWEEPS = 20
 """Tables of learning rates in one report that are looked at."""

@@ -24,8 +24,8 @@ from blueberry.tables.columns import (
     understood,
     word_set,
 )
-from blueberry.tables.lengths import ENDINGS
 from blueberry.tables.names import summary_in
+from blueberry.tables.progress import ENDINGS
 from blueberry.tables.rows import Placed, bare, is_finite, named_in, value_of
 
 _HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$")

@@ -14,8 +14,7 @@ from typing import Any
 from blueberry.errors import TableError
 from blueberry.records import is_number
 from blueberry.tables.columns import SETTING, kind_by_name, root_of
-from blueberry.tables.kinds import LEAST_DIGITS
-from blueberry.tables.rows import Placed, Row, is_finite, significant_digits, value_of
+from blueberry.tables.rows import LEAST_DIGITS, Placed, Row, is_finite, significant_digits, value_of
 
 _VALUE = r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?"
 _NAMED = re.compile(r"([A-Za-z][A-Za-z_.]*)\s*[=:]\s*([^,/;\s]+)")

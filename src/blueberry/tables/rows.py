@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
@@ -91,10 +91,14 @@ class Table:
     are_runs: bool = False
     """Whether each row is a run of its own, by the tool that wrote it, and none a step of another."""
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Of all rows, each once, in the order in which they appear."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row.values))
+
+    def by_column(self, rows: Sequence[Row] | None = None) -> dict[str, list[Any]]:
+        """The values of each column, one for each of these rows, or of all."""
+        return {name: [row.values.get(name) for row in (self.rows if rows is None else rows)] for name in self.columns}
 
     @cached_property
     def is_of_a_loop(self) -> bool:
@@ -144,6 +148,9 @@ def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     return text
 
 
+LEAST_DIGITS = 5
+"""Significant digits of a number that was measured rather than chosen, where there are several such."""
+
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 
 
@@ -159,6 +166,12 @@ def bare(cell: str) -> str:
 def significant_digits(number: str) -> int:
     """Of a number as it is written, without zeros at either end: "0.00120" has two."""
     return len(number.partition("e")[0].strip("-0.").replace(".", ""))
+
+
+def decimals(number: float) -> int:
+    """As many as the shortest text of the number has."""
+    exponent = Decimal(repr(number)).normalize().as_tuple().exponent
+    return max(-int(exponent), 0)
 
 
 def named_in(text: str) -> str | None:

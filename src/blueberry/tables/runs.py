@@ -1,9 +1,8 @@
 """From the rows of a table to runs: which arm and seed a row is, how it ended, and what is known of it."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any, Literal
 
 from blueberry.errors import TableError
@@ -17,7 +16,6 @@ from blueberry.records import (
     Stage,
     StudyRun,
     arm_name,
-    goal_of,
     is_number,
 )
 from blueberry.tables.columns import (
@@ -26,20 +24,13 @@ from blueberry.tables.columns import (
     build_of,
     find_column,
     folded,
-    is_bracketed,
-    is_loss,
     is_name,
-    kind_by_name,
-    means_the_same,
-    word_set,
-    words_in,
 )
-from blueberry.tables.kinds import kinds, measured
-from blueberry.tables.lengths import (
+from blueberry.tables.names import without_unseeded
+from blueberry.tables.progress import (
     Ending,
     cells_as_numbers,
     decisions_as_endings,
-    has_not_completed,
     last_checkpoints,
     measured_ending,
     step_of,
@@ -47,13 +38,11 @@ from blueberry.tables.lengths import (
     until,
     updates_of,
 )
-from blueberry.tables.names import without_unseeded
-from blueberry.tables.rows import Row, Table, is_finite
+from blueberry.tables.roles import LEAST_REPEATS, is_one_arm, kinds, measured, metric_column, seed_columns, seeds_of
+from blueberry.tables.rows import Row, Table, decimals, is_finite
 
 MOST_PRINTED = 6
 """Decimals of a number that was rounded to be read; one with more was not."""
-PREFERRED = ("val_loss", "val_bits_per_byte", "val_perplexity")
-"""Metrics that a table is judged by where nobody names one, the first that it has."""
 OWN = frozenset(("val_loss", "val_bits_per_byte", "val_accuracy", "test_loss", "test_bits_per_byte", "test_accuracy",
                  "updates", "tokens", "flops", "train_seconds"))  # fmt: skip
 """Columns that have a place of their own in a RunResult; every other number is kept in `extra`."""
@@ -62,10 +51,6 @@ _SPREAD = ("std", "sd", "stdev", "std_dev", "sem", "stderr", "\u00b1", "\u03c3")
 """Columns beside a mean."""
 MOST_NATS = 100
 """Per token, from which on a number is said to be no such loss."""
-_REPEATS = word_set("run runs repeat repeats replica replicate rep restart log logfile #")
-"""Last words of what counts the runs of one arm."""
-LEAST_REPEATS = 3
-"""Of one arm alone, from which on its runs are a noise floor."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +122,7 @@ def table_runs(
     table = table if at is None else until(table, at, notes)
     if len(table.rows) == 1 and least_arms > 1:
         raise TableError(f"{table.path}: one run: {_said(table.rows[0])}; two arms or more are compared; add runs")
-    if not vary and not _is_one_arm(table):
+    if not vary and not is_one_arm(table):
         if table.is_of_a_loop:
             what = f"the table of a loop that keeps and discards changes; blueberry judge {table.path} says which stand"
             raise TableError(f"{table.path}: {what}; name what tells them apart with --vary to compare them as arms")
@@ -152,18 +137,18 @@ def table_runs(
         )
         table = replace(table, rows=rows)
     columns = {name: find_column(name, table.columns, f"{table.path} vary", table.renamed) for name in vary}
-    column, goal = _metric_column(table, metric, goal, notes)
+    column, goal = metric_column(table, metric, goal, notes)
     table = decisions_as_endings(table, column, notes)
     if column in columns.values():
         name = next(name for name, found in columns.items() if found == column)
         raise TableError(f'{table.path} vary "{name}": it is the metric; an arm is told by its settings; change it')
-    kind_of = kinds(_by_column(table, table.rows))
-    seeds = _seed_columns(table, seed, columns.values(), kind_of)
+    kind_of = kinds(table.by_column())
+    seeds = seed_columns(table, seed, columns.values(), kind_of)
     kind_of |= dict.fromkeys((*table.objectives, column), "result")
     kind_of |= dict.fromkeys(seeds, "seed")
     rows = last_checkpoints(table, kind_of, set(columns.values()), seeds, notes)
     rows = cells_as_numbers(without_unseeded(rows, seeds, [*columns.values()], column, notes), column, kind_of, notes)
-    kind_of |= dict.fromkeys(measured(_by_column(table, rows), kind_of, columns.values()), "result")
+    kind_of |= dict.fromkeys(measured(table.by_column(rows), kind_of, columns.values()), "result")
     implied = None if "tokens" in kind_of else trained_on(rows, column, kind_of, columns.values())
     if implied is not None:
         notes.append(f"{table.name}: runs were trained on {implied.name}, as their columns imply")
@@ -179,7 +164,7 @@ def table_runs(
         if len(rows) < LEAST_REPEATS:
             raise TableError(f"{table.path}: {what}; two arms or more are compared; vary another column")
         notes.append(f"{table.name}: {what}, so nothing is compared: judged as a noise floor")
-    blocks = _seeds(rows, seeds, is_named=seed is not None)
+    blocks = seeds_of(rows, seeds, is_named=seed is not None)
     half = _half_digits(rows, kind_of)
     along = updates_of([name for name, kind in kind_of.items() if kind == "length"])
     others = [name for name, kind in kind_of.items() if kind == "setting" or _says_the_build(table, name)]
@@ -236,10 +221,6 @@ def table_runs(
     )
 
 
-def _by_column(table: Table, rows: Sequence[Row]) -> dict[str, list[Any]]:
-    return {name: [row.values.get(name) for row in rows] for name in table.columns}
-
-
 def _curve(row: Row, metric: str, along: str | None) -> tuple[tuple[float, float], ...]:
     """Of a run whose steps are known: updates done, and the metric; each once."""
     along = step_of(row, along)
@@ -249,120 +230,10 @@ def _curve(row: Row, metric: str, along: str | None) -> tuple[tuple[float, float
     return tuple(sorted((at, value) for at, value in known.items() if is_finite(at)))
 
 
-def _is_one_arm(table: Table) -> bool:
-    """Whether its rows are told apart by no setting and no name: repeats of one run, a noise floor.
-
-    Where each has a seed of its own, what else differs from row to row is a setting only by its name; and so are runs
-    that are only counted, or have a log each, repeats.
-    """
-    values = _by_column(table, table.rows)
-    kind_of = kinds(values)
-    telling = {name: len({str(one) for one in some}) for name, some in values.items()}
-    telling = {name: num for name, num in telling.items() if num > 1}
-    repeats = [name for name in telling if (words_in(name) or [""])[-1] in _REPEATS]
-    repeats = [name for name in repeats if all(isinstance(one, int) for one in values[name]) or "log" in words_in(name)]
-    num_runs = max((telling[name] for name in telling if kind_of[name] == "seed" or name in repeats), default=0)
-    steps = any(kind_of[name] == "length" for name in telling)
-    is_told = num_runs >= LEAST_REPEATS and (num_runs == len(table.rows) or steps)
-    others = [name for name in telling if name not in repeats and kind_of[name] in ("setting", "label")]
-    if is_told:
-        others = [
-            n for n in others if kind_by_name(n) == "setting" or (kind_of[n] == "label" and telling[n] < num_runs)
-        ]
-    return len(table.rows) >= LEAST_REPEATS and not others
-
-
-def _metric_column(table: Table, metric: str | None, goal: Goal | None, notes: list[str]) -> tuple[str, Goal]:
-    """The column that judges, and which way."""
-    if metric is None:
-        losses = [name for name in table.columns if is_loss(name) and kind_by_name(name) == "result"]
-        held_out = [name for name in losses if not {"train", "training", "test"} & set(words_in(name))]
-        searched = [*table.objectives] if len(table.objectives) == 1 else []
-        filled = {n: sum(is_finite(row.values.get(n)) for row in table.rows) for n in PREFERRED if n in table.columns}
-        known = sorted(filled, key=lambda name: -filled[name])  # of those that as many rows have, in their order
-        some = known or searched or held_out or losses
-        if not some or (some[0] not in PREFERRED and len(some) > 1):
-            which = f"; which of {', '.join(some[:8])}? say it with --metric" if some else ""
-            scores = [n for n in table.columns if kind_by_name(n) == "result" and goal_of(n) == "maximize"]
-            other = next((f"e.g. --metric {name} --goal maximize" for name in scores), "")
-            said = other or "say it with --metric"
-            have = which or f"; its columns are {', '.join(table.columns[:30])}; {said}"
-            raise TableError(f'{table.path} metric "val_loss": no such column{have}')
-        column = some[0]
-        twins = [name for name in table.columns if name != column and means_the_same(name, column)]
-        if twins and any(is_bracketed(name) for name in twins):
-            given = next((given for given, meaning in table.renamed.items() if meaning == column), column)
-            notes.append(f"{table.name}: {given} is judged; {' and '.join(twins[:3])} would be too, by --metric")
-        if column in searched and column not in PREFERRED:
-            notes.append(f"{table.name}: no validation loss in nats; judged by {column}, what the search went by")
-        elif column != "val_loss":
-            only = ", the one loss there is" if len(losses) == 1 else ""
-            notes.append(f"{table.name}: no validation loss in nats; judged by {column}{only}")
-    else:
-        column = find_column(metric, table.columns, f"{table.path} metric", table.renamed)
-    searched_for = table.objectives.get(column)
-    if goal is None and searched_for is not None:
-        notes.append(f"{table.name}: {searched_for[:-1]}ed, as the search did")
-        return column, searched_for
-    if goal is None and goal_of(column) == "maximize":
-        raise TableError(
-            f'{table.path} metric "{metric or column}": higher is better in it, by its name; nothing is turned '
-            'round in silence; say --goal maximize (goal = "maximize"), or give a loss'
-        )
-    if goal is None and column in table.objectives and not is_loss(column):
-        raise TableError(
-            f'{table.path} metric "{metric or column}": what a search went by, and not whether it was made small; '
-            "say --goal minimize or --goal maximize"
-        )
-    if goal is None and goal_of(column) is None and not is_loss(column):
-        notes.append(f"{table.name}: less of {column} is taken as better; --goal maximize turns it round")
-    return column, goal or "minimize"
-
-
 def _says_the_build(table: Table, name: str) -> bool:
     """Device or build of runs; a commit that names a run, or a change, of its own is none."""
     is_told = build_of(name) is not None and not (is_name(name) and table.is_of_a_loop)
     return is_told and (not is_name(name) or len({str(row.values.get(name)) for row in table.rows}) < len(table.rows))
-
-
-def _seed_columns(
-    table: Table, seed: str | None, varied: Collection[str], kind_of: Mapping[str, Kind]
-) -> tuple[str, ...]:
-    if seed is not None:
-        return (find_column(seed, table.columns, f"{table.path} seed", table.renamed),)
-    if "seed" in varied:
-        raise TableError("--vary seed: seeds are blocks, the same for every arm; name the column of what was changed")
-    if "seed" in table.columns:
-        return ("seed",)
-    return tuple(name for name in table.columns if kind_of[name] == "seed" and name not in varied)
-
-
-def _seeds(rows: Sequence[Row], columns: Sequence[str], *, is_named: bool) -> list[int | None]:
-    """Each row's seed; None everywhere where no column says it. What is no whole number is counted through."""
-    if not columns:
-        return [None] * len(rows)
-    if columns == ("seed",) and not is_named:
-        return [
-            None if "seed" not in row.values or (row.values["seed"] is None and has_not_completed(row)) else _seed(row)
-            for row in rows
-        ]
-    keys = [tuple(row.values.get(name) for name in columns) for row in rows]
-    missing = next((row for row, key in zip(rows, keys, strict=True) if None in key), None)
-    if missing is not None:
-        raise TableError(f'{missing.place} "{columns[0]}": empty; it says which runs share a seed; fill it in')
-    if len(columns) == 1 and all(isinstance(key, int) and not isinstance(key, bool) for (key,) in keys):
-        return [key for (key,) in keys]
-    number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    return [number[key] for key in keys]
-
-
-def _seed(row: Row) -> int:
-    given = row.values.get("seed")
-    if given is None:
-        raise TableError(f'{row.place} "seed": empty; other rows have one; give each run its seed, or drop the column')
-    if not is_number(given) or not float(given).is_integer():
-        raise TableError(f'{row.place} "seed": {given!r}; a seed is a whole number; mend it')
-    return int(given)
 
 
 def _stage(row: Row) -> Stage:
@@ -448,16 +319,10 @@ def _half_digits(rows: Sequence[Row], kind_of: Mapping[str, Kind]) -> dict[str, 
     found = {}
     for name, kind in kind_of.items():
         values = [row.values.get(name) for row in rows if kind == "result"]
-        places = max((_decimals(value) for value in values if is_finite(value)), default=MOST_PRINTED + 1)
+        places = max((decimals(value) for value in values if is_finite(value)), default=MOST_PRINTED + 1)
         if places <= MOST_PRINTED:
             found[name] = 0.5 * 10.0**-places
     return found
-
-
-def _decimals(number: float) -> int:
-    """As many as the shortest text of the number has."""
-    exponent = Decimal(repr(number)).normalize().as_tuple().exponent
-    return max(-int(exponent), 0)
 
 
 def _setting(value: Any, *, is_label: bool) -> Any:
@@ -494,3 +359,108 @@ def _said(row: Row) -> str:
     known = {name: value for name, value in row.values.items() if value is not None}
     names = sorted(known, key=lambda name: (name not in MEANINGS, name))
     return ", ".join(f"{name}={known[name]}" for name in names[:8])
+
+
+# --- Parts: conditions judged each by itself, arms that each have values to choose from ---
+
+MOST_NAMED = 4
+"""Conditions that a line names."""
+
+
+def table_in_parts(
+    table: Table, vary: Sequence[str], *, across: Sequence[str] = (), tune: Sequence[str] = (), **asked: Any
+) -> TableRuns:
+    """The runs of a table, sorted into parts: see `table_runs` for the rest that can be `asked`.
+
+    `across` are columns whose every combination of values is a condition, within which the arms of `vary` are
+    compared. `tune` are columns in which an arm's runs differ, so that each arm is compared at its best values.
+    Raises: TableError if a column is asked for twice or not known in every run, or no condition has two arms.
+    """
+    columns = [*across, *vary, *tune]
+    twice = next((name for number, name in enumerate(columns) if name in columns[:number]), None)
+    if twice is not None:
+        rule = "what varies, what is tuned and the conditions are told by different columns"
+        raise TableError(f'{table.path} "{twice}": asked for twice; {rule}; name it once')
+    found = table_runs(table, columns, is_in_parts=bool(across or tune), **asked)
+    if not vary or not (across or tune):
+        return found
+    return _by_condition(found, across, vary, tune) if across else _by_arm(found, vary, tune)
+
+
+def _by_condition(found: TableRuns, across: Sequence[str], vary: Sequence[str], tune: Sequence[str]) -> TableRuns:
+    parts, alone = [], []
+    for part in _groups(found, across):
+        inside = replace(part.found, where=f" at {part.name}")
+        if len({told_by(settings, vary) for settings in _settings_in(inside)}) < 2:
+            alone.append(part.name)
+            continue
+        parts.append(replace(part, found=_by_arm(inside, vary, tune) if tune else _told_by(inside, vary)))
+    if not parts:
+        what = f"no two runs that differ in {', '.join(vary)} agree in {', '.join(across)}"
+        raise TableError(f"{found.table.path}: {what}; arms are compared where these are equal; leave one out")
+    said = []
+    if alone:
+        more = f" and {len(alone) - MOST_NAMED} more" if len(alone) > MOST_NAMED else ""
+        names = f"{'; '.join(alone[:MOST_NAMED])}{more}"
+        said.append(f"{found.table.name}: left out, as one arm alone was run there: {names}")
+    return replace(_joined(found, across, parts, "across"), notes=(*found.notes, *said))
+
+
+def _by_arm(found: TableRuns, vary: Sequence[str], tune: Sequence[str]) -> TableRuns:
+    parts = []
+    for part in _groups(found, vary):
+        where = f"{found.where}, {part.name}" if found.where else f" at {part.name}"
+        parts.append(replace(part, found=_told_by(replace(part.found, where=where), tune)))
+    if len(parts) < 2:
+        what = f"every row has {parts[0].name}" if parts else "no run has ended"
+        raise TableError(f"{found.table.path}: {what}; two arms or more are compared; vary another column")
+    return _joined(found, vary, parts, "tune")
+
+
+def _joined(
+    found: TableRuns, told: Sequence[str], parts: Sequence[TablePart], how: Literal["tune", "across"]
+) -> TableRuns:
+    runs = [replace(run, part=part.name, arm=run.part or run.arm) for part in parts for run in part.found.runs]
+    left = [one for part in parts for one in part.found.unfinished]
+    made = replace(found, runs=tuple(runs), unfinished=tuple(left), arms=())
+    return replace(made, vary=tuple(told), joined=how, parts=tuple(parts))
+
+
+def _told_by(found: TableRuns, columns: Sequence[str]) -> TableRuns:
+    """With these columns alone telling arms apart."""
+    names = {_key(settings, columns): told_by(settings, columns) for settings in _settings_in(found)}
+    runs = []
+    for run in found.runs:
+        settings = {name: run.settings[name] for name in columns}
+        runs.append(replace(run, arm=names[_key(run.settings, columns)], settings=settings))
+    return replace(found, vary=tuple(columns), arms=tuple(dict.fromkeys(names.values())), runs=tuple(runs))
+
+
+def _settings_in(found: TableRuns) -> list[Mapping[str, Any]]:
+    """Of each run, those that have not ended last."""
+    return [*(run.settings for run in found.runs), *found.unfinished]
+
+
+def _groups(found: TableRuns, columns: Sequence[str]) -> list[TablePart]:
+    """The runs of each combination of these columns, and what did not end, in their order."""
+    for run in found.runs:
+        missing = next((name for name in columns if run.settings[name] is None), None)
+        if missing is not None:
+            rule = "a part is told by it; a run without it belongs to none"
+            raise TableError(f'{run.place} "{missing}": empty; {rule}; fill it in')
+    groups: dict[tuple[Any, ...], tuple[list[StudyRun], list[Mapping[str, Any]]]] = {}
+    for run in found.runs:
+        groups.setdefault(_key(run.settings, columns), ([], []))[0].append(run)
+    for settings in found.unfinished:
+        groups.setdefault(_key(settings, columns), ([], []))[1].append(settings)
+    parts = []
+    for runs, unfinished in groups.values():
+        first = runs[0].settings if runs else unfinished[0]
+        settings = {name: first[name] for name in columns}
+        inside = replace(found, runs=tuple(runs), unfinished=tuple(unfinished), notes=())
+        parts.append(TablePart(told_by(settings, columns), settings, inside))
+    return parts
+
+
+def _key(settings: Mapping[str, Any], columns: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(settings[name] for name in columns)

@@ -18,7 +18,7 @@ from blueberry.stats.differences import paired, t_quantile
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.robustness import exchange
 from blueberry.tables.columns import is_evaluated_on, is_tokens, kind_by_name, same_name, words_in
-from blueberry.tables.lengths import says_the_batch, updates_of
+from blueberry.tables.progress import says_the_batch, updates_of
 
 EQUAL = 0.01
 """Budgets that differ by no more than this share are equal."""

@@ -1,5 +1,5 @@
-"""How long runs were, and how they ended: rows that are steps of a run, of which the last counts; words for how a run
-ended or was decided on; what settings imply of it: the batch, what multiplies it, the updates make tokens."""
+"""How far runs came: rows that are steps of a run, of which the last counts; words for how it ended or was decided on;
+and what settings imply that it was trained on: the batch, what multiplies it, the updates make tokens."""
 
 import math
 import re
