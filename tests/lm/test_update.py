@@ -44,11 +44,12 @@ def _losses(group: Group, num_updates: int) -> torch.Tensor:
 
 @pytest.mark.filterwarnings("ignore")  # of torch, about itself
 @pytest.mark.parametrize(
-    "name", ["experts", *(pytest.param(name, marks=pytest.mark.slow) for name in list(VARIANTS)[1:])]
+    ("name", "backend"),
+    [("experts", "eager"), *(pytest.param(name, "aot_eager", marks=pytest.mark.slow) for name in VARIANTS)],
 )
-def test_the_whole_update_is_compiled_without_a_break(tiny, dataset, monkeypatch, name):
-    """By way of everything but the last step, which makes kernels: that takes minutes on a CPU."""
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+def test_the_whole_update_is_compiled_without_a_break(tiny, dataset, monkeypatch, name, backend):
+    """As far as one graph; slow, by way of everything but the last step, which makes kernels in minutes on a CPU."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
     layers.compiled_once.cache_clear()
     torch._dynamo.reset()
     monkeypatch.setattr(of_update, "WARM_UPS", 1 << 30)  # there is no graph to capture on a CPU

@@ -25,7 +25,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.autograd.profiler import profile, record_function  # torch.profiler would load torch's compilers too
 
 from blueberry.architecture import flops_per_token, usable_cores, weight_shapes
 from blueberry.bench.plain import PlainTrainer
@@ -351,12 +351,12 @@ def where_an_update_goes(size: str, store: Path, *, num_updates: int) -> dict[st
             began = time.process_time()
             go(num_updates)
             whole = time.process_time() - began
-            with profile(activities=[ProfilerActivity.CPU]) as seen:
+            with profile() as seen:
                 go(num_updates)
     finally:
         torch.set_num_threads(before)
     seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
-    for event in seen.events() or ():
+    for event in seen.function_events or ():
         seconds[_part(event)] += event.self_cpu_time_total / 1e6
     seconds["Python"] = max(0.0, whole - sum(seconds.values()))
     return {part: taken / sum(seconds.values()) for part, taken in seconds.items()}
