@@ -44,11 +44,13 @@ def _started_nowhere() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _nothing_is_drawn() -> Iterator[None]:
+def _nothing_is_drawn_or_timed() -> Iterator[None]:
     """Reports have their pictures' files, but drawing takes a third of a second each: a file holds what would be drawn.
-    Tests that look at pictures take `drawn`, or vega's own `png`."""
+    Tests that look at pictures take `drawn`, or vega's own `png`. Nor is it timed how fast this machine trains, as `plan`
+    and `run` do where a store has no runs to tell it: that takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("blueberry.report.writing.png", lambda spec: json.dumps(spec).encode())
+        patch.setattr("blueberry.api.timed", lambda *_: None)
         yield
 
 
@@ -61,16 +63,12 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _run_in_an_empty_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _run_in_an_empty_folder() -> Iterator[None]:
+    started = Path.cwd()
     with TemporaryDirectory() as folder:
-        monkeypatch.chdir(folder)
+        os.chdir(folder)
         yield
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`plan` and `run` time some updates where a store has no runs to tell the speed: that takes seconds."""
-    monkeypatch.setattr("blueberry.api.timed", lambda *_: None)
+        os.chdir(started)
 
 
 class Said(NamedTuple):

@@ -93,23 +93,18 @@ def test_the_package_lists_what_it_has():
     assert all(getattr(blueberry, name) is not None for name in dir(blueberry))
 
 
-def test_a_newcomer_in_an_empty_folder(tmp_path, prepared):
-    assert cli("--version", cwd=tmp_path).stdout == f"blueberry {blueberry.__version__}\n"
-    assert cli("new", "sweep", cwd=tmp_path).returncode == 0
-    assert (
-        "to do at most, 16 if"
-        in cli("plan", "sweep.toml", "--no-timing", "--store", str(prepared), cwd=tmp_path).stdout
-    )
-    assert (
-        cli("new", "sweep", cwd=tmp_path).stderr
-        == "sweep.toml: exists already; nothing is overwritten; choose another name with -o\n"
-    )
+def test_a_newcomer_in_an_empty_folder(command, prepared):
+    assert command("--version").out == f"blueberry {blueberry.__version__}\n"
+    assert command("new", "sweep").code == 0
+    assert "to do at most, 16 if" in command("plan", "sweep.toml", "--no-timing", "--store", prepared).out
+    refused = "sweep.toml: exists already; nothing is overwritten; choose another name with -o\n"
+    assert command("new", "sweep").err == refused
 
 
 @pytest.mark.parametrize(
     ("words", "shell", "code"),
-    [(["--help"], "> /dev/full", 2), (["plan", "s.toml", "--no-timing"], "> /dev/full", 2), (["plan", "s.toml", "--json", "--no-timing"], ">&-", 2),
-     (["plan", "s.toml", "--no-timing"], "2>&-", 0)],
+    [(["--help"], "> /dev/full", 2), (["train", "moe-nano", "--dry-run"], "> /dev/full", 2),
+     (["plan", "s.toml", "--json", "--no-timing"], ">&-", 2), (["--version"], "2>&-", 0)],
 )  # fmt: skip
 def test_no_output_ends_in_a_traceback(words, shell, code, tmp_path, prepared):
     (tmp_path / "s.toml").write_text(
@@ -119,6 +114,7 @@ def test_no_output_ends_in_a_traceback(words, shell, code, tmp_path, prepared):
     done = cli(*words, *(["--store", str(prepared)] if words[0] == "plan" else []), cwd=tmp_path, shell=shell)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == (code != 0)
+    assert ("No space left on device; " in done.stderr) == ("full" in shell)
 
 
 @pytest.mark.parametrize(

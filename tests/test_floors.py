@@ -199,13 +199,13 @@ def test_what_is_imported_at_once_is_told_from_what_waits(tmp_path):
 
 
 def test_planning_never_loads_torch(prepared):
-    """Nor does timing: that is a worker's, here of as few updates as say anything."""
+    """Nor does timing: that is a worker's, here one that is not waited for."""
     assert "torch" not in _modules_after(
         "run --help",
         "train recipes/moe-nano.toml --dry-run",
         f"plan studies/demo-lr-sweep.toml --store {prepared} --workers 1",
         f"doctor studies/demo-lr-sweep.toml --store {prepared}",
-        first="from blueberry.study import calibration\ncalibration.TIMED_SECONDS = 0.2\n",
+        first="from blueberry.study import calibration\ncalibration.PATIENCE_SECONDS = 0.2\n",
     )
 
 

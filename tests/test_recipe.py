@@ -194,7 +194,7 @@ scalars = st.one_of(
 names = st.one_of(st.sampled_from(sorted(setting_names())), st.text(max_size=12))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(names, scalars, max_size=3))
 def test_any_override_is_accepted_or_one_line(changes):
     try:
@@ -212,7 +212,7 @@ keys = st.one_of(
 tables = st.recursive(scalars, lambda inner: st.dictionaries(keys, inner, max_size=3), max_leaves=8)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(keys, tables, max_size=3))
 def test_any_table_is_a_recipe_or_one_line(given_):
     try:

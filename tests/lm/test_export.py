@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import subprocess
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -150,20 +149,9 @@ def test_a_finished_run_is_exported_by_the_beginning_of_its_name(tiny, store, tm
     assert all(torch.equal(weights[name], w) for name, w in _weights(tiny).items())
 
 
-def test_the_command_exports(store, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "blueberry",
-        "export",
-        "0123",
-        str(tmp_path / "out"),
-        "--store",
-        str(store),
-        "--json",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["folder"] == str(tmp_path / "out")
+def test_the_command_exports(store, tmp_path, command):
+    done = command("export", "0123", tmp_path / "out", "--store", store, "--json")
+    assert json.loads(done.out)["folder"] == str(tmp_path / "out")
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 

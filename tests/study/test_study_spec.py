@@ -341,7 +341,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
     return study
 
 
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(study=mutated() | st.dictionaries(st.sampled_from(KEYS), values | tables, max_size=8))
 def test_whatever_a_file_holds_is_a_study_or_one_line(folder: Path, study: dict[str, Any]) -> None:
     said = None

@@ -57,7 +57,7 @@ def test_tiktoken_and_tokenizers_agree_on_documents(texts, tokenizer, learner):
         assert [tokenizer.tokens[number] for number in tokenizer.encode(text)] == learned
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=ANY_TEXT | CODE_LIKE)
 def test_tiktoken_and_tokenizers_agree_on_any_text(tokenizer, learner, text):
     by_number = tokens_of(learner)
@@ -65,7 +65,7 @@ def test_tiktoken_and_tokenizers_agree_on_any_text(tokenizer, learner, text):
     assert [tokenizer.tokens[number] for number in tokenizer.encode(text)] == learned
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=ANY_TEXT | CODE_LIKE)
 def test_round_trip_is_exact(tokenizer, text):
     for each in (tokenizer, BYTES):
@@ -77,7 +77,7 @@ def test_round_trip_is_exact(tokenizer, text):
 
 @pytest.mark.parametrize("piece", ["a", " ", "\n", " \n\t", "!", "é", "0", "<|endoftext|>"])
 def test_long_runs_neither_overflow_nor_crawl(tokenizer, piece):
-    text = piece * (1_000_000 // len(piece)) + "x"
+    text = piece * (300_000 // len(piece)) + "x"
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
