@@ -19,8 +19,8 @@ from blueberry.records import Curve, Evaluation, Failure, Metrics, RunResult, is
 from blueberry.study.arms import shown
 from blueberry.study.program import WHAT, line_pattern, own_name
 from blueberry.study.workers import Crash
-from blueberry.tables.formats import flat
 from blueberry.tables.reading import read_table
+from blueberry.tables.rows import flat
 
 LARGEST_LOSS = 1e12
 """Beyond it, as at infinity, a run has diverged: no loss or perplexity that means something is larger."""

@@ -7,11 +7,9 @@ a column without one: one word in SETTING, LENGTH, RESULT, LABEL or META.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 from blueberry.errors import TableError, did_you_mean
-from blueberry.records import is_number
-from blueberry.tables.rows import duration_of, value_of
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -196,8 +194,8 @@ LONGEST_NAME = 1_000
 _SPLITS = {"val": "val", "valid": "val", "validation": "val", "eval": "val", "evaluation": "val",
            "train": "train", "training": "train", "test": "test"}  # fmt: skip
 _HELD_OUT = frozenset(split for split, meaning in _SPLITS.items() if meaning == "val")
-_UNITS = {"minutes": 60.0, "hours": 3600.0, "min": 60.0, "mins": 60.0, "h": 3600.0, "hrs": 3600.0}
 
+_UNITS = {"minutes": 60.0, "hours": 3600.0, "min": 60.0, "mins": 60.0, "h": 3600.0, "hrs": 3600.0}
 _KIND_OF: dict[str, Kind] = {
     "arm": "label", "seed": "seed", "stage": "meta", "status": "meta", "study": "label", "eval_hash": "meta",
     "vocabulary": "setting", "updates": "length", "tokens": "length", "flops": "length",
@@ -371,11 +369,6 @@ def measures_no_text(column: str) -> bool:
     return not _NOT_OF_TEXT.isdisjoint(words_in(column))
 
 
-def none_is_a_choice(column: str, cells: Iterable[str]) -> bool:
-    """Whether "none" in a column is what was chosen, as "layer" or "rms" are, and not a cell that says nothing."""
-    return kind_by_name(column) in ("setting", None) and any(isinstance(value_of(cell), str) for cell in cells)
-
-
 def means_the_same(column: str, meaning: str) -> bool:
     """Whether it is understood as a column of MEANINGS is, if that one were not there."""
     return column != meaning and _meaning(column) == meaning
@@ -447,14 +440,3 @@ def _meaning(column: str) -> str | None:
             break
         parts = parts[1:]
     return _KNOWN.get(folded(parts[0])) if len(parts) == 1 else None
-
-
-def renamed_values(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
-    """A row's values under the names that were understood; training time in seconds."""
-    made: dict[str, Any] = {}
-    for column, value in values.items():
-        name = renamed.get(column, column)
-        if name == "train_seconds":
-            value = value * seconds_in(column) if is_number(value) else duration_of(value)
-        made[name] = value
-    return made

@@ -1,31 +1,347 @@
-"""How files are opened, whoever wrote them: JSON and JSON Lines as runs, YAML, CSV, SQLite for reading only.
+"""Text as rows, in the formats that tables come in: Markdown, CSV and its relatives, columns that blanks set apart,
+logs, JSON and JSON Lines."""
 
-What is damaged, or needs a library that is not installed, is refused in one line.
-"""
-
+import ast
 import csv
 import io
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
-from statistics import fmean
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
-from urllib.parse import quote
 
 from blueberry.errors import TableError
-from blueberry.records import is_number
-from blueberry.tables.columns import WRAPPERS, folded, is_name, kind_by_name
-from blueberry.tables.rows import STEPS, Placed, is_finite, named_in, value_of
+from blueberry.tables.columns import WRAPPERS, folded, is_name, kind_by_name, refuse_twice
+from blueberry.tables.markdown import SEED_HEAD, MarkdownTable, table_of_runs, with_seeds_down
+from blueberry.tables.rows import (
+    Placed,
+    bare,
+    flat,
+    named_in,
+    of_each_seed,
+    uses_decimal_comma,
+    value_of,
+)
+
+DELIMITERS = (",", ";", "\t", "|")
+SNIFFED_LINES = 20
+LONGEST_DICT = 100_000
+"""Characters of a cell that holds a config or a summary."""
+_PANDAS_INDEX = "Unnamed: 0"
+"""What pandas calls the index it wrote without a name when it reads it again."""
+Line = tuple[int, list[str]]
+"""The number of a line, counted from 1, and its cells."""
+Read = tuple[list[Placed], list[str]]
+"""Runs, and what a person should know of them."""
+
+
+def read_markdown(text: str, place: str, wanted: Sequence[str], metric: str | None = None) -> Read:
+    """The runs of the table that has what is `wanted`. Raises: TableError if none has, as `table_of_runs` does."""
+    table, notes = table_of_runs(text, place, wanted, metric)
+    return _runs_of(table, place), notes
+
+
+def _runs_of(table: MarkdownTable, place: str) -> list[Placed]:
+    names = [bare(name) for name in table.header]
+    refuse_twice(names, f"{place} line {table.line}")
+    return _runs(names, [(at, list(map(bare, cells))) for at, cells in enumerate(table.rows, table.line + 2)])
+
+
+def read_delimited(text: str, place: str, metric: str | None = None) -> Read:
+    """CSV and its relatives: a header line, then one line a run, cells parted by comma, semicolon, tab or bar, or
+    aligned by blanks; or a column for each seed, with cells that are the `metric`, or that the remarks above or the
+    file's name call a loss.
+
+    Raises: TableError for a header that does not name every column once, or a line with other than as many cells.
+    """
+    remarks = " ".join(line.strip("# ") for line in text.splitlines()[:SNIFFED_LINES] if line.startswith("#"))
+    text = without_box(_without_remarks(text))
+    delimiter = sniff(text)
+    first = next((line for line in text.splitlines() if line.strip() and not is_ornament(line)), "")
+    lines = [] if delimiter in first else read_aligned(text, place)
+    delimiter = " " if lines else delimiter
+    lines = lines or list(_lines(text, delimiter, place))
+    if not lines:
+        raise TableError(f"{place}: empty; a table has a line of column names and a line for each run; fill it")
+    number, header = lines[0]
+    names = [name.strip() for name in header]
+    if len(lines) > 2 and (whole := _two_lines(names, lines[1][1], lines[2][1])) is not None:
+        names, num_heads = whole
+        lines = lines[num_heads - 1 :]
+    refuse_twice(names, f"{place} line {number}")
+    if any(names) and not any(isinstance(value_of(name), str) for name in names if name):
+        raise TableError(
+            f"{place} line {number}: only numbers; the first line must name the columns; add a line of names"
+        )
+    comma = delimiter != "," and uses_decimal_comma([cell for _, cells in lines[1:] for cell in cells])
+    odd = next(((number, cells) for number, cells in lines[1:] if len(cells) != len(names)), None)
+    if odd is not None:
+        raise TableError(
+            f"{place} line {odd[0]}: {len(odd[1])} cells under {len(names)} column names; "
+            "a line has one cell for each column, empty where nothing is known; mend it"
+        )
+    if not comma and sum(SEED_HEAD.match(name) is not None for name in names) > 1:
+        as_text = tuple(tuple(cell.strip() for cell in cells) for _, cells in lines[1:])
+        across = MarkdownTable(None, number - 1, tuple(names), as_text, remarks)
+        if (found := with_seeds_down(across, place, metric)) is not None:
+            down, note = found
+            return _runs_of(down, place), [note]
+    return _runs(names, lines[1:], decimal_comma=comma), []
+
+
+def _runs(names: Sequence[str], lines: Sequence[Line], *, decimal_comma: bool = False) -> list[Placed]:
+    """Each line of cells as a run; columns without a name are left out."""
+    columns = zip(names, zip(*(cells for _, cells in lines), strict=True), strict=False)
+    choices = {name for name, cells in columns if _none_is_a_choice(name, cells)}
+    rows: list[Placed] = []
+    for number, cells in lines:
+        values: dict[str, Any] = {}
+        for name, cell in zip(names, cells, strict=True):
+            if name not in ("", _PANDAS_INDEX):
+                is_none = name in choices and cell.strip().casefold() == "none"
+                values |= {name: "none"} if is_none else _cell(name, cell, decimal_comma=decimal_comma)
+        rows.append((f"line {number}", values))
+    return rows
+
+
+def _none_is_a_choice(column: str, cells: Iterable[str]) -> bool:
+    """Whether "none" in a column is what was chosen, as "layer" or "rms" are, and not a cell that says nothing."""
+    return kind_by_name(column) in ("setting", None) and any(isinstance(value_of(cell), str) for cell in cells)
+
+
+def _without_remarks(text: str) -> str:
+    """Without lines above the header that begin with a hash, unless one is the header: it has as many cells, and where
+    blanks part them those of the line below are numbers."""
+    lines = text.splitlines()
+    first = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), 0)
+    if first == 0:
+        return text
+    delimiter = sniff("\n".join(lines[first:]))
+    above = [n for n in range(first) if lines[n].count(delimiter) == lines[first].count(delimiter) > 0]
+    words, names = lines[first].split(), lines[first - 1].replace("#", " ", 1).split()
+    has_numbers = not any(isinstance(value_of(word), str) for word in words)
+    if delimiter not in lines[first] and has_numbers and len(names) == len(words) > 1:
+        return "\n" * (first - 1) + "\n".join([" ".join(names), *lines[first:]])
+    return text if above else "\n" * first + "\n".join(lines[first:])
+
+
+def _two_lines(above: Sequence[str], below: Sequence[str], then: Sequence[str]) -> tuple[list[str], int] | None:
+    """The names of columns that stand in two lines, as a data frame with columns of two levels is written
+    ("params", "params" above "lr", "wd"), and how many lines that takes: a third names the index. None where one does.
+    """
+    cells = [cell.strip() for cell in below]
+    repeated = [above.count(name) > 1 for name in above]
+    if len(cells) != len(above) or not any(name and again for name, again in zip(above, repeated, strict=True)):
+        return None
+    if any(value_of(cell) is not None and not isinstance(value_of(cell), str) for cell in cells):
+        return None
+    names = ["_".join(filter(None, both)) for both in zip(above, cells, strict=True)]
+    index = [cell.strip() if not name else "" for name, cell in zip(names, then, strict=False)]
+    has_index = any(index) and not any(cell.strip() for name, cell in zip(names, then, strict=False) if name)
+    return [name or of for name, of in zip(names, index, strict=True)] if has_index else names, 3 if has_index else 2
+
+
+def _cell(name: str, cell: str, *, decimal_comma: bool) -> dict[str, Any]:
+    """Its value by its column; several where the cell is the config or summary of a run, as data frames write dicts."""
+    if is_name(name):
+        return {name: named_in(cell)}
+    if cell[:1] == "{" and cell[-1:] == "}" and folded(name) in WRAPPERS and len(cell) <= LONGEST_DICT:
+        text = re.sub(r"(?<=[:\[, ])(-?)(?:nan|inf)(?=[,\]} ])", r"\g<1>1e999", cell)
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                read = parse(cell if parse is json.loads else text)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            return flat({name: read})
+    return {name: value_of(cell, decimal_comma=decimal_comma)}
+
+
+def sniff(text: str) -> str:
+    """The delimiter that parts the most lines into as many cells as the header, more cells rather than fewer."""
+    head = "\n".join(text.splitlines()[:SNIFFED_LINES])
+
+    def fit(delimiter: str) -> tuple[int, int]:
+        try:
+            widths = [len(cells) for cells in csv.reader(head.splitlines(), delimiter=delimiter) if cells]
+        except csv.Error:
+            return 0, 0
+        return (sum(width == widths[0] for width in widths), widths[0]) if widths and widths[0] > 1 else (0, 0)
+
+    return max(DELIMITERS, key=fit)
+
+
+def _lines(text: str, delimiter: str, place: str) -> Iterator[tuple[int, list[str]]]:
+    """Each line that says anything, with its number."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells) and not is_ornament(delimiter.join(cells)):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise TableError(
+            f"{place} line {reader.line_num}: {error}; each line must be cells parted by {delimiter!r}; mend it"
+        ) from None
+
+
+# --- Columns that blanks set apart ---
+
+LEAST_CELLS = 2
+"""In the line of names, for text to be such a table."""
+_RULE = re.compile(r"[-=+|:\s\N{BOX DRAWINGS LIGHT HORIZONTAL}]*[-=\N{BOX DRAWINGS LIGHT HORIZONTAL}]{2}"
+                   r"[-=+|:\s\N{BOX DRAWINGS LIGHT HORIZONTAL}]*")  # fmt: skip
+_SIZE = re.compile(r"\[(\d+) rows x (\d+) columns\]|\((\d+) rows?\)")
+"""What pandas and databases print below a table."""
+_FIRST = re.compile(r"\s*\S+(?: \S+)*")
+_APART, _BLANKS = re.compile(r"\s{2,}"), re.compile(r"\s+")
+
+
+def is_rule(line: str) -> bool:
+    """Whether a line only sets the names of columns apart from what stands below."""
+    return _RULE.fullmatch(line) is not None
+
+
+def is_ornament(line: str) -> bool:
+    """Whether it is no row: a rule, or how many rows there are."""
+    return is_rule(line) or _SIZE.fullmatch(line.strip()) is not None
+
+
+def without_box(text: str) -> str:
+    """Of a table in a box of plus signs, dashes and bars its lines without those at their ends."""
+    if not text.lstrip().startswith("+-"):
+        return text
+    return "\n".join("" if is_rule(line) else line.strip().strip("|") for line in text.splitlines())
+
+
+def read_aligned(text: str, place: str) -> list[Line]:
+    """The line of names and the lines of runs, cells parted where every line has as many: as a rule of dashes parts
+    them, by two blanks or more, by any, or by the positions that are blank in all lines. Empty where the first line is
+    no such line of names.
+
+    One cell more in each run than there are names is the index of a data frame: a column of its own name where the
+    frame says one, "name" where it is of words, and without a name, so that it is left out, where it counts.
+    Raises: TableError where no way parts every line, or rows or columns were left out in print.
+    """
+    numbered = [(number, line.expandtabs().rstrip()) for number, line in enumerate(text.splitlines(), 1)]
+    numbered = [(number, line) for number, line in numbered if line.strip()]
+    size = _SIZE.fullmatch(numbered[-1][1].strip()) if numbered else None
+    if size is not None:
+        numbered.pop()
+    rule = next((line for _, line in numbered if is_rule(line)), "")
+    lines = [(number, line) for number, line in numbered if not is_rule(line)]
+    if len(lines) < 2 or max(len(line.split()) for _, line in lines[:2]) < LEAST_CELLS:
+        return []
+    number, header = lines[0]
+    if header.endswith("\\") or "..." in header.split():
+        what = "columns are wrapped or left out in print"
+        raise TableError(f"{place} line {number}: {what}; a run is one whole line; print df.to_string(), or write CSV")
+    indent = len(header) - len(header.lstrip())
+    is_left = all((first := _FIRST.match(line)) is not None and first.end() <= indent for _, line in lines[1:])
+    for cells in _ways(lines, rule):
+        if is_left and len(cells[0][1]) == len(cells[1][1]) and cells[0][1][0]:
+            continue  # what stands left of the first name is an index, so that a cell of each line is empty
+        if (found := _with_index(cells)) is not None:
+            shown = len(found) - 1
+            if size is not None and int(size[1] or size[3]) > shown - any(set(line) <= {*". "} for _, line in lines):
+                what = f"{shown} of {size[1] or size[3]} rows are shown"
+                raise TableError(f"{place}: {what}; a table has all runs; print df.to_string(), or write CSV")
+            return found
+    counts = [len(_APART.split(line.strip())) for _, line in lines]
+    odd = next((at for at, count in enumerate(counts) if count != counts[0]), 0)
+    raise TableError(
+        f"{place} line {lines[odd][0]}: {counts[odd]} cells, parted by blanks, under {counts[0]} column names; a line "
+        "has one cell for each column; write it as CSV"
+    )
+
+
+def _ways(lines: Sequence[tuple[int, str]], rule: str) -> Iterator[list[Line]]:
+    """The cells of all lines, by each way to part them."""
+    if len(rule.split()) >= LEAST_CELLS:
+        yield _cut(lines, rule)
+    yield [(number, _APART.split(line.strip())) for number, line in lines]
+    by_any = [(number, _BLANKS.split(line.strip())) for number, line in lines]
+    if len(by_any[0][1]) == len(by_any[1][1]) or all(cells[0] == f"{at}" for at, (_, cells) in enumerate(by_any[1:])):
+        yield by_any  # else a name or a text of several words might pass for an index
+    width = max(len(line) for _, line in lines)
+    taken = "".join("-" if any(line[at : at + 1].strip() for _, line in lines) else " " for at in range(width))
+    for gaps in (re.sub(r"(?<=-) (?=-)", "-", taken), taken):  # a single blank may stand within cells
+        cut = _cut(lines, gaps)
+        named = [name for name in cut[0][1] if name]
+        whole = not any(_APART.search(cell) for _, cells in cut for cell in cells)
+        if whole and named in (_APART.split(lines[0][1].strip()), by_any[0][1]):
+            yield cut
+
+
+def _cut(lines: Sequence[tuple[int, str]], rule: str) -> list[Line]:
+    """At the runs of dashes of a rule; one run of text that crosses a border gives no cells."""
+    spans = [found.span() for found in re.finditer(r"\S+", rule)]
+    spans[-1] = (spans[-1][0], max(len(line) for _, line in lines))
+    made: list[Line] = []
+    for number, line in lines:
+        outside = "".join(line[end:start] for (_, end), (start, _) in pairwise(spans))
+        cells = [line[start:end].strip() for start, end in spans]
+        made.append((number, [] if outside.strip() or line[: spans[0][0]].strip() else cells))
+    return made
+
+
+def _with_index(lines: list[Line]) -> list[Line] | None:
+    """With a name for every cell, or None where lines have other than as many, or one more for an index."""
+    (number, names), *runs = lines
+    index: list[str] = []
+    if len(runs) > 1 and 0 < len(runs[0][1]) < len(names) and len(runs[1][1]) == len(names) + len(runs[0][1]):
+        index = runs.pop(0)[1]  # a data frame has the names of its index in a line of their own
+    counts = {len(cells) for _, cells in runs}
+    if len(counts) != 1:
+        return None
+    (count,) = counts
+    if not index and count == len(names) + 1:
+        words = [[isinstance(value_of(cell), str) for cell in cells] for _, cells in runs]
+        if all(words[0]) and not all(map(all, words)):
+            return None  # a second line of names
+        index = [""]
+    names = [*index, *names]
+    if not names[0] and any(isinstance(value_of(cells[0]), str) for _, cells in runs):
+        names[0] = "name"
+    if count != len(names) or not all(names[1:]) or len(names) < LEAST_CELLS:
+        return None
+    return [(number, names), *runs]
+
+
+# --- Logs ---
+
+LEAST_LINES = 2
+"""Of a step with a loss, for text to be a log."""
+LONGEST_LINE = 1_000
+_STEP = re.compile(r"\b(step|iter|iteration|update|epoch)s?\b[ :=#\[]{0,3}(\d{1,9})\b", re.IGNORECASE)
+_PAIR = re.compile(
+    r"\b((?:(?:train|val|valid|validation|eval|test)[ _/]?)?(?:loss|nll|bpb|ppl|perplexity|acc|accuracy))\b"
+    r"[ :=]{1,3}(\d+\.\d+(?:e[-+]?\d+)?|\d+(?![\w.])|nan|inf)\b",
+    re.IGNORECASE,
+)
+
+
+def read_log(text: str) -> list[Placed]:
+    """A row for each line of what a trainer prints that says a step and something measured there; none where fewer than
+    LEAST_LINES do.
+
+    "step 250: train loss 1.96, val loss 2.01" of nanoGPT and "step:250/5960 val_loss:3.87" of its speedruns are such.
+    """
+    rows: list[Placed] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > LONGEST_LINE or not (steps := _STEP.findall(line)):
+            continue
+        found = {folded(name): value_of(value) for name, value in _PAIR.findall(line)}
+        if any(kind_by_name(name) == "result" for name in found):
+            rows.append((f"line {number}", {word.casefold(): int(count) for word, count in steps} | found))
+    return rows if len(rows) >= LEAST_LINES else []
+
+
+# --- JSON ---
 
 OWN_SCHEMA = "blueberry/results/"
+LONGEST_INTEGER = 19
+"""Digits of a whole number that is read as one; what no count or setting is so long as is a name."""
 LISTS = ("runs", "rows", "records", "experiments", "trials", "results", "data")
 """Keys of an object that may hold the list of runs."""
-MOST_BITS, LONGEST_INTEGER = 64, 19
-"""Of a whole number that is read as one."""
-LAST_OF = {"train_losses": "last of train_losses", "training_losses": "last of train_losses"}
-"""Curves whose last number is worth a column."""
 
 
 def read_json(text: str, place: str) -> Iterator[Placed]:
@@ -57,117 +373,9 @@ def read_json_lines(text: str, place: str) -> Iterator[Placed]:
         yield f"line {number}", flat(run)
 
 
-def of_each_seed(run: Mapping[str, Any]) -> list[Placed]:
-    """An object's values; or, where it has its seeds inside, those of each: `"seeds": [0, 1]` with lists as long beside
-    it, or `"seed_results": {"0": {...}, "1": {...}}`;
-    or the run of a Trainer's state. What it says of all of them, a mean, is no run's result."""
-    if isinstance(run.get("log_history"), list):
-        return [("", trainer_state(run))]
-    by_seed = next((key for key, value in run.items() if "seed" in key.casefold() and _is_by_seed(value)), None)
-    seeds = next((key for key, value in run.items() if key.casefold() in _SEEDS and _is_list(value)), None)
-    lists = [key for key, value in run.items() if seeds and key != seeds and _is_list(value, len(run[seeds]))]
-    given = {name: value for name, value in flat(run).items() if kind_by_name(name) != "result"}
-    given = {name: value for name, value in given.items() if not name.startswith((f"{by_seed}.", "seeds", "num_seeds"))}
-    if by_seed is not None:
-        return [(f"seed {seed}", {**given, "seed": int(seed), **flat(one)}) for seed, one in run[by_seed].items()]
-    if seeds is None or not lists:
-        return [("", flat(run))]
-    means = {name: value for name, value in flat(run).items() if name not in given and is_finite(value)}
-    of = {key: next((n for n, mean in means.items() if _is_mean(mean, run[key])), _singular(key)) for key in lists}
-    return [
-        (f"seed {seed}", {**given, "seed": seed, **{of[key]: plain(run[key][place]) for key in lists}})
-        for place, seed in enumerate(run[seeds])
-    ]
-
-
-_SEEDS = ("seeds", "seed", "random_seeds")
-_ROUNDED = 1e-4
-"""Relative: what a mean was rounded by."""
-_PLURALS = {"losses": "loss", "accuracies": "accuracy", "perplexities": "perplexity"}
-
-
-def _is_by_seed(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and len(value) > 1
-        and all(str(key).isdecimal() and isinstance(one, Mapping) for key, one in value.items())
-    )
-
-
-def _is_list(value: Any, length: int = 0) -> bool:
-    """Of so many plain numbers; of two or more where nobody says how many."""
-    return isinstance(value, (list, tuple)) and 2 <= len(value) == (length or len(value)) and all(map(is_number, value))
-
-
-def _is_mean(value: float, of: Sequence[float]) -> bool:
-    """So that a list called seed_scores is known for the metric of which the mean stands beside it."""
-    return abs(value - fmean(of)) <= _ROUNDED * abs(value) and (max(of) > min(of))
-
-
-def _singular(name: str) -> str:
-    head, _, last = name.rpartition("_")
-    last = _PLURALS.get(last, last.removesuffix("s") if last in ("scores", "ppls", "bpbs") else last)
-    return f"{head}_{last}" if head else last
-
-
-def flat(run: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """An object's plain values by dotted name. Lists are left out, but for the last of the training losses."""
-    values: dict[str, Any] = {}
-    for name, value in run.items():
-        dotted = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            values.update(flat(value, f"{dotted}."))
-        elif isinstance(value, (list, tuple)):
-            if dotted in LAST_OF and value and isinstance(value[-1], (int, float)):
-                values[LAST_OF[dotted]] = value[-1]
-        elif isinstance(value, str) and is_name(name):
-            values[dotted] = named_in(value)
-        else:
-            values[dotted] = plain(value)
-    return values
-
-
-def trainer_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The run of a `trainer_state.json`: the last of all that was logged, but for what its schedule was at."""
-    entries = [entry for entry in state.get("log_history") or () if isinstance(entry, Mapping)]
-    own_rates = ("learning_rate", "grad_norm")
-    steps = [flat({name: value for name, value in entry.items() if name not in own_rates}) for entry in entries]
-    own = {name: value for name, value in state.items() if name != "log_history"}
-    params = own.pop("trial_params", None)
-    values = {**flat(own), **last_of(steps), **flat(params if isinstance(params, Mapping) else {})}
-    return values | ({STEPS: steps} if steps else {})
-
-
-def last_of(steps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of each column the last value, whichever step it was logged at."""
-    last: dict[str, Any] = {}
-    for step in steps:
-        last |= step
-    return last
-
-
-def plain(value: Any) -> Any:
-    """A number, text, true/false or None. Numbers in quotes are numbers; other libraries' numbers are Python's."""
-    if isinstance(value, str):
-        read = value_of(value)
-        return read if is_number(read) else value.strip() or None
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > MOST_BITS:
-        return f"an integer of {value.bit_length()} bits"
-    if isinstance(value, float):
-        return float(value)  # numpy's is one too, but is written otherwise
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    return plain(value.item()) if hasattr(value, "item") else str(value)
-
-
-def _integer(text: str) -> int | str:
-    """One that no count or setting is so long as is a name."""
-    return int(text) if len(text) <= LONGEST_INTEGER else text
-
-
 def _parsed(text: str, place: str) -> Any:
     try:
-        return json.loads(text, parse_int=_integer)
+        return json.loads(text, parse_int=lambda text: int(text) if len(text) <= LONGEST_INTEGER else text)
     except (json.JSONDecodeError, RecursionError) as error:
         what = f"{error.msg}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
         raise TableError(f"{place}: not valid JSON ({what}); mend it") from None
@@ -187,8 +395,13 @@ def _objects(document: Any, place: str) -> Iterator[tuple[str, Any]]:
     if listed is not None:
         yield from _objects(document[listed], place)
     elif all(isinstance(value, list) for value in document.values()):
-        yield from _columns(document, place)
-    elif all(isinstance(value, dict) for value in document.values()) and not _is_one_run(document):
+        lengths = {len(values) for values in document.values()}
+        if len(lengths) > 1:
+            what = f"lists of {min(lengths)} to {max(lengths)} values; columns must be equally long; mend them"
+            raise TableError(f"{place}: {what}")
+        for number, values in enumerate(zip(*document.values(), strict=True), 1):
+            yield f"run {number}", dict(zip(document, values, strict=True))
+    elif all(isinstance(one, dict) for one in document.values()) and any(folded(n) not in WRAPPERS for n in document):
         if all(key.isdigit() for column in document.values() for key in column):  # as pandas writes a frame
             keys = list(dict.fromkeys(key for column in document.values() for key in column))
             yield from ((f"run {key}", {n: c.get(key) for n, c in document.items()}) for key in keys)
@@ -196,20 +409,6 @@ def _objects(document: Any, place: str) -> Iterator[tuple[str, Any]]:
             yield from ((f'"{name}"', {"name": name, **run}) for name, run in document.items())
     else:
         yield "", document
-
-
-def _is_one_run(document: dict[str, Any]) -> bool:
-    return all(folded(name) in WRAPPERS for name in document)
-
-
-def _columns(document: dict[str, list[Any]], place: str) -> Iterator[tuple[str, Any]]:
-    lengths = {len(values) for values in document.values()}
-    if len(lengths) > 1:
-        raise TableError(
-            f"{place}: lists of {min(lengths)} to {max(lengths)} values; columns must be equally long; mend them"
-        )
-    for number, values in enumerate(zip(*document.values(), strict=True), 1):
-        yield f"run {number}", dict(zip(document, values, strict=True))
 
 
 def _own_runs(document: dict[str, Any], place: str) -> Iterator[Placed]:
@@ -235,132 +434,3 @@ def _own_runs(document: dict[str, Any], place: str) -> Iterator[Placed]:
             "eval_hash": provenance.get("evaluation_digest"),
         }
         yield f"run {number}", flat(read)
-
-
-# --- Files of other tools ---
-
-SQLITE = b"SQLite format 3\0"
-"""How a database file begins."""
-
-
-def place_of(folder: Path, root: Path) -> str:
-    """What a run in a folder is called: the folder below `root`, or its own name."""
-    if folder == root or not folder.is_relative_to(root):
-        return folder.absolute().name
-    return folder.relative_to(root).as_posix()
-
-
-def json_object(path: Path) -> dict[str, Any]:
-    """Raises: TableError if the file is no JSON object."""
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        read = None
-    if not isinstance(read, dict):
-        raise TableError(f"{path}: not a JSON object; it must be as its tool wrote it; restore it")
-    return read
-
-
-def logged_in_csv(path: Path) -> list[dict[str, Any]]:
-    """What each row of a tool's CSV says; empty cells say nothing."""
-    try:
-        return [
-            {name: value_of(cell) for name, cell in row.items() if name and isinstance(cell, str) and cell.strip()}
-            for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
-        ]
-    except csv.Error as broken:
-        raise TableError(f"{path}: {broken}; it must be as its tool wrote it; restore it") from None
-
-
-def logged_in_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a tool's log; none where there is no such file. A line that a kill has torn says nothing."""
-    said: list[dict[str, Any]] = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            one = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        said += [one] if isinstance(one, dict) else []
-    return said
-
-
-def yaml_mapping(path: Path) -> dict[str, Any]:
-    """The settings of a YAML file, empty where there is none; without its library, those of plain keys and values."""
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    try:
-        import yaml  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return _plain_yaml(text, path)
-
-    class Plain(yaml.SafeLoader):
-        """What is an object of a program is missing."""
-
-    Plain.add_multi_constructor("", lambda *_: None)
-    try:
-        read = yaml.load(text, Plain) or {}
-    except yaml.YAMLError:
-        raise TableError(f"{path}: not plain YAML; it must be as its tool wrote it; restore it") from None
-    return read if isinstance(read, dict) else {}
-
-
-def _plain_yaml(text: str, path: Path) -> dict[str, Any]:
-    """`key: value` lines, nested by their indentation; lists of plain values are left out."""
-    root: dict[str, Any] = {}
-    open_: list[tuple[int, dict[str, Any]]] = [(-1, root)]
-    for line in text.splitlines():
-        said = line.split(" #")[0].rstrip()
-        if not said.strip() or said.lstrip().startswith(("#", "- ", "---")) or said.strip() in ("-", "{}"):
-            continue
-        indent, (key, colon, value) = len(said) - len(said.lstrip()), said.strip().partition(":")
-        if not colon or value.strip()[:1] in ("|", ">", "&", "*", "!", "{"):
-            remedy = "pip install 'blueberry-lm[wandb]', or export the runs as CSV"
-            raise TableError(f"{path}: YAML beyond plain keys and values; its library is not installed; {remedy}")
-        while open_[-1][0] >= indent:
-            open_.pop()
-        key = key.strip().strip("'\"")
-        if value.strip():
-            open_[-1][1][key] = value_of(value.strip().strip("'\""))
-        else:
-            open_[-1][1][key] = {}
-            open_.append((indent, open_[-1][1][key]))
-    return root
-
-
-def is_sqlite(path: Path) -> bool:
-    """Whether a regular file is an SQLite database, by how it begins."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(SQLITE)) == SQLITE
-
-
-class Database:
-    """An SQLite file, read and never written."""
-
-    def __init__(self, path: Path, sql: sqlite3.Connection) -> None:
-        self.path = path
-        self._sql = sql
-        self.tables = frozenset(name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'"))
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """Raises: TableError if the file is damaged or lacks a column."""
-        try:
-            return self._sql.execute(query).fetchall()
-        except sqlite3.Error as broken:
-            raise TableError(f"{self.path}: {broken}; the database must be as its tool wrote it; restore it") from None
-
-    def has(self, names: Sequence[str]) -> bool:
-        return self.tables.issuperset(names)
-
-
-@contextmanager
-def database(path: Path) -> Iterator[Database]:
-    """Raises: TableError if it cannot be opened."""
-    try:
-        opened = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
-    except sqlite3.Error as broken:
-        raise TableError(f"{path}: {broken}; give a database that can be read") from None
-    with closing(opened):
-        yield Database(path, opened)

@@ -5,11 +5,10 @@ In a table whose columns are seeds or steps nothing but the text around it says 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import PurePath
-from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.tables.captions import Said, says_what_is_measured, what_is_measured
@@ -17,16 +16,13 @@ from blueberry.tables.columns import (
     find_column,
     folded,
     is_loss,
-    is_name,
     kind_by_name,
-    none_is_a_choice,
-    refuse_twice,
     understood,
     word_set,
 )
 from blueberry.tables.names import summary_in
 from blueberry.tables.progress import ENDINGS
-from blueberry.tables.rows import Placed, bare, is_finite, named_in, value_of
+from blueberry.tables.rows import bare, is_finite, value_of
 
 _HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
@@ -157,10 +153,10 @@ class _Reading:
         return 0 if self.cells is None or (self.cells.loss and not self.is_asked_for) else 1
 
 
-def read_markdown(
+def table_of_runs(
     text: str, place: str, wanted: Sequence[str], metric: str | None = None
-) -> tuple[list[Placed], list[str]]:
-    """Each run, and what a person should know of the choice.
+) -> tuple[MarkdownTable, list[str]]:
+    """The table of a document that has the runs, one in each row, and what a person should know of the choice.
 
     Of the tables that have what is `wanted`, `metric` among it where it is given, the first with a loss is read, or the
     first; one of means only where no other has the runs. `metric` is also what the cells of a table measure whose
@@ -196,11 +192,11 @@ def read_markdown(
         raise TableError(f"{place} line {table.line}: {chosen.cells.question}")
     if chosen.how:
         notes.append(f"{place}: the table at line {table.line} has {chosen.told}")
-    return list(_runs(table, place)), notes
+    return table, notes
 
 
-def read_seeds_across(table: MarkdownTable, place: str, metric: str | None) -> tuple[list[Placed], list[str]] | None:
-    """Of a table of another format with a column for each seed its runs, one a cell, and what a person should know.
+def with_seeds_down(table: MarkdownTable, place: str, metric: str | None) -> tuple[MarkdownTable, str] | None:
+    """A table of another format with a column for each seed as one with a run in each row, and how it was understood.
 
     None where it has the metric as a column, or where nothing says what the cells are.
     """
@@ -209,20 +205,7 @@ def read_seeds_across(table: MarkdownTable, place: str, metric: str | None) -> t
     found = _unfolded(table, metric, PurePath(place).stem)
     if found is None or not found.table.header[-1]:
         return None
-    return list(_runs(found.table, place)), [f"{place}: the table has {found.told}"]
-
-
-def _runs(table: MarkdownTable, place: str) -> Iterator[Placed]:
-    names = [bare(name) for name in table.header]
-    refuse_twice(names, f"{place} line {table.line}")
-    columns = [[bare(cell) for cell in column] for column in zip(*table.rows, strict=True)]
-    choices = {name for name, cells in zip(names, columns, strict=False) if none_is_a_choice(name, cells)}
-    for number, cells in enumerate(table.rows, table.line + 2):
-        values: dict[str, Any] = {}
-        for name, cell in zip(names, map(bare, cells), strict=True):
-            is_none = name in choices and cell.casefold() == "none"
-            values |= {name: "none" if is_none else named_in(cell) if is_name(name) else value_of(cell)} if name else {}
-        yield f"line {number}", values
+    return found.table, f"{place}: the table has {found.told}"
 
 
 def _has(table: MarkdownTable, wanted: Sequence[str]) -> bool:

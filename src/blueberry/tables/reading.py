@@ -1,20 +1,42 @@
 """From a file, a folder or objects to a table: which reader fits, and what its columns are."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.files import refused_as
-from blueberry.records import Goal
-from blueberry.tables.columns import LONGEST_NAME, kind_by_name, renamed_values, understood
-from blueberry.tables.delimited import read_delimited, read_log
-from blueberry.tables.formats import SQLITE, flat, place_of, read_json, read_json_lines
-from blueberry.tables.markdown import read_markdown
+from blueberry.records import Goal, is_number
+from blueberry.tables.columns import LONGEST_NAME, kind_by_name, seconds_in, understood
+from blueberry.tables.formats import read_delimited, read_json, read_json_lines, read_log, read_markdown
 from blueberry.tables.names import named_by, with_named_settings, with_steps_in_names, without_summaries
-from blueberry.tables.rows import STEPS, Found, Placed, Row, Table, is_finite, value_of
-from blueberry.tables.tools import JOURNAL, OF_A_RUN, TRIAL_COLUMNS, read_export, trials_frame
+from blueberry.tables.rows import STEPS, Found, Placed, Row, Table, duration_of, flat, is_finite, value_of
+from blueberry.tables.tools import (
+    OPTUNA_TABLES,
+    SQLITE,
+    TRIAL_COLUMNS,
+    database,
+    is_sqlite,
+    lightning_runs,
+    optuna_database,
+    optuna_journal,
+    place_of,
+    ray_trials,
+    result_files,
+    trainer_runs,
+    trials_frame,
+)
+from blueberry.tables.trackers import (
+    CHART_ENDS,
+    MLFLOW_TABLES,
+    chart_runs,
+    mlflow_database,
+    mlflow_folders,
+    tensorboard_runs,
+    wandb_log,
+    wandb_runs,
+)
 
 LARGEST_BYTES = 500_000_000
 """Of a file; a table of runs is far smaller."""
@@ -36,26 +58,13 @@ def read_table(
     """
     path = Path(path)
     with refused_as(TableError, path, "cannot be read", "give a readable table, or a folder of runs"):
-        of_a_tool = is_export(path)
+        of_a_tool = _is_export(path)
     if of_a_tool:
-        return _table(str(path), path.stem, read_export(path, _files), wanted, name_pattern)
+        return _table(str(path), path.stem, _read_export(path), wanted, name_pattern)
     name, (text, encoded) = path.name, _text(path)
     found, notes = _rows_in(path, text, [one for one in wanted if one not in named_by(name_pattern)], metric)
     rows = [(f"{name} {where}".strip(), values) for where, values in found]
     return _table(str(path), path.stem, Found(tuple(rows), (*encoded, *notes)), wanted, name_pattern)
-
-
-def is_export(path: Path) -> bool:
-    """Whether a path is read by `read_export`: a folder, or a file that no table is. Raises: OSError."""
-    if path.is_dir() or path.suffix == ".wandb" or "tfevents" in path.name or path.name == "wandb-summary.json":
-        return True
-    if not path.is_file():
-        return False
-    if path.name in OF_A_RUN and path.with_name(OF_A_RUN[path.name]).is_file():
-        return True
-    with path.open("rb") as file:
-        start = file.read(len(SQLITE) + len(JOURNAL))
-    return start.startswith(SQLITE) or start.replace(b" ", b"").startswith(JOURNAL)
 
 
 def _rows_in(
@@ -68,7 +77,9 @@ def _rows_in(
     if path.suffix.lower() in LOGS and (logged := read_log(text)):
         return logged, []
     if kind == "delimited":
-        return read_delimited(text, path.name, metric)
+        rows, notes = read_delimited(text, path.name, metric)
+        of_a_chart = rows and all(any(name.endswith(end) for name in rows[0][1]) for end in CHART_ENDS)
+        return chart_runs(rows, path.name) if of_a_chart else (rows, notes)
     return list({"json lines": read_json_lines, "json": read_json}[kind](text, path.name)), []
 
 
@@ -137,7 +148,7 @@ def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_
     renamed = understood(column for _, values in rows for column in values)
     renamed = {name: meaning for name, meaning in renamed.items() if meaning != "status" or name not in shares}
     made = tuple(
-        Row(place, renamed_values(values, renamed), tuple(renamed_values(one, renamed) for one in steps.get(place, ())))
+        Row(place, _renamed(values, renamed), tuple(_renamed(one, renamed) for one in steps.get(place, ())))
         for place, values in rows
     )
     goals: dict[str, Goal | None] = {
@@ -146,6 +157,17 @@ def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_
     are_runs = found.are_runs or bool(goals)
     left_out = [f"{name}: {line}" for line in left_out]
     return Table(path, name, made, renamed, (*found.notes, *left_out, *read_from_names), goals, are_runs)
+
+
+def _renamed(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """A row's values under the names that were understood; training time in seconds."""
+    made: dict[str, Any] = {}
+    for column, value in values.items():
+        name = renamed.get(column, column)
+        if name == "train_seconds":
+            value = value * seconds_in(column) if is_number(value) else duration_of(value)
+        made[name] = value
+    return made
 
 
 def _of_mlflow(column: str, value: Any) -> Any:
@@ -196,3 +218,73 @@ def _kind(path: Path, text: str) -> str:
     if start == "[" or suffix == ".json":
         return "json"
     return "markdown" if start == "|" or (start == "#" and "|" in text) else "delimited"
+
+
+# --- Files of other tools ---
+
+OF_A_RUN = {"metrics.csv": "hparams.yaml", "result.json": "params.json", "progress.csv": "params.json"}
+"""Files that mean something only with the one beside them, in the folder of their run."""
+JOURNAL = b'{"op_code":'
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a path is read by `_read_export`: a folder, or a file that no table is. Raises: OSError."""
+    if path.is_dir() or path.suffix == ".wandb" or "tfevents" in path.name or path.name == "wandb-summary.json":
+        return True
+    if not path.is_file():
+        return False
+    if path.name in OF_A_RUN and path.with_name(OF_A_RUN[path.name]).is_file():
+        return True
+    with path.open("rb") as file:
+        start = file.read(len(SQLITE) + len(JOURNAL))
+    return start.startswith(SQLITE) or start.replace(b" ", b"").startswith(JOURNAL)
+
+
+def _read_export(path: Path) -> Found:
+    """Every run of a folder, by whichever of these tools wrote it; or of one of their files.
+
+    Raises: TableError if none did, or a library that reads its files is not installed.
+    """
+    remedy = "give a table, or a folder of runs"
+    with refused_as(TableError, path, "cannot be read", remedy):
+        if not path.exists():
+            raise TableError(f"{path}: no such file or folder; {remedy}")
+        if path.suffix == ".wandb":
+            return Found((wandb_log(path),), are_runs=True)
+        if "tfevents" in path.name and path.is_file():
+            return Found(tuple(tensorboard_runs(path)), are_runs=True)
+        if is_sqlite(path):
+            return _of_database(path)
+        if path.is_file() and path.name not in OF_A_RUN and path.name != "wandb-summary.json":
+            rows, objectives = optuna_journal(path)
+            return Found(tuple(rows), objectives=objectives, are_runs=True)
+        folder = path if path.is_dir() else path.parent
+        for reader in _READERS:
+            if found := tuple(reader(folder)):
+                return Found(found, are_runs=True)
+        for file in sorted(folder.iterdir()):
+            if is_sqlite(file):
+                return _of_database(file)
+        if found := tuple(_files(folder)):
+            return Found(found)
+    raise TableError(
+        f"{path}: a folder without runs; it must have tfevents files, *.wandb or wandb-summary.json, metrics.csv "
+        "(Lightning), trainer_state.json, result.json (Ray Tune), meta.yaml (MLflow), or JSON or CSV files; "
+        "give one that has, or a table"
+    )
+
+
+def _of_database(path: Path) -> Found:
+    with database(path) as opened:
+        if opened.has(OPTUNA_TABLES):
+            rows, objectives = optuna_database(opened)
+            return Found(tuple(rows), objectives=objectives, are_runs=True)
+        if opened.has(MLFLOW_TABLES):
+            return Found(tuple(mlflow_database(opened)), are_runs=True)
+    raise TableError(f"{path}: a database of neither Optuna nor MLflow; write its runs as CSV")
+
+
+_READERS: tuple[Callable[[Path], Iterator[Placed]], ...] = (
+    wandb_runs, mlflow_folders, ray_trials, trainer_runs, lightning_runs, tensorboard_runs, result_files,
+)  # fmt: skip
+"""The first that finds a run in a folder reads it: tools that write more come before those that others write too."""

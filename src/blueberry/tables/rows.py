@@ -1,48 +1,22 @@
-"""What a table of runs is once it is read: cells with values, rows, frozen records, whatever file it came from."""
+"""What a table of runs is once it is read, whatever file it came from: rows, as frozen records; values of cells; and
+objects, each with the values of a run."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
+from statistics import fmean
 from typing import Any, TypeGuard
 
 from blueberry.records import Goal, is_number
-
-MISSING = frozenset(("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "na", "n/a", "null", "none", "?", "missing",
-                     "...", "\N{HORIZONTAL ELLIPSIS}", "<na>"))  # fmt: skip
-_INFINITE = {"inf": math.inf, "+inf": math.inf, "infinity": math.inf, "\N{INFINITY}": math.inf, "-inf": -math.inf}
-_TRUTH = {"true": True, "false": False}
-_INTEGER = re.compile(r"[+-]?\d+")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
-_POINTS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
-_ABOUT = re.compile(r"^[~\u2248]\s*(?=[+-]?[\d.])")
-_SYMBOLS = re.compile(
-    r"^[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]+\s*|\s*[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]+$"
-)
-"""Pictures before or after what a cell says."""
-_REMARKED = re.compile(r"([+-]?[\d.,]+(?:[eE][+-]?\d+)?%?)\s+\(([^()\d\u00b1]+)\)")
-"""A number with words beside it: "0.04 (default)"; "0.04 (0.01)" is no such."""
-_CLOCK = re.compile(r"(?:(\d+) days?,? )?(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
-_DURATION = re.compile(
-    r"(\d+(?:\.\d+)?) ?(ms|msecs?|milliseconds?|secs?|seconds?|s|mins?|minutes?|m|hours?|hrs?|h|days?|d)(?![a-z])"
-)
-_SECONDS_IN = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LARGEST_DIGITS = 18
-"""Of a whole number that is read as one; a longer one is a name."""
-
+from blueberry.tables.columns import is_name, kind_by_name
 
 KEPT, DISCARDED = frozenset(("keep", "kept")), frozenset(("discard", "discarded"))
 """What the status of a loop's table says of its changes; each is a commit, whatever else its row says of it."""
-
-
 Placed = tuple[str, dict[str, Any]]
 """A run as its reader found it: where it stands, e.g. "line 4", and its values by column."""
-
-
 STEPS = "steps of the run"
 """Beside the values of a run, where its file has what was logged on the way: a list of values, in order. The only list
 there; a table's rows have it as `Row.steps`."""
@@ -114,6 +88,36 @@ class Table:
         return False
 
 
+# --- Cells ---
+
+MISSING = frozenset(("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "na", "n/a", "null", "none", "?", "missing",
+                     "...", "\N{HORIZONTAL ELLIPSIS}", "<na>"))  # fmt: skip
+_INFINITE = {"inf": math.inf, "+inf": math.inf, "infinity": math.inf, "\N{INFINITY}": math.inf, "-inf": -math.inf}
+_TRUTH = {"true": True, "false": False}
+_INTEGER = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_POINTS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_ABOUT = re.compile(r"^[~\u2248]\s*(?=[+-]?[\d.])")
+_SYMBOLS = re.compile(
+    r"^[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]+\s*|\s*[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]+$"
+)
+"""Pictures before or after what a cell says."""
+_REMARKED = re.compile(r"([+-]?[\d.,]+(?:[eE][+-]?\d+)?%?)\s+\(([^()\d\u00b1]+)\)")
+"""A number with words beside it: "0.04 (default)"; "0.04 (0.01)" is no such."""
+_CLOCK = re.compile(r"(?:(\d+) days?,? )?(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+_DURATION = re.compile(
+    r"(\d+(?:\.\d+)?) ?(ms|msecs?|milliseconds?|secs?|seconds?|s|mins?|minutes?|m|hours?|hrs?|h|days?|d)(?![a-z])"
+)
+_SECONDS_IN = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LARGEST_DIGITS = 18
+"""Of a whole number that is read as one; a longer one is a name."""
+LEAST_DIGITS = 5
+"""Significant digits of a number that was measured rather than chosen, where there are several such."""
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
+
+
 def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     """A number where the cell is one, true/false, None where it says nothing, else its text.
 
@@ -148,12 +152,6 @@ def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     return text
 
 
-LEAST_DIGITS = 5
-"""Significant digits of a number that was measured rather than chosen, where there are several such."""
-
-_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
-
-
 def bare(cell: str) -> str:
     """A cell without marks of emphasis and code, a link as its text."""
     stripped = _LINK.sub(r"\1", cell.strip())
@@ -161,17 +159,6 @@ def bare(cell: str) -> str:
         if len(stripped) > 2 * len(mark) and stripped.startswith(mark) and stripped.endswith(mark):
             stripped = stripped[len(mark) : -len(mark)].strip()
     return stripped
-
-
-def significant_digits(number: str) -> int:
-    """Of a number as it is written, without zeros at either end: "0.00120" has two."""
-    return len(number.partition("e")[0].strip("-0.").replace(".", ""))
-
-
-def decimals(number: float) -> int:
-    """As many as the shortest text of the number has."""
-    exponent = Decimal(repr(number)).normalize().as_tuple().exponent
-    return max(-int(exponent), 0)
 
 
 def named_in(text: str) -> str | None:
@@ -210,6 +197,128 @@ def _has_leading_zero(text: str) -> bool:
     return len(digits) > 1 and digits[0] == "0"
 
 
+def significant_digits(number: str) -> int:
+    """Of a number as it is written, without zeros at either end: "0.00120" has two."""
+    return len(number.partition("e")[0].strip("-0.").replace(".", ""))
+
+
+def decimals(number: float) -> int:
+    """As many as the shortest text of the number has."""
+    exponent = Decimal(repr(number)).normalize().as_tuple().exponent
+    return max(-int(exponent), 0)
+
+
 def is_finite(value: Any) -> TypeGuard[float]:
     """Whether it is a number that can be counted with; true and false are none."""
     return is_number(value) and math.isfinite(value)
+
+
+# --- Objects as runs ---
+
+MOST_BITS = 64
+"""Of a whole number of an object that is read as one."""
+LAST_OF = {"train_losses": "last of train_losses", "training_losses": "last of train_losses"}
+"""Curves whose last number is worth a column."""
+
+
+def flat(run: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """An object's plain values by dotted name. Lists are left out, but for the last of the training losses."""
+    values: dict[str, Any] = {}
+    for name, value in run.items():
+        dotted = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            values.update(flat(value, f"{dotted}."))
+        elif isinstance(value, (list, tuple)):
+            if dotted in LAST_OF and value and isinstance(value[-1], (int, float)):
+                values[LAST_OF[dotted]] = value[-1]
+        elif isinstance(value, str) and is_name(name):
+            values[dotted] = named_in(value)
+        else:
+            values[dotted] = plain(value)
+    return values
+
+
+def last_of(steps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of each column the last value, whichever step it was logged at."""
+    last: dict[str, Any] = {}
+    for step in steps:
+        last |= step
+    return last
+
+
+def plain(value: Any) -> Any:
+    """A number, text, true/false or None. Numbers in quotes are numbers; other libraries' numbers are Python's."""
+    if isinstance(value, str):
+        read = value_of(value)
+        return read if is_number(read) else value.strip() or None
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > MOST_BITS:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, float):
+        return float(value)  # numpy's is one too, but is written otherwise
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    return plain(value.item()) if hasattr(value, "item") else str(value)
+
+
+def of_each_seed(run: Mapping[str, Any]) -> list[Placed]:
+    """An object's values; or, where it has its seeds inside, those of each: `"seeds": [0, 1]` with lists as long beside
+    it, or `"seed_results": {"0": {...}, "1": {...}}`;
+    or the run of a Trainer's state. What it says of all of them, a mean, is no run's result."""
+    if isinstance(run.get("log_history"), list):
+        return [("", trainer_state(run))]
+    by_seed = next((key for key, value in run.items() if "seed" in key.casefold() and _is_by_seed(value)), None)
+    seeds = next((key for key, value in run.items() if key.casefold() in _SEEDS and _is_list(value)), None)
+    lists = [key for key, value in run.items() if seeds and key != seeds and _is_list(value, len(run[seeds]))]
+    given = {name: value for name, value in flat(run).items() if kind_by_name(name) != "result"}
+    given = {name: value for name, value in given.items() if not name.startswith((f"{by_seed}.", "seeds", "num_seeds"))}
+    if by_seed is not None:
+        return [(f"seed {seed}", {**given, "seed": int(seed), **flat(one)}) for seed, one in run[by_seed].items()]
+    if seeds is None or not lists:
+        return [("", flat(run))]
+    means = {name: value for name, value in flat(run).items() if name not in given and is_finite(value)}
+    of = {key: next((n for n, mean in means.items() if _is_mean(mean, run[key])), _singular(key)) for key in lists}
+    return [
+        (f"seed {seed}", {**given, "seed": seed, **{of[key]: plain(run[key][place]) for key in lists}})
+        for place, seed in enumerate(run[seeds])
+    ]
+
+
+_SEEDS = ("seeds", "seed", "random_seeds")
+_ROUNDED = 1e-4
+"""Relative: what a mean was rounded by."""
+_PLURALS = {"losses": "loss", "accuracies": "accuracy", "perplexities": "perplexity"}
+
+
+def _is_by_seed(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 1
+        and all(str(key).isdecimal() and isinstance(one, Mapping) for key, one in value.items())
+    )
+
+
+def _is_list(value: Any, length: int = 0) -> bool:
+    """Of so many plain numbers; of two or more where nobody says how many."""
+    return isinstance(value, (list, tuple)) and 2 <= len(value) == (length or len(value)) and all(map(is_number, value))
+
+
+def _is_mean(value: float, of: Sequence[float]) -> bool:
+    """So that a list called seed_scores is known for the metric of which the mean stands beside it."""
+    return abs(value - fmean(of)) <= _ROUNDED * abs(value) and (max(of) > min(of))
+
+
+def _singular(name: str) -> str:
+    head, _, last = name.rpartition("_")
+    last = _PLURALS.get(last, last.removesuffix("s") if last in ("scores", "ppls", "bpbs") else last)
+    return f"{head}_{last}" if head else last
+
+
+def trainer_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The run of a `trainer_state.json`: the last of all that was logged, but for what its schedule was at."""
+    entries = [entry for entry in state.get("log_history") or () if isinstance(entry, Mapping)]
+    own_rates = ("learning_rate", "grad_norm")
+    steps = [flat({name: value for name, value in entry.items() if name not in own_rates}) for entry in entries]
+    own = {name: value for name, value in state.items() if name != "log_history"}
+    params = own.pop("trial_params", None)
+    values = {**flat(own), **last_of(steps), **flat(params if isinstance(params, Mapping) else {})}
+    return values | ({STEPS: steps} if steps else {})

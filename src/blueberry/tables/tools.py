@@ -1,31 +1,150 @@
-"""Runs as other tools leave them on disk: which tool wrote a folder or a file; logs of training libraries (Lightning,
-the Trainer of transformers, TensorBoard); searches (Optuna, Ray Tune). Trackers have a file of their own."""
+"""Runs as tools leave them in files of their own: how such files are opened (JSON, CSV, YAML, SQLite for reading only);
+searches (Optuna, Ray Tune); logs of training libraries (Lightning, the Trainer of transformers); results of scripts.
 
+What is damaged, or needs a library that is not installed, is refused in one line. Trackers have a file of their own.
+"""
+
+import csv
+import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from blueberry.errors import TableError
-from blueberry.files import refused_as
 from blueberry.records import Goal, is_number
 from blueberry.tables.columns import kind_by_name
-from blueberry.tables.formats import (
-    Database,
-    database,
-    flat,
-    is_sqlite,
-    json_object,
-    last_of,
-    logged_in_csv,
-    logged_in_json_lines,
-    of_each_seed,
-    place_of,
-    trainer_state,
-    yaml_mapping,
-)
-from blueberry.tables.rows import STEPS, Found, Placed
-from blueberry.tables.trackers import MLFLOW_TABLES, mlflow_database, mlflow_folders, wandb_log, wandb_runs
+from blueberry.tables.rows import STEPS, Placed, flat, last_of, of_each_seed, trainer_state, value_of
+
+SQLITE = b"SQLite format 3\0"
+"""How a database file begins."""
+
+
+def place_of(folder: Path, root: Path) -> str:
+    """What a run in a folder is called: the folder below `root`, or its own name."""
+    if folder == root or not folder.is_relative_to(root):
+        return folder.absolute().name
+    return folder.relative_to(root).as_posix()
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Raises: TableError if the file is no JSON object."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, dict):
+        raise TableError(f"{path}: not a JSON object; it must be as its tool wrote it; restore it")
+    return read
+
+
+def logged_in_csv(path: Path) -> list[dict[str, Any]]:
+    """What each row of a tool's CSV says; empty cells say nothing."""
+    try:
+        return [
+            {name: value_of(cell) for name, cell in row.items() if name and isinstance(cell, str) and cell.strip()}
+            for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
+        ]
+    except csv.Error as broken:
+        raise TableError(f"{path}: {broken}; it must be as its tool wrote it; restore it") from None
+
+
+def logged_in_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a tool's log; none where there is no such file. A line that a kill has torn says nothing."""
+    said: list[dict[str, Any]] = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            one = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        said += [one] if isinstance(one, dict) else []
+    return said
+
+
+def yaml_mapping(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file, empty where there is none; without its library, those of plain keys and values."""
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    try:
+        import yaml  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return _plain_yaml(text, path)
+
+    class Plain(yaml.SafeLoader):
+        """What is an object of a program is missing."""
+
+    Plain.add_multi_constructor("", lambda *_: None)
+    try:
+        read = yaml.load(text, Plain) or {}
+    except yaml.YAMLError:
+        raise TableError(f"{path}: not plain YAML; it must be as its tool wrote it; restore it") from None
+    return read if isinstance(read, dict) else {}
+
+
+def _plain_yaml(text: str, path: Path) -> dict[str, Any]:
+    """`key: value` lines, nested by their indentation; lists of plain values are left out."""
+    root: dict[str, Any] = {}
+    open_: list[tuple[int, dict[str, Any]]] = [(-1, root)]
+    for line in text.splitlines():
+        said = line.split(" #")[0].rstrip()
+        if not said.strip() or said.lstrip().startswith(("#", "- ", "---")) or said.strip() in ("-", "{}"):
+            continue
+        indent, (key, colon, value) = len(said) - len(said.lstrip()), said.strip().partition(":")
+        if not colon or value.strip()[:1] in ("|", ">", "&", "*", "!", "{"):
+            remedy = "pip install 'blueberry-lm[wandb]', or export the runs as CSV"
+            raise TableError(f"{path}: YAML beyond plain keys and values; its library is not installed; {remedy}")
+        while open_[-1][0] >= indent:
+            open_.pop()
+        key = key.strip().strip("'\"")
+        if value.strip():
+            open_[-1][1][key] = value_of(value.strip().strip("'\""))
+        else:
+            open_[-1][1][key] = {}
+            open_.append((indent, open_[-1][1][key]))
+    return root
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether a regular file is an SQLite database, by how it begins."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
+
+
+class Database:
+    """An SQLite file, read and never written."""
+
+    def __init__(self, path: Path, sql: sqlite3.Connection) -> None:
+        self.path = path
+        self._sql = sql
+        self.tables = frozenset(name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'"))
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Raises: TableError if the file is damaged or lacks a column."""
+        try:
+            return self._sql.execute(query).fetchall()
+        except sqlite3.Error as broken:
+            raise TableError(f"{self.path}: {broken}; the database must be as its tool wrote it; restore it") from None
+
+    def has(self, names: Sequence[str]) -> bool:
+        return self.tables.issuperset(names)
+
+
+@contextmanager
+def database(path: Path) -> Iterator[Database]:
+    """Raises: TableError if it cannot be opened."""
+    try:
+        opened = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
+    except sqlite3.Error as broken:
+        raise TableError(f"{path}: {broken}; give a database that can be read") from None
+    with closing(opened):
+        yield Database(path, opened)
+
 
 Objectives = dict[str, Goal | None]
 """Columns of what a search went by, and which way, where that is known."""
@@ -249,63 +368,11 @@ def _is_rays(file: Path) -> bool:
 
 # --- Which tool wrote it; logs of training libraries ---
 
-EVENTS = "*tfevents*"
-STARTED, ENDED = "_hparams_/session_start_info", "_hparams_/session_end_info"
-ENDINGS = {1: "completed", 2: "crashed", 3: "unfinished"}
-"""Of TensorBoard's hparams plugin."""
-OF_A_RUN = {"metrics.csv": "hparams.yaml", "result.json": "params.json", "progress.csv": "params.json"}
-"""Files that mean something only with the one beside them, in the folder of their run."""
 LARGEST_RESULT = 1_000_000
 """Bytes of a file that holds one run."""
-JOURNAL = b'{"op_code":'
 
 
-def read_export(path: Path, tables: Callable[[Path], Iterator[Placed]]) -> Found:
-    """Every run of a folder, by whichever of these tools wrote it; or of one of their files. `tables` reads a folder in
-    which each file is a table.
-
-    Raises: TableError if none did, or a library that reads its files is not installed.
-    """
-    remedy = "give a table, or a folder of runs"
-    with refused_as(TableError, path, "cannot be read", remedy):
-        if not path.exists():
-            raise TableError(f"{path}: no such file or folder; {remedy}")
-        if path.suffix == ".wandb":
-            return Found((wandb_log(path),), are_runs=True)
-        if "tfevents" in path.name and path.is_file():
-            return Found(tuple(_tensorboard(path)), are_runs=True)
-        if is_sqlite(path):
-            return _of_database(path)
-        if path.is_file() and path.name not in OF_A_RUN and path.name != "wandb-summary.json":
-            rows, objectives = optuna_journal(path)
-            return Found(tuple(rows), objectives=objectives, are_runs=True)
-        folder = path if path.is_dir() else path.parent
-        for reader in _READERS:
-            if found := tuple(reader(folder)):
-                return Found(found, are_runs=True)
-        for file in sorted(folder.iterdir()):
-            if is_sqlite(file):
-                return _of_database(file)
-        if found := tuple(tables(folder)):
-            return Found(found)
-    raise TableError(
-        f"{path}: a folder without runs; it must have tfevents files, *.wandb or wandb-summary.json, metrics.csv "
-        "(Lightning), trainer_state.json, result.json (Ray Tune), meta.yaml (MLflow), or JSON or CSV files; "
-        "give one that has, or a table"
-    )
-
-
-def _of_database(path: Path) -> Found:
-    with database(path) as opened:
-        if opened.has(OPTUNA_TABLES):
-            rows, objectives = optuna_database(opened)
-            return Found(tuple(rows), objectives=objectives, are_runs=True)
-        if opened.has(MLFLOW_TABLES):
-            return Found(tuple(mlflow_database(opened)), are_runs=True)
-    raise TableError(f"{path}: a database of neither Optuna nor MLflow; write its runs as CSV")
-
-
-def _trainer(root: Path) -> Iterator[Placed]:
+def trainer_runs(root: Path) -> Iterator[Placed]:
     """Of the Trainer of transformers: the last state of each run, and its results."""
     runs: dict[Path, dict[str, Any]] = {}
     for file in (*root.rglob("trainer_state.json"), *root.rglob("all_results.json")):
@@ -319,7 +386,7 @@ def _trainer(root: Path) -> Iterator[Placed]:
         yield place_of(folder, root), {"name": place_of(folder, root), **values}
 
 
-def _lightning(root: Path) -> Iterator[Placed]:
+def lightning_runs(root: Path) -> Iterator[Placed]:
     """`metrics.csv` of each version, of each column the last value and all on the way, and `hparams.yaml` beside it."""
     for file in sorted(root.rglob("metrics.csv")):
         name = place_of(file.parent, root)
@@ -328,56 +395,7 @@ def _lightning(root: Path) -> Iterator[Placed]:
         yield name, {"name": name, **given, **last_of(steps), STEPS: steps}
 
 
-def _tensorboard(path: Path) -> Iterator[Placed]:
-    """Each folder with event files: its hparams, or Lightning's beside them, and the last value of each scalar tag."""
-    root = path.parent if path.is_file() else path
-    folders = [root] if path.is_file() else sorted({file.parent for file in path.rglob(EVENTS)})
-    if not folders:
-        return
-    try:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        remedy = "pip install 'blueberry-lm[tensorboard]', or export the runs as CSV"
-        raise TableError(f"{path}: TensorBoard's events; its own library reads them, not installed; {remedy}") from None
-    for folder in folders:
-        events: Any = EventAccumulator(str(folder), size_guidance={"scalars": 1, "tensors": 1})
-        events.Reload()
-        name = place_of(folder, root)
-        given = {**flat(yaml_mapping(folder / "hparams.yaml")), **_hparams(events)}
-        yield name, {"name": name, **given, **_last_values(events)}
-
-
-def _last_values(events: Any) -> dict[str, Any]:
-    """One that is written as a tensor, as TensorFlow 2 does, counts as a scalar if it says that it is one."""
-    from tensorboard.util.tensor_util import make_ndarray  # pyright: ignore[reportMissingImports]
-
-    tags = events.Tags()
-    values: dict[str, Any] = {tag: events.Scalars(tag)[-1].value for tag in tags["scalars"]}
-    for tag in tags["tensors"]:
-        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
-            values[tag] = make_ndarray(events.Tensors(tag)[-1].tensor_proto).item()
-    return values
-
-
-def _hparams(events: Any) -> dict[str, Any]:
-    from tensorboard.plugins.hparams import plugin_data_pb2  # pyright: ignore[reportMissingImports]
-
-    decoder: Any = plugin_data_pb2.HParamsPluginData  # pyright: ignore[reportAttributeAccessIssue]
-    values: dict[str, Any] = {}
-    for tag in (STARTED, ENDED):
-        if tag not in events.Tags()["tensors"]:
-            continue
-        said = decoder.FromString(events.SummaryMetadata(tag).plugin_data.content)
-        for name, value in said.session_start_info.hparams.items():
-            kind = value.WhichOneof("kind")
-            given = getattr(value, kind) if kind else None
-            values[name] = int(given) if isinstance(given, float) and given.is_integer() else given
-        if tag == ENDED and said.session_end_info.status in ENDINGS:
-            values["status"] = ENDINGS[said.session_end_info.status]
-    return values
-
-
-def _result_files(root: Path) -> Iterator[Placed]:
+def result_files(root: Path) -> Iterator[Placed]:
     """JSON files that each are the object of one run, as scripts leave them; what is hidden is nobody's result."""
     for file in sorted(root.rglob("*.json")):
         is_hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
@@ -393,9 +411,3 @@ def _result_files(root: Path) -> Iterator[Placed]:
         for inside, values in of_each_seed(read):
             if any(kind_by_name(one) == "result" and is_number(value) for one, value in values.items()):
                 yield f"{name} {inside}".strip(), {"name": name, **values}
-
-
-_READERS: tuple[Callable[[Path], Iterator[Placed]], ...] = (
-    wandb_runs, mlflow_folders, ray_trials, _trainer, _lightning, _tensorboard, _result_files,
-)  # fmt: skip
-"""The first that finds a run in a folder reads it: tools that write more come before those that others write too."""

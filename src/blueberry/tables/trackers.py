@@ -1,4 +1,4 @@
-"""Runs as experiment trackers keep them: W&B's folders and logs, MLflow's folders and databases.
+"""Runs as experiment trackers keep them: W&B's folders and logs, MLflow's folders and databases, TensorBoard's events.
 
 W&B's own log (`run-ID.wandb`) is LevelDB's log format around messages of protocol buffers. The few fields that matter
 are decoded here, so that a run that was never synced can be read without W&B.
@@ -15,8 +15,8 @@ from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.tables.columns import folded
-from blueberry.tables.formats import Database, flat, json_object, last_of, logged_in_json_lines, place_of, yaml_mapping
-from blueberry.tables.rows import STEPS, Placed, value_of
+from blueberry.tables.rows import STEPS, Placed, flat, last_of, value_of
+from blueberry.tables.tools import Database, json_object, logged_in_json_lines, place_of, yaml_mapping
 
 KEPT = "_runtime"
 """Of W&B's columns that begin with an underscore, the one that a table has a use for."""
@@ -296,3 +296,60 @@ def mlflow_database(opened: Database) -> Iterator[Placed]:
 def _unbounded(value: Any) -> Any:
     """MLflow's database has the largest number in the place of infinity."""
     return math.copysign(math.inf, value) if isinstance(value, float) and abs(value) >= sys.float_info.max else value
+
+
+# --- TensorBoard ---
+
+EVENTS = "*tfevents*"
+STARTED, ENDED = "_hparams_/session_start_info", "_hparams_/session_end_info"
+ENDINGS = {1: "completed", 2: "crashed", 3: "unfinished"}
+"""Of TensorBoard's hparams plugin."""
+
+
+def tensorboard_runs(path: Path) -> Iterator[Placed]:
+    """Each folder with event files: its hparams, or Lightning's beside them, and the last value of each scalar tag."""
+    root = path.parent if path.is_file() else path
+    folders = [root] if path.is_file() else sorted({file.parent for file in path.rglob(EVENTS)})
+    if not folders:
+        return
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        remedy = "pip install 'blueberry-lm[tensorboard]', or export the runs as CSV"
+        raise TableError(f"{path}: TensorBoard's events; its own library reads them, not installed; {remedy}") from None
+    for folder in folders:
+        events: Any = EventAccumulator(str(folder), size_guidance={"scalars": 1, "tensors": 1})
+        events.Reload()
+        name = place_of(folder, root)
+        given = {**flat(yaml_mapping(folder / "hparams.yaml")), **_hparams(events)}
+        yield name, {"name": name, **given, **_last_values(events)}
+
+
+def _last_values(events: Any) -> dict[str, Any]:
+    """One that is written as a tensor, as TensorFlow 2 does, counts as a scalar if it says that it is one."""
+    from tensorboard.util.tensor_util import make_ndarray  # pyright: ignore[reportMissingImports]
+
+    tags = events.Tags()
+    values: dict[str, Any] = {tag: events.Scalars(tag)[-1].value for tag in tags["scalars"]}
+    for tag in tags["tensors"]:
+        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
+            values[tag] = make_ndarray(events.Tensors(tag)[-1].tensor_proto).item()
+    return values
+
+
+def _hparams(events: Any) -> dict[str, Any]:
+    from tensorboard.plugins.hparams import plugin_data_pb2  # pyright: ignore[reportMissingImports]
+
+    decoder: Any = plugin_data_pb2.HParamsPluginData  # pyright: ignore[reportAttributeAccessIssue]
+    values: dict[str, Any] = {}
+    for tag in (STARTED, ENDED):
+        if tag not in events.Tags()["tensors"]:
+            continue
+        said = decoder.FromString(events.SummaryMetadata(tag).plugin_data.content)
+        for name, value in said.session_start_info.hparams.items():
+            kind = value.WhichOneof("kind")
+            given = getattr(value, kind) if kind else None
+            values[name] = int(given) if isinstance(given, float) and given.is_integer() else given
+        if tag == ENDED and said.session_end_info.status in ENDINGS:
+            values["status"] = ENDINGS[said.session_end_info.status]
+    return values
