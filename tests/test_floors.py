@@ -127,7 +127,7 @@ def test_imports_go_down_only():
 @pytest.mark.parametrize(
     ("room", "name"),
     [("study/plan.py", "torch"), ("stats/differences.py", "blueberry.study.plan"), ("lm/model.py", "blueberry.study.spec"),
-     ("recipe.py", "blueberry.text"), ("judge/weigh.py", "blueberry.report"), ("text/windows.py", "blueberry.stats.differences")],
+     ("recipe.py", "blueberry.text"), ("judge/judging.py", "blueberry.report"), ("text/windows.py", "blueberry.stats.differences")],
 )  # fmt: skip
 def test_a_forbidden_import_would_be_seen(room, name):
     assert broken_rules(PACKAGE / room, {name})

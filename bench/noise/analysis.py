@@ -7,8 +7,7 @@ from math import atanh, isnan, nan, sqrt, tanh
 import numpy as np
 
 from bench.noise.table import RATE, Horizon
-from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.measured import measure
+from blueberry.judge.evidence import ArmRuns, Evidence, measure
 from blueberry.judge.verdicts import compare
 from blueberry.stats.differences import t_quantile
 from blueberry.stats.noise import measure_noise

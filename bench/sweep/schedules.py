@@ -7,7 +7,7 @@ from typing import Any
 from blueberry.architecture import cost
 from blueberry.errors import StudyError
 from blueberry.files import read_toml
-from blueberry.judge.parts import REFEREE
+from blueberry.judge.studies import REFEREE
 from blueberry.study.arms import Run
 from blueberry.study.plan import plan
 from blueberry.study.sections import study_file

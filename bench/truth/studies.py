@@ -16,9 +16,8 @@ from bench.truth.doctoring import DEFECTS, clean_rows, findings
 from bench.truth.draws import Truth, arms_truth, draw_runs, sweep_truth
 from blueberry.judge.answers import Effect
 from blueberry.judge.effects import find_effects
-from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
+from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence, Measured, measure
 from blueberry.judge.judgement import Verdict
-from blueberry.judge.measured import Measured, measure
 from blueberry.judge.verdicts import compare
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.optimum import Located, OneSided, locate_optimum, read_valley

@@ -18,7 +18,7 @@ from blueberry.judge.audits.design import WINDOW_TOKENS, Text, Texts, no_texts, 
 from blueberry.judge.forecast import Forecast, forecast
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.ledger import reserved_seeds
-from blueberry.judge.parts import REFEREE, judge
+from blueberry.judge.studies import REFEREE, judge
 from blueberry.lm.trainer import Trainer, code_digest, has_weights, rank
 from blueberry.recipe import Recipe, fingerprint, read_overrides
 from blueberry.records import Progress, RunResult, StudyRun

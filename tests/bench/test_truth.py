@@ -13,10 +13,10 @@ from bench.truth.gates import judge_gates
 from bench.truth.page import page
 from bench.truth.results import SOURCES, CellResult, Results, Tally, generator, source_digest, tally
 from bench.truth.studies import STUDIES, evidence_of, judge_optimum, judge_verdicts, truth_of
+from blueberry.judge.evidence import measure
 from blueberry.judge.judgement import Bound, Optimum
-from blueberry.judge.measured import measure
+from blueberry.judge.judging import weigh
 from blueberry.judge.verdicts import compare
-from blueberry.judge.weigh import weigh
 from blueberry.stats.optimum import Located, OneSided
 from blueberry.study.plan import LOOKS
 

@@ -5,7 +5,7 @@ import pytest
 
 from blueberry.architecture import cost
 from blueberry.judge.forecast import REPORT_SECONDS, forecast
-from blueberry.judge.parts import judge
+from blueberry.judge.studies import judge
 from blueberry.recipe import Recipe
 from blueberry.stats.differences import Df, smallest_difference
 from blueberry.stats.noise import measure_noise

@@ -10,7 +10,7 @@ from blueberry import api
 from blueberry.architecture import cost
 from blueberry.cli import words
 from blueberry.judge.forecast import Forecast, forecast
-from blueberry.judge.parts import REFEREE
+from blueberry.judge.studies import REFEREE
 from blueberry.recipe import Recipe, fingerprint
 from blueberry.records import RunResult
 from blueberry.study.plan import plan

@@ -5,7 +5,7 @@ import pytest
 from blueberry.errors import StudyError
 from blueberry.judge.audits.design import Text
 from blueberry.judge.gather import gather_study
-from blueberry.judge.parts import judge
+from blueberry.judge.studies import judge
 from blueberry.recipe import Recipe
 from blueberry.records import Evaluation, Failure, Metrics, RunResult
 from blueberry.study.plan import plan

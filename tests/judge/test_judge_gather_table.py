@@ -6,7 +6,7 @@ import pytest
 
 from blueberry.errors import TableError
 from blueberry.judge.gather import gather_table
-from blueberry.judge.weigh import weigh
+from blueberry.judge.judging import weigh
 from blueberry.tables.progress import ENDINGS
 from blueberry.tables.reading import read_table, table_of
 from blueberry.tables.runs import table_runs

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from blueberry.judge.curves import read_curves
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Judgement
-from blueberry.judge.weigh import weigh
+from blueberry.judge.judging import weigh
 from blueberry.recipe import Recipe
 from blueberry.study.synthetic import Synthetic
 

@@ -11,8 +11,8 @@ import pytest
 import blueberry
 from blueberry import api
 from blueberry.errors import StudyError
+from blueberry.judge.evidence import valley_of
 from blueberry.judge.judgement import Bound, Judgement, Optimum
-from blueberry.judge.measured import valley_of
 from blueberry.stats.optimum import read_valley
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic

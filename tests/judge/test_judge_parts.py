@@ -9,7 +9,7 @@ import pytest
 
 from blueberry.judge.audits.design import Text
 from blueberry.judge.judgement import Judgement
-from blueberry.judge.parts import REFEREE, judge
+from blueberry.judge.studies import REFEREE, judge
 from blueberry.stats.scaling import fit_power_law
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study

@@ -2,8 +2,8 @@
 
 import pytest
 
-from blueberry.judge.parts import REFEREE, judge
 from blueberry.judge.promotion import Promotion, Refusal, decide
+from blueberry.judge.studies import REFEREE, judge
 from blueberry.study.plan import as_planned, plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic

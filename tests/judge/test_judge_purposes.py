@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.weigh import weigh
+from blueberry.judge.judging import weigh
 
 RATE = "optimizer.muon.learning_rate"
 INF = math.inf

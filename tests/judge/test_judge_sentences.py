@@ -7,7 +7,7 @@ import pytest
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Judgement
-from blueberry.judge.weigh import weigh
+from blueberry.judge.judging import weigh
 from blueberry.tables.reading import table_of
 from blueberry.tables.runs import table_runs
 

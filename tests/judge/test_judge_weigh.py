@@ -9,7 +9,7 @@ from scipy import stats
 
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import Bound, Judgement, Optimum
-from blueberry.judge.weigh import weigh
+from blueberry.judge.judging import weigh
 from blueberry.stats.noise import measure_noise
 
 RATE = "optimizer.muon.learning_rate"
@@ -399,7 +399,7 @@ def test_a_recommendation_outside_of_the_optimums_interval_says_so(optimum, insi
 
 
 def test_numbers_are_judged_without_studies_stores_and_readers_of_reports():
-    code = "import sys, blueberry.judge.weigh; print(*[name for name in sys.modules if name.startswith('blueberry')])"
+    code = "import sys, blueberry.judge.judging; print(*[name for name in sys.modules if name.startswith('blueberry')])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     reached = {name.split(".")[1] for name in loaded if "." in name}
     columns = {f"blueberry.tables.{name}" for name in ("columns", "lengths", "rows")}  # what names of columns say

@@ -353,7 +353,7 @@ def test_importing_the_core_of_the_judge_loads_no_proofreading():
     import subprocess
     import sys
 
-    script = "import sys, blueberry.judge.weigh; print([m for m in sys.modules if 'proofread' in m or 'tables.markdown' in m])"
+    script = "import sys, blueberry.judge.judging; print([m for m in sys.modules if 'proofread' in m or 'tables.markdown' in m])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "proofread" not in done.stdout
 

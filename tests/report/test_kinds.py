@@ -9,7 +9,7 @@ from test_specifications import check
 
 from blueberry import api
 from blueberry.judge.judgement import CurveFinding
-from blueberry.judge.parts import _warnings
+from blueberry.judge.studies import _warnings
 from blueberry.proofread import Document, examine
 from blueberry.report.documents import search_documents
 from blueberry.report.figures import compute, page_figures, pictures

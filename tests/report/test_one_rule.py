@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence
+from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence, measure
 from blueberry.judge.judgement import ArmSummary, Judgement, Verdict
-from blueberry.judge.measured import measure
-from blueberry.judge.weigh import weigh
+from blueberry.judge.judging import weigh
 from blueberry.report.differences import differences
 from blueberry.report.page import page
 from blueberry.study.plan import LOOKS

@@ -1,19 +1,25 @@
 """Ablations and tables with combinations: what each change does, and what two do together beyond the sum of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from blueberry.judge import words
 from blueberry.judge.answers import Effect, Pooled, Stack
-from blueberry.judge.judgement import BASELINE, Judgement, Recommendation
-from blueberry.judge.measured import Measured
+from blueberry.judge.evidence import Measured
+from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Judgement, Recommendation
+from blueberry.records import is_number
 from blueberry.stats import factorial
-from blueberry.stats.factorial import factorial_effects, is_regular, pair_effects
+from blueberry.stats.factorial import SingleRuns, factorial_effects, is_regular, pair_effects, single_run_effects
 
 MOST_NAMED = 6
 """Interactions that a sentence names."""
+LEAST_COMBINED = 2
+"""Changes in one arm, without which there is nothing beyond the comparisons with the baseline."""
+OFF = frozenset(("off", "no", "false", "none", "without", "0", "0.0", "baseline", "default"))
+ON = frozenset(("on", "yes", "true", "with", "1", "1.0"))
+"""Words for a change that is made, whose name says it all."""
 
 
 def find_effects(measured: Measured) -> tuple[Effect, ...]:
@@ -22,7 +28,7 @@ def find_effects(measured: Measured) -> tuple[Effect, ...]:
     Of a fraction that an arm was added to, the one its effects say is best, without that arm: it is there because of
     what they are.
     """
-    names, signs_KF = measured.design
+    names, signs_KF = design_of(measured)
     evidence = measured.evidence
     if not names:
         return ()
@@ -34,7 +40,8 @@ def find_effects(measured: Measured) -> tuple[Effect, ...]:
         else:
             found = factorial_effects(signs_KF[:whole], values_KN[:whole], **more)
     else:
-        found = measured.single_runs.effects if measured.single_runs else ()
+        single = single_runs(measured)
+        found = single.effects if single else ()
     return tuple(
         Effect(
             changes=tuple(names[factor] for factor in effect.factors),
@@ -52,14 +59,68 @@ def find_effects(measured: Measured) -> tuple[Effect, ...]:
 def find_pooled(measured: Measured) -> Pooled | None:
     """What serves as noise where every arm of a factorial was run once or twice; None where runs are repeated, or too
     few interactions are left to tell of noise."""
-    single = measured.single_runs
+    single = single_runs(measured)
     if measured.can_judge or single is None:
         return None
-    names, _ = measured.design
+    names, _ = design_of(measured)
     named = ["*".join(names[factor] for factor in word) for word in single.interactions]
     far = single.stands_out
     stands_out = None if far is None else named[single.interactions.index(far)]
     return Pooled(interactions=tuple(named), df=single.df, sd=single.sd, stands_out=stands_out)
+
+
+def design_of(measured: Measured) -> tuple[list[str], np.ndarray]:
+    """Names of the changes that arms combine and, one row an arm, -1 where one is off and +1 where it is on; no name
+    where no arm holds two."""
+    factors = [arm.factors for arm in measured.evidence.arms]
+    if max((len(one) for one in factors), default=0) < LEAST_COMBINED:
+        return _of_two_values(measured.evidence.vary, [arm.settings for arm in measured.evidence.arms])
+    names = list(dict.fromkeys(name for one in factors for name in one))
+    return names, np.array([[1 if name in one else -1 for name in names] for one in factors])
+
+
+def single_runs(measured: Measured) -> SingleRuns | None:
+    """The effects of a factorial whose arms were run once or twice each; None where it is none. Each arm's mean stands
+    for it: all on the same seeds, or all on others, so that a seed is no factor's twin."""
+    (names, signs_KF), values_KN = design_of(measured), measured.values_KN
+    there_KN = ~np.isnan(values_KN)
+    counts_K = there_KN.sum(axis=1)
+    if not names or measured.race is not None or not is_regular(signs_KF) or np.isinf(values_KN).any():
+        return None
+    if len(set(counts_K.tolist())) > 1 or not 0 < counts_K[0] < LEAST_BLOCKS:
+        return None
+    if not there_KN.all() and there_KN.sum(axis=0).max() > 1:
+        return None
+    return single_run_effects(signs_KF, np.nanmean(values_KN, axis=1), alpha=measured.evidence.alpha)
+
+
+def _of_two_values(vary: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> tuple[list[str], np.ndarray]:
+    """The design of settings that have two values each, in every combination or a regular fraction; else no name.
+
+    The larger number, and what is not off, is on; of two texts the second.
+    """
+    nothing: tuple[list[str], np.ndarray] = [], np.empty((0, 0))
+    names, columns = [], []
+    for name in vary if len(vary) >= LEAST_COMBINED else ():
+        values: list[Any] = [one.get(name) for one in settings]
+        levels = list(dict.fromkeys(values))
+        if len(levels) != 2 or None in levels:
+            return nothing
+        if all(map(is_number, levels)):
+            levels.sort(key=float)
+        elif _is_off(levels[1]):
+            levels.reverse()
+        is_switch, each = _is_off(levels[0]) and str(levels[1]).lower() in ON, words.setting_name(name)
+        names.append(each if is_switch else f"{each} {' to '.join(map(words.setting_value, levels))}")
+        columns.append([1 if value == levels[1] else -1 for value in values])
+    if not columns or len(settings) < 2**LEAST_COMBINED:
+        return nothing
+    signs_KF = np.array(columns).T
+    return (names, signs_KF) if is_regular(signs_KF) else nothing
+
+
+def _is_off(level: Any) -> bool:
+    return str(level).lower() in OFF
 
 
 def _is_tie(effect: factorial.Effect, alpha: float, min_effect: float) -> bool:
@@ -69,7 +130,7 @@ def _is_tie(effect: factorial.Effect, alpha: float, min_effect: float) -> bool:
 
 def find_stack(measured: Measured) -> Stack | None:
     """All changes at once against none, in one measurement, beside the sum of the single ones; None without these."""
-    names, signs_KF = measured.design
+    names, signs_KF = design_of(measured)
     if not names or not measured.can_judge:
         return None
     row_of = {tuple(np.flatnonzero(row > 0).tolist()): index for index, row in enumerate(signs_KF)}

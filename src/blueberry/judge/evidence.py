@@ -1,15 +1,41 @@
-"""What a judgement is made from: numbers by arm and seed. Knows neither studies nor trainers nor tables."""
+"""What a judgement is made from, numbers by arm and seed; and what is measured of them first: the table of values, each
+arm's summary, the noise, the best, who is unresolved. Knows neither studies nor trainers nor tables."""
 
-from collections.abc import Mapping
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from blueberry.judge.judgement import BASELINE, Audit, CurveFinding, RunCost
-from blueberry.records import Provenance, Stage
-from blueberry.stats.locate import Search
-from blueberry.stats.noise import Borrowed
+import numpy as np
 
-__all__ = ["BASELINE", "ArmRuns", "Evidence", "RunFacts"]
+from blueberry.judge import words
+from blueberry.judge.answers import Valley, ValleyModel, ValleyPoint
+from blueberry.judge.judgement import (
+    BASELINE,
+    ArmSummary,
+    Audit,
+    Axis,
+    Best,
+    Bound,
+    CurveFinding,
+    Detectable,
+    Noise,
+    Optimum,
+    RunCost,
+    Status,
+)
+from blueberry.judge.verdicts import Race, Rulings, follow, rule
+from blueberry.records import Provenance, Stage, is_number
+from blueberry.stats import optimum as optima
+from blueberry.stats.differences import Df, mean_interval, sd_interval, smallest_difference
+from blueberry.stats.locate import LOG_FROM_RATIO, Search
+from blueberry.stats.noise import Borrowed, NoiseEstimate, measure_noise
+from blueberry.stats.optimum import Located, OneSided, is_clear, locate_optimum, read_valley
+from blueberry.stats.unresolved import baseline_error, candidates, first_error, mean_or_inf
+
+THINNED = 4
+"""One of so many points of a fitted curve is kept, for drawing it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +93,6 @@ class ArmRuns:
     """What computed the runs, each distinct one once."""
     facts: tuple[RunFacts, ...] = ()
     """One a run, repeats of a seed and runs without a result included."""
-
-    def by_build(self) -> "ArmRuns":
-        """With what each run was made by in the place of its settings."""
-        return replace(self, facts=tuple(replace(one, settings=one.builds) for one in self.facts))
 
 
 @dataclass(frozen=True)
@@ -136,3 +158,343 @@ class Evidence:
         """What a judgement says as it is here."""
         names = ("question", "metric", "goal", "min_effect", "alpha", "vary", "is_seeded", "num_unfinished", "cost")
         return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Evidence with its first numbers. Arms in the order of `evidence.arms`; that order ascends along an axis."""
+
+    evidence: Evidence
+    """Turned so that less of the metric is better, whatever its goal."""
+    seeds: tuple[int, ...]
+    values_KN: np.ndarray
+    """Metric of arm k on searching seed n: infinite diverged, NaN missing."""
+    noise: NoiseEstimate
+    rulings: Rulings
+    """Each arm against the best and the baseline, whether or not arms may be told apart."""
+    unresolved: tuple[int, ...]
+    """Indices of the arms that may be the best: those not called worse than it."""
+    candidates: tuple[int, ...]
+    """Of these, the ones that the optimum may lie at: see `blueberry.stats.unresolved.candidates`."""
+    axis: Axis | None
+    """The first varied setting, where it is a number in every arm."""
+    sweep: Axis | None
+    """That, where one setting alone varies: a value an arm, in the order of the arms."""
+    optimum: Optimum | Bound | None
+    valley: Valley | None = None
+    """What the optimum was read from."""
+    race: Race | None = None
+    """How the looks went; None for a fixed design."""
+
+    @property
+    def best(self) -> int | None:
+        """Index of the arm of least mean among those that may be the best; None when none is finite."""
+        return self.rulings.best
+
+    @property
+    def located(self) -> Search | None:
+        """The search along the axis whose answer stands; None where there was none, or it found no valley."""
+        search = self.evidence.search
+        return None if search is None or search.is_broken or self.sweep is None else search
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether any two arms may be told apart. Where not, none is called better or worse than another; an arm that
+        diverged needs no runs of its own for that, if others did not."""
+        finite = np.flatnonzero(~np.isinf(self.values_KN).any(axis=1)).tolist()
+        looked = self.race is None or len(self.race.taken) > 0
+        return looked and self.noise.can_compare(finite or range(len(self.values_KN)))
+
+    @property
+    def combines(self) -> bool:
+        """Whether an arm holds several changes, or several settings vary: then there may be effects to tell apart."""
+        return len(self.evidence.vary) > 1 or any(len(arm.factors) > 1 for arm in self.evidence.arms)
+
+    def arm(self, index: int) -> ArmRuns:
+        return self.evidence.arms[index]
+
+
+def measure(evidence: Evidence) -> Measured:
+    """Turn the metric if more of it is better, order the arms along the axis, if there is one, and take the numbers."""
+    evidence = lower_is_better(evidence)
+    axis = axis_of(evidence.vary, [arm.settings for arm in evidence.arms], evidence.scale)
+    alone = axis is not None and len(evidence.vary) == 1 and len(axis.values) == len(evidence.arms)
+    sweep = axis if alone else None
+    if sweep is not None:
+        by_value = sorted(evidence.arms, key=lambda arm: float(arm.settings[sweep.setting]))
+        evidence = replace(evidence, arms=tuple(by_value))
+    seeds = tuple(sorted({seed for arm in evidence.arms for seed in arm.search}))
+    values_KN = np.array([[arm.search.get(seed, math.nan) for seed in seeds] for arm in evidence.arms], dtype=float)
+    values_KN = values_KN.reshape(len(evidence.arms), len(seeds))
+    asked: dict[str, Any] = {"min_effect": evidence.min_effect, "baseline": _baseline(evidence)}
+    race = follow(values_KN, looks=evidence.look_seeds, alpha=evidence.alpha, **asked) if evidence.look_seeds else None
+    level = evidence.alpha / evidence.looks
+    seen_KN = race.tables[-1] if race and race.tables else values_KN
+    measured = Measured(
+        evidence=evidence,
+        seeds=seeds,
+        values_KN=values_KN,
+        noise=measure_noise(values_KN, evidence.borrowed),
+        rulings=(race and race.rulings) or rule((values_KN,), alpha=level, borrowed=evidence.borrowed, **asked),
+        unresolved=(undiverged := tuple(np.flatnonzero(~np.isinf(seen_KN).any(axis=1)).tolist())),
+        candidates=undiverged,
+        axis=axis,
+        sweep=sweep,
+        optimum=None,
+        race=race,
+    )
+    if measured.located is not None:
+        return _located(measured, measured.located)
+    x_K = np.array([]) if sweep is None else np.log(sweep.values) if sweep.is_log else np.array(sweep.values)
+    is_readable = sweep is not None and evidence.search is None  # else the search says that it is no valley
+    found = read_valley(x_K, _by_run(measured), alpha=evidence.alpha) if is_readable else None
+    if sweep is not None and found is not None:
+        back = math.exp if sweep.is_log else float
+        measured = replace(measured, valley=valley_of(sweep.setting, found, back, 1 - evidence.alpha))
+        if not measured.can_judge and is_clear(x_K, values_KN, found, alpha=evidence.alpha):
+            return replace(measured, optimum=_optimum(sweep, Located(found.estimate, found.interval), evidence.alpha))
+    if not measured.can_judge:
+        return measured
+    kept = [row for row in measured.unresolved if row == measured.best or not measured.rulings.on_best[row].is_worse]
+    near = candidates(seen_KN, kept, alpha=level, borrowed=evidence.borrowed)
+    optimum = _optimum(sweep, locate_optimum(x_K, found, near), evidence.alpha) if sweep is not None else None
+    return replace(measured, unresolved=tuple(kept), candidates=tuple(near), optimum=optimum)
+
+
+def _by_run(measured: Measured) -> np.ndarray:
+    """The table, with one column where runs do not say their seed and every arm has one: the scatter about the curve
+    is then all that is known of the noise."""
+    if measured.evidence.is_seeded or any(len(arm.search) != 1 for arm in measured.evidence.arms):
+        return measured.values_KN
+    return np.array([list(arm.search.values()) for arm in measured.evidence.arms], dtype=float)
+
+
+def _located(measured: Measured, search: Search) -> Measured:
+    """The best is what the search recommends; those that may be the best lie in the interval of the optimum."""
+    axis, space, found = measured.sweep, search.space, search.valley
+    assert axis is not None
+    assert found is not None
+    assert search.recommended is not None
+    valley = valley_of(axis.setting, found, space.value_at, 1 - measured.evidence.alpha)
+    low, high = valley.interval
+    best = axis.values.index(search.recommended)
+    optimum: Optimum | Bound = Optimum(
+        setting=axis.setting, estimate=space.value_at(found.estimate), interval=(low, high), level=valley.level
+    )
+    if valley.is_open[0] != valley.is_open[1]:
+        side: Literal["below", "above"] = "below" if valley.is_open[0] else "above"
+        optimum = Bound(setting=axis.setting, bound=high if side == "below" else low, side=side)
+    kept = tuple(sorted({best, *(i for i, value in enumerate(axis.values) if low <= value <= high)}))
+    return replace(
+        measured,
+        rulings=Rulings(best, kept, {}, {}),  # a valley compares values, not arms
+        unresolved=kept,
+        candidates=kept,
+        optimum=optimum,
+        valley=valley,
+    )
+
+
+def valley_of(setting: str, found: optima.Valley, back: Callable[[float], float], level: float) -> Valley:
+    """As values of the setting; `back` is from the coordinates it was read in."""
+    each = slice(None, None, THINNED)
+    points = zip(found.grid_G[each].tolist(), found.curve_G[each].tolist(), found.excess_G[each].tolist(), strict=True)
+    return Valley(
+        setting=setting,
+        curve=tuple(ValleyPoint(value=back(x), expected=y, excess=excess) for x, y, excess in points),
+        interval=(back(found.interval[0]), back(found.interval[1])),
+        is_open=found.is_open,
+        level=level,
+        models=tuple(ValleyModel(model=m, fit=fit, kept=m in found.models) for m, fit in found.fits.items()),
+        sd=found.sd,
+        df=found.df,
+    )
+
+
+def lower_is_better(evidence: Evidence) -> Evidence:
+    """With the sign of the metric changed where more of it is better. Facts and curves stay as they were recorded."""
+    if evidence.goal == "minimize":
+        return evidence
+
+    def turned(values: Mapping[int, float]) -> dict[int, float]:
+        return {seed: 0.0 - value for seed, value in values.items()}
+
+    arms = tuple(
+        replace(
+            arm,
+            search=turned(arm.search),
+            confirm=turned(arm.confirm),
+            test=turned(arm.test),
+            evaluations={
+                seed: tuple((update, 0.0 - value) for update, value in points)
+                for seed, points in arm.evaluations.items()
+            },
+        )
+        for arm in evidence.arms
+    )
+    target = None if evidence.target is None else 0.0 - evidence.target
+    return replace(evidence, arms=arms, target=target, guessing_loss=None, entropy=None)
+
+
+def _baseline(evidence: Evidence) -> int | None:
+    return next((row for row, arm in enumerate(evidence.arms) if arm.name == BASELINE), None)
+
+
+def best_of(measured: Measured) -> Best | None:
+    """The arm of least mean, its number from the confirming seeds when there are any."""
+    if measured.best is None:
+        return None
+    arm = measured.arm(measured.best)
+    values = arm.confirm or arm.search
+    if measured.located is not None and not arm.search:  # it was found between the values that were searched
+        expected = expected_at(measured, measured.best)
+    else:
+        expected = _mean(arm.search.values())
+    tested = [arm.test[seed] for seed in values if seed in arm.test]
+    return Best(
+        arm=arm.name,
+        settings=dict(arm.settings),
+        mean=_mean(values.values()) if values else expected,
+        interval=mean_interval(list(values.values()), 1 - measured.evidence.alpha),
+        sd=_sd(list(values.values())),
+        n=len(values),
+        confirmed=bool(arm.confirm),
+        search_mean=expected,
+        test_mean=_mean(tested) if tested and len(tested) == len(values) else None,
+    )
+
+
+def expected_at(measured: Measured, index: int) -> float:
+    """What the valley expects of an arm in its window."""
+    assert measured.sweep is not None
+    point = measured.valley.at(measured.sweep.values[index]) if measured.valley is not None else None
+    assert point is not None
+    return point.expected
+
+
+def detectable(measured: Measured) -> Detectable | None:
+    """What as many seeds, or runs of each arm, as the arm has that has most can show of these arms; of a single arm,
+    beside one more like it.
+
+    With the degrees of freedom of the noise, as more seeds give more.
+    """
+    noise, evidence = measured.noise, measured.evidence
+    most = max((len(arm.search) for arm in evidence.arms), default=0)
+    typical = noise.typical
+    if typical is None:
+        return None
+    found = smallest_shown(
+        math.sqrt(typical.value),
+        num_seeds=most,
+        num_arms=max(len(evidence.arms), 2),
+        has_baseline=_baseline(evidence) is not None,
+        alpha=evidence.alpha / evidence.looks,
+        df=Df(2.0) if len(evidence.arms) == 1 else Df.of(typical.df, most, is_borrowed=noise.borrowed is not None),
+    )
+    return None if found is None else Detectable(seeds=most, difference=found)
+
+
+def smallest_shown(
+    sd: float, *, num_seeds: int, num_arms: int, has_baseline: bool, alpha: float, df: Df | None = None
+) -> float | None:
+    """The true difference that so many seeds find with power .8, at the one-sided error of one claim among so many
+    arms, before anything is known of the others: of each against the baseline if there is one, else of which is best.
+
+    `sd` is that of a difference on one seed, or with one run a side; without its degrees of freedom, those of a
+    complete table of equally noisy arms.
+    """
+    error = baseline_error(num_arms, alpha) if has_baseline else first_error(num_arms, alpha)
+    return smallest_difference(num_seeds, sd, alpha=2 * error, df=df or Df(float(max(num_arms - 1, 1))))
+
+
+def noise_of(measured: Measured) -> Noise:
+    noise = measured.noise
+    borrowed = noise.borrowed
+    return Noise(
+        sd=noise.sd,
+        rho=noise.rho,
+        paired_sd=noise.paired_sd,
+        n=noise.n,
+        prior_df=None if noise.sd is None else noise.prior_df,
+        borrowed_sd=borrowed and borrowed.sd,
+        borrowed_df=borrowed and borrowed.df,
+        borrowed_from=borrowed and borrowed.source,
+    )
+
+
+def axis_of(
+    vary: Sequence[str], settings: Sequence[Mapping[str, Any]], scale: Literal["log", "linear"] | None = None
+) -> Axis | None:
+    """The axis of arms with these settings. `scale` is the declared one, None where none was."""
+    values = numbers_of([one.get(vary[0]) for one in settings]) if vary else None
+    if values is None or len(set(values)) < 2:
+        return None
+    if min(values) <= 0:
+        scale = "linear"
+    elif scale is None:
+        is_log = words.is_rate(vary[0]) or max(values) / min(values) >= LOG_FROM_RATIO
+        scale = "log" if is_log else "linear"
+    return Axis(setting=vary[0], values=tuple(sorted(set(values))), scale=scale)
+
+
+def numbers_of(values: Sequence[Any]) -> list[float] | None:
+    """As they are; None unless every one is a finite number."""
+    if not all(is_number(v) and abs(v) <= sys.float_info.max for v in values):
+        return None
+    return [float(v) for v in values]
+
+
+def _optimum(axis: Axis, found: Located | OneSided | None, alpha: float) -> Optimum | Bound | None:
+    if found is None:
+        return None
+    back = math.exp if axis.is_log else float
+    if isinstance(found, Located):
+        ends = (back(found.interval[0]), back(found.interval[1]))
+        return Optimum(setting=axis.setting, estimate=back(found.estimate), interval=ends, level=1 - alpha)
+    bound = min(axis.values, key=lambda value: abs(value - back(found.bound)))  # one of those that were tried, exactly
+    return Bound(setting=axis.setting, bound=bound, side=found.side)
+
+
+def summary_of(measured: Measured, index: int) -> ArmSummary:
+    """An arm over the searching seeds."""
+    arm, row = measured.arm(index), measured.values_KN[index]
+    ended = ~np.isnan(row)
+    finite = row[np.isfinite(row)]
+    num_diverged = int(np.isinf(row).sum())
+    mean = mean_or_inf(row)
+    return ArmSummary(
+        arm=arm.name,
+        settings=dict(arm.settings),
+        n=int(ended.sum()),
+        mean=None if math.isnan(mean) else mean,
+        sd=_sd(finite),
+        sd_interval=sd_interval(finite, 1 - measured.evidence.alpha) if not num_diverged else None,
+        interval=mean_interval(finite, 1 - measured.evidence.alpha) if not num_diverged else None,
+        status=_status(measured, index, num_diverged, num_ended=int(ended.sum())),
+        num_diverged=num_diverged,
+        num_crashed=len(arm.crashed),
+        seeds=tuple(
+            seed if measured.evidence.is_seeded else None
+            for seed, here in zip(measured.seeds, ended, strict=True)
+            if here
+        ),
+        values=tuple(float(value) for value in row[ended]),
+    )
+
+
+def _status(measured: Measured, index: int, num_diverged: int, *, num_ended: int) -> Status:
+    """An arm without an ended run is unresolved: nothing speaks against it."""
+    if index == measured.best:
+        return "best"
+    if num_diverged:
+        return "diverged"
+    return "unresolved" if index in measured.unresolved or num_ended == 0 else "worse"
+
+
+def _sd(values: Sequence[float] | np.ndarray) -> float | None:
+    """Between runs; None below two, or where one diverged."""
+    return float(np.std(values, ddof=1)) if len(values) >= 2 and np.isfinite(values).all() else None
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

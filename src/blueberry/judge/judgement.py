@@ -6,7 +6,7 @@ are computed from its numbers, see `blueberry.judge.sentences`.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from blueberry.judge import words
@@ -457,3 +457,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
+
+
+def what_blocks(judgement: Judgement) -> str:
+    """What the blocking audits found and what would mend it, in sentences; empty where none blocks."""
+    return " Also, ".join(
+        f"{audit.message}. {audit.remedy[0].upper()}{audit.remedy[1:]}." for audit in judgement.blocks
+    )
+
+
+def why_withheld(audits: Sequence[Audit]) -> str | None:
+    """The reason why nothing may be recommended; None where no audit blocks."""
+    return "; ".join(f"{audit.audit}: {audit.message}" for audit in audits if audit.severity == "block") or None

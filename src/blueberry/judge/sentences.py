@@ -1,38 +1,31 @@
-"""What a judgement says, in sentences: the last step, from its numbers alone. Each number has its interval and n."""
+"""What a judgement says, in sentences, from its numbers alone: what its runs show, what they do not, what to use. Each
+number has its interval and n."""
 
 import math
 from collections.abc import Sequence
 
 from blueberry.judge import words
-from blueberry.judge.answers import Condition
+from blueberry.judge.across import known_across, recommended_across, unknown_across
 from blueberry.judge.effects import advised, recommended_by_effects, told_effects
 from blueberry.judge.judgement import (
     BASELINE,
     LEAST_BLOCKS,
-    Audit,
     Best,
     Judgement,
     Optimum,
-    Part,
     Recommendation,
     Verdict,
+    what_blocks,
+    why_withheld,
 )
-from blueberry.judge.laws import told_law, told_without_a_law
-from blueberry.judge.purposes import purposes, told_cleared, why_the_baseline
 from blueberry.judge.verdicts import runs_of, told_borrowed, told_unstable
 from blueberry.stats.differences import POWER
-
-
-def tell(judgement: Judgement) -> Judgement:
-    """With its recommendation, purposes and the two sentences that a person reads first."""
-    told = judgement.model_copy(update={"recommendation": recommendation(judgement)})
-    return told.model_copy(update={"purposes": purposes(told), "known": known(told), "unknown": unknown(told)})
 
 
 def known(judgement: Judgement) -> str:
     """What these runs show; of a race that has ended, also how; of an ablation, what the changes do."""
     if judgement.is_across:
-        return _known_across(judgement)
+        return known_across(judgement)
     best = judgement.best
     if best is None:
         said = f"No arm has a finite {judgement.metric}: {_how_all_failed(judgement)}."
@@ -44,7 +37,7 @@ def known(judgement: Judgement) -> str:
         said = f"{_leads(judgement, best)}; whether it is better is withheld.{_how_the_race_ended(judgement)}"
     else:
         said = f"{_known(judgement, best)}{_how_the_race_ended(judgement)}"
-    effects = [*told_cleared(judgement), *told_effects(judgement)]
+    effects = [*told_cleared(judgement), *(told_effects(judgement) if judgement.effects else ())]
     if judgement.pooled is not None:  # they are all that single runs tell
         return " ".join([*effects, said])
     rests_on = [] if judgement.withholds_differences else [*told_borrowed(judgement), *told_unstable(judgement)]
@@ -73,7 +66,7 @@ def _known_of_a_floor(judgement: Judgement, best: Best) -> str:
 def unknown(judgement: Judgement) -> str:
     """What these runs do not show, and what would."""
     if judgement.is_across:
-        return _unknown_across(judgement)
+        return unknown_across(judgement)
     which, best = f"Which {_noun(judgement)} is best", judgement.best
     if judgement.blocks:
         return f"{which}: {what_blocks(judgement)}"
@@ -99,7 +92,7 @@ def recommendation(judgement: Judgement) -> Recommendation:
     if judgement.blocks:
         return Recommendation(withheld=why_withheld(judgement.audits))
     if judgement.is_across:
-        return _recommendation_across(judgement)
+        return recommended_across(judgement)
     best = judgement.best
     if best is None:
         return Recommendation(withheld="no arm has a finite result")
@@ -110,7 +103,7 @@ def recommendation(judgement: Judgement) -> Recommendation:
         )
     if len(judgement.arms) == 1:
         return Recommendation(withheld="one arm alone: there is nothing to choose from")
-    if (effects := recommended_by_effects(judgement)) is not None:
+    if judgement.effects and (effects := recommended_by_effects(judgement)) is not None:
         return effects
     against = _against_baseline(judgement, best)
     baseline = next((arm for arm in judgement.arms if arm.arm == BASELINE), None)
@@ -125,6 +118,15 @@ def recommendation(judgement: Judgement) -> Recommendation:
     elif len(judgement.unresolved) > 1:
         text += f" {_group(judgement)} are not separated by these runs."
     return Recommendation(settings=best.settings, text=text)
+
+
+def why_the_baseline(judgement: Judgement, it: str = "it") -> str:
+    """Where it is kept: nothing beats it, or only what lies behind the best arm, which is too noisy to."""
+    beat_it = [v.b for v in judgement.verdicts if v.a == BASELINE and v.winner == v.b]
+    if not beat_it or judgement.best is None:
+        return f"no change was shown to beat {it}"
+    were = "was" if len(beat_it) == 1 else "were"
+    return f"{judgement.best.arm}, the best arm, was not shown to beat {it}; {words.listing(beat_it)} {were}"
 
 
 def _known_of_a_valley(judgement: Judgement, best: Best) -> str:
@@ -168,18 +170,6 @@ def _how_the_search_broke(judgement: Judgement) -> list[str]:
         return []
     why = "no smooth curve fits" if located.ended == "no valley" else located.ended
     return [f"The runs are not {words.shape(judgement.goal)} ({why}), so the values are compared as they are."]
-
-
-def what_blocks(judgement: Judgement) -> str:
-    """What the blocking audits found and what would mend it, in sentences; empty where none blocks."""
-    return " Also, ".join(
-        f"{audit.message}. {audit.remedy[0].upper()}{audit.remedy[1:]}." for audit in judgement.blocks
-    )
-
-
-def why_withheld(audits: Sequence[Audit]) -> str | None:
-    """The reason why nothing may be recommended; None where no audit blocks."""
-    return "; ".join(f"{audit.audit}: {audit.message}" for audit in audits if audit.severity == "block") or None
 
 
 def _known(judgement: Judgement, best: Best) -> str:
@@ -383,91 +373,24 @@ def _noun(judgement: Judgement) -> str:
     return "rate" if words.is_rate(axis.setting) else f"{words.setting_name(axis.setting)} value"
 
 
-def _known_across(judgement: Judgement) -> str:
-    conditions, parts = judgement.conditions, judgement.parts
-    first, label = conditions[0], _best_label(parts[0].judgement)
-    if first.best_value is not None:  # else it is an arm's name, which keeps its case
-        label = f"{label[:1].upper()}{label[1:]}"
-    if first.best is None:
-        return f"No arm has a finite result at {first.condition}."
-    least = words.extreme(judgement.goal)
-    if len(conditions) == 1:
-        return f"At {first.condition}: {parts[0].judgement.known}"
-    moving = next((law for law in judgement.laws if law.of in parts[0].judgement.vary), None)
-    if judgement.withholds_differences or _has_single_runs(judgement):
-        told = f"{label} has the {least} mean at {first.condition}; whether it is better, there or elsewhere, is "
-        return f"{told}withheld. {told_law(moving)}" if moving else f"{told}withheld."
-    groups = {
-        f"has the {least} mean": [c.condition for c in conditions[1:] if c.holds == "best"],
-        "equals the best": [c.condition for c in conditions[1:] if c.holds == "tie"],
-        "is not told apart from the best": [c.condition for c in conditions[1:] if c.holds == "open"],
-    }
-    said = [f"{what} at {words.listing(names)}" for what, names in groups.items() if names]
-    said += [_worse(part, one) for part, one in zip(parts, conditions, strict=True) if one.holds == "worse"]
-    told = f"{label}, of {least} mean at {first.condition}, {words.listing(said, most=8)}."
-    return " ".join([told, *_told_against_the_baseline(parts), *([told_law(moving)] if moving else [])])
-
-
-def _told_against_the_baseline(parts: Sequence[Part]) -> list[str]:
-    """What the changes of named arms do under each condition, where that was told; nothing where no arm is one."""
+def told_cleared(judgement: Judgement) -> list[str]:
+    """Which arms clear the target, from where on, and when their runs first reach it; none without a target."""
+    if judgement.target is None:
+        return []
+    unit = words.unit(judgement.metric)
+    target, places = f"{judgement.target:g}{unit}", words.decimals(judgement.min_effect) + 1
+    shown = [one for one in judgement.cleared if one.is_shown]
+    if not shown:
+        return [f"No arm is shown to clear {target} over its runs (one-sided, level {judgement.alpha:g})."]
+    order = sorted(shown, key=lambda one: math.inf if one.updates is None else one.updates)
     said = []
-    for part in parts:
-        found = part.judgement
-        for verdict in found.verdicts:
-            if verdict.a == BASELINE and verdict.winner is not None and verdict.difference is not None:
-                number = words.difference(verdict.difference, verdict.interval, found.metric, found.min_effect)
-                side = "better" if verdict.winner == verdict.b else "worse"
-                said.append(f"{verdict.b} is {side} than the baseline at {part.name} ({number}, n = {verdict.n})")
-    return [words.sentence(words.listing(said), [part.name for part in parts])] if said else []
-
-
-def _has_single_runs(judgement: Judgement) -> bool:
-    """Whether arms of a condition are told apart by nothing, so that only laws are claimed."""
-    return any(not part.judgement.can_judge and not part.judgement.is_located for part in judgement.parts)
-
-
-def _worse(part: Part, condition: Condition) -> str:
-    if condition.difference is None or math.isinf(condition.difference):
-        return f"fails at {condition.condition}"
-    number = words.difference(
-        condition.difference, condition.interval, part.judgement.metric, part.judgement.min_effect
-    )
-    of = "read off the fitted valley" if condition.interval is None else f"n = {condition.n}"
-    return f"is worse at {condition.condition} than {_best_label(part.judgement)} is there ({number}, {of})"
-
-
-def _unknown_across(judgement: Judgement) -> str:
-    open_ = [condition.condition for condition in judgement.conditions if condition.holds == "open"]
-    if judgement.blocks:
-        said = f"How the answer carries over: {what_blocks(judgement)}"
-    elif _has_single_runs(judgement):
-        said = "Which is best under a condition; three seeds of every arm would show it."
-    elif open_:
-        said = f"Whether it is as good as the best at {words.listing(open_)}; more seeds would show it."
-    else:
-        said = f"What is best beyond {judgement.parts[-1].name}: nothing was measured there."
-    return " ".join([said, *told_without_a_law(judgement)])
-
-
-def _recommendation_across(judgement: Judgement) -> Recommendation:
-    conditions, parts = judgement.conditions, judgement.parts
-    best = parts[0].judgement.best
-    if best is None or any(condition.best is None for condition in conditions):
-        return Recommendation(withheld="a condition has no arm with a finite result")
-    if _has_single_runs(judgement):
-        return Recommendation(withheld="under a condition no arm is told from another; laws are all that is shown")
-    names = [part.name for part in parts if len(part.judgement.unresolved) > 1]
-    others = f" At {words.listing(names)} others are not separated from the best by these runs." if names else ""
-    if all(condition.holds in ("best", "tie") for condition in conditions):
-        text = f"Use {_best_label(parts[0].judgement)} under every one of these.{others}"
-        return Recommendation(settings=best.settings, text=text)
-    each = words.listing([f"{_best_label(part.judgement)} at {part.name}" for part in parts], most=8)
-    return Recommendation(text=f"Take each condition's own best: {each}.{others}")
-
-
-def _best_label(judgement: Judgement) -> str:
-    """e.g. "learning rate 0.03" where one numeric setting varies, else the name of the best arm."""
-    best, value = judgement.best, judgement.best_value
-    if value is not None:
-        return f"{words.setting_name(judgement.vary[0])} {words.setting_value(value)}"
-    return best.arm if best else "nothing"
+    for one in order:
+        where = "at its end" if one.updates is None else f"from {one.updates:g} on"
+        reached = [time for time in one.times if math.isfinite(time)]
+        first = f"; single runs reach it from {min(reached):g} to {max(reached):g}" if reached else ""
+        missed = f", {len(one.times) - len(reached)} of {len(one.times)} never" if len(reached) < len(one.times) else ""
+        said.append(
+            f"{one.arm} {where} (mean {words.number(one.mean, places)} over {words.count(one.n, 'run')}, one-sided p "
+            f"{one.p:.2g}{first}{missed})"
+        )
+    return [f"{target} is cleared by {words.listing(said, most=6)}."]

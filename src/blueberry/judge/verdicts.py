@@ -21,7 +21,7 @@ from blueberry.stats.noise import Borrowed
 from blueberry.stats.unresolved import Compared, against_baseline, against_best, best_arm
 
 if TYPE_CHECKING:
-    from blueberry.judge.measured import Measured
+    from blueberry.judge.evidence import Measured
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from blueberry.judge.judgement import Judgement, Optimum, Part, plain
-from blueberry.judge.parts import as_part, of_an_arm
-from blueberry.judge.sentences import why_withheld
+from blueberry.judge.judgement import Judgement, Optimum, Part, plain, why_withheld
+from blueberry.judge.studies import as_part, of_an_arm
 from blueberry.judge.words import is_rate
 from blueberry.records import StudyRun
 from blueberry.report.charts import Axis, find_axis

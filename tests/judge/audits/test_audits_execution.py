@@ -5,7 +5,7 @@ import pytest
 from blueberry.judge.audits.design import Text
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.gather import Asked, gather
-from blueberry.judge.parts import judge
+from blueberry.judge.studies import judge
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, StudyRun
 from blueberry.study.plan import plan

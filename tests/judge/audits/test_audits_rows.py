@@ -6,8 +6,8 @@ import random
 import pytest
 
 from blueberry.judge.audits import audit, is_in_order, rank_correlation
+from blueberry.judge.evidence import measure
 from blueberry.judge.gather import gather_table
-from blueberry.judge.measured import measure
 from blueberry.tables.reading import table_of
 from blueberry.tables.runs import table_runs
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.weigh import weigh
+from blueberry.judge.judging import weigh
 from blueberry.records import Provenance
 
 CLEAN = {"a": [3.0, 3.02, 3.05], "b": [3.21, 3.24, 3.24], "c": [3.4, 3.45, 3.42]}

@@ -24,9 +24,8 @@ from blueberry.judge.audits.comparisons import (
     valley,
 )
 from blueberry.judge.effects import find_pooled
-from blueberry.judge.evidence import ArmRuns, RunFacts
+from blueberry.judge.evidence import ArmRuns, Measured, RunFacts
 from blueberry.judge.judgement import LEAST_BLOCKS, Audit, block, blocking_first, warn
-from blueberry.judge.measured import Measured
 from blueberry.tables.columns import is_loss, words_in
 
 TOO_FEW = "no difference can be told from chance"

@@ -4,15 +4,15 @@ does the range of a setting end too early, and is the curve a valley?"""
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean, median, stdev
 from typing import Any
 
 import numpy as np
 
 from blueberry.judge import words
-from blueberry.judge.evidence import ArmRuns, RunFacts
+from blueberry.judge.evidence import ArmRuns, Measured, RunFacts, expected_at, numbers_of
 from blueberry.judge.judgement import Audit, block, warn
-from blueberry.judge.measured import Measured, axis_values, expected_at
 from blueberry.records import is_number
 from blueberry.stats.differences import paired, t_quantile
 from blueberry.stats.noise import Borrowed
@@ -67,7 +67,10 @@ def drift(measured: Measured) -> list[Audit]:
     if mixed:
         message = f"the runs come from {words.listing(mixed)}; their numbers may differ for that reason alone"
         found.append(block("drift", message, f"{remedy}, in a fresh store"))
-    built = [arm.by_build() for arm in measured.evidence.arms]
+    built = [
+        replace(arm, facts=tuple(replace(one, settings=one.builds) for one in arm.facts))
+        for arm in measured.evidence.arms
+    ]
     names = [name for name in _settings_of(built) if _differs_between(built, name) and not _is_copy(built, name)]
     found += [block("drift", f"{_who_has(built, name)}: numbers may differ for that alone", remedy) for name in names]
     arms = {arm.name: _by_study(arm.facts) for arm in measured.evidence.arms}
@@ -384,7 +387,7 @@ def edge(measured: Measured) -> list[Audit]:
     if measured.best is None:
         return []
     for setting in evidence.vary:
-        values = axis_values(evidence, setting)
+        values = numbers_of([arm.settings.get(setting) for arm in evidence.arms])
         if values is None or len(set(values)) < LEAST_AXIS_VALUES:
             continue
         steps = sorted(set(values))

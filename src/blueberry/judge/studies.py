@@ -1,4 +1,4 @@
-"""A study made of parts: each part judged as any study, then all of them together.
+"""A study or a table, judged; one made of parts part by part, then all of them together.
 
 "tune": the arms are compared, each at its own best, on seeds that chose nothing within an arm.
 "across": conditions are not compared: longer runs and larger models have lower losses, whatever else varies. Does the
@@ -14,29 +14,25 @@ from typing import Any
 import numpy as np
 
 from blueberry.judge import words
-from blueberry.judge.answers import Condition, Covered, Gain, Holds
+from blueberry.judge.across import ascending, condition_of, find_gains, find_laws, summary_of_condition
+from blueberry.judge.answers import Covered, Gain
 from blueberry.judge.audits import AUDITS, TOO_FEW
 from blueberry.judge.audits.comparisons import EXTENSION, LEAST_AXIS_VALUES
 from blueberry.judge.audits.design import Texts, no_texts
-from blueberry.judge.evidence import ArmRuns, Evidence
+from blueberry.judge.evidence import ArmRuns, Evidence, axis_of
 from blueberry.judge.gather import arm_runs, gather_study, gather_table
 from blueberry.judge.judgement import (
-    ArmSummary,
     Audit,
     CurveFinding,
     Judgement,
     Noise,
-    Optimum,
     Part,
     block,
     blocking_first,
     warn,
 )
-from blueberry.judge.laws import find_gains, find_laws
-from blueberry.judge.measured import axis_of
-from blueberry.judge.sentences import tell
+from blueberry.judge.judging import numbers, tell, weigh
 from blueberry.judge.verdicts import leading_arm, open_arms
-from blueberry.judge.weigh import numbers, weigh
 from blueberry.records import RunResult, is_usable_number
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.unresolved import best_arm
@@ -126,20 +122,20 @@ def as_part(judgement: Judgement, name: str = "", settings: Mapping[str, Any] | 
 
 def _across(whole: Evidence, parts: Sequence[Part], *, gains: tuple[Gain, ...] = ()) -> Judgement:
     """What the conditions say together. `whole` has no arms: question, cost and findings in parts."""
-    ascending = _ascending(parts, whole.vary)
-    laws = find_laws(whole, ascending)
+    inorder = ascending(parts, whole.vary)
+    laws = find_laws(whole, inorder)
     said = _objections(parts, _beside_a_law if laws else _of_a_condition, whole.audits)
     found = Judgement(
         **whole.passed_on,
-        axis=axis_of(whole.vary, [part.settings for part in ascending]),
-        arms=tuple(_summary(part) for part in ascending),
+        axis=axis_of(whole.vary, [part.settings for part in inorder]),
+        arms=tuple(summary_of_condition(part) for part in inorder),
         noise=Noise(sd=None, rho=None, paired_sd=None, n=sum(part.judgement.noise.n for part in parts)),
         audits=blocking_first([*whole.audits, *said]),
-        parts=tuple(ascending),
-        conditions=tuple(_condition(ascending[0].judgement, part) for part in ascending),
+        parts=tuple(inorder),
+        conditions=tuple(condition_of(inorder[0].judgement, part) for part in inorder),
         laws=laws,
         gains=gains,
-        findings=_warnings(ascending),
+        findings=_warnings(inorder),
     )
     return tell(found)
 
@@ -339,82 +335,3 @@ def _stays_behind(part: Part, which: str, whole: Judgement) -> bool:
     last, before = (mean or 0.0 for mean in ends)
     gain = abs(before - last)
     return min(map(abs, verdict.interval)) > EXTENSION * gain
-
-
-def _ascending(parts: Sequence[Part], across: Sequence[str]) -> list[Part]:
-    """Along the settings of the conditions, the first one first, if all are numbers; else in the order of the file."""
-    if not all(is_usable_number(part.settings.get(name)) for part in parts for name in across):
-        return list(parts)
-    return sorted(parts, key=lambda part: [float(part.settings[name]) for name in across])
-
-
-def _condition(first: Judgement, part: Part) -> Condition:
-    judgement, carried = part.judgement, first.best.arm if first.best else None
-    best, found = judgement.best, judgement.optimum
-    difference, interval, n, holds = _carried_over(judgement, carried, first.best_value)
-    return Condition(
-        condition=part.name,
-        settings=part.settings,
-        best=best.arm if best else None,
-        best_value=judgement.best_value,
-        optimum=found.interval if isinstance(found, Optimum) else None,
-        carried=carried,
-        difference=difference,
-        interval=interval,
-        n=n,
-        holds=holds,
-    )
-
-
-Carried = tuple[float | None, tuple[float, float] | None, int, Holds | None]
-"""Difference to the best here, its interval, seeds, and whether it holds."""
-
-
-def _carried_over(judgement: Judgement, carried: str | None, value: float | None) -> Carried:
-    """What the first condition's best arm, at that value, does under this one."""
-    if carried is None:
-        return None, None, 0, None
-    # of single runs a valley may say where the best lies though no arm is told from another
-    is_read_off = judgement.valley is not None and isinstance(judgement.optimum, Optimum) and not judgement.can_judge
-    if judgement.located is not None or is_read_off:
-        return _read_off(judgement, carried, value)
-    if judgement.best is not None and judgement.best.arm == carried:
-        return 0.0, None, judgement.arm(carried).n, "best"
-    verdict = judgement.against_best(carried)
-    if verdict is None:
-        return None, None, 0, None
-    holds: Holds = "tie" if verdict.verdict == "tie" else "open"
-    if verdict.winner == verdict.a or carried not in judgement.unresolved:
-        holds = "worse"
-    return verdict.difference, verdict.interval, verdict.n, holds
-
-
-def _read_off(judgement: Judgement, carried: str, value: float | None) -> Carried:
-    """Where the best was read off a valley, so is what another value costs: nothing need have been trained there."""
-    best, valley = judgement.best, judgement.valley
-    point = valley.at(value) if valley is not None and value is not None else None
-    here = valley.at(judgement.best_value or math.nan) if valley is not None and best is not None else None
-    holds: Holds | None = None
-    if valley is not None and value is not None:
-        is_inside = valley.interval[0] <= value <= valley.interval[1]
-        is_tie = point is not None and point.excess <= judgement.min_effect
-        holds = "best" if best and best.arm == carried else "tie" if is_tie else "open" if is_inside else "worse"
-    difference = point.expected - here.expected if point is not None and here is not None else None
-    return difference, None, judgement.located.seeds if judgement.located else 0, holds
-
-
-def _summary(part: Part) -> ArmSummary:
-    """A condition's own best arm, over the runs of its reported mean.
-
-    Nothing separates conditions, because nothing compares them.
-    """
-    best = part.judgement.best
-    return ArmSummary(
-        arm=part.name,
-        settings=part.settings,
-        n=best.n if best else 0,
-        mean=best.mean if best else None,
-        sd=best.sd if best else None,
-        interval=best.interval if best else None,
-        status="unresolved" if best else "diverged",
-    )

@@ -1,18 +1,30 @@
-"""What to use for which purpose: what runs say of values along one numeric setting, where they fail, what missing the
-best costs, from which update on they clear a target that was fixed beforehand; as numbers, and as the lines
-of the report's purposes. (What a judgement says as a whole is in `sentences`.)"""
+"""Evidence in, judgement out: first its numbers, among them what runs say of values along one axis and of a target;
+then its words, among them what to use for which purpose. Pure."""
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from blueberry.judge import words
-from blueberry.judge.answers import AxisAnswer, Cleared, Conservative, Failing, Failures, Fast, Robustness
-from blueberry.judge.effects import helping
-from blueberry.judge.evidence import ArmRuns
+from blueberry.judge.answers import (
+    AxisAnswer,
+    Cleared,
+    Conservative,
+    Failing,
+    Failures,
+    Fast,
+    Finding,
+    Located,
+    Robustness,
+)
+from blueberry.judge.audits import audit
+from blueberry.judge.effects import find_effects, find_pooled, find_stack, helping
+from blueberry.judge.evidence import ArmRuns, Evidence, Measured, best_of, detectable, measure, noise_of, summary_of
 from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Judgement, Purpose, Ranges
-from blueberry.judge.measured import Measured
+from blueberry.judge.sentences import known, recommendation, unknown, why_the_baseline
+from blueberry.judge.verdicts import compare
 from blueberry.stats.differences import t_quantile
 from blueberry.stats.robustness import (
     DECADE,
@@ -27,6 +39,109 @@ from blueberry.stats.robustness import (
     upper_bound,
 )
 from blueberry.stats.unresolved import mean_or_inf
+
+R = TypeVar("R", bound=Finding)
+
+
+def weigh(evidence: Evidence) -> Judgement:
+    """All that the evidence supports. Arms come back in ascending order where they lie on a numeric axis."""
+    return tell(numbers(evidence))
+
+
+def tell(judgement: Judgement) -> Judgement:
+    """With its recommendation, purposes and the two sentences that a person reads first."""
+    told = judgement.model_copy(update={"recommendation": recommendation(judgement)})
+    return told.model_copy(update={"purposes": purposes(told), "known": known(told), "unknown": unknown(told)})
+
+
+def numbers(evidence: Evidence) -> Judgement:
+    """The same without a sentence. Values and differences are in the metric's own unit and direction."""
+    measured = measure(evidence)
+    evidence = measured.evidence
+    answer = find_axis_answer(measured)
+    combined: dict[str, Any] = {}
+    if measured.combines:
+        stack = find_stack(measured)
+        combined = {"effects": find_effects(measured), "pooled": find_pooled(measured), "stack": stack}
+    judgement = Judgement(
+        **evidence.passed_on,
+        axis=measured.axis,
+        arms=tuple(summary_of(measured, index) for index in range(len(evidence.arms))),
+        noise=noise_of(measured),
+        detectable=detectable(measured),
+        best=best_of(measured),
+        unresolved=tuple(measured.arm(index).name for index in measured.unresolved),
+        ended=measured.race.ended if measured.race else None,
+        looks=measured.race.looks if measured.race else (),
+        looks_taken=len(measured.race.taken) if measured.race else 0,
+        optimum=measured.optimum,
+        valley=measured.valley,
+        located=_located(evidence),
+        verdicts=compare(measured),
+        ranges=find_ranges(measured, answer),
+        axis_answer=answer,
+        target=evidence.target,
+        cleared=find_cleared(measured),
+        failures=find_failures(measured),
+        audits=audit(measured),
+        robustness=find_robustness(measured),
+        findings=tuple(one for arm in evidence.arms for one in evidence.findings if one.arm == arm.name),
+        **combined,
+    )
+    return judgement if evidence.goal == "minimize" else turned(judgement)
+
+
+def turned(judgement: Judgement) -> Judgement:
+    """A judgement of a metric whose sign was changed, with the sign changed back.
+
+    What it costs to miss the best value stays a cost: above 0 is worse, whatever the goal.
+    """
+    answer, stack = judgement.axis_answer, judgement.stack
+    return judgement.model_copy(
+        update={
+            "arms": tuple(_turn(arm, "mean", "interval", "values") for arm in judgement.arms),
+            "best": judgement.best and _turn(judgement.best, "mean", "interval", "search_mean", "test_mean"),
+            "verdicts": tuple(_turn(verdict, "difference", "interval") for verdict in judgement.verdicts),
+            "axis_answer": answer
+            and AxisAnswer(
+                conservative=answer.conservative and _turn(answer.conservative, "difference", "interval"),
+                fast=answer.fast and _turn(answer.fast, "target"),
+            ),
+            "valley": judgement.valley
+            and judgement.valley.model_copy(
+                update={"curve": tuple(_turn(point, "expected") for point in judgement.valley.curve)}
+            ),
+            "target": None if judgement.target is None else 0.0 - judgement.target,
+            "cleared": tuple(_turn(one, "mean") for one in judgement.cleared),
+            "effects": tuple(_turn(effect, "difference", "interval") for effect in judgement.effects),
+            "stack": stack and _turn(stack, "difference", "interval", "sum_of_singles", "sum_interval"),
+        }
+    )
+
+
+def _located(evidence: Evidence) -> Located | None:
+    search = evidence.search
+    if search is None:
+        return None
+    num_runs = int((~np.isnan(search.measured_KN)).sum())
+    value, excess, seeds = search.recommended, search.excess, search.measured_KN.shape[1]
+    return Located(ended=search.ended, value=value, excess=excess, runs=num_runs, seeds=seeds)
+
+
+def _turn(record: R, *fields: str) -> R:
+    """With the sign of these fields changed; the ends of an interval change places."""
+    update: dict[str, Any] = {}
+    for name in fields:
+        value = getattr(record, name)
+        if isinstance(value, tuple):
+            value = tuple(0.0 - one for one in value)
+            update[name] = value[::-1] if name.endswith("interval") else value
+        elif value is not None:
+            update[name] = 0.0 - value
+    return record.model_copy(update=update)
+
+
+# --- Along one axis, and to a target ---
 
 
 def find_ranges(measured: Measured, answer: AxisAnswer | None) -> Ranges:
@@ -189,30 +304,7 @@ def _cleared(arm: ArmRuns, target: float, alpha: float) -> Cleared:
     )
 
 
-def told_cleared(judgement: Judgement) -> list[str]:
-    """Which arms clear the target, from where on, and when their runs first reach it; none without a target."""
-    if judgement.target is None:
-        return []
-    unit = words.unit(judgement.metric)
-    target, places = f"{judgement.target:g}{unit}", words.decimals(judgement.min_effect) + 1
-    shown = [one for one in judgement.cleared if one.is_shown]
-    if not shown:
-        return [f"No arm is shown to clear {target} over its runs (one-sided, level {judgement.alpha:g})."]
-    order = sorted(shown, key=lambda one: math.inf if one.updates is None else one.updates)
-    said = []
-    for one in order:
-        where = "at its end" if one.updates is None else f"from {one.updates:g} on"
-        reached = [time for time in one.times if math.isfinite(time)]
-        first = f"; single runs reach it from {min(reached):g} to {max(reached):g}" if reached else ""
-        missed = f", {len(one.times) - len(reached)} of {len(one.times)} never" if len(reached) < len(one.times) else ""
-        said.append(
-            f"{one.arm} {where} (mean {words.number(one.mean, places)} over {words.count(one.n, 'run')}, one-sided p "
-            f"{one.p:.2g}{first}{missed})"
-        )
-    return [f"{target} is cleared by {words.listing(said, most=6)}."]
-
-
-# --- In sentences ---
+# --- What to use for which purpose ---
 
 
 def purposes(judgement: Judgement) -> tuple[Purpose, ...]:
@@ -235,7 +327,7 @@ def purposes(judgement: Judgement) -> tuple[Purpose, ...]:
 
 def _production(judgement: Judgement) -> Purpose:
     best, settings = judgement.best, judgement.recommendation.settings or {}
-    changes = helping(judgement)
+    changes = helping(judgement) if judgement.effects else None
     if changes and best is not None and best.settings != settings:
         return Purpose(
             purpose="production",
@@ -258,15 +350,6 @@ def _production(judgement: Judgement) -> Purpose:
     if others and not judgement.is_located:
         evidence += f"; {words.count(others, 'other arm')} not told apart from it"
     return Purpose(purpose="production", arms=(best.arm,), settings=settings, evidence=evidence)
-
-
-def why_the_baseline(judgement: Judgement, it: str = "it") -> str:
-    """Where it is kept: nothing beats it, or only what lies behind the best arm, which is too noisy to."""
-    beat_it = [v.b for v in judgement.verdicts if v.a == BASELINE and v.winner == v.b]
-    if not beat_it or judgement.best is None:
-        return f"no change was shown to beat {it}"
-    were = "was" if len(beat_it) == 1 else "were"
-    return f"{judgement.best.arm}, the best arm, was not shown to beat {it}; {words.listing(beat_it)} {were}"
 
 
 def _conservative_purpose(judgement: Judgement) -> Purpose:
