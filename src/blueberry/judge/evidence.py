@@ -28,11 +28,11 @@ from blueberry.judge.judgement import (
 from blueberry.judge.verdicts import Race, Rulings, follow, rule
 from blueberry.records import Provenance, Stage, is_number
 from blueberry.stats import optimum as optima
-from blueberry.stats.differences import Df, mean_interval, sd_interval, smallest_difference
+from blueberry.stats.differences import Df, mean_interval, sd_interval
 from blueberry.stats.locate import LOG_FROM_RATIO, Search
 from blueberry.stats.noise import Borrowed, NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, OneSided, is_clear, locate_optimum, read_valley
-from blueberry.stats.unresolved import baseline_error, candidates, first_error, mean_or_inf
+from blueberry.stats.unresolved import candidates, mean_or_inf, smallest_shown
 
 THINNED = 4
 """One of so many points of a fitted curve is kept, for drawing it."""
@@ -93,6 +93,16 @@ class ArmRuns:
     """What computed the runs, each distinct one once."""
     facts: tuple[RunFacts, ...] = ()
     """One a run, repeats of a seed and runs without a result included."""
+
+    @property
+    def values(self) -> list[float]:
+        """Of all its runs, confirming ones included."""
+        return [*self.search.values(), *self.confirm.values()]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no run that chooses diverged."""
+        return all(map(math.isfinite, self.search.values()))
 
 
 @dataclass(frozen=True)
@@ -212,6 +222,11 @@ class Measured:
 
     def arm(self, index: int) -> ArmRuns:
         return self.evidence.arms[index]
+
+    @property
+    def facts(self) -> list[RunFacts]:
+        """Of all arms' runs."""
+        return [one for arm in self.evidence.arms for one in arm.facts]
 
 
 def measure(evidence: Evidence) -> Measured:
@@ -394,22 +409,8 @@ def detectable(measured: Measured) -> Detectable | None:
     return None if found is None else Detectable(seeds=most, difference=found)
 
 
-def smallest_shown(
-    sd: float, *, num_seeds: int, num_arms: int, has_baseline: bool, alpha: float, df: Df | None = None
-) -> float | None:
-    """The true difference that so many seeds find with power .8, at the one-sided error of one claim among so many
-    arms, before anything is known of the others: of each against the baseline if there is one, else of which is best.
-
-    `sd` is that of a difference on one seed, or with one run a side; without its degrees of freedom, those of a
-    complete table of equally noisy arms.
-    """
-    error = baseline_error(num_arms, alpha) if has_baseline else first_error(num_arms, alpha)
-    return smallest_difference(num_seeds, sd, alpha=2 * error, df=df or Df(float(max(num_arms - 1, 1))))
-
-
 def noise_of(measured: Measured) -> Noise:
-    noise = measured.noise
-    borrowed = noise.borrowed
+    noise, borrowed = measured.noise, measured.noise.borrowed
     return Noise(
         sd=noise.sd,
         rho=noise.rho,
@@ -439,9 +440,7 @@ def axis_of(
 
 def numbers_of(values: Sequence[Any]) -> list[float] | None:
     """As they are; None unless every one is a finite number."""
-    if not all(is_number(v) and abs(v) <= sys.float_info.max for v in values):
-        return None
-    return [float(v) for v in values]
+    return [float(v) for v in values] if all(is_number(v) and abs(v) <= sys.float_info.max for v in values) else None
 
 
 def _optimum(axis: Axis, found: Located | OneSided | None, alpha: float) -> Optimum | Bound | None:

@@ -12,7 +12,7 @@ import numpy as np
 from blueberry.architecture import cost, flops_per_token, parameters
 from blueberry.errors import RecipeError, TableError, did_you_mean
 from blueberry.files import canonical_json, digest
-from blueberry.judge.evidence import measure, smallest_shown
+from blueberry.judge.evidence import measure
 from blueberry.judge.gather import gather_study
 from blueberry.judge.judgement import BASELINE
 from blueberry.judge.words import count, interval, number, settings_text, unit
@@ -20,6 +20,7 @@ from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.stats.differences import Df
 from blueberry.stats.noise import Borrowed, NoiseEstimate, measure_noise, read_sigma
+from blueberry.stats.unresolved import smallest_shown
 from blueberry.study.calibration import Speed, work
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Lanes

@@ -78,8 +78,9 @@ def gather(runs: Iterable[StudyRun], asked: Asked, texts: Texts = no_texts) -> E
             if own is not None:
                 key = next(unseeded) if run.seed is None else run.seed
                 _take(own, run, key, asked)
-                known |= {key: run.result} if asked.evidence.source != "table" else {}  # a table has no curves
-        findings[name] = (*findings.get(name, ()), *read_curves(name, known, alpha=asked.evidence.alpha))
+                known[key] = run.result
+        if asked.evidence.source != "table":  # which has no curves
+            findings[name] = (*findings.get(name, ()), *read_curves(name, known, alpha=asked.evidence.alpha))
     facts = [one for arm in arms.values() for one in arm.facts]
     vocabularies = [one.vocabulary for one in facts if one.vocabulary]
     passes = _passes(done, asked, texts)

@@ -25,19 +25,8 @@ from blueberry.judge.evidence import ArmRuns, Evidence, Measured, best_of, detec
 from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Judgement, Purpose, Ranges
 from blueberry.judge.sentences import known, recommendation, unknown, why_the_baseline
 from blueberry.judge.verdicts import compare
+from blueberry.stats import robustness
 from blueberry.stats.differences import t_quantile
-from blueberry.stats.robustness import (
-    DECADE,
-    Edge,
-    band_within,
-    first_at_target,
-    first_cleared,
-    lower_bound,
-    lr_sensitivity,
-    median_time,
-    stability,
-    upper_bound,
-)
 from blueberry.stats.unresolved import mean_or_inf
 
 R = TypeVar("R", bound=Finding)
@@ -182,18 +171,17 @@ def find_axis_answer(measured: Measured) -> AxisAnswer | None:
 
 def num_failed(measured: Measured, index: int) -> int:
     """The runs of an arm, confirming ones included, that diverged or ended above the loss of guessing uniformly."""
-    arm, limit = measured.arm(index), measured.evidence.guessing_loss
-    values = [*arm.search.values(), *arm.confirm.values()]
-    return sum(math.isinf(value) or (limit is not None and value > limit) for value in values)
+    limit = measured.evidence.guessing_loss
+    return sum(math.isinf(value) or (limit is not None and value > limit) for value in measured.arm(index).values)
 
 
 def find_failures(measured: Measured) -> tuple[Failures, ...]:
     """The arms with a failed run."""
     found = []
     for index, arm in enumerate(measured.evidence.arms):
-        failures, n = num_failed(measured, index), len(arm.search) + len(arm.confirm)
+        failures, n = num_failed(measured, index), len(arm.values)
         if failures:
-            bound = lower_bound(failures, n, level=1 - measured.evidence.alpha)
+            bound = robustness.lower_bound(failures, n, level=1 - measured.evidence.alpha)
             found.append(Failures(arm=arm.name, failures=failures, n=n, bound=bound))
     return tuple(found)
 
@@ -204,12 +192,12 @@ def find_robustness(measured: Measured) -> Robustness | None:
     if axis is None or not axis.is_log or not measured.can_judge or measured.race is not None:
         return None
     rates_K, values_KN = np.array(axis.values), measured.values_KN
-    band = band_within(rates_K, values_KN, evidence.min_effect)
-    excess = lr_sensitivity(rates_K, values_KN, cap=evidence.guessing_loss)
-    stable, unstable = stability(
+    band = robustness.band_within(rates_K, values_KN, evidence.min_effect)
+    excess = robustness.lr_sensitivity(rates_K, values_KN, cap=evidence.guessing_loss)
+    stable, unstable = robustness.stability(
         axis.values,
         [num_failed(measured, index) for index in range(len(evidence.arms))],
-        [len(arm.search) + len(arm.confirm) for arm in evidence.arms],
+        [len(arm.values) for arm in evidence.arms],
         level=1 - evidence.alpha,
     )
     return Robustness(
@@ -218,13 +206,13 @@ def find_robustness(measured: Measured) -> Robustness | None:
         band_is_bounded=None if band is None else (band.low_is_bounded, band.high_is_bounded),
         excess=None if excess is None else excess.difference,
         excess_interval=None if excess is None else excess.interval(1 - evidence.alpha),
-        span=DECADE,
+        span=robustness.DECADE,
         stable_to=_failing(stable),
         unstable_from=_failing(unstable),
     )
 
 
-def _failing(edge: Edge | None) -> Failing | None:
+def _failing(edge: robustness.Edge | None) -> Failing | None:
     return None if edge is None else Failing(value=edge.x, failures=edge.failures, n=edge.n, bound=edge.bound)
 
 
@@ -239,7 +227,7 @@ def _conservative(measured: Measured, values: tuple[float, ...], best: int) -> C
         interval = pair and pair.interval(1 - 2 * evidence.alpha / evidence.looks)
         if pair is not None and (interval is None or interval[1] >= evidence.min_effect):
             continue
-        n = len(arm.search) + len(arm.confirm)
+        n = len(arm.values)
         return Conservative(
             arm=arm.name,
             value=value,
@@ -247,7 +235,7 @@ def _conservative(measured: Measured, values: tuple[float, ...], best: int) -> C
             interval=interval,
             n=pair.n if pair else len(arm.search),
             num_runs=n,
-            bound=upper_bound(0, n, level=1 - evidence.alpha),
+            bound=robustness.upper_bound(0, n, level=1 - evidence.alpha),
         )
     return None
 
@@ -272,7 +260,9 @@ def _median_updates(arm: ArmRuns, target: float) -> float:
     """Infinite where a run was not recorded, or half of them miss the target."""
     if not set(arm.search) <= set(arm.evaluations) | {s for s, value in arm.search.items() if math.isinf(value)}:
         return math.inf
-    return median_time([first_at_target(arm.evaluations.get(seed, ()), target) for seed in arm.search])
+    return robustness.median_time(
+        [robustness.first_at_target(arm.evaluations.get(seed, ()), target) for seed in arm.search]
+    )
 
 
 def find_cleared(measured: Measured) -> tuple[Cleared, ...]:
@@ -288,10 +278,10 @@ def _cleared(arm: ArmRuns, target: float, alpha: float) -> Cleared:
     curves = [arm.evaluations.get(seed, ()) for seed in arm.search]
     if not all(curves):
         curves = [((math.inf, value),) for value in arm.search.values()]
-    if any(math.isinf(value) for value in arm.search.values()) or len(curves) < LEAST_BLOCKS:
+    if not arm.is_finite or len(curves) < LEAST_BLOCKS:
         found = None
     else:
-        found = first_cleared(curves, target, alpha=alpha)
+        found = robustness.first_cleared(curves, target, alpha=alpha)
     is_evaluated = bool(arm.evaluations) and all(arm.evaluations.values())
     return Cleared(
         arm=arm.name,
@@ -300,7 +290,7 @@ def _cleared(arm: ArmRuns, target: float, alpha: float) -> Cleared:
         mean=None if found is None else found.mean,
         p=None if found is None else found.p,
         n=len(arm.search),
-        times=tuple(first_at_target(curve, target) for curve in curves) if is_evaluated else (),
+        times=tuple(robustness.first_at_target(curve, target) for curve in curves) if is_evaluated else (),
     )
 
 

@@ -12,10 +12,9 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from blueberry.errors import LedgerError
-from blueberry.files import canonical_json, digest
+from blueberry.files import canonical_json
 from blueberry.judge import words
 from blueberry.judge.judgement import Finding, Verdict
-from blueberry.judge.words import MISSING, setting_name
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.plan import Plan
@@ -215,12 +214,11 @@ def original(entries: Sequence[Entry]) -> Recipe:
 
 def same_numbers(one: Recipe, other: Recipe) -> bool:
     """Whether two recipes are one but for the seed and what changes no number."""
-    return recipe_digest(one) == recipe_digest(other)
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    identity = {name: value for name, value in recipe.identity().items() if name != "seed"}
-    return digest("blueberry/baseline/1", canonical_json(identity))
+    first, second = (
+        canonical_json({name: value for name, value in recipe.identity().items() if name != "seed"})
+        for recipe in (one, other)
+    )
+    return first == second
 
 
 def roll_back(line: str, entries: Sequence[Entry], *, date: str) -> Entry:
@@ -333,7 +331,7 @@ def terminal(ledger: Ledger) -> str:
         lines.append(f"{page.name}: {page.now}")
         for row in page.rows:
             told = [row.claimed, f"validation {row.validation}", f"test {row.test}", row.source]
-            said = [part for part in told if part and not part.endswith(MISSING)]
+            said = [part for part in told if part and not part.endswith(words.MISSING)]
             lines.append(f"  #{row.number}  {row.date[:10]}  {row.what}: {'; '.join([row.changed, *said])}")
         lines.append(f"  total: {page.total}")
     return "\n".join(lines)
@@ -343,7 +341,7 @@ def entry_line(entry: Entry) -> str:
     """One entry in one line."""
     row = _row(entry)
     told = [row.changed, row.claimed, f"validation {row.validation}", f"test {row.test}"]
-    said = "; ".join(part for part in told if part and not part.endswith(MISSING))
+    said = "; ".join(part for part in told if part and not part.endswith(words.MISSING))
     return f"{entry.line} #{row.number} {row.what}: {said}"
 
 
@@ -375,39 +373,27 @@ def _page(name: str, entries: Sequence[Entry]) -> LinePage:
         metric = kept[-1].support.metric if kept[-1].support else ""
         sum_ = "" if claimed is None else f"stages add up to {words.difference(claimed, None, metric)}; "
         total = f"{sum_}not measured; blueberry ledger --remeasure {name} runs the newest against the original"
-    settled = {change.setting: change for change in _since_the_start(entries)}
     return LinePage(
         name=name,
         now=f"the baseline is entry {now.number}, since {now.date[:10]}",
         rows=tuple(_row(entry) for entry in entries),
         total=total,
-        recipe=tuple((setting, _arrow(change)) for setting, change in settled.items()),
+        recipe=tuple((one.setting, _arrow(one)) for one in changes(original(entries), recipe_of(now))),
     )
-
-
-def _since_the_start(entries: Sequence[Entry]) -> tuple[Change, ...]:
-    now = current(entries)
-    assert now is not None
-    return changes(original(entries), recipe_of(now))
 
 
 def _row(entry: Entry) -> EntryRow:
     what = {"promotion": "promoted", "rollback": "rolled back", "remeasurement": "remeasured"}[entry.kind]
     support, total = entry.support, entry.total
-    claimed, validation, test, source = "", MISSING, MISSING, ""
+    claimed, validation, test, source = "", words.MISSING, words.MISSING, ""
     if support is not None:
         source = f"{support.study}, arm {support.arm}"
-        claimed = (
-            claim_text(support.claim, support.metric, support.min_effect)
-            if support.claim
-            else "began the line: nothing to beat"
-        )
+        unit = (support.metric, support.min_effect)
+        claimed = claim_text(support.claim, *unit) if support.claim else "began the line: nothing to beat"
         fresh = words.count(support.n, "fresh seed")
-        validation = (
-            f"{words.metric_value(support.mean, support.interval, support.metric, support.min_effect)} on {fresh}"
-        )
+        validation = f"{words.metric_value(support.mean, support.interval, *unit)} on {fresh}"
         if support.test_mean is not None:
-            test = words.metric_value(support.test_mean, None, support.metric, support.min_effect)
+            test = words.metric_value(support.test_mean, None, *unit)
     elif total is not None:
         claimed = total_sentence(total)
     return EntryRow(
@@ -425,7 +411,7 @@ def _row(entry: Entry) -> EntryRow:
 def _changed(entry: Entry) -> str:
     if entry.kind == "remeasurement":
         return f"entry {entry.parent} against the original"
-    said = [f"{setting_name(one.setting)} {_arrow(one)}" for one in entry.changes[:MOST_CHANGES]]
+    said = [f"{words.setting_name(one.setting)} {_arrow(one)}" for one in entry.changes[:MOST_CHANGES]]
     more = len(entry.changes) - MOST_CHANGES
     said += [f"{more} more"] if more > 0 else []
     to = "the recipe the line started from" if entry.restores is None else f"entry {entry.restores}"

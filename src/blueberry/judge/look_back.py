@@ -6,31 +6,11 @@ from math import isinf
 from typing import Any, Literal
 
 from blueberry.errors import TableError
-from blueberry.judge.loop import (
-    REPEAT,
-    Loop,
-    Ruling,
-    basis,
-    freedom,
-    noise_given,
-    places_of,
-    rule_change,
-    side_of,
-    source_of,
-)
+from blueberry.judge import loop as loops
+from blueberry.judge.loop import Loop, Ruling
 from blueberry.judge.words import count, interval, listing, number, unit
-from blueberry.stats.loop import (
-    Hindsight,
-    Run,
-    Tally,
-    Trial,
-    cautious_sd,
-    hindsight,
-    judge_change,
-    kept_by_chance,
-    needed_sd,
-    spread,
-)
+from blueberry.stats import loop as stats
+from blueberry.stats.loop import Run, Tally, Trial
 from blueberry.stats.noise import Borrowed
 
 
@@ -158,11 +138,11 @@ def look_back(loop: Loop, *, alpha: float = 0.05, sigma: Borrowed | None = None)
     kept, baselines = _lineage(loop)
     noise, kind = _noise(loop, baselines, sigma)
     given = None if kind == "measured" else noise
-    rulings = {arm: rule_change(loop, baselines[arm], arm, alpha=alpha, sigma=given) for arm in loop.arms[1:]}
-    seen: Hindsight | None = None
+    rulings = {arm: loops.rule_change(loop, baselines[arm], arm, alpha=alpha, sigma=given) for arm in loop.arms[1:]}
+    seen: stats.Hindsight | None = None
     if noise is not None:
         first_one, *others = (_trial(loop, arm, arm in kept) for arm in loop.arms)
-        seen = hindsight(first_one, others, cautious_sd(noise.sd, noise.df))
+        seen = stats.hindsight(first_one, others, stats.cautious_sd(noise.sd, noise.df))
     changes = tuple(
         Change(
             arm,
@@ -170,7 +150,7 @@ def look_back(loop: Loop, *, alpha: float = 0.05, sigma: Borrowed | None = None)
             baselines[arm],
             arm in kept,
             ruling,
-            needed_sd(ruling.look.gap, ruling.look.error),
+            stats.needed_sd(ruling.look.gap, ruling.look.error),
             None if seen is None else seen.chances_of_null[place],
         )
         for place, (arm, ruling) in enumerate(rulings.items())
@@ -179,7 +159,7 @@ def look_back(loop: Loop, *, alpha: float = 0.05, sigma: Borrowed | None = None)
     last = kept[-1] if kept else first
     total = None if last == first else _total(loop, first, last, alpha, given)
     claimed = loop.values(last)[0] - loop.values(first)[0]
-    by_chance = kept_by_chance(len(loop.arms) - 1)
+    by_chance = stats.kept_by_chance(len(loop.arms) - 1)
     expected = None if seen is None else loop.sign * seen.gain
     return LookBack(loop, alpha, changes, noise, kind, by_chance, total, claimed, expected)
 
@@ -219,7 +199,7 @@ def _noise(
         for run in loop.runs
         if run.arm in baselines and run.arm not in kept
     ]
-    bound = spread(tried)
+    bound = stats.spread(tried)
     if bound is not None:
         return Borrowed(bound, source="as the discarded spread, changes and noise together"), "bound"
     return None, "unknown"
@@ -227,7 +207,7 @@ def _noise(
 
 def _root(arm: str, baselines: Mapping[str, str], described: Mapping[str, str]) -> str:
     """What an arm repeats, by its description; itself where it changes something."""
-    while arm in baselines and REPEAT.fullmatch(described.get(arm, "").strip()):
+    while arm in baselines and loops.REPEAT.fullmatch(described.get(arm, "").strip()):
         arm = baselines[arm]
     return arm
 
@@ -244,8 +224,8 @@ def _total(loop: Loop, first: str, last: str, alpha: float, sigma: Borrowed | No
     only = [run for run in runs if run.arm in (first, last)]
     others = [run for run in runs if run.arm not in (first, last)]
     told = Loop(loop.name, loop.metric, loop.goal, tuple(others + only), loop.arms, loop.kept, {}, {}, 0, ())
-    look = judge_change(told.runs, first, last, position=1, alpha=alpha, **noise_given(sigma))
-    return Ruling(told, side_of(told, first, [first]), side_of(told, last, [last]), look, 1, alpha, sigma)
+    look = stats.judge_change(told.runs, first, last, position=1, alpha=alpha, **loops.noise_given(sigma))
+    return Ruling(told, loops.side_of(told, first, [first]), loops.side_of(told, last, [last]), look, 1, alpha, sigma)
 
 
 BOUND = "at most about so much: nothing was repeated, and so the discarded spread, changes and noise together"
@@ -254,7 +234,7 @@ BOUND = "at most about so much: nothing was repeated, and so the discarded sprea
 def sentences(back: LookBack) -> list[str]:
     """What a loop has shown and what it has not, in order of importance."""
     loop, keeps = back.loop, back.keeps
-    places = places_of(loop, back.noise and back.noise.sd, back.claimed)
+    places = loops.places_of(loop, back.noise and back.noise.sd, back.claimed)
     num_changes = len(loop.arms) - 1
     failed = f", {loop.num_failed} without a number" if loop.num_failed else ""
     lines = [
@@ -264,8 +244,8 @@ def sentences(back: LookBack) -> list[str]:
     if back.noise is None:
         lines.append("noise: unknown; no arm was repeated")
     else:
-        words = BOUND if back.noise_kind == "bound" else source_of(back.noise)
-        known = "" if isinf(back.noise.df) else f" with {freedom(back.noise.df)}"
+        words = BOUND if back.noise_kind == "bound" else loops.source_of(back.noise)
+        known = "" if isinf(back.noise.df) else f" with {loops.freedom(back.noise.df)}"
         lines.append(f"noise: sd of one run {number(back.noise.sd, places)}{known}, {words}")
     if keeps:
         standing = [one.arm for one in keeps if one.stands]
@@ -298,7 +278,7 @@ def _what_next(back: LookBack, places: int) -> list[str]:
         if back.expected is not None:
             claim += f", all values at once {number(back.expected, places, sign=True)}"
         if measured:
-            lines.append(f"total: {pair} measured again {found}, {basis(total)}; {claim}")
+            lines.append(f"total: {pair} measured again {found}, {loops.basis(total)}; {claim}")
         else:
             lines.append(f"total: {pair}: {claim}; run both again, 4 times each, to know")
     first = back.run_first

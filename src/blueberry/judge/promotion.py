@@ -10,28 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blueberry.errors import LedgerError
-from blueberry.judge import words
+from blueberry.judge import ledger, words
 from blueberry.judge.effects import helping
-from blueberry.judge.evidence import BASELINE
-from blueberry.judge.judgement import Judgement, Verdict
-from blueberry.judge.ledger import (
-    Claim,
-    Entry,
-    Stage,
-    Support,
-    Total,
-    builds,
-    changes,
-    claim,
-    claimed_sum,
-    claims,
-    current,
-    original,
-    recipe_of,
-    reserved_seeds,
-    same_numbers,
-    stages,
-)
+from blueberry.judge.judgement import BASELINE, Judgement, Verdict
+from blueberry.judge.ledger import Claim, Entry, Stage, Support, Total
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
 from blueberry.study.arms import Run
@@ -70,7 +52,7 @@ def decide(
     It needs a recommendation that no audit blocks, a number from fresh seeds on held-out text, and a winner's
     verdict over the baseline to beat: the line's newest, or where the line begins here the arm "baseline".
     """
-    best, now = judgement.best, current(entries)
+    best, now = judgement.best, ledger.current(entries)
     if best is None:
         return Refusal(tuple(_objections(judgement)))
     study = as_planned(study, plan)
@@ -79,14 +61,14 @@ def decide(
     if winner is None:
         return Refusal((*_objections(judgement), f"{best.arm} has not run on fresh seeds; run the study"))
     runs = _fingerprints(plan, best.arm, results)
-    now_recipe = None if now is None else recipe_of(now)
-    if now is not None and now_recipe is not None and now.support and same_numbers(winner, now_recipe):
+    now_recipe = None if now is None else ledger.recipe_of(now)
+    if now is not None and now_recipe is not None and now.support and ledger.same_numbers(winner, now_recipe):
         if set(now.support.runs) == set(runs):
             return Promotion(now, is_new=False)
         return Refusal((f"{best.arm} is the baseline of {line} already: entry {now.number}",))
     reasons = _objections(judgement)
     held_up_to = now_recipe or recipes.get(BASELINE, study.base)
-    beaten = next((name for name, recipe in recipes.items() if same_numbers(recipe, held_up_to)), None)
+    beaten = next((name for name, recipe in recipes.items() if ledger.same_numbers(recipe, held_up_to)), None)
     verdict = None if beaten is None else judgement.verdict(beaten, best.arm)
     if now is not None or BASELINE in recipes:
         reasons += _unbeaten(judgement, best.arm, beaten, verdict, study, now)
@@ -100,7 +82,7 @@ def decide(
         parent=None if now is None else now.number,
         recipe=winner.model_dump(mode="json"),
         replaced=replaced.model_dump(mode="json"),
-        changes=changes(replaced, winner),
+        changes=ledger.changes(replaced, winner),
         support=Support(
             study=study.name,
             question=judgement.question,
@@ -109,7 +91,7 @@ def decide(
             alpha=judgement.alpha,
             arm=best.arm,
             beaten=None if beaten == best.arm else beaten,
-            claim=None if verdict is None else claim(verdict),
+            claim=None if verdict is None else ledger.claim(verdict),
             mean=best.mean,
             interval=best.interval,
             n=best.n,
@@ -117,8 +99,8 @@ def decide(
             unresolved=tuple(name for name in judgement.unresolved if name != best.arm),
             runs=runs,
             beaten_runs=() if beaten in (None, best.arm) else _fingerprints(plan, beaten, results),
-            seeds=reserved_seeds(study),
-            builds=builds(plan, results),
+            seeds=ledger.reserved_seeds(study),
+            builds=ledger.builds(plan, results),
         ),
     )
     return Promotion(entry, is_new=True)
@@ -126,7 +108,7 @@ def decide(
 
 def _objections(judgement: Judgement) -> list[str]:
     """Why the judgement itself does not support a promotion."""
-    found = [f"{audit.audit}: {audit.message}; {audit.remedy}" for audit in judgement.blocks]
+    best, found = judgement.best, _blocks(judgement)
     if judgement.is_across:
         found.append(
             "[across] compares no conditions with one another, so it has a best for each and none of all; "
@@ -134,21 +116,20 @@ def _objections(judgement: Judgement) -> list[str]:
         )
     elif judgement.recommendation.withheld is not None and not found:
         found.append(f"nothing is recommended: {judgement.recommendation.withheld}")
-    elif (
-        helping(judgement) is not None
-        and judgement.best
-        and judgement.recommendation.settings != judgement.best.settings
-    ):
-        found.append(f"{judgement.best.arm} is not what its study recommends: {judgement.recommendation.text}")
+    elif helping(judgement) is not None and best and judgement.recommendation.settings != best.settings:
+        found.append(f"{best.arm} is not what its study recommends: {judgement.recommendation.text}")
     if not judgement.metric.startswith("val_"):
         found.append(f"the study is judged by {judgement.metric}; a baseline needs a number on held-out text")
-    best = judgement.best
     if best is not None and not best.confirmed:
         found.append(
             f"the best arm, {best.arm}, was not run on fresh seeds, so its number flatters itself; "
             "run the study with [seeds] confirm = 5"
         )
     return found
+
+
+def _blocks(judgement: Judgement) -> list[str]:
+    return [f"{audit.audit}: {audit.message}; {audit.remedy}" for audit in judgement.blocks]
 
 
 def _unbeaten(
@@ -169,12 +150,9 @@ def _unbeaten(
         return [f"{best} was not compared with {baseline}"]
     if verdict.winner == best:
         return []
-    said = claim(verdict)
-    number = (
-        ""
-        if said.difference is None
-        else words.difference(said.difference, said.interval, judgement.metric, judgement.min_effect)
-    )
+    said, number = ledger.claim(verdict), ""
+    if said.difference is not None:
+        number = words.difference(said.difference, said.interval, judgement.metric, judgement.min_effect)
     more = f"; about {words.count(verdict.more_seeds, 'more seed')} would settle it" if verdict.more_seeds else ""
     pairs = f"{number}, {verdict.pairing}".lstrip(", ")
     return [f"{best} is not shown to beat {baseline}: {pairs}: {verdict.verdict}{more}"]
@@ -216,17 +194,17 @@ def campaign(
     after all of these; so until the total is in the ledger, asking again gives the same study.
     Raises: LedgerError if there are not two recipes to compare, or they are not measured on the same text.
     """
-    now, kept = current(entries), stages(entries)
+    now, kept = ledger.current(entries), ledger.stages(entries)
     if now is None or not kept:
         why = "has no baseline" if now is None else "is back at the recipe it started from"
         raise LedgerError(f"ledger {line!r}: {why}; a total needs a promotion in effect; see blueberry ledger")
-    start, newest = original(entries), recipe_of(now)
+    start, newest = ledger.original(entries), ledger.recipe_of(now)
     if start.data != newest.data or start.evaluate.tokens != newest.evaluate.tokens:
         raise LedgerError(
             f"ledger {line!r}: the newest baseline and the original have other text; "
             "losses on different text cannot be compared; begin a new line for the new text"
         )
-    if same_numbers(start, newest):
+    if ledger.same_numbers(start, newest):
         raise LedgerError(f"ledger {line!r}: the newest baseline is the original; there is no total to measure")
     support = kept[-1].support
     assert support is not None
@@ -235,12 +213,14 @@ def campaign(
         raise LedgerError(f"ledger {line!r}: seeds from {seed} would pass 2**31 - 1; begin a new line")
     recipes = {BASELINE: start, NEWEST: newest}
     for stage in kept[:-1] if every_stage else ():
-        if not any(same_numbers(recipe_of(stage), known) for known in recipes.values()):  # else it is measured anyway
-            recipes[stage_arm(stage)] = recipe_of(stage)
+        if not any(
+            ledger.same_numbers(ledger.recipe_of(stage), known) for known in recipes.values()
+        ):  # else it is measured anyway
+            recipes[stage_arm(stage)] = ledger.recipe_of(stage)
     arms = tuple(
         Arm(
             name,
-            {change.setting: change.new for change in changes(start, recipe) if change.new is not None},
+            {change.setting: change.new for change in ledger.changes(start, recipe) if change.new is not None},
             recipe.with_(seed=seed),
         )
         for name, recipe in recipes.items()
@@ -264,7 +244,7 @@ def campaign(
 
 def already_measured(study: Study, entries: Sequence[Entry]) -> Entry | None:
     """The entry that answers a campaign already: the same stages on as many seeds, since the newest baseline."""
-    now = current(entries)
+    now = ledger.current(entries)
     for entry in reversed(entries):
         if entry is now:
             return None
@@ -287,10 +267,9 @@ def conclude(
 ) -> Entry | Refusal:
     """The remeasurement as an entry of evidence; refused when an audit blocks what the campaign would say."""
     if judgement.blocks:
-        return Refusal(tuple(f"{audit.audit}: {audit.message}; {audit.remedy}" for audit in judgement.blocks))
-    kept, now = stages(entries), current(entries)
+        return Refusal(tuple(_blocks(judgement)))
+    kept, now = ledger.stages(entries), ledger.current(entries)
     assert now is not None
-    claimed = claims(kept)
     measured = _against_original(judgement, NEWEST)
     if measured is None:
         return Refusal((f"the newest baseline and the original share no seed on which both ended ({study.name})",))
@@ -299,12 +278,12 @@ def conclude(
         measured=measured,
         stages=tuple(
             Stage(number=stage.number or 0, claimed=one, measured=_against_original(judgement, stage_arm(stage)))
-            for stage, one in zip(kept, claimed, strict=True)
+            for stage, one in zip(kept, ledger.claims(kept), strict=True)
         ),
-        claimed=claimed_sum(kept),
+        claimed=ledger.claimed_sum(kept),
         runs=tuple(run.fingerprint for run in plan.runs if run.fingerprint in results),
-        seeds=reserved_seeds(study),
-        builds=builds(plan, results),
+        seeds=ledger.reserved_seeds(study),
+        builds=ledger.builds(plan, results),
     )
     return Entry(
         line=study.line, kind="remeasurement", date=date, parent=now.number, recipe=None, replaced=None, total=total
@@ -318,7 +297,7 @@ def stage_arm(stage: Entry) -> str:
 def _against_original(judgement: Judgement, arm: str) -> Claim | None:
     """None where the arm was not measured. The original stands first, so its verdicts are there in any case."""
     verdict = judgement.verdict(BASELINE, arm)
-    return None if verdict is None else claim(verdict)
+    return None if verdict is None else ledger.claim(verdict)
 
 
 def _fresh_seed(entries: Sequence[Entry], other_seeds: Iterable[tuple[int, int]]) -> int:

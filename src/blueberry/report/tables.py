@@ -88,7 +88,7 @@ def tables(judgement: Judgement) -> tuple[Table, ...]:
         _conditions_table(judgement),
         _laws_table(judgement),
         _gains_table(judgement),
-        _effects_table(judgement),
+        *([_effects_table(judgement)] if judgement.effects else []),
     ]
     return tuple(table for table in found if table.rows)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from blueberry.stats.differences import Difference, t_quantile, two_way_fit
+from blueberry.stats.differences import Df, Difference, smallest_difference, t_quantile, two_way_fit
 from blueberry.stats.noise import LEAST_RUNS, Borrowed, measure_noise
 
 
@@ -58,6 +58,19 @@ def baseline_error(num_arms: int, alpha: float) -> float:
     Source: comparisons with a control (Dunnett 1955), by Bonferroni, so that each may have its own noise.
     """
     return alpha / (2 * max(num_arms - 1, 1))
+
+
+def smallest_shown(
+    sd: float, *, num_seeds: int, num_arms: int, has_baseline: bool, alpha: float, df: Df | None = None
+) -> float | None:
+    """The true difference that so many seeds find with power .8, at the one-sided error of one claim among so many
+    arms, before anything is known of the others: of each against the baseline if there is one, else of which is best.
+
+    `sd` is that of a difference on one seed, or with one run a side; without its degrees of freedom, those of a
+    complete table of equally noisy arms.
+    """
+    error = baseline_error(num_arms, alpha) if has_baseline else first_error(num_arms, alpha)
+    return smallest_difference(num_seeds, sd, alpha=2 * error, df=df or Df(float(max(num_arms - 1, 1))))
 
 
 @dataclass(frozen=True)

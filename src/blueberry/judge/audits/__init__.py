@@ -18,7 +18,6 @@ from blueberry.judge.audits.comparisons import (
     drift,
     edge,
     evaluation_set,
-    facts_of,
     min_effect,
     not_theirs,
     valley,
@@ -91,7 +90,7 @@ def too_few(measured: Measured) -> list[Audit]:
     looked = measured.race is None or measured.race.taken
     one, short = "seed" if evidence.is_seeded else "run", f"fewer than {LEAST_BLOCKS}"
     numbers = [len(arm.search) for arm in evidence.arms]
-    asked = [len(arm.search) for arm in evidence.arms if all(map(math.isfinite, arm.search.values()))] or numbers
+    asked = [len(arm.search) for arm in evidence.arms if arm.is_finite] or numbers
     if looked and sum(number >= LEAST_BLOCKS for number in asked) < min(len(asked), 2):
         what = f"arms {'ended on' if evidence.is_seeded else 'have'} {_range(numbers, one)} each"
         often = f"on at least {LEAST_BLOCKS} seeds" if evidence.is_seeded else f"{LEAST_BLOCKS} times"
@@ -106,9 +105,7 @@ def too_few(measured: Measured) -> list[Audit]:
             return [block("seeds", message, remedy)]
         message = f"{what}, and with {short} {TOO_FEW}"
         return [block("seeds", message, remedy)]
-    few = [
-        arm for arm in evidence.arms if len(arm.search) < LEAST_BLOCKS and all(map(math.isfinite, arm.search.values()))
-    ]
+    few = [arm for arm in evidence.arms if len(arm.search) < LEAST_BLOCKS and arm.is_finite]
     if not few or not looked:
         return []
     numbers = _range([len(arm.search) for arm in few], one)
@@ -149,10 +146,8 @@ def diverged(measured: Measured) -> list[Audit]:
         found.append(warn("diverged", message, "lower the rates, or change what diverges"))
     claimed = [one for arm in evidence.arms for one in arm.facts if one.value is not None and math.isinf(one.value)]
     if evidence.states_success and claimed:
-        message = (
-            f"{words.count(len(claimed), 'run')} without a finite number of {evidence.metric}, taken as diverged: "
-        )
-        message += words.listing([_where(one, "") for one in claimed])
+        what, where = words.count(len(claimed), "run"), words.listing([_where(one, "") for one in claimed])
+        message = f"{what} without a finite number of {evidence.metric}, taken as diverged: {where}"
         found.append(warn("diverged", message, "say in the status how they ended, or enter their numbers"))
     return found
 
@@ -163,20 +158,18 @@ def _worse_than_guessing(measured: Measured) -> list[Audit]:
     if limit is None:
         return []
     suspects = range(len(measured.evidence.arms)) if measured.evidence.states_success else measured.unresolved
-    worse = [
-        measured.arm(i).name for i in suspects if any(limit < v < math.inf for v in measured.arm(i).search.values())
-    ]
+    arms = [measured.arm(index) for index in suspects]
+    worse = [arm.name for arm in arms if any(limit < value < math.inf for value in arm.search.values())]
     if not worse:
         return []
-    message = (
-        f"{words.listing(worse)} ended above {limit:.2f} nats, the loss of guessing uniformly, and count as success"
-    )
+    what = f"above {limit:.2f} nats, the loss of guessing uniformly"
+    message = f"{words.listing(worse)} ended {what}, and count as success"
     return [block("diverged", message, "count them as failed, and leave them out of what is claimed to be stable")]
 
 
 def dead_knob(measured: Measured) -> list[Audit]:
     """Arms that are equal to the last bit: what tells them apart was never read."""
-    arms = [arm for arm in measured.evidence.arms if arm.search and all(map(math.isfinite, arm.search.values()))]
+    arms = [arm for arm in measured.evidence.arms if arm.search and arm.is_finite]
     groups: dict[tuple[Any, ...], list[ArmRuns]] = {}
     for arm in arms:
         values = arm.search.items() if measured.evidence.is_seeded else arm.search.values()
@@ -219,7 +212,7 @@ def _chance_of_a_tie(measured: Measured, grid: float) -> float:
 
 def _half(measured: Measured) -> float | None:
     """Half a unit of the last digit of the metric; None where it was not rounded."""
-    halves = [one.digits.get(measured.evidence.metric) for one in facts_of(measured)]
+    halves = [one.digits.get(measured.evidence.metric) for one in measured.facts]
     known = [half for half in halves if half is not None]
     return max(known) if known and len(known) == len(halves) else None
 
@@ -227,50 +220,29 @@ def _half(measured: Measured) -> float | None:
 def too_good(measured: Measured) -> list[Audit]:
     """Losses and accuracies that no text allows."""
     evidence, found = measured.evidence, []
-    remedy = "look for validation text in training, and for a model that sees the next token"
     is_a_loss = is_loss(evidence.metric) and evidence.goal == "minimize"  # else its values have the other sign here
-    none = [
-        (arm.name, value)
-        for arm in evidence.arms
-        for value in (*arm.search.values(), *arm.confirm.values())
-        if is_a_loss and value <= _none(evidence.metric) and math.isfinite(value)
-    ]
+    is_above = 1.0 if words_in(evidence.metric)[-1:] in (["perplexity"], ["ppl"]) else 0.0
+    every = [(arm.name, value) for arm in evidence.arms for value in arm.values]
+    none = [(name, value) for name, value in every if is_a_loss and value <= is_above and math.isfinite(value)]
     if none:
         names, least = dict.fromkeys(name for name, _ in none), min(value for _, value in none)
         message = f"{words.listing(list(names))}: {evidence.metric} of {least:.4g}; no model of text has one so low"
         found.append(block("too-good", message, "look for a measurement that is missing and stands as 0"))
     limit = evidence.entropy
     if limit is not None:
-        low = [
-            arm.name
-            for arm in evidence.arms
-            if any(value < BELOW_ENTROPY * limit for value in [*arm.search.values(), *arm.confirm.values()])
-        ]
-        if low:
-            message = (
-                f"{words.listing(low)}: below {limit:.3f}, the entropy of the text; no model that sees only the past "
-                "can be"
-            )
-            found.append(
-                block("too-good", message, "look for validation text in training, or a model that sees the next token")
-            )
+        if low := list(dict.fromkeys(name for name, value in every if value < BELOW_ENTROPY * limit)):
+            what = f"below {limit:.3f}, the entropy of the text; no model that sees only the past can be"
+            remedy = "look for validation text in training, or a model that sees the next token"
+            found.append(block("too-good", f"{words.listing(low)}: {what}", remedy))
         return found
     is_of_text = evidence.is_of_text and (is_a_loss or not is_loss(evidence.metric))
     low = [(arm, one) for arm, one in _by_arm(measured) if is_of_text and _is_too_good(one)]
-    if not low:
-        return found
-    arm, first = low[0]
-    said = [
-        f"{name} {value:.4g}"
-        for name, value in (
-            ("loss", first.val_loss),
-            ("bits per byte", first.val_bits_per_byte),
-            ("accuracy", first.val_accuracy),
-        )
-        if value is not None
-    ]
-    message = f"{_where(first, arm)}: validation {', '.join(said)}: text does not allow such a prediction"
-    if not none:
+    if low and not none:
+        arm, first = low[0]
+        seen = {"loss": first.val_loss, "bits per byte": first.val_bits_per_byte, "accuracy": first.val_accuracy}
+        said = ", ".join(f"{name} {value:.4g}" for name, value in seen.items() if value is not None)
+        message = f"{_where(first, arm)}: validation {said}: text does not allow such a prediction"
+        remedy = "look for validation text in training, and for a model that sees the next token"
         found.append(block("too-good", message, remedy))
     return found
 
@@ -287,11 +259,6 @@ def future(measured: Measured) -> list[Audit]:
         f"{1 / (1 - best.val_accuracy):,.0f}, as of a model that sees the next token and misses a window's last"
     )
     return [block("future", message, "change token t + 1 and see whether the prediction at t changes")]
-
-
-def _none(metric: str) -> float:
-    """What a loss of this name is above: 0, and 1 for a perplexity."""
-    return 1.0 if words_in(metric)[-1] in ("perplexity", "ppl") else 0.0
 
 
 def _is_too_good(one: RunFacts) -> bool:
@@ -339,12 +306,11 @@ def overfitting(measured: Measured) -> list[Audit]:
 
 def arithmetic(measured: Measured) -> list[Audit]:
     """Perplexities that are not exp(loss), within what rounding hides of both."""
+    known = [(arm, one, one.val_loss, one.val_perplexity) for arm, one in _by_arm(measured)]
     wrong = [
-        (arm, one, one.val_loss, one.val_perplexity)
-        for arm, one in _by_arm(measured)
-        if one.val_loss is not None
-        and one.val_perplexity is not None
-        and _contradicts(one, one.val_loss, one.val_perplexity)
+        (arm, one, loss, perplexity)
+        for arm, one, loss, perplexity in known
+        if loss is not None and perplexity is not None and _contradicts(one, loss, perplexity)
     ]
     if not wrong:
         return []
@@ -370,7 +336,7 @@ def _contradicts(one: RunFacts, loss: float, perplexity: float) -> bool:
 
 def trivial(measured: Measured) -> list[Audit]:
     """One least accuracy at different losses: that of always saying the most frequent token."""
-    known = [one for one in facts_of(measured) if one.val_accuracy is not None and one.val_loss is not None]
+    known = [one for one in measured.facts if one.val_accuracy is not None and one.val_loss is not None]
     if not known:
         return []
     least = min(one.val_accuracy or 0.0 for one in known)
@@ -405,12 +371,8 @@ def passes(measured: Measured) -> list[Audit]:
 
 def curse(measured: Measured) -> list[Audit]:
     """The best of several flatters itself on the seeds that chose it; what a loop keeps, `blueberry judge` weighs."""
-    if (
-        measured.evidence.loop is not None
-        or measured.best is None
-        or measured.arm(measured.best).confirm
-        or len(measured.evidence.arms) < 2
-    ):
+    best, evidence = measured.best, measured.evidence
+    if evidence.loop is not None or best is None or measured.arm(best).confirm or len(evidence.arms) < 2:
         return []
     message = "unconfirmed: the best arm's number is from the seeds that chose it, so it flatters itself"
     return [warn("curse", message, "run the best arm on fresh seeds (in a study: [seeds] confirm = 5)")]
@@ -421,9 +383,8 @@ def one_rate(measured: Measured) -> list[Audit]:
     differing = measured.evidence.at_one_rate
     if not differing:
         return []
-    message = (
-        f"arms that differ in {words.listing(differing)} were run at one learning rate; a difference may be the rate's"
-    )
+    what = f"arms that differ in {words.listing(differing)} were run at one learning rate"
+    message = f"{what}; a difference may be the rate's"
     return [warn("one-rate", message, 'let each arm have its own: [tune] "optimizer.muon.learning_rate" = [...]')]
 
 

@@ -32,11 +32,6 @@ COMMON = frozenset(("min", "max", "num", "n", "base", "peak", "size", "rate", "r
 """Words that names of different things share."""
 
 
-def facts_of(measured: Measured) -> list[RunFacts]:
-    """Of all arms' runs."""
-    return [one for arm in measured.evidence.arms for one in arm.facts]
-
-
 def evaluation_set(measured: Measured) -> list[Audit]:
     """Losses measured on different tokens."""
     arms = measured.evidence.arms
@@ -94,7 +89,7 @@ def _are_blocks(measured: Measured) -> bool:
     compared within them."""
     studies = [sorted(one.study for one in arm.facts if one.study is not None) for arm in measured.evidence.arms]
     whose: dict[int | None, set[str | None]] = {}
-    for one in facts_of(measured):
+    for one in measured.facts:
         whose.setdefault(one.seed, set()).add(one.study)
     alone = all(len(one) == len(set(one)) for one in studies) or all(len(names) == 1 for names in whose.values())
     return len(studies) > 1 and all(one == studies[0] for one in studies) and alone
@@ -124,7 +119,7 @@ def budget(measured: Measured) -> list[Audit]:
     lengths = [name for name in evidence.vary if kind_by_name(name) == "length"]
     if any(all(arm.settings.get(name) is not None for arm in evidence.arms) for name in lengths):
         return []  # length is the question
-    names = dict.fromkeys(name for one in facts_of(measured) for name in one.lengths)
+    names = dict.fromkeys(name for one in measured.facts for name in one.lengths)
     known = {name: spans for name in names if (spans := _spans(evidence.arms, name)) is not None}
     batches = [name for name in evidence.vary if says_the_batch(name)]
     if not known.keys() - {"flops"} and batches and evidence.source == "table":
@@ -301,12 +296,9 @@ def _differs_between(arms: Sequence[ArmRuns], name: str) -> bool:
     if any(len(values) > 1 for values in by_seed.values()):
         return True
     wholes = [{str(one.settings[name]) for one in arm.facts if one.settings.get(name) is not None} for arm in arms]
-    return len({frozenset(whole) for whole in wholes if whole}) > 1 and not _share_seeds(arms)
-
-
-def _share_seeds(arms: Sequence[ArmRuns]) -> bool:
-    sets = [{one.seed for one in arm.facts} for arm in arms]
-    return None not in sets[0] and all(one == sets[0] for one in sets)
+    seeds = [{one.seed for one in arm.facts} for arm in arms]
+    share_seeds = None not in seeds[0] and all(one == seeds[0] for one in seeds)
+    return len({frozenset(whole) for whole in wholes if whole}) > 1 and not share_seeds
 
 
 def _is_copy(arms: Sequence[ArmRuns], name: str) -> bool:
@@ -396,24 +388,17 @@ def edge(measured: Measured) -> list[Audit]:
         if is_axis and (measured.can_judge or measured.located is not None):
             touching |= {values[i] for i in measured.candidates}
         is_log = measured.sweep.is_log if is_axis and measured.sweep else steps[0] > 0
-        low = steps[0] in touching and not _is_where_it_ends(steps)
-        high = steps[-1] in touching
+        # 0, and 1 of what is counted, is where a setting ends, not where somebody stopped
+        is_its_end = steps[0] == 0 or (steps[0] == 1 and all(value.is_integer() for value in steps))
+        low, high = steps[0] in touching and not is_its_end, steps[-1] in touching
         if low and high:
-            found.append(_both_ends(setting, steps, len(measured.unresolved)))
+            first, last = words.setting_value(steps[0]), words.setting_value(steps[-1])
+            ends = f"from one end of {setting} ({first}) to the other ({last})"
+            message = f"{len(measured.unresolved)} arms are not separated, {ends}"
+            found.append(block("edge", message, "run more seeds, then extend the range on the side that is left"))
         elif low or high:
             found.append(_one_end(measured, setting, steps, values[measured.best], is_log=is_log, high=high))
     return found
-
-
-def _is_where_it_ends(steps: Sequence[float]) -> bool:
-    """0, and 1 of what is counted, is where a setting ends, not where somebody stopped."""
-    return steps[0] == 0 or (steps[0] == 1 and all(value.is_integer() for value in steps))
-
-
-def _both_ends(setting: str, steps: list[float], num_unresolved: int) -> Audit:
-    low, high = words.setting_value(steps[0]), words.setting_value(steps[-1])
-    message = f"{num_unresolved} arms are not separated, from one end of {setting} ({low}) to the other ({high})"
-    return block("edge", message, "run more seeds, then extend the range on the side that is left")
 
 
 def _one_end(measured: Measured, setting: str, steps: list[float], best: float, *, is_log: bool, high: bool) -> Audit:
