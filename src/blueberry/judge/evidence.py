@@ -270,7 +270,8 @@ def measure(evidence: Evidence) -> Measured:
             return replace(measured, optimum=_optimum(sweep, Located(found.estimate, found.interval), evidence.alpha))
     if not measured.can_judge:
         return measured
-    kept = [row for row in measured.unresolved if row == measured.best or not measured.rulings.on_best[row].is_worse]
+    on_best = measured.rulings.on_best
+    kept = [r for r in measured.unresolved if r == measured.best or on_best[r].decision.b_is_better is not False]
     near = candidates(seen_KN, kept, alpha=level, borrowed=evidence.borrowed)
     optimum = _optimum(sweep, locate_optimum(x_K, found, near), evidence.alpha) if sweep is not None else None
     return replace(measured, unresolved=tuple(kept), candidates=tuple(near), optimum=optimum)

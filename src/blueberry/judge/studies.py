@@ -68,7 +68,15 @@ def judge(study: Study, results: Mapping[str, RunResult], plan: Plan, *, texts: 
     """
     if not study.parts:
         return weigh(gather_study(study, results, plan, texts=texts))
-    parts = tuple(_part(arm, part, results, plan.parts[part.name], texts) for arm, part in _parts(study))
+    parts = [
+        Part(
+            name=part.name,
+            settings=dict(arm.settings),
+            covers=_covers(part),
+            judgement=weigh(gather_study(part, results, plan.parts[part.name], texts=texts)),
+        )
+        for arm, part in zip(study.arms, study.parts, strict=True)
+    ]
     whole = gather_study(study, results, plan, texts=texts)
     if study.joined == "across":
         recipes = {(part.name, arm.name): arm.recipe for part in study.parts for arm in part.arms}
@@ -99,16 +107,11 @@ def judge_table(
     parts = [as_part(weigh(searched), one.name, one.settings) for one, searched in each]
     arms = [_at_own_best(one.name, one.settings, searched) for one, searched in each]
     is_seeded = any(searched.is_seeded for searched in searches)
+    if not is_seeded:  # with numbers that no other arm has
+        number = itertools.count()
+        arms = [replace(arm, search={next(number): value for value in arm.search.values()}) for arm in arms]
     audits = (*whole.audits, *_unequal_efforts(parts))
-    return _tuned(
-        replace(whole, is_seeded=is_seeded, audits=audits), parts, tuple(arms) if is_seeded else _unpaired(arms)
-    )
-
-
-def _unpaired(arms: Sequence[ArmRuns]) -> tuple[ArmRuns, ...]:
-    """Runs that say no seed, with numbers that no other arm has."""
-    number = itertools.count()
-    return tuple(replace(arm, search={next(number): value for value in arm.search.values()}) for arm in arms)
+    return _tuned(replace(whole, is_seeded=is_seeded, audits=audits), parts, tuple(arms))
 
 
 def as_part(judgement: Judgement, name: str = "", settings: Mapping[str, Any] | None = None) -> Part:
@@ -152,8 +155,7 @@ def _at_own_best(name: str, settings: Mapping[str, Any], searched: Evidence) -> 
     """An arm of a table at the best of its tuned values: on fresh seeds where the table has any, else on those that
     chose it, which flatter arms alike that had as many values to choose from.
 
-    Of equal arms with seven values each, 1 to 4% are then told apart at the level of 5%; with one seed left out at a
-    time, each measuring what the others choose, 8 to 15% would be, because its values hang together (docs/log.md).
+    What was measured of that, and of leaving out one seed at a time: docs/log.md.
     """
     sign = -1.0 if searched.goal == "maximize" else 1.0
     seeds = sorted({seed for arm in searched.arms for seed in arm.search})
@@ -204,16 +206,6 @@ def _warnings(parts: Sequence[Part]) -> tuple[CurveFinding, ...]:
     )
 
 
-def _parts(study: Study) -> list[tuple[Arm, Study]]:
-    """Each part with the arm or condition that it stands for."""
-    return list(zip(study.arms, study.parts, strict=True))
-
-
-def _part(arm: Arm, part: Study, results: Mapping[str, RunResult], plan: Plan, texts: Texts) -> Part:
-    judgement = weigh(gather_study(part, results, plan, texts=texts))
-    return Part(name=part.name, settings=dict(arm.settings), covers=_covers(part), judgement=judgement)
-
-
 def _covers(part: Study) -> tuple[Covered, ...]:
     """How far each numeric axis reaches: what a search has looked at, and what not."""
     found = []
@@ -238,7 +230,7 @@ def _tuned_arms(study: Study, results: Mapping[str, RunResult], plan: Plan) -> t
     An arm whose every value diverged has no best: it diverged on every seed of the search.
     """
     arms = []
-    for arm, part in _parts(study):
+    for arm, part in zip(study.arms, study.parts, strict=True):
         leader = next((one for one in part.arms if one.name == plan.parts[part.name].leader), None)
         if leader is None:
             arms.append(_without_best(study, arm, part, plan.parts[part.name]))
@@ -289,10 +281,8 @@ def _of_a_condition(part: Part) -> list[Audit]:
 def _beside_a_law(part: Part) -> list[Audit]:
     """The same where a law is claimed: its noise is the scatter of the conditions about it, so that single runs, which
     tell no arm of a condition from another, do not stand against it."""
-    return [
-        audit.model_copy(update={"severity": "warn"}) if TOO_FEW in audit.message else audit
-        for audit in _of_a_condition(part)
-    ]
+    said = _of_a_condition(part)
+    return [one.model_copy(update={"severity": "warn"}) if TOO_FEW in one.message else one for one in said]
 
 
 def of_an_arm(part: Part, whole: Judgement) -> list[Audit]:

@@ -33,14 +33,6 @@ class Ruling:
     decision: Decision
     """With the reference as a and the row as b."""
 
-    @property
-    def is_worse(self) -> bool:
-        return self.decision.b_is_better is False
-
-    @property
-    def is_better(self) -> bool:
-        return self.decision.b_is_better is True
-
     def turned(self, row: int) -> "Ruling":
         """The reference against the row."""
         ends, better = self.decision.interval, self.decision.b_is_better
@@ -105,15 +97,17 @@ def rule(
             on_best.pop(best, None)  # against one that led earlier
         return Rulings(best, tuple(left), on_best, {})
     on_baseline = _on_baseline(tables, baseline, asked)
-    left = [row for row in finite if row == baseline or not on_baseline[row].is_worse]
-    if any(on_baseline[row].is_better for row in left if row != baseline):
+    left = [row for row in finite if row == baseline or on_baseline[row].decision.b_is_better is not False]
+    if any(on_baseline[row].decision.b_is_better for row in left if row != baseline):
         left = [row for row in left if row != baseline]
     best = _least(last_KN, left, asked)
     if best is None or best == baseline:
         return Rulings(best, tuple(left), on_baseline if best is not None else {}, on_baseline)
     to_beat = on_baseline[best].turned(best)
     others = [row for row in range(len(last_KN)) if row != baseline]
-    on_best, _, _ = _by_elimination(tables, others, asked, best, num_others=int(not to_beat.is_worse))
+    on_best, _, _ = _by_elimination(
+        tables, others, asked, best, num_others=int(to_beat.decision.b_is_better is not False)
+    )
     on_best[baseline] = to_beat
     return Rulings(best, tuple(left), on_best, on_baseline)
 
