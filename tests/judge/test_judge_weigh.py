@@ -402,6 +402,6 @@ def test_numbers_are_judged_without_studies_stores_and_readers_of_reports():
     code = "import sys, blueberry.judge.judging; print(*[name for name in sys.modules if name.startswith('blueberry')])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     reached = {name.split(".")[1] for name in loaded if "." in name}
-    columns = {f"blueberry.tables.{name}" for name in ("columns", "lengths", "rows")}  # what names of columns say
+    columns = {f"blueberry.tables.{name}" for name in ("columns", "progress", "rows")}  # what names of columns say
     assert {name for name in loaded if ".tables." in name} <= columns
     assert not reached & {"study", "proofread", "lm", "text", "report"}, sorted(loaded)
