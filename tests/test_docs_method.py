@@ -18,7 +18,7 @@ from blueberry.judge.judgement import CurveFinding, Judgement, Purpose, Verdict
 from blueberry.stats.differences import MOST_SEEDS, POWER, t_quantile
 from blueberry.stats.robustness import upper_bound
 from blueberry.stats.scaling import LEAST_POINTS
-from blueberry.study.designs import combine
+from blueberry.study.arms import combine
 from blueberry.study.plan import LOOKS
 from blueberry.study.sections import KEYS, Method, Seeds
 from blueberry.study.spec import Study

@@ -11,8 +11,7 @@ from blueberry import api
 from blueberry.files import toml_value
 from blueberry.recipe import setting_names
 from blueberry.records import Goal
-from blueberry.study.designs import Mode
-from blueberry.study.sections import KEYS, METRICS, SECTIONS, TEMPLATES, Method, Seeds, Strategy
+from blueberry.study.sections import KEYS, METRICS, SECTIONS, TEMPLATES, Method, Mode, Seeds, Strategy
 from blueberry.study.spec import Study
 
 REPOSITORY = Path(__file__).parent.parent

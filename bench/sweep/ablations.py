@@ -9,7 +9,8 @@ import numpy as np
 
 from bench.sweep.tables import SETTINGS, read_changes
 from blueberry.stats.factorial import best_combination, factor_to_fold, factorial_effects, is_regular, pair_effects
-from blueberry.study.designs import Mode, combine, fold_over
+from blueberry.study.arms import combine, fold_over
+from blueberry.study.sections import Mode
 
 NAMES = tuple(SETTINGS)
 ALPHA = 0.05

@@ -22,7 +22,7 @@ from blueberry.judge.verdicts import compare
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.optimum import Located, OneSided, locate_optimum, read_valley
 from blueberry.stats.unresolved import against_best, candidates, means_or_inf
-from blueberry.study.designs import combine
+from blueberry.study.arms import combine
 from blueberry.study.plan import LOOKS
 
 RATE = "learning_rate"

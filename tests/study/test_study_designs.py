@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from blueberry.study.designs import Design, combine, fold_over
+from blueberry.study.arms import Design, combine, fold_over
 
 SIX = ("a", "b", "c", "d", "e", "f")
 

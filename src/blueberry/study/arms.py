@@ -1,32 +1,38 @@
-"""What a study compares: values along axes, crossed, or named changes and their combinations; each on several seeds."""
+"""What a study compares: values along axes, crossed, or named changes and their combinations; each on several seeds.
 
+Changes are combined as single ones, pairs, every combination, or a fraction of them. A fraction measures every change
+by itself, and none of that is mixed with what two changes do together: it has resolution IV. What it cannot tell apart
+is its alias structure, here as data, so that it can be said.
+"""
+
+import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from blueberry.errors import RecipeError, StudyError, did_you_mean
 from blueberry.files import canonical_json
-from blueberry.recipe import EITHER_OR, LENGTHS, Recipe, is_script_setting, setting_names
-from blueberry.records import (
-    LARGEST,
-    LARGEST_INTEGER,
-    SIGNIFICANT_DIGITS,
-    SMALLEST,
-    Stage,
-    arm_name,
-    is_usable_number,
-    rounded,
-)
-from blueberry.study.designs import Design, Effect, Mode, combine
+from blueberry.recipe import Recipe
+from blueberry.records import LARGEST, SIGNIFICANT_DIGITS, SMALLEST, Stage, arm_name, is_usable_number, rounded
+from blueberry.study.sections import Mode, quoted, refuse, refuse_seed, same_setting, scalar, scalars, settings
 
 BASELINE = "baseline"
 MAX_POINTS = 1_000
 MAX_ARMS = 10_000
 MAX_NAME = 80
+MAX_FULL = 12
+"""Changes of a full factorial: 4,096 arms."""
+MAX_PAIRS = 140
+"""Changes of which every two are made together: 9,871 arms."""
+MIN_FRACTION = 4
+"""With three changes the half fraction has resolution III."""
+MAX_FRACTION = 16
+"""In 32 arms."""
 _ARM_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.+-]{{0,{MAX_NAME - 1}}}")
-SHOWN_CHARACTERS = 60
+Effect = tuple[str, ...]
+"""One change alone, or several together, in the order of the study."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,19 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Design:
+    """Arms as the sets of changes they hold."""
+
+    mode: Mode
+    changes: tuple[str, ...]
+    arms: tuple[Effect, ...]
+    """The first holds none: it is the unchanged baseline."""
+    aliases: tuple[tuple[Effect, ...], ...] = ()
+    """Of a fraction: effects of one or two changes that it cannot tell apart, a group of two or more each. Only
+    the sum of a group's effects is estimated."""
+
+
+@dataclass(frozen=True)
 class Run:
     """One arm on one seed."""
 
@@ -79,85 +98,6 @@ class Run:
     def label(self) -> str:
         """Part, arm and seed, for a person."""
         return f"{self.part}: {self.arm}, seed {self.seed}" if self.part else f"{self.arm}, seed {self.seed}"
-
-
-# --- What a file gives -------------------------------------------------------------------------------------------
-
-
-def refuse(place: str, given: Any, rule: str) -> NoReturn:
-    """Raise StudyError; `rule` is "the rule it breaks; the remedy"."""
-    raise StudyError(f"{place}: {shown(given)}; {rule}")
-
-
-def refuse_seed(name: str, place: str) -> None:
-    """Raises: StudyError if a seed is varied."""
-    if name == "seed":
-        refuse(f'{place} "seed"', name, "seeds are blocks, the same for every arm; use [seeds]")
-
-
-def shown(value: Any) -> str:
-    """A value on one line, cut to a readable length."""
-    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        return "an integer beyond 64 bits"
-    text = repr(value) if not isinstance(value, (dict, list)) or len(value) < 20 else f"{len(value)} items"
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
-
-
-def quoted(name: str) -> str:
-    """A name as it stands in a message: in double quotes, without line breaks."""
-    return f'"{shown(name)[1:-1]}"'
-
-
-def _declared(name: str, known: Collection[str]) -> str:
-    """A setting as it is declared: with NAME for the name that a user has given a set or a part of a mixture."""
-    parts = name.split(".")
-    asked = [name, *(".".join([*parts[:at], "NAME", *parts[at + 1 :]]) for at in range(1, len(parts)))]
-    return next((one for one in asked if any(f"{setting}.".startswith(f"{one}.") for setting in known)), name)
-
-
-def settings(table: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Values by the dotted name of the setting, whether the file wrote "a.b" = 1, a.b = 1 or [x.a] b = 1.
-
-    Raises: StudyError if a name is no setting of any recipe, stands twice, or both lengths of a run are given.
-    """
-    known = setting_names()
-    named: dict[str, Any] = {}
-    left = list(reversed([*table.items()]))
-    while left:
-        name, value = left.pop()
-        own = is_script_setting(name)  # a name that the user has chosen
-        declared = _declared(name, known)
-        if not own and isinstance(value, dict) and any(setting.startswith(f"{declared}.") for setting in known):
-            left += [(f"{name}.{inner}", item) for inner, item in reversed(value.items())]
-            if value:
-                continue
-        if declared not in known and not own:
-            raise StudyError(f"{place} {quoted(name)}: no such setting{did_you_mean(name, known)}")
-        if name in named:
-            refuse(f'{place} "{name}"', value, "the setting stands here twice; keep one")
-        named[name] = value
-    if named.keys() >= set(LENGTHS):
-        refuse(f'{place} "train.tokens"', named["train.tokens"], "train.updates is given too; keep one of them")
-    return named
-
-
-def scalar(value: Any, place: str) -> Any:
-    """Raises: StudyError unless it is a text, a number or true/false."""
-    if not isinstance(value, (str, bool)) and not is_usable_number(value):
-        if isinstance(value, float) and math.isfinite(value):
-            refuse(place, value, f"a number is 0 or from {SMALLEST:g} to {LARGEST:g} in size; change it")
-        refuse(place, value, "must be a text, a number or true/false; write one value")
-    return value
-
-
-def scalars(table: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """A table of settings with one value each. Raises: StudyError."""
-    return {name: scalar(value, f"{place} {quoted(name)}") for name, value in settings(table, place).items()}
-
-
-def same_setting(name: str) -> str:
-    """One name for settings that say the same in two units."""
-    return EITHER_OR.get(name, name)
 
 
 def as_in(recipe: Recipe, given: Iterable[str]) -> dict[str, Any]:
@@ -433,3 +373,70 @@ def refuse_equal_arms(arms: Iterable[Arm], place: str) -> None:
             f'{where}{named}: arms "{twin.name}" and "{arm.name}" are the same run; '
             "arms must differ in something that decides a number; remove one or change a setting that counts"
         )
+
+
+# --- Designs: which changes go together --------------------------------------------------------------------------
+
+
+def combine(changes: Sequence[str], mode: Mode) -> Design:
+    """The arms of an ablation over changes with these names.
+
+    Arms come with fewer changes first, then in the order of the changes.
+    Raises: ValueError, "rule; remedy", if there are too few or too many changes for the mode.
+    """
+    names = tuple(changes)
+    if mode == "fraction":
+        return _fraction(names)
+    if mode == "pairs" and len(names) > MAX_PAIRS:
+        raise ValueError(f'pairs are made of at most {MAX_PAIRS} changes; use "fraction", or leave some out')
+    if mode == "full" and len(names) > MAX_FULL:
+        raise ValueError(f'a full factorial has at most {MAX_FULL} changes; use "fraction"')
+    most = {"none": 1, "pairs": 2, "full": len(names)}[mode]
+    arms = [held for size in range(most + 1) for held in itertools.combinations(names, size)]
+    return Design(mode, names, tuple(arms))
+
+
+def fold_over(design: Design, change: str) -> tuple[Effect, ...]:
+    """The arms of a fraction with this change switched the other way in each, in the order of its arms."""
+    folded = [{*held} ^ {change} for held in design.arms]
+    return tuple(tuple(name for name in design.changes if name in held) for held in folded)
+
+
+def _fraction(names: tuple[str, ...]) -> Design:
+    """The two-level fraction of resolution IV or more with the fewest runs.
+
+    Every generator is the product of an odd number of basic changes (Box and Hunter 1961), except that five changes
+    get resolution V in the same 16 runs. Source: Montgomery, Design and Analysis of Experiments, table 8.14.
+    """
+    if not MIN_FRACTION <= len(names) <= MAX_FRACTION:
+        remedy = 'use "full"' if len(names) < MIN_FRACTION else "leave some out"
+        raise ValueError(f"a fraction of resolution IV has {MIN_FRACTION} to {MAX_FRACTION} changes; {remedy}")
+    num_basic = (len(names) - 1).bit_length() + 1
+    basic = range(num_basic)
+    products = [chosen for size in range(3, num_basic + 1, 2) for chosen in itertools.combinations(basic, size)]
+    if len(names) == num_basic + 1:
+        products = [tuple(basic)]  # one generator: the longer its word, the better
+    words = products[: len(names) - num_basic]
+    columns = [1 << place for place in basic] + [sum(1 << place for place in word) for word in words]
+    arms = [
+        tuple(n for n, column in zip(names, columns, strict=True) if (row & column).bit_count() % 2)
+        for row in range(2**num_basic)
+    ]
+    order = {name: place for place, name in enumerate(names)}
+    arms.sort(key=lambda held: (len(held), [order[name] for name in held]))
+    return Design("fraction", names, tuple(arms), _aliases(names, columns))
+
+
+def _aliases(names: tuple[str, ...], columns: list[int]) -> tuple[tuple[Effect, ...], ...]:
+    """Effects of one or two changes with the same contrast.
+
+    Each group holds effects of one size, or resolution IV would be broken; so they all add up, none is subtracted.
+    """
+    by_column: dict[int, list[Effect]] = {}
+    for size in (1, 2):
+        for places in itertools.combinations(range(len(names)), size):
+            column = 0
+            for place in places:
+                column ^= columns[place]
+            by_column.setdefault(column, []).append(tuple(names[place] for place in places))
+    return tuple(tuple(group) for group in by_column.values() if len(group) > 1)

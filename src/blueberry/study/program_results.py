@@ -16,8 +16,8 @@ from typing import Any
 from blueberry.errors import TableError, TrainerError, did_you_mean
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, Evaluation, Failure, Metrics, RunResult, is_number
-from blueberry.study.arms import shown
 from blueberry.study.program import WHAT, line_pattern, own_name
+from blueberry.study.sections import shown
 from blueberry.study.workers import Crash
 from blueberry.tables.reading import read_table
 from blueberry.tables.rows import flat

@@ -16,8 +16,7 @@ from blueberry.errors import RecipeError, StudyError
 from blueberry.records import rounded
 from blueberry.stats.factorial import Effect, best_combination, factor_to_fold, factorial_effects
 from blueberry.stats.locate import LOG_FROM_RATIO, Space
-from blueberry.study.arms import Arm, Axis, cross, holding, in_turn
-from blueberry.study.designs import Design, fold_over
+from blueberry.study.arms import Arm, Axis, Design, cross, fold_over, holding, in_turn
 from blueberry.study.spec import Study
 
 

@@ -1,20 +1,20 @@
-"""What a study file may hold, section by section, and the commented ones that `blueberry new` writes."""
+"""What a study file may hold, section by section, how its values are read, and the ones that `blueberry new` writes."""
 
+import math
 import os
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 import blueberry
 from blueberry.errors import StudyError, did_you_mean, one_line
 from blueberry.files import is_missing, printable, read_toml, refused_as, toml_value
-from blueberry.recipe import Recipe, recipe_path
-from blueberry.records import Goal, goal_of
+from blueberry.recipe import EITHER_OR, LENGTHS, Recipe, is_script_setting, recipe_path, setting_names
+from blueberry.records import LARGEST, LARGEST_INTEGER, SMALLEST, Goal, goal_of, is_usable_number
 from blueberry.settings import Section, setting
-from blueberry.study.arms import same_setting, settings, shown
-from blueberry.study.designs import Mode
 from blueberry.study.program import Program
 
 MAX_SEEDS = 1_000
@@ -23,6 +23,7 @@ MAX_QUESTION = 1_000
 """Characters."""
 METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "train_loss", "val_accuracy")
 """Of the built-in trainer; and those of its named sets."""
+SHOWN_CHARACTERS = 60
 NAMED_METRIC = re.compile(r"sets\.([A-Za-z0-9][A-Za-z0-9_-]{0,40})\.(loss|bits_per_byte|perplexity|accuracy)")
 
 
@@ -75,6 +76,9 @@ class Strategy(Section):
         if self.batch > self.trials:
             raise ValueError(f"batch: {self.batch}; may not exceed trials = {self.trials}; lower it")
         return self
+
+
+Mode = Literal["none", "pairs", "full", "fraction"]
 
 
 class Combine(Section):
@@ -297,3 +301,82 @@ def write_study_file(kind: str, base: str | Path, path: Path) -> Path:
     ):
         file.write(text)
     return path
+
+
+# --- The values of its tables ---
+
+
+def refuse(place: str, given: Any, rule: str) -> NoReturn:
+    """Raise StudyError; `rule` is "the rule it breaks; the remedy"."""
+    raise StudyError(f"{place}: {shown(given)}; {rule}")
+
+
+def refuse_seed(name: str, place: str) -> None:
+    """Raises: StudyError if a seed is varied."""
+    if name == "seed":
+        refuse(f'{place} "seed"', name, "seeds are blocks, the same for every arm; use [seeds]")
+
+
+def shown(value: Any) -> str:
+    """A value on one line, cut to a readable length."""
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        return "an integer beyond 64 bits"
+    text = repr(value) if not isinstance(value, (dict, list)) or len(value) < 20 else f"{len(value)} items"
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+
+
+def quoted(name: str) -> str:
+    """A name as it stands in a message: in double quotes, without line breaks."""
+    return f'"{shown(name)[1:-1]}"'
+
+
+def _declared(name: str, known: Collection[str]) -> str:
+    """A setting as it is declared: with NAME for the name that a user has given a set or a part of a mixture."""
+    parts = name.split(".")
+    asked = [name, *(".".join([*parts[:at], "NAME", *parts[at + 1 :]]) for at in range(1, len(parts)))]
+    return next((one for one in asked if any(f"{setting}.".startswith(f"{one}.") for setting in known)), name)
+
+
+def settings(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Values by the dotted name of the setting, whether the file wrote "a.b" = 1, a.b = 1 or [x.a] b = 1.
+
+    Raises: StudyError if a name is no setting of any recipe, stands twice, or both lengths of a run are given.
+    """
+    known = setting_names()
+    named: dict[str, Any] = {}
+    left = list(reversed([*table.items()]))
+    while left:
+        name, value = left.pop()
+        own = is_script_setting(name)  # a name that the user has chosen
+        declared = _declared(name, known)
+        if not own and isinstance(value, dict) and any(setting.startswith(f"{declared}.") for setting in known):
+            left += [(f"{name}.{inner}", item) for inner, item in reversed(value.items())]
+            if value:
+                continue
+        if declared not in known and not own:
+            raise StudyError(f"{place} {quoted(name)}: no such setting{did_you_mean(name, known)}")
+        if name in named:
+            refuse(f'{place} "{name}"', value, "the setting stands here twice; keep one")
+        named[name] = value
+    if named.keys() >= set(LENGTHS):
+        refuse(f'{place} "train.tokens"', named["train.tokens"], "train.updates is given too; keep one of them")
+    return named
+
+
+def scalar(value: Any, place: str) -> Any:
+    """Raises: StudyError unless it is a text, a number or true/false."""
+    if not isinstance(value, (str, bool)) and not is_usable_number(value):
+        if isinstance(value, float) and math.isfinite(value):
+            refuse(place, value, f"a number is 0 or from {SMALLEST:g} to {LARGEST:g} in size; change it")
+        refuse(place, value, "must be a text, a number or true/false; write one value")
+    return value
+
+
+def scalars(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """A table of settings with one value each. Raises: StudyError."""
+    return {name: scalar(value, f"{place} {quoted(name)}") for name, value in settings(table, place).items()}
+
+
+def same_setting(name: str) -> str:
+    """One name for settings that say the same in two units."""
+    return EITHER_OR.get(name, name)

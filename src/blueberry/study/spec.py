@@ -15,23 +15,16 @@ from blueberry.study.arms import (
     BASELINE,
     Arm,
     Axis,
+    Design,
     Points,
     as_in,
     content,
     cross,
-    quoted,
     read_axis,
     read_named,
-    refuse,
     refuse_equal_arms,
     refuse_never_met,
-    refuse_seed,
-    same_setting,
-    scalars,
-    settings,
-    shown,
 )
-from blueberry.study.designs import Design
 from blueberry.study.program import PLACES, RECIPE, Program, line_pattern, own_name
 from blueberry.study.sections import (
     LEDGER,
@@ -43,6 +36,13 @@ from blueberry.study.sections import (
     StudyFile,
     Weights,
     inherit,
+    quoted,
+    refuse,
+    refuse_seed,
+    same_setting,
+    scalars,
+    settings,
+    shown,
 )
 from blueberry.study.store import Store
 
