@@ -1,11 +1,14 @@
 """Studies of programs that are not ours, through everything that a command of Blueberry does with them."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from blueberry import api
 from blueberry.cli import words
+from blueberry.judge.forecast import Forecast
 from blueberry.study import command as command_module
 from blueberry.study.spec import Study
 
@@ -64,6 +67,21 @@ def test_planned_run_judged_and_reported(study: Study, tmp_path: Path) -> None:
 
     (tmp_path / "train.py").write_text(SCRIPT + "# another\n")
     assert api.foresee(study, store).runs_done == 0, "an edited script is another program"
+
+
+@pytest.mark.parametrize("column", ["metrics", "body"])
+def test_a_damaged_result_is_trained_again_though_its_run_is_foreseen(
+    study: Study, tmp_path: Path, column: str
+) -> None:
+    store = tmp_path / "store"
+    api.conduct(study, store=store, workers=0)
+    with contextlib.closing(sqlite3.connect(store / "store.sqlite", isolation_level=None)) as sql:
+        sql.execute(f"UPDATE results SET {column} = '{{}}' WHERE rowid = 1")
+    foreseen: list[Forecast] = []
+    judged = api.conduct(study, store=store, workers=0, on_forecast=foreseen.append)
+    assert [seen.runs_todo for seen in foreseen] == [1]
+    assert judged.num_trained == 1
+    assert not judged.plan.todo
 
 
 def test_the_built_in_trainer_refuses_settings_of_scripts() -> None:

@@ -6,7 +6,7 @@ judgement to the report.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,11 +26,11 @@ from blueberry.settings import Data
 from blueberry.study import engine
 from blueberry.study.arms import Run
 from blueberry.study.calibration import MOST_TIMED, speed_of_runs, timed
-from blueberry.study.command import command_trainer
+from blueberry.study.command import CommandTrainer, command_trainer
 from blueberry.study.database import EndedRun
 from blueberry.study.engine import Snapshot
 from blueberry.study.placement import Placement, lanes_for, placement
-from blueberry.study.plan import DataDigest, Plan, as_planned, plan
+from blueberry.study.plan import DataDigest, Plan, as_planned, plan, plan_from
 from blueberry.study.sections import LEDGER
 from blueberry.study.spec import Study, default_store, load_baseline
 from blueberry.study.status import change, drop_weights, num_of_other_builds
@@ -214,51 +214,61 @@ def conduct(
     workers: int | None = None,
     share: bool = True,
     on: str | None = None,
+    on_forecast: Callable[[Forecast], None] | None = None,
     on_event: Callable[[Snapshot], None] | None = None,
     on_result: Callable[[StudyRun], None] | None = None,
 ) -> Judged:
-    """Train what is missing of a study and judge all of it. See `engine.run` for `share`, `on` and what it raises."""
+    """Train what is missing of a study and judge all of it. See `engine.run` for `share`, `on` and what it raises.
+
+    `on_forecast` is told what it will cost before it begins; some updates may be timed for that.
+    """
     if (size := rank()[1]) > 1:
         raise TrainerError(f"torchrun: started {size} processes; a study hands its runs out itself; start it without")
     folder = Path(store or default_store())
     placed = placement(_trained_recipes(study), workers)
+    trainer = trainer or _program(study, folder)
+    build = code_digest() if trainer is None else None
     with Store.open(folder) as opened:
-        trainer = trainer or command_trainer(study, folder)
-        build = code_digest() if trainer is None else None
         if trainer is None:
             _require_texts(study, opened.data)
         if study.entry is not None:
             opened.remember_base(study.path, BasedOn(study.entry, *reserved_seeds(study)))
-        notes: list[str] = []
+        names, notes, known = _data_digest(trainer, opened.data), list[str](), dict[str, EndedRun]()
 
         def told(run: Run, result: RunResult) -> None:
             if on_result is not None:
                 on_result(StudyRun(run.arm, run.seed, run.stage, result, part=run.part, study=study.name))
 
         while True:
-            outcome = engine.run(
-                study,
-                data_digest=_data_digest(trainer, opened.data),
-                store=opened,
-                trainer=trainer or Trainer(folder.absolute() if on else folder),
-                workers=_num_workers(placed, workers, on),
-                lanes=None if study.trainer is None else 1,
-                gpus=placed.gpus,
-                on=on,
-                referee=REFEREE,
-                share=share,
-                build=build,
-                notes=notes,
-                on_event=on_event,
-                on_result=None if on_result is None else told,
-            )
-            crashed = {failure.fingerprint: failure for failure in outcome.failures}
             try:
+                if on_forecast is not None:
+                    planned = plan_from(study, names, partial(engine.ended_runs, opened, notes), REFEREE, known)
+                    on_forecast(_forecast(study, planned, opened, folder, placed, timing=True))
+                    on_forecast = None
+                outcome = engine.run(
+                    study,
+                    data_digest=names,
+                    store=opened,
+                    trainer=trainer or Trainer(folder.absolute() if on else folder),
+                    workers=_num_workers(placed, workers, on),
+                    lanes=None if study.trainer is None else 1,
+                    gpus=placed.gpus,
+                    on=on,
+                    referee=REFEREE,
+                    share=share,
+                    build=build,
+                    known=known,
+                    notes=notes,
+                    on_event=on_event,
+                    on_result=None if on_result is None else told,
+                )
+                crashed = {failure.fingerprint: failure for failure in outcome.failures}
                 judgement = _judge(study, outcome.plan, crashed, opened, own_text=trainer is None)
                 break
             except DamagedResults as damaged:  # found only now, as planning reads no curves
                 notes.append(str(damaged))
                 opened.discard(damaged.fingerprints)
+                known.clear()
         others = num_of_other_builds(opened.ended(outcome.plan.ended).values(), build)
         if study.keep_weights == "best" and not outcome.plan.todo:
             drop_weights(opened, study.path, _unwanted(study, outcome.plan, judgement))
@@ -316,7 +326,7 @@ def look(study: Study, store: Path) -> Judged:
 def _so_far(study: Study, store: Path) -> Judged | None:
     """None before the first run has ended. Raises: StoreError if there is no store."""
     with Store.open(store, create=False) as opened:
-        planned = _planned(study, opened, store)
+        planned = _planned(study, opened)
         if not planned.ended:
             return None
         crashed = opened.failures(run.fingerprint for run in planned.todo)
@@ -329,7 +339,7 @@ def audits(study: Study, store: Path) -> tuple[Audit, ...]:
     if not (store / "store.sqlite").is_file():
         return objections(study)
     with Store.open(store, create=False) as opened:
-        planned = _planned(study, opened, store)
+        planned = _planned(study, opened)
         path = str(study.path.absolute())
         if planned.todo and path not in {one.path for one in opened.studies()}:
             return objections(study)  # what is there of its runs others have made; it has not begun
@@ -349,41 +359,44 @@ def foresee(study: Study, store: Path, workers: int | None = None, *, timing: bo
     updates are timed where no run of the store tells the speed: that takes some seconds.
     Raises: DataError if that text is missing, or does not fit an arm that trains on it.
     """
-    placed = placement(_trained_recipes(study), workers)
-    own = study.trainer is None
-    if own:
+    if study.trainer is None:
         _require_texts(study, store / "data")
+    placed = placement(_trained_recipes(study), workers)
+    if not (store / "store.sqlite").is_file():
+        planned = plan(study, _data_digest(_program(study, store), store / "data"), {}, REFEREE)
+        return _forecast(study, planned, None, store, placed, timing=timing)
+    with Store.open(store, create=False) as opened:
+        return _forecast(study, _planned(study, opened), opened, store, placed, timing=timing)
+
+
+def _forecast(
+    study: Study, planned: Plan, opened: Store | None, folder: Path, placed: Placement, *, timing: bool
+) -> Forecast:
+    """Of a plan, by what the store in `folder` has, if it is there and `opened`."""
+    own, data = study.trainer is None, folder / "data"
     lanes = partial(lanes_for, gpus=placed.gpus, workers=placed.workers) if own else 1
-    data = store / "data"
-    with ExitStack() as stack:
-        exists = (store / "store.sqlite").is_file()
-        opened = stack.enter_context(Store.open(store, create=False)) if exists else None
-        if opened is None:
-            made = plan(study, _data_digest(command_trainer(study, store), data), {}, REFEREE)
-        else:
-            made = _planned(study, opened, store)
-        past = opened.past_runs() if opened and own else ()
-        speed = speed_of_runs(_trained_recipes(study), past) if own else None
-        if speed is None and own and timing and made.todo:
-            groups = made.groups(lanes)
-            recipe = groups[0][0].recipe
-            at_once = replace(placed, workers=min(placed.workers, len(groups), MOST_TIMED))
-            speed = timed(Trainer, recipe, data, data_digest(recipe.data, data), at_once, len(groups[0]))
-        path, build = str(study.path.absolute()), code_digest() if own else None
-        before = next((one.runs for one in opened.studies() if one.path == path), ()) if opened else ()
-        return forecast(
-            study,
-            made,
-            Results(opened, made.ended) if opened else {},
-            workers=placed.workers,
-            lanes=lanes,
-            speed=speed,
-            changed=change(study, made, before, opened.ended) if opened else None,
-            other_builds=num_of_other_builds(opened.ended(made.ended).values(), build) if opened else 0,
-            past_runs=past,
-            data_digest=data_digest(study.base.data, data) if own else None,
-            shares=own,
-        )
+    past = opened.past_runs() if opened and own else ()
+    speed = speed_of_runs(_trained_recipes(study), past) if own else None
+    if speed is None and own and timing and planned.todo:
+        groups = planned.groups(lanes)
+        recipe = groups[0][0].recipe
+        at_once = replace(placed, workers=min(placed.workers, len(groups), MOST_TIMED))
+        speed = timed(Trainer, recipe, data, data_digest(recipe.data, data), at_once, len(groups[0]))
+    path, build = str(study.path.absolute()), code_digest() if own else None
+    before = next((one.runs for one in opened.studies() if one.path == path), ()) if opened else ()
+    return forecast(
+        study,
+        planned,
+        Results(opened, planned.ended) if opened else {},
+        workers=placed.workers,
+        lanes=lanes,
+        speed=speed,
+        changed=change(study, planned, before, opened.ended) if opened else None,
+        other_builds=num_of_other_builds(opened.ended(planned.ended).values(), build) if opened else 0,
+        past_runs=past,
+        data_digest=data_digest(study.base.data, data) if own else None,
+        shares=own,
+    )
 
 
 def _require_texts(study: Study, folder: Path) -> None:
@@ -442,15 +455,13 @@ def _once_a_text(read: Callable[[Data], T]) -> Callable[[Recipe], T]:
     return of
 
 
-def _planned(study: Study, store: Store, folder: Path) -> Plan:
-    make = partial(plan, study, _data_digest(command_trainer(study, folder), store.data), referee=REFEREE)
-    known: dict[str, EndedRun] = {}
-    while True:
-        made = make(known)
-        found = store.ended(run.fingerprint for run in made.todo)
-        if not found:
-            return made
-        known |= found
+def _program(study: Study, folder: Path) -> CommandTrainer | None:
+    """The trainer that a study file names, for the store in `folder`; None: the built-in one."""
+    return None if study.trainer is None else command_trainer(study, folder)
+
+
+def _planned(study: Study, store: Store) -> Plan:
+    return plan_from(study, _data_digest(_program(study, store.folder), store.data), store.ended, REFEREE)
 
 
 def _judge(study: Study, planned: Plan, crashed: Mapping[str, RunResult], store: Store, *, own_text: bool) -> Judgement:

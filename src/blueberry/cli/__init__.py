@@ -204,15 +204,19 @@ def run(
     from blueberry.study.spec import Study
 
     loaded = Study.load(study, store)
-    if not quiet and on is None:
-        seen = api.foresee(loaded, Path(store or api.default_store()), workers, timing=True)
-        say(f"{loaded.name}: {words.time_of(seen)}")
     with (
         logging_to(log or (), Path(store or api.default_store()), loaded.name) as tell,
         words.watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
     ):
-        on_result = tell if log else None  # telling nobody would read every result
-        judged = api.conduct(loaded, store=store, workers=workers, on=on, on_event=on_event, on_result=on_result)
+        judged = api.conduct(
+            loaded,
+            store=store,
+            workers=workers,
+            on=on,
+            on_forecast=None if quiet or on else lambda seen: say(f"{loaded.name}: {words.time_of(seen)}"),
+            on_event=on_event,
+            on_result=tell if log else None,  # telling nobody would read every result
+        )
     return _report(judged, out or _report_folder(loaded.name), json)
 
 

@@ -163,11 +163,10 @@ def _log_told(folder: Path) -> Iterator[None]:
         raise type(broken)(f"{broken}{tail(folder / LOG)}; all of it is in {folder}") from None
 
 
-def command_trainer(study: Study, store: Path) -> CommandTrainer | None:
-    """The trainer that a study file names; None if it names none. Raises: StudyError if its files are not there."""
+def command_trainer(study: Study, store: Path) -> CommandTrainer:
+    """The trainer that a study file names. Raises: StudyError if its files are not there."""
     program, beside = study.trainer, study.path.parent.absolute()
-    if program is None:
-        return None
+    assert program is not None
     places = {OUT: OUT, RECIPE: RECIPE, PYTHON: PYTHON, HERE: beside}
     told = dict.fromkeys(
         word for arm in study.trained_arms or study.arms for word in program.words({**arm.recipe.flat(), **places})

@@ -16,7 +16,7 @@ from blueberry.recipe import SHARED_FOLDER, Recipe
 from blueberry.records import Failure, Progress, RunResult
 from blueberry.study.arms import Run
 from blueberry.study.placement import Gpu, Lanes, lanes_for
-from blueberry.study.plan import DataDigest, Plan, Referee, plan
+from blueberry.study.plan import DataDigest, Plan, Referee, plan_from
 from blueberry.study.ray_workers import RayCrew
 from blueberry.study.sharing import States, forks
 from blueberry.study.spec import Study
@@ -231,6 +231,7 @@ def run(
     share: bool = True,
     on: str | None = None,
     build: str | None = None,
+    known: Mapping[str, EndedRun] | None = None,
     notes: Iterable[str] = (),
     on_event: Callable[[Snapshot], None] | None = None,
     on_result: OnResult | None = None,
@@ -243,13 +244,14 @@ def run(
     trained. `gpus` are those of this machine, over which worker processes are spread. `referee` decides a race.
     With `share`, runs that differ only in schedule and length begin where another has been, if the trainer says that
     it can (`shares = True`): no number depends on it. `build` is the digest of the built-in trainer, for `status`.
+    `known` are runs that the store has just said to have ended; whatever else has, it is asked.
     `on_event` is told at most five times a second, of `notes` too; `on_result` of each run with a result, those from
     earlier calls too, and of some twice.
     Raises: KeyboardInterrupt after SIGINT or SIGTERM, with everything that had ended kept; TrainerError if the
     trainer breaks its contract; StoreError; any other BlueberryError that the trainer raises.
     """
     owner = Owner.here()
-    known: dict[str, EndedRun] = {}
+    known, told = dict(known or {}), set[str]()
     failures: dict[str, RunResult] = {}
     notes, num_trained = list(notes), 0
     _sweep(store, notes)
@@ -257,12 +259,9 @@ def run(
         crew = _crew(trainer, workers, gpus, on, interrupt)
         try:
             while True:
-                planned = plan(study, data_digest, known, referee)
-                found = ended_runs(store, (run.fingerprint for run in planned.todo), notes)
-                if found:
-                    known |= found
-                    _tell(on_result, planned.todo, Results(store, found))
-                    continue
+                planned = plan_from(study, data_digest, partial(ended_runs, store, notes), referee, known)
+                _tell(on_result, planned.runs, Results(store, known.keys() - told))
+                told |= known.keys()
                 labels = {run.fingerprint: run.label for run in planned.runs}
                 store.register(study.path, study.name, study.question, labels, build)
                 backlog = Backlog(
@@ -288,7 +287,7 @@ def run(
     return Outcome(planned, Results(store, known), tuple(failures.values()), num_trained)
 
 
-def ended_runs(store: Store, fingerprints: Iterable[str], notes: list[str]) -> dict[str, EndedRun]:
+def ended_runs(store: Store, notes: list[str], fingerprints: Iterable[str]) -> dict[str, EndedRun]:
     """Those of the runs that have ended. What is damaged of them is forgotten, to be trained again, and noted."""
     asked = list(fingerprints)
     while True:
@@ -301,7 +300,7 @@ def ended_runs(store: Store, fingerprints: Iterable[str], notes: list[str]) -> d
 
 def _sweep(store: Store, notes: list[str]) -> None:
     """Remove checkpoints of runs that have ended: a driver that dies right after a commit leaves them behind."""
-    for name in ended_runs(store, (path.name for path in store.checkpoints.iterdir()), notes):
+    for name in ended_runs(store, notes, (path.name for path in store.checkpoints.iterdir())):
         shutil.rmtree(store.checkpoints / name, ignore_errors=True)
 
 

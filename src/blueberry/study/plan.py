@@ -149,6 +149,26 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], re
     return _plan(search, _confirm(study, data_digest, search.arms, search.leader), ended, 0)
 
 
+def plan_from(
+    study: Study,
+    data_digest: DataDigest,
+    ended: Callable[[Iterable[str]], Mapping[str, EndedRun]],
+    referee: Referee | None = None,
+    known: dict[str, EndedRun] | None = None,
+) -> Plan:
+    """`plan` by what `ended` says of runs, asked of those that are missing until none of them has ended.
+
+    What it has said joins `known`. Raises as `plan`, and as `ended`.
+    """
+    known = {} if known is None else known
+    while True:
+        planned = plan(study, data_digest, known, referee)
+        found = ended(run.fingerprint for run in planned.todo)
+        if not found:
+            return planned
+        known |= found
+
+
 def as_planned(study: Study, planned: Plan) -> Study:
     """The study with the arms that its plan has proposed; the study itself where none are."""
     parts = tuple(as_planned(part, planned.parts[part.name]) for part in study.parts)
