@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from blueberry.errors import DataError, StoreError, StudyError, TrainerError
-from blueberry.files import is_missing, write_whole
+from blueberry.files import begun_by, is_missing, write_whole
 from blueberry.judge.audits.design import WINDOW_TOKENS, Text, Texts, no_texts, objections
 from blueberry.judge.forecast import Forecast, forecast
 from blueberry.judge.judgement import Audit, Judgement
@@ -68,7 +68,7 @@ def _run_of(beginning: str, store: Path) -> RunResult | None:
     if not (store / "store.sqlite").is_file():
         return None
     with Store.open(store, create=False) as opened:
-        names = [name for name in opened.fingerprints() if name.startswith(beginning)]
+        names = begun_by(beginning, opened.fingerprints())
         return opened.results(names)[names[0]] if len(names) == 1 else None
 
 

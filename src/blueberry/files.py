@@ -168,6 +168,12 @@ def digest(*parts: str | bytes) -> str:
     return sha.hexdigest()[:DIGEST_CHARACTERS]
 
 
+def begun_by(beginning: str, digests: Iterable[str]) -> list[str]:
+    """What a person may mean by the beginning of a digest: the one that it is all of, or all of these that begin so."""
+    found = [name for name in digests if name.startswith(beginning)]
+    return [beginning] if beginning in found else found
+
+
 MANIFEST = "manifest.json"
 
 

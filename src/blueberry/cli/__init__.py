@@ -204,6 +204,10 @@ def run(
     from blueberry.study.spec import Study
 
     loaded = Study.load(study, store)
+
+    def on_forecast(seen: api.Forecast) -> None:
+        words.on_standard_error(printable(f"{loaded.name}: {words.time_of(seen)}"))
+
     with (
         logging_to(log or (), Path(store or api.default_store()), loaded.name) as tell,
         words.watching_a_study(loaded.name, quiet=quiet, no_color=no_color) as on_event,
@@ -213,7 +217,7 @@ def run(
             store=store,
             workers=workers,
             on=on,
-            on_forecast=None if quiet or on else lambda seen: say(f"{loaded.name}: {words.time_of(seen)}"),
+            on_forecast=None if quiet or on else on_forecast,
             on_event=on_event,
             on_result=tell if log else None,  # telling nobody would read every result
         )

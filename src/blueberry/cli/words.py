@@ -431,7 +431,7 @@ def _display(no_color: bool) -> Iterator[tuple[Callable[[float, str, str], None]
 
     console = Console(stderr=True, no_color=no_color or None, highlight=False)
     if not console.is_terminal:
-        yield _Lines(), _on_standard_error
+        yield _Lines(), on_standard_error
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -457,8 +457,9 @@ class _Lines:
         now = time.monotonic()
         if self._said_at is None or now - self._said_at >= LINE_SECONDS:
             self._said_at = now
-            _on_standard_error(printable(f"{fraction:4.0%}  {what}; {rest}"))
+            on_standard_error(printable(f"{fraction:4.0%}  {what}; {rest}"))
 
 
-def _on_standard_error(line: str) -> None:
+def on_standard_error(line: str) -> None:
+    """A line that stands, above a bar if there is one."""
     print(line, file=sys.stderr, flush=True)

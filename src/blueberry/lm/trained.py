@@ -15,7 +15,7 @@ from torch import Tensor
 
 from blueberry.architecture import state_shapes, weight_shapes
 from blueberry.errors import DataError, StoreError
-from blueberry.files import DIGEST_TO_COME, is_whole, refused_as, sealed, write_whole
+from blueberry.files import DIGEST_TO_COME, begun_by, is_whole, refused_as, sealed, write_whole
 from blueberry.lm.layers import head_weight
 from blueberry.lm.model import LanguageModel
 from blueberry.recipe import Recipe
@@ -93,12 +93,11 @@ def find_weights(folder: Path, run: str) -> Path:
 
     Raises: StoreError if there are none, or those of several runs.
     """
-    found = sorted(path for path in folder.glob("*.safetensors") if path.stem.startswith(run)) if run else []
-    exact = [path for path in found if path.stem == run]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
+    found = sorted(begun_by(run, (path.stem for path in folder.glob("*.safetensors")))) if run else []
+    if len(found) == 1:
+        return folder / f"{found[0]}.safetensors"
     if found:
-        some = ", ".join(path.stem for path in found[:3])
+        some = ", ".join(found[:3])
         raise StoreError(f'run "{run}": begins {len(found)} runs ({some}, ...); give more of the fingerprint')
     raise StoreError(
         f'run "{run}": no weights of it in {folder}; weights are kept of runs that were completed with '

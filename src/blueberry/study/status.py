@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blueberry.errors import StoreError
-from blueberry.files import refused_as
+from blueberry.files import begun_by, refused_as
 from blueberry.recipe import fingerprints
 from blueberry.study.arms import Run
 from blueberry.study.database import EndedRun
@@ -154,7 +154,7 @@ def kept_runs(store: Store, study: Path | None = None, beginning: str = "") -> t
     known = dict.fromkeys([*names, *weights, *claims, *failed, *checkpoints])
     wanted = [name for name in known if (study is None or name in asked) and name != "shared"]
     if beginning:
-        wanted = [name for name in wanted if name.startswith(beginning)]
+        wanted = begun_by(beginning, wanted)
         if len(wanted) != 1:
             found = f'{len(wanted)} runs of it begin with "{beginning}"; it must name one'
             raise StoreError(f"{store.folder}: {found}; blueberry runs lists them")
