@@ -73,7 +73,7 @@ def test_one_run_is_removed_by_its_name_and_whoever_asked_for_it_is_said(store, 
     assert prune(store, "runs", beginning="living").spared == 1
     with pytest.raises(StoreError, match='0 runs of it begin with "ffffffff"'):
         prune(store, "runs", beginning="ffffffff")
-    (store.folder / "weights" / f"{NAMES[0][:5]}.safetensors").write_bytes(b"")
+    (store.folder / "weights" / f"{NAMES[0][:5]}another.safetensors").write_bytes(b"")
     with pytest.raises(StoreError, match="2 runs of it begin with"):
         prune(store, "runs", beginning=NAMES[0][:5])
     with pytest.raises(StoreError, match="0 runs of it"):  # a run of another study
