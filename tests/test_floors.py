@@ -205,7 +205,7 @@ def test_planning_never_loads_torch(prepared):
         "train recipes/moe-nano.toml --dry-run",
         f"plan studies/demo-lr-sweep.toml --store {prepared} --workers 1",
         f"doctor studies/demo-lr-sweep.toml --store {prepared}",
-        first="from blueberry.study import calibration\ncalibration.PATIENCE_SECONDS = 0.2\n",
+        first="from blueberry.study import placement\nplacement.PATIENCE_SECONDS = 0.2\n",
     )
 
 

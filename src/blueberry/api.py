@@ -25,11 +25,10 @@ from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.settings import Data
 from blueberry.study import engine
 from blueberry.study.arms import Run
-from blueberry.study.calibration import MOST_TIMED, speed_of_runs, timed
 from blueberry.study.command import CommandTrainer, command_trainer
 from blueberry.study.database import EndedRun
 from blueberry.study.engine import Snapshot
-from blueberry.study.placement import Placement, lanes_for, placement
+from blueberry.study.placement import MOST_TIMED, Placement, lanes_for, placement, speed_of_runs, timed
 from blueberry.study.plan import DataDigest, Plan, as_planned, plan, plan_from
 from blueberry.study.sections import LEDGER
 from blueberry.study.spec import Study, default_store, load_baseline

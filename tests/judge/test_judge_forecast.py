@@ -9,7 +9,7 @@ from blueberry.judge.studies import judge
 from blueberry.recipe import Recipe
 from blueberry.stats.differences import Df, smallest_difference
 from blueberry.stats.noise import measure_noise
-from blueberry.study.calibration import Speed, work
+from blueberry.study.placement import Speed, work
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic

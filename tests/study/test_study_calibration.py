@@ -10,9 +10,8 @@ from blueberry.errors import TrainerError
 from blueberry.lm.trainer import Trainer
 from blueberry.recipe import Recipe, fingerprint
 from blueberry.records import Progress, RunResult
-from blueberry.study.calibration import STARTUP_SECONDS, Speed, speed_of_runs, timed, work
 from blueberry.study.database import EndedRun
-from blueberry.study.placement import Placement
+from blueberry.study.placement import STARTUP_SECONDS, Placement, Speed, speed_of_runs, timed, work
 from blueberry.text.dataset import load
 
 TINY = Recipe().with_(
@@ -30,8 +29,8 @@ TINY = Recipe().with_(
 
 
 def test_some_updates_are_timed_and_nothing_is_left_of_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("blueberry.study.calibration.TIMED_SECONDS", 0.2)
-    monkeypatch.setattr("blueberry.study.calibration.PATIENCE_SECONDS", 300.0)
+    monkeypatch.setattr("blueberry.study.placement.TIMED_SECONDS", 0.2)
+    monkeypatch.setattr("blueberry.study.placement.PATIENCE_SECONDS", 300.0)
     digest = load(TINY.data, tmp_path).digest
     before = sorted(tmp_path.rglob("*"))
     speed = timed(Trainer, TINY, tmp_path, digest, Placement(1))
@@ -82,7 +81,7 @@ class Slow:
 
 
 def test_a_machine_that_is_too_slow_or_fails_is_not_timed(tmp_path, monkeypatch):
-    monkeypatch.setattr("blueberry.study.calibration.PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr("blueberry.study.placement.PATIENCE_SECONDS", 3.0)
     assert timed(Slow, TINY, tmp_path, "text", Placement(1)) is None
     assert timed(Slow, TINY, tmp_path, "text", Placement(2)) is None
     large = TINY.with_({"train.batch_sequences": 1_000_000, "model.width": 512})

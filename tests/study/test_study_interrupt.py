@@ -2,7 +2,8 @@ import signal
 
 import pytest
 
-from blueberry.study.workers import Interrupt, held_back
+from blueberry.study.ray_workers import held_back
+from blueberry.study.workers import Interrupt
 
 
 def test_the_first_signal_is_a_wish_and_the_second_raises() -> None:

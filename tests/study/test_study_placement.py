@@ -17,6 +17,7 @@ from blueberry.study import engine, placement, workers
 from blueberry.study.ray_workers import RayCrew, Seat
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
+from blueberry.study.workers import Gpu
 
 SMALL = Recipe()
 LARGE = Recipe().with_({"model.width": 512, "train.batch_sequences": 512})
@@ -46,7 +47,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        monkeypatch.setattr(placement, "usable_cores", lambda: cores)
+        for room in (placement, workers):
+            monkeypatch.setattr(room, "usable_cores", lambda: cores)
 
     return make
 
@@ -86,12 +88,12 @@ def test_where_every_run_needs_all_cores_there_is_one_worker(machine) -> None:
 
 def test_a_run_of_several_threads_is_trained_beside_none(machine) -> None:
     machine(None, None)
-    assert placement.fits_beside(SMALL, [SMALL] * 15)
-    assert placement.fits_beside(LARGE, [])
-    assert not placement.fits_beside(LARGE, [SMALL])
-    assert not placement.fits_beside(SMALL, [LARGE])
+    assert workers.fits_beside(SMALL, [SMALL] * 15)
+    assert workers.fits_beside(LARGE, [])
+    assert not workers.fits_beside(LARGE, [SMALL])
+    assert not workers.fits_beside(SMALL, [LARGE])
     machine(None, None, cores=1)
-    assert placement.fits_beside(LARGE, [LARGE]), "each has one thread"
+    assert workers.fits_beside(LARGE, [LARGE]), "each has one thread"
 
 
 def test_on_ray_a_run_of_several_threads_asks_for_a_node_of_cores(machine) -> None:
@@ -105,7 +107,7 @@ def test_on_ray_a_run_of_several_threads_asks_for_a_node_of_cores(machine) -> No
     crew._tasks = {1: Seat(None, 4), 2: Seat(None, 1)}
     assert crew.fits(SMALL)
     assert not crew.fits(LARGE)
-    crew.gpus = (placement.Gpu("0"),)
+    crew.gpus = (Gpu("0"),)
     assert crew.fits(LARGE), "one core feeds a GPU"
 
 
@@ -136,7 +138,7 @@ NANO = {
     ],
 )
 def test_lanes_are_as_many_as_keep_a_gpu_busy_and_fit_it(changes, num_runs, free, workers, lanes) -> None:
-    gpus = [placement.Gpu("0", 999 * GIB), placement.Gpu("1", None if free is None else int(free * GIB))]
+    gpus = [Gpu("0", 999 * GIB), Gpu("1", None if free is None else int(free * GIB))]
     assert placement.lanes_for(SMALL.with_(changes), num_runs, gpus, workers) == lanes
     assert placement.lanes_for(SMALL.with_(changes), num_runs, (), workers) == 1
 
@@ -190,8 +192,9 @@ confirm = 0
 """
     study = make_study(tmp_path, text)
     (tmp_path / "seen").mkdir()
-    monkeypatch.setattr(placement, "usable_cores", lambda: 4)
-    monkeypatch.setattr(placement, "num_threads", lambda recipe, cores: cores if recipe.model.width == 512 else 1)
+    for room in (placement, workers):
+        monkeypatch.setattr(room, "usable_cores", lambda: 4)
+        monkeypatch.setattr(room, "num_threads", lambda recipe, cores: cores if recipe.model.width == 512 else 1)
     assert placement.placement([arm.recipe for arm in study.arms]).workers == 4
     with Store.open(tmp_path / "store") as store:
         engine.run(
@@ -225,7 +228,7 @@ def test_workers_are_spread_over_the_gpus(tmp_path: Path) -> None:
     with Store.open(tmp_path / "store") as store:
         engine.run(
             make_study(tmp_path), data_digest=Synthetic.data_digest, store=store, trainer=Seeing(str(tmp_path / "seen")),
-            workers=2, gpus=(placement.Gpu("3"), placement.Gpu("GPU-b")), lanes=1,
+            workers=2, gpus=(Gpu("3"), Gpu("GPU-b")), lanes=1,
         )  # fmt: skip
     assert {path.read_text() for path in (tmp_path / "seen").iterdir()} == {"3", "GPU-b"}
 
@@ -253,7 +256,7 @@ def test_on_ray_a_gpu_has_one_process_for_all_groups_and_its_node_says_how_many_
     with Store.open(tmp_path / "store") as store:
         engine.run(
             make_study(tmp_path), data_digest=Synthetic.data_digest, store=store, on="ray", workers=2,
-            trainer=SeeingBeside(str(tmp_path / "seen")), gpus=(placement.Gpu("0"), placement.Gpu("1")),
+            trainer=SeeingBeside(str(tmp_path / "seen")), gpus=(Gpu("0"), Gpu("1")),
         )  # fmt: skip
     seen = [path.read_text().split() for path in (tmp_path / "seen").iterdir()]
     assert {gpu for _, gpu, _ in seen} == {"0", "1"}

@@ -7,6 +7,7 @@ import pytest
 
 from blueberry.records import RunResult
 from blueberry.study import engine
+from blueberry.study import plan as planning
 from blueberry.study.spec import Study
 from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
@@ -35,13 +36,13 @@ class Counted(sqlite3.Connection):
 def counts(tmp_path, monkeypatch):
     """Runs a study of so many runs in process and gives (plans made, SQL statements)."""
     plans = [0]
-    plan, connect = engine.plan, sqlite3.connect
+    plan, connect = planning.plan, sqlite3.connect
 
     def planned(*given, **more):
         plans[0] += 1
         return plan(*given, **more)
 
-    monkeypatch.setattr(engine, "plan", planned)
+    monkeypatch.setattr(planning, "plan", planned)
     monkeypatch.setattr(sqlite3, "connect", lambda *given, **more: connect(*given, **more, factory=Counted))
 
     def counts(num_runs: int, folder: str) -> tuple[int, int]:

@@ -21,9 +21,8 @@ from blueberry.records import RunResult
 from blueberry.stats.differences import Df
 from blueberry.stats.noise import Borrowed, NoiseEstimate, measure_noise, read_sigma
 from blueberry.stats.unresolved import smallest_shown
-from blueberry.study.calibration import Speed, work
 from blueberry.study.database import EndedRun
-from blueberry.study.placement import Lanes
+from blueberry.study.placement import Lanes, Speed, work
 from blueberry.study.plan import Plan, as_planned, looks_of
 from blueberry.study.sharing import forks
 from blueberry.study.spec import Arm, Study

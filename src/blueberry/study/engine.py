@@ -15,13 +15,13 @@ from blueberry.errors import StoreError
 from blueberry.recipe import SHARED_FOLDER, Recipe
 from blueberry.records import Failure, Progress, RunResult
 from blueberry.study.arms import Run
-from blueberry.study.placement import Gpu, Lanes, lanes_for
+from blueberry.study.placement import Lanes, lanes_for
 from blueberry.study.plan import DataDigest, Plan, Referee, plan_from
 from blueberry.study.ray_workers import RayCrew
 from blueberry.study.sharing import States, forks
 from blueberry.study.spec import Study
 from blueberry.study.store import HEARTBEAT_SECONDS, DamagedResults, EndedRun, Owner, Results, Store
-from blueberry.study.workers import Crew, Ended, Here, Interrupt, Message, Task, Trainer
+from blueberry.study.workers import Crew, Ended, Gpu, Here, Interrupt, Message, Task, Trainer
 
 OnResult = Callable[[Run, RunResult], None]
 

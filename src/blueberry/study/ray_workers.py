@@ -24,17 +24,18 @@ from blueberry.errors import BlueberryError, TrainerError
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
 from blueberry.study.arms import Run
-from blueberry.study.placement import PASSIVE, Gpu, gpus
+from blueberry.study.placement import gpus
 from blueberry.study.workers import (
     GRACE_SECONDS,
+    PASSIVE,
     Ended,
+    Gpu,
     Handed,
     LogFolder,
     Message,
     Task,
     Trainer,
     crash_line,
-    held_back,
     pickled_trainer,
     raise_mistake,
     sendable,
@@ -321,6 +322,24 @@ class Trainings:
 def _all_gpus() -> tuple[Gpu, ...]:
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides all of them from a task that asks for none
     return gpus()
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Within, signals wait: for an end that must not be left halfway. They come when it is over."""
+    came: list[int] = []
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            if handler is not None:  # not one of Python's
+                signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import TextIOWrapper
@@ -26,11 +26,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from blueberry.architecture import num_threads, usable_cores
 from blueberry.errors import BlueberryError, TrainerError
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, RunResult
 from blueberry.study.arms import Run
-from blueberry.study.placement import PASSIVE, Gpu, fits_beside
 
 Trainer = Callable[[Sequence[Recipe]], Iterable[RunResult | Progress]]
 """Is handed recipes of one shape key; yields one RunResult each, and Progress between. Must be picklable."""
@@ -41,6 +41,16 @@ PROGRESS_SECONDS = 0.1
 """Progress said sooner after the last is not passed on."""
 MESSAGE_CHARACTERS = 500
 TAIL_LINES, TAIL_BYTES = 5, 4096
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+"""Environment of processes that share a machine: threads that wait by spinning starve the others."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    name: str
+    """As CUDA_VISIBLE_DEVICES has it."""
+    free_bytes: int | None = None
+    """Of its memory, when it was looked at; None where that is not said."""
 
 
 class Crash(Exception):
@@ -154,24 +164,6 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Within, signals wait: for an end that must not be left halfway. They come when it is over."""
-    came: list[int] = []
-    previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            if handler is not None:  # not one of Python's
-                signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
-
-
 class Here:
     """Trains in this process, one group at a time."""
 
@@ -212,6 +204,13 @@ class Here:
 
     def kill(self) -> None:
         pass
+
+
+def fits_beside(recipe: Recipe, others: Collection[Recipe]) -> bool:
+    """Whether a run may be trained beside others on this machine: one that has a thread on every core may beside none,
+    because two of them take longer side by side than one after the other."""
+    cores = usable_cores()
+    return not others or all(num_threads(one, cores) == 1 for one in (*others, recipe))
 
 
 @dataclass(eq=False)
