@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from blueberry.architecture import cost, flops_per_token, num_threads, usable_cores, weight_shapes
-from blueberry.identity import canonical_json, fingerprint, shape_key
-from blueberry.recipe import Recipe
+from blueberry.files import canonical_json
+from blueberry.recipe import Recipe, fingerprint, shape_key
 from blueberry.records import Progress, RunResult
 from blueberry.study.arms import Run
 from blueberry.study.database import EndedRun
