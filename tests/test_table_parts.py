@@ -109,7 +109,7 @@ def test_arms_are_compared_each_at_its_own_best_value():
 def test_arms_that_searched_alike_are_flattered_alike():
     """Equal arms, seven values each, of which chance chooses: told apart in no more than one case in twenty."""
     draw, told = random.Random(0), 0
-    for _ in range(30):
+    for _ in range(15):
         rows = [
             {"arm": arm, "lr": lr, "seed": seed, "val_loss": 3 + 0.003 * (lr - 4) ** 2 + draw.gauss(0, 0.01)}
             for arm in "ab"
@@ -117,7 +117,7 @@ def test_arms_that_searched_alike_are_flattered_alike():
             for seed in range(5)
         ]
         told += any(verdict.winner for verdict in blueberry.analyse(rows, vary="arm", tune="lr").verdicts)
-    assert told <= 3
+    assert told <= 2
 
 
 @pytest.mark.parametrize(("values", "severity"), [((0.02,), "block"), ((0.01, 0.02, 0.04), "warn")])

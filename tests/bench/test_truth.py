@@ -21,7 +21,7 @@ from blueberry.stats.optimum import Located, OneSided
 from blueberry.study.plan import LOOKS
 
 BY_NAME = {cell.name: cell for cell in CELLS}
-REPLICATES = 50
+REPLICATES = 30
 SUBSET = (
     "null/5 arms, 3 seeds, rho 0.5",
     "null/8 arms, 3 seeds, growing",

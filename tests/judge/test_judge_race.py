@@ -88,7 +88,7 @@ def test_a_look_is_taken_only_when_every_open_arm_has_its_seeds():
 
 def test_the_answer_does_not_depend_on_how_often_it_is_asked():
     rng = np.random.default_rng(3)
-    for _ in range(10):
+    for _ in range(5):
         values = draw(rng, [3.0, 3.005, 3.01, 3.02])
         runs, _asked = conduct(values)
         everything = {f"arm{k}": dict(enumerate(map(float, row))) for k, row in enumerate(values)}
@@ -149,7 +149,7 @@ def test_diverged_arms_get_no_more_seeds():
 @pytest.mark.parametrize(("num_arms", "tail"), [(2, "normal"), (5, "t3")])
 def test_error_over_all_looks(num_arms, tail):
     """Arms exactly as good: one of them is dropped, or two told apart, with probability alpha at most."""
-    rng, repeats = np.random.default_rng(num_arms), 60
+    rng, repeats = np.random.default_rng(num_arms), 40
     dropped = false = 0
     for _ in range(repeats):
         values = draw(rng, np.full(num_arms, 3.0), tail=tail)

@@ -80,9 +80,8 @@ def test_evaluation_is_in_the_precision_of_training(half, tiny, dataset):
     assert scores_16 == pytest.approx(scores, rel=0.02)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_lanes_equal_single_runs_bitwise_in_bf16(half, train_group, dropout):
-    recipes = [half.with_({**changes, "model.dropout": dropout, "train.updates": 4}) for changes in DIFFERING]
+def test_lanes_equal_single_runs_bitwise_in_bf16(half, train_group):
+    recipes = [half.with_({**changes, "model.dropout": 0.1, "train.updates": 4}) for changes in DIFFERING]
     together = train_group(*recipes)
     for recipe, lane in zip(recipes, together, strict=True):
         assert numbers(train_group(recipe)[0]) == numbers(lane)
@@ -110,10 +109,11 @@ def test_resumed_equals_undisturbed_bitwise_in_bf16(half, train_group, checkpoin
     assert [numbers(result) for result in resumed] == [numbers(result) for result in undisturbed]
 
 
-@pytest.mark.parametrize("asked", ["fp32", "bf16"])
-@pytest.mark.parametrize("micro", [4, 2])
-@pytest.mark.parametrize("kind", ["moe", "mlp"])
+@pytest.mark.parametrize(
+    ("asked", "micro", "kind"), [("fp32", 4, "mlp"), ("fp32", 2, "moe"), ("bf16", 4, "moe"), ("bf16", 2, "mlp")]
+)
 def test_checkpointed_activations_change_no_bit(tiny, train_group, asked, micro, kind):
+    """Every two of the three choices together."""
     changes = {
         "model.num_layers": 2,
         "model.dropout": 0.1,

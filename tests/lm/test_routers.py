@@ -11,7 +11,7 @@ from blueberry.lm.evaluation import routing
 from blueberry.lm.feed_forward import rebalanced
 from blueberry.lm.training import Group
 from tests.lm.conftest import CPU
-from tests.lm.variants import BASE, each_variant, train_numbers, variant
+from tests.lm.variants import BASE, train_numbers, variant
 
 
 def test_fine_grained_experts_have_the_same_parameters_and_work():
@@ -61,7 +61,7 @@ def test_routing_in_the_units_of_a_report():
     assert routing(np.array([[4.0, 4.0]]), 16).dropped_fraction == 0.5
 
 
-@each_variant
+@pytest.mark.parametrize("name", ["default", "silu", "bias-balanced, gated, shared", "the documents' latent"])
 def test_every_evaluation_records_the_experts_load(name, short_documents):
     recipe = variant(name)
     (result,) = train_numbers(short_documents, recipe)

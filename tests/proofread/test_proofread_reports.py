@@ -349,15 +349,6 @@ def test_findings_say_where_and_what_to_do_in_one_line():
         assert finding.remedy
 
 
-def test_importing_the_core_of_the_judge_loads_no_proofreading():
-    import subprocess
-    import sys
-
-    script = "import sys, blueberry.judge.judging; print([m for m in sys.modules if 'proofread' in m or 'tables.markdown' in m])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "proofread" not in done.stdout
-
-
 def test_documentation_lists_every_audit_of_reports():
     from blueberry.proofread.claims import CLAIM_AUDITS, PHRASES
 

@@ -28,9 +28,9 @@ def false_drops(rng, means, *, n, sd, rho, repeats, true_best):
 @pytest.mark.parametrize(("num_arms", "n", "rho"), [(2, 3, 0.5), (5, 3, 0.0), (9, 3, 0.9)])
 def test_under_a_planted_null_an_arm_is_dropped_at_most_at_alpha(num_arms, n, rho):
     drops = false_drops(
-        np.random.default_rng(num_arms), np.zeros(num_arms), n=n, sd=0.02, rho=rho, repeats=150, true_best=0
+        np.random.default_rng(num_arms), np.zeros(num_arms), n=n, sd=0.02, rho=rho, repeats=100, true_best=0
     )
-    assert binomtest(drops, 150, 0.05, alternative="greater").pvalue > 0.01
+    assert binomtest(drops, 100, 0.05, alternative="greater").pvalue > 0.01
 
 
 @pytest.mark.parametrize("grows", [1.0, 5.0])
@@ -38,8 +38,8 @@ def test_a_planted_best_is_kept(grows):
     """Means rise away from arm 4 by less than the noise; the noise may grow along the axis."""
     means = 0.003 * np.abs(np.arange(9) - 4)
     sd = 0.02 * np.linspace(1, grows, 9)[:, None]
-    drops = false_drops(np.random.default_rng(7), means, n=3, sd=sd, rho=0.3, repeats=150, true_best=4)
-    assert binomtest(drops, 150, 0.05, alternative="greater").pvalue > 0.01
+    drops = false_drops(np.random.default_rng(7), means, n=3, sd=sd, rho=0.3, repeats=100, true_best=4)
+    assert binomtest(drops, 100, 0.05, alternative="greater").pvalue > 0.01
 
 
 def test_arms_worse_by_far_are_dropped():

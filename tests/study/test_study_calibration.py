@@ -81,7 +81,7 @@ class Slow:
 
 
 def test_a_machine_that_is_too_slow_or_fails_is_not_timed(tmp_path, monkeypatch):
-    monkeypatch.setattr("blueberry.study.placement.PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr("blueberry.study.placement.PATIENCE_SECONDS", 1.0)
     assert timed(Slow, TINY, tmp_path, "text", Placement(1)) is None
     assert timed(Slow, TINY, tmp_path, "text", Placement(2)) is None
     large = TINY.with_({"train.batch_sequences": 1_000_000, "model.width": 512})

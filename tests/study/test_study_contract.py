@@ -130,7 +130,7 @@ def test_a_crashed_process_that_takes_its_time_to_end_is_given_nothing_more(tmp_
 
 @elsewhere
 def test_a_process_that_dies_is_replaced(study: Study, store: Store, tmp_path: Path, place: Place) -> None:
-    outcome = go(study, store, KillsItself(str(tmp_path / "marks"), rate=0.02, times=2), place)
+    outcome = go(study, store, KillsItself(str(tmp_path / "marks"), rate=0.02, times=1), place)
     assert outcome.failures == ()
     assert outcome.results == {one.fingerprint: Synthetic().result(one.recipe) for one in outcome.plan.runs}
 
