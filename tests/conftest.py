@@ -49,7 +49,7 @@ def _nothing_is_drawn_or_timed() -> Iterator[None]:
     Tests that look at pictures take `drawn`, or vega's own `png`. Nor is it timed how fast this machine trains, as `plan`
     and `run` do where a store has no runs to tell it: that takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blueberry.report.writing.png", lambda spec: json.dumps(spec).encode())
+        patch.setattr("blueberry.report.png", lambda spec: json.dumps(spec).encode())
         patch.setattr("blueberry.api.timed", lambda *_: None)
         yield
 
@@ -59,7 +59,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of reports are drawn."""
     from blueberry.report.charts import png
 
-    monkeypatch.setattr("blueberry.report.writing.png", png)
+    monkeypatch.setattr("blueberry.report.png", png)
 
 
 @pytest.fixture(autouse=True)

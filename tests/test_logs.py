@@ -2,9 +2,8 @@
 
 import pytest
 
-from blueberry import api, cli, sinks
+from blueberry import api, cli, report, sinks
 from blueberry.errors import SinkError
-from blueberry.report import writing
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 
@@ -103,6 +102,6 @@ def test_one_run_of_train(tmp_path, monkeypatch, study):
     monkeypatch.setattr(sinks, "find_sink", lambda name: kept)
     result = Synthetic().result(study.base)
     monkeypatch.setattr(api, "train", lambda *_, **__: result)
-    monkeypatch.setattr(writing, "write_run", lambda *_: tmp_path)
+    monkeypatch.setattr(report, "write_run", lambda *_: tmp_path)
     assert cli.train(tmp_path / "recipe.toml", log=["kept"], store=str(tmp_path / "store"), quiet=True) == 0
     assert [(run.study, run.arm, run.seed) for run in kept.runs] == [("single-runs", result.fingerprint, 0)]

@@ -8,7 +8,7 @@ import pytest
 from blueberry import api
 from blueberry.architecture import parameters
 from blueberry.recipe import Recipe
-from blueberry.report.writing import write_run
+from blueberry.report import write_run
 from blueberry.study.spec import Study
 
 TINY = Recipe().with_(

@@ -40,7 +40,7 @@ def __dir__() -> list[str]:
 
 
 def _shown(judgement: Any) -> str:
-    return import_module("blueberry.report.writing").notebook(judgement)
+    return import_module("blueberry.report").notebook(judgement)
 
 
 def _tell_notebooks() -> None:

@@ -200,7 +200,7 @@ class Judged:
 
     def report(self, folder: Path) -> Path:
         """Write the report; returns its `index.html`. Raises: ReportError if the folder cannot be written."""
-        from blueberry.report.writing import write  # drawing is slow to load, and only this needs it
+        from blueberry.report import write  # drawing is slow to load, and only this needs it
 
         return write(self.judgement, self.runs, folder, self.study)
 

@@ -10,8 +10,7 @@ from blueberry import analysis, api
 from blueberry.errors import StudyError
 from blueberry.files import read_toml
 from blueberry.report import figures
-from blueberry.report.page import page
-from blueberry.report.writing import markdown
+from blueberry.report.page import Page, markdown
 from blueberry.study.sections import write_study_file
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
@@ -21,7 +20,6 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "moe-nano.toml"
 _DRAWING = (
     "draw_lr_curve",
     "draw_learning_curves",
-    "draw_differences",
     "draw_panel",
     "draw_arm",
     "finished",
@@ -65,4 +63,4 @@ def _report(judgement: Any, runs: Sequence[Any]) -> str:
     with patch.multiple(figures, **dict.fromkeys(_DRAWING, MagicMock())):
         every = figures.pictures(figures.compute(judgement, runs))
         shown = list(takewhile(lambda picture: "/individual/" not in picture.name, every))  # those are not in report.md
-    return markdown(page(judgement, runs), shown)
+    return markdown(Page(judgement, runs), shown)

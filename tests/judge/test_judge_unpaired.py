@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 
 import blueberry
-from blueberry.report.method import how_judged
-from blueberry.report.page import page
+from blueberry.report.page import Page, how_judged
 
 APRIL = {314: 1.06475, 777: 1.06381, 1: 1.06532, 2025: 1.06403, 1337: 1.06577}
 MAY = {42: 1.06150, 0: 1.06152, 1234: 1.06105}
@@ -58,7 +57,7 @@ def test_two_arms_of_other_seeds_are_judged_by_welch_and_told_as_unpaired():
     assert "unpaired" in judged.known
     assert "paired seed" not in judged.known.replace("unpaired", "")
     assert how_judged(judged)[0].startswith("No pairs")
-    assert "unpaired" in {row.against_best.n for row in page(judged, ()).rows if row.against_best}.pop()
+    assert "unpaired" in {row.against_best.n for row in Page(judged, ()).rows if row.against_best}.pop()
     assert judged.to_dict()["verdicts"][0]["paired"] is False
 
 
@@ -173,7 +172,7 @@ def test_one_arm_alone_is_a_noise_floor(vary):
     assert not judged.blocks
     assert "4 runs a side" in judged.known
     assert judged.recommendation.withheld
-    page(judged, ())
+    Page(judged, ())
 
 
 def test_what_a_noise_floor_says_can_be_told_is_told_in_four_of_five_studies():

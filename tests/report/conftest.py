@@ -8,7 +8,7 @@ import planted
 import pytest
 from altair.utils.schemapi import debug_mode
 
-from blueberry.report import writing
+from blueberry import report
 from blueberry.report.charts import png
 
 
@@ -36,6 +36,6 @@ def sweep_report(sweep: planted.Planted, tmp_path_factory: pytest.TempPathFactor
         return first[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "png", drawn)
-        writing.write(sweep.judgement, sweep.runs, folder)
+        patch.setattr(report, "png", drawn)
+        report.write(sweep.judgement, sweep.runs, folder)
     return folder

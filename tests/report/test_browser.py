@@ -7,7 +7,7 @@ from pathlib import Path
 import planted
 import pytest
 
-from blueberry.report.writing import write
+from blueberry.report import write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]

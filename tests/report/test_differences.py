@@ -5,7 +5,8 @@ import math
 import planted
 import pytest
 
-from blueberry.report.differences import differences, differences_caption, verdict_words
+from blueberry.report.differences import differences, differences_caption
+from blueberry.report.page_tables import verdict_words
 
 
 def test_the_baseline_is_the_reference_where_there_is_one() -> None:

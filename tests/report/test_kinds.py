@@ -11,10 +11,10 @@ from blueberry import api
 from blueberry.judge.judgement import CurveFinding
 from blueberry.judge.studies import _warnings
 from blueberry.proofread import Document, examine
-from blueberry.report.documents import search_documents
-from blueberry.report.figures import compute, page_figures, pictures
-from blueberry.report.kinds import law_curve, of_the_whole, sweeps, sweeps_caption
-from blueberry.report.page import page
+from blueberry.report import search_documents
+from blueberry.report.figures import compute, of_the_whole, page_figures, pictures
+from blueberry.report.page import Page
+from blueberry.report.searches import law_curve, sweeps, sweeps_caption
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 
@@ -110,7 +110,7 @@ def test_what_the_curves_of_a_part_warn_of_is_said_once(horizons):
         for part in horizons.judgement.parts
     )
     whole = horizons.judgement.model_copy(update={"parts": parts, "findings": _warnings(parts)})
-    assert [fact.label for fact in page(whole, horizons.runs).findings] == [f"{part.name}: x" for part in parts]
+    assert [fact.label for fact in Page(whole, horizons.runs).findings] == [f"{part.name}: x" for part in parts]
 
 
 def test_a_rate_that_the_report_recommends_is_supported_in_the_file_too(judged):
@@ -167,13 +167,13 @@ def test_losses_of_conditions_are_drawn_above_each_ones_own_best(horizons):
     shown = sweeps(horizons.judgement)
     assert shown is not None
     assert shown.above_best
-    assert all(point.y == pytest.approx(0) for point in shown.points if point.best)
-    assert sum(point.best for point in shown.points) == 4
+    assert all(point.y == pytest.approx(0) for point in shown.points if point.is_best)
+    assert sum(point.is_best for point in shown.points) == 4
     assert all(point.y > -1e-9 and math.isfinite(point.y) for point in shown.points)
 
 
 def test_the_page_of_a_horizon_study_says_what_carries_over(horizons):
-    shown = page(horizons.judgement, horizons.runs)
+    shown = Page(horizons.judgement, horizons.runs)
     titles = ["What was measured", "Each part's own search", "What carries over", "Power laws"]
     assert [table.title for table in shown.tables] == titles
     assert {row.status_words for row in shown.rows} == {"not compared"}
@@ -190,7 +190,7 @@ def test_what_a_picture_leaves_out_is_counted_in_points(horizons, num, said):
 
 
 def test_both_laws_stand_in_the_page_with_their_check(horizons):
-    rows = next(table.rows for table in page(horizons.judgement, horizons.runs).tables if table.title == "Power laws")
+    rows = next(table.rows for table in Page(horizons.judgement, horizons.runs).tables if table.title == "Power laws")
     of_rate, of_loss = horizons.judgement.laws
     assert [row[:2] for row in rows] == [("updates", "best learning rate"), ("updates", "validation loss")]
     for row, law in zip(rows, (of_rate, of_loss), strict=True):
@@ -200,7 +200,7 @@ def test_both_laws_stand_in_the_page_with_their_check(horizons):
 
 
 def test_the_noise_of_conditions_is_each_ones_own(horizons):
-    facts = page(horizons.judgement, horizons.runs).noise
+    facts = Page(horizons.judgement, horizons.runs).noise
     assert len(facts) == 4
     for fact, part in zip(facts, horizons.judgement.parts, strict=True):
         assert fact.label.startswith(part.name)
@@ -210,7 +210,7 @@ def test_the_noise_of_conditions_is_each_ones_own(horizons):
 
 
 def test_conditions_print_both_numbers_of_their_best_and_the_test_set(horizons):
-    shown = page(horizons.judgement, horizons.runs)
+    shown = Page(horizons.judgement, horizons.runs)
     assert shown.confirmed
     assert "over fresh seeds, which did not choose" in shown.measured
     for fact, part in zip(shown.confirmation, horizons.judgement.parts, strict=True):
@@ -226,7 +226,7 @@ def test_conditions_print_both_numbers_of_their_best_and_the_test_set(horizons):
 def test_conditions_without_fresh_seeds_are_called_unconfirmed(judged):
     text = HORIZONS.replace("confirm = 3", "confirm = 0").replace(", 200, 400]", "]")
     found = judged(text, Synthetic(optimum=0.05))
-    shown = page(found.judgement, found.runs)
+    shown = Page(found.judgement, found.runs)
     assert not shown.confirmed
     assert "the seeds that chose each condition's own best, which flatters it" in shown.measured
     assert {fact.value for fact in shown.confirmation} == {"not measured"}
@@ -244,7 +244,7 @@ def test_the_doctor_finds_nothing_in_the_report_of_conditions(horizons, tmp_path
 def test_a_race_within_parts_is_said(judged):
     text = HORIZONS.replace(", 200, 400]", "]") + 'max = 8\n[strategy]\nmethod = "race"\n'
     found = judged(text, Synthetic(optimum=0.05, noise_nats=0.001))
-    paragraph = next(text for text in page(found.judgement, found.runs).judged if "race" in text)
+    paragraph = next(text for text in Page(found.judgement, found.runs).judged if "race" in text)
     assert "a race within each part, with looks planned at 3, 5 and 8 seeds" in paragraph
     for part in found.judgement.parts:
         assert part.judgement.ended == "settled"

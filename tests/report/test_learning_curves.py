@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blueberry.report.learning_curves import Line, Window, _remark, _whole, cut, learning_curves, spread
+from blueberry.report.learning_curves import Window, _remark, _whole, cut, learning_curves, spread
 
 
 def test_an_arm_mean_is_the_mean_of_all_its_seeds(sweep: planted.Planted) -> None:
     arm = learning_curves(sweep.judgement, sweep.runs).arms[2]
     runs = [run for run in sweep.runs if run.arm == arm.arm and run.stage == "search"]
     last = [run.result.evaluations[-1].validation.loss for run in runs]
-    assert arm.validation.updates[-1] == planted.UPDATES
-    assert arm.validation.losses[-1] == pytest.approx(sum(last) / 3)
+    assert arm.validation[-1][0] == planted.UPDATES
+    assert arm.validation[-1][1] == pytest.approx(sum(last) / 3)
 
 
 def test_confirming_runs_do_not_enter_the_curves(sweep: planted.Planted) -> None:
@@ -29,8 +29,8 @@ def test_a_mean_ends_where_its_first_run_does(sweep: planted.Planted) -> None:
     """The survivors' mean would show an arm that did not exist."""
     arm = next(arm for arm in learning_curves(sweep.judgement, sweep.runs).arms if arm.arm == "0.5012")
     assert arm.diverged == (True, False, False)
-    assert arm.validation.updates[-1] <= planted.UPDATES // 3
-    assert arm.seed_validation[1].updates[-1] == planted.UPDATES
+    assert arm.validation[-1][0] <= planted.UPDATES // 3
+    assert arm.seed_validation[1][-1][0] == planted.UPDATES
 
 
 def test_training_loss_is_averaged_over_blocks_at_their_middle() -> None:
@@ -39,14 +39,14 @@ def test_training_loss_is_averaged_over_blocks_at_their_middle() -> None:
     assert curves.block_updates == 3
     line = curves.arms[0].seed_training[0]
     losses = study.runs[0].result.curve.train_loss
-    assert len(line.updates) == 100
-    assert line.updates[:2] == (2.0, 5.0)
-    assert line.losses[1] == pytest.approx(sum(x for x in losses[3:6] if x is not None) / 3)
+    assert len(line) == 100
+    assert [update for update, _ in line[:2]] == [2.0, 5.0]
+    assert line[1][1] == pytest.approx(sum(x for x in losses[3:6] if x is not None) / 3)
 
 
 def test_a_block_with_a_loss_that_is_not_finite_is_a_gap(sweep: planted.Planted) -> None:
     arm = next(arm for arm in learning_curves(sweep.judgement, sweep.runs).arms if arm.arm == "1")
-    assert arm.seed_training[0].losses[-1] is None
+    assert arm.seed_training[0][-1][1] is None
 
 
 def test_the_second_half_is_scaled_to_the_better_arms(sweep: planted.Planted) -> None:
@@ -59,9 +59,9 @@ def test_the_second_half_is_scaled_to_the_better_arms(sweep: planted.Planted) ->
 
 
 def test_a_picture_of_what_was_evaluated_begins_with_the_first_time_and_leaves_out_how_training_began() -> None:
-    line = Line((50.0, 100.0), (4.6, 4.3))
+    line = ((50.0, 4.6), (100.0, 4.3))
     assert _whole([line], 100) == Window((50.0, 100.0), (pytest.approx(4.288), pytest.approx(4.612)))
-    training = Line((1.0, 100.0), (6.2, 4.3))
+    training = ((1.0, 6.2), (100.0, 4.3))
     assert _whole([line, training], 100) == Window((0.0, 100.0), (pytest.approx(4.224), pytest.approx(6.276)))
 
 
@@ -83,14 +83,14 @@ def test_one_evaluation_at_the_end_draws_no_empty_picture(sweep: planted.Planted
 
 
 def test_a_line_is_cut_where_it_crosses_the_top() -> None:
-    line = Line((0.0, 10.0, 20.0, 30.0), (1.0, 3.0, 1.0, None))
+    line = ((0.0, 1.0), (10.0, 3.0), (20.0, 1.0), (30.0, None))
     kept = cut(line, Window((0.0, 30.0), (0.0, 2.0)))
-    assert kept == Line((0.0, 5.0, 10.0, 15.0, 20.0, 30.0), (1.0, 2.0, None, 2.0, 1.0, None))
+    assert kept == ((0.0, 1.0), (5.0, 2.0), (10.0, None), (15.0, 2.0), (20.0, 1.0), (30.0, None))
 
 
 def test_a_line_is_cut_to_the_updates_of_the_window() -> None:
-    line = Line((0.0, 10.0, 20.0), (1.0, 1.5, 1.2))
-    assert cut(line, Window((10.0, 20.0), (0.0, 2.0))) == Line((10.0, 20.0), (1.5, 1.2))
+    line = ((0.0, 1.0), (10.0, 1.5), (20.0, 1.2))
+    assert cut(line, Window((10.0, 20.0), (0.0, 2.0))) == ((10.0, 1.5), (20.0, 1.2))
 
 
 @given(st.lists(st.floats(0, 100), max_size=12).map(sorted))

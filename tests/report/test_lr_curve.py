@@ -6,7 +6,7 @@ from dataclasses import replace
 import planted
 import pytest
 
-from blueberry.judge.judgement import Bound, Optimum, block
+from blueberry.judge.judgement import Bound, Judgement, Optimum, block
 from blueberry.report.charts import find_axis, picture_range
 from blueberry.report.lr_curve import Place, curve_caption, lr_curve
 
@@ -123,16 +123,21 @@ def test_a_picture_is_cut_only_when_it_is_worth_it(high: float, valley: float, t
     assert low_end == pytest.approx(-0.07 * top)
 
 
+def clear(judgement: Judgement) -> Judgement:
+    """With a best that every other arm is told apart from."""
+    arms = [arm.model_copy(update={"status": arm.status.replace("unresolved", "worse")}) for arm in judgement.arms]
+    return judgement.model_copy(update={"arms": tuple(arms)})
+
+
 def test_the_caption_calls_no_arm_worse_where_an_audit_withholds_that(sweep: planted.Planted) -> None:
-    alone = replace(lr_curve(sweep.judgement), num_unresolved=1)
-    assert "every other is worse" in curve_caption(alone)
-    blocked = lr_curve(sweep.judgement.model_copy(update={"audits": (block("seeds", "too few", "more"),)}))
-    assert "an audit withholds the claim" in curve_caption(blocked)
-    assert "worse" not in curve_caption(replace(blocked, num_unresolved=1))
+    assert "every other is worse" in curve_caption(lr_curve(clear(sweep.judgement)))
+    blocked = sweep.judgement.model_copy(update={"audits": (block("seeds", "too few", "more"),)})
+    assert "an audit withholds the claim" in curve_caption(lr_curve(blocked))
+    assert "worse" not in curve_caption(lr_curve(clear(blocked)))
 
 
 def test_the_caption_calls_no_arm_worse_that_has_diverged(sweep: planted.Planted) -> None:
-    curve = replace(lr_curve(sweep.judgement), num_unresolved=1)
+    curve = lr_curve(clear(sweep.judgement))
     assert any(point.arm.status == "diverged" for point in curve.points)
     assert "every other is worse or has diverged." in curve_caption(curve)
     kept = tuple(point for point in curve.points if point.arm.status != "diverged")

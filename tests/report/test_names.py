@@ -11,7 +11,7 @@ import planted
 import pytest
 
 import blueberry
-from blueberry.report import writing
+from blueberry import report
 from blueberry.report.charts import LIGHT, chart, drawable, find_axis, layered, png, specification
 from blueberry.report.figures import compute, file_name, page_figures, pictures, rate_names
 
@@ -96,7 +96,7 @@ def test_what_xml_cannot_hold_is_replaced_and_nothing_else() -> None:
 
 
 def test_a_whole_report_with_control_characters_in_every_name(tmp_path: Path) -> None:
-    from blueberry.report.writing import write
+    from blueberry.report import write
 
     found = judged(setting="\x1b[31mset\x00", metric="met\x01ric", arms=("a\x02\ud800", "toString", "c\x7f"))
     write(found.model_copy(update={"question": "\x1b[31mred?"}), (), tmp_path)
@@ -109,7 +109,7 @@ def test_a_whole_report_with_control_characters_in_every_name(tmp_path: Path) ->
 
 def test_the_menu_and_the_chips_name_arms_exactly(tmp_path: Path) -> None:
     """A true minus for the eye would be another name."""
-    from blueberry.report.writing import write
+    from blueberry.report import write
 
     study = planted.Planted({"shift=-1": ({}, [4.3, 4.2]), "b": ({}, [4.1, 4.0])}, vary=())
     page = write(study.judgement, study.runs, tmp_path).read_text()
@@ -121,12 +121,12 @@ def test_the_menu_and_the_chips_name_arms_exactly(tmp_path: Path) -> None:
     "rates", [(0, 0.1, 1e308), (1e-320, 1.0, 1.7e308), (-1e308, 0, 1e308), (0.1, 1, math.inf), (1, 2, 10**25)]
 )
 def test_numbers_of_any_size_are_drawn_and_written(rates: tuple[float, ...], tmp_path: Path) -> None:
-    from blueberry.report.writing import write
+    from blueberry.report import write
 
     found = judged(arms=rates)
     for picture in islice(pictures(compute(found, ())), 1):
         assert png(picture.spec).startswith(b"\x89PNG")
-    for _, text in writing._documents(found, (), find_axis(found)):
+    for _, text in report._documents(found, (), find_axis(found)):
         json.loads(text)
     if rates[0] == 0:
         write(found, (), tmp_path)

@@ -5,7 +5,7 @@ import planted
 import pytest
 
 import blueberry
-from blueberry.report.writing import notebook
+from blueberry.report import notebook
 
 
 @pytest.mark.parametrize(("name", "num_pictures"), [("hostile", 1), ("all_diverged", 1)])

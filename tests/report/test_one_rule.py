@@ -12,7 +12,7 @@ from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence, measure
 from blueberry.judge.judgement import ArmSummary, Judgement, Verdict
 from blueberry.judge.judging import weigh
 from blueberry.report.differences import differences
-from blueberry.report.page import page
+from blueberry.report.page import Page
 from blueberry.study.plan import LOOKS
 
 RATE = "optimizer.muon.learning_rate"
@@ -143,7 +143,7 @@ def check_sentences(judged: Judgement) -> None:
 
 
 def check_page(judged: Judgement) -> None:
-    told, best = page(judged, ()), judged.best
+    told, best = Page(judged, ()), judged.best
     assert best is not None
     for row in told.rows:
         if row.against_best is None or judged.arm(row.arm).num_diverged:

@@ -12,8 +12,7 @@ import pytest
 from blueberry.judge.judgement import Audit, CurveFinding
 from blueberry.judge.words import MISSING
 from blueberry.report.figures import compute, page_figures, pictures
-from blueberry.report.page import page
-from blueberry.report.writing import html, markdown
+from blueberry.report.page import Page, html, markdown
 
 NUMBER = re.compile(r"[-+]?\d+\.\d+")
 
@@ -53,7 +52,7 @@ class Reader(HTMLParser):
 def both(study: planted.Planted) -> tuple[str, str]:
     """The page and the Markdown."""
     computed = compute(study.judgement, study.runs)
-    shown = page(study.judgement, study.runs)
+    shown = Page(study.judgement, study.runs)
     listed = list(pictures(computed))
     figures = page_figures(computed)
     return html(shown, figures, [picture.name for picture in listed]), markdown(shown, listed)
@@ -77,7 +76,7 @@ def named() -> tuple[str, str]:
 def test_the_table_has_the_judgements_numbers() -> None:
     """Read back from the cells, within the rounding that is shown."""
     study = planted.sweep()
-    shown = page(study.judgement, study.runs)
+    shown = Page(study.judgement, study.runs)
     verdicts = {verdict.b: verdict for verdict in study.judgement.verdicts}
     for row, arm in zip(shown.rows, study.judgement.arms, strict=True):
         assert row.arm == arm.arm
@@ -105,7 +104,7 @@ def test_a_difference_of_an_earlier_look_stands_with_its_own_seeds() -> None:
     assert study.judgement.arms[0].n == 5
     early = [verdict.model_copy(update={"n": 3}) for verdict in study.judgement.verdicts]
     study.judgement = study.judgement.model_copy(update={"verdicts": tuple(early)})
-    row = page(study.judgement, study.runs).rows[0]
+    row = Page(study.judgement, study.runs).rows[0]
     assert row.against_best is not None
     assert (row.n, row.against_best.n) == ("5", "3")
     in_page, in_markdown = both(study)
@@ -123,7 +122,7 @@ def test_the_interval_that_makes_a_tie_is_named(looks: tuple[int, ...], level: s
     """It is not the one printed, which may reach beyond min_effect."""
     study = planted.two_arms()
     study.judgement = study.judgement.model_copy(update={"looks": looks, "looks_taken": len(looks)})
-    said = " ".join(page(study.judgement, study.runs).judged)
+    said = " ".join(Page(study.judgement, study.runs).judged)
     assert f"the {level} interval of a difference lies within ± 0.01 nats" in said
     assert "narrower than the interval printed" in said
 
@@ -138,9 +137,9 @@ def test_the_interval_that_makes_a_tie_is_named(looks: tuple[int, ...], level: s
 )
 def test_a_race_is_said_to_be_one(ended: Any, words: str) -> None:
     study = planted.two_arms()
-    assert not any("race" in text for text in page(study.judgement, study.runs).judged)
+    assert not any("race" in text for text in Page(study.judgement, study.runs).judged)
     study.judgement = study.judgement.model_copy(update={"looks": (3, 5), "looks_taken": 2, "ended": ended})
-    said = " ".join(page(study.judgement, study.runs).judged)
+    said = " ".join(Page(study.judgement, study.runs).judged)
     assert "a race, with looks planned at 3 and 5 seeds, each with an error of 0.05 / 2" in said
     assert words in said
 
@@ -167,8 +166,8 @@ def test_a_withheld_recommendation_is_nowhere_made(edge: tuple[str, str]) -> Non
         assert not re.search(r"(?m)^(## )?Recommendation\b", text)
         assert f"{planted.RATE} =" not in text
     study = planted.edge()
-    shown = page(study.judgement, study.runs)
-    assert shown.recommendation is None
+    shown = Page(study.judgement, study.runs)
+    assert shown.withheld is not None
     assert shown.recommended == ()
 
 
@@ -214,13 +213,13 @@ def test_the_page_fetches_nothing(named: tuple[str, str]) -> None:
 
 def test_confirmation_prints_both_numbers_and_says_which_is_which() -> None:
     study = planted.sweep()
-    facts = {fact.label: fact for fact in page(study.judgement, study.runs).confirmation}
+    facts = {fact.label: fact for fact in Page(study.judgement, study.runs).confirmation}
     assert facts["0.03162 on the seeds that chose it"].remark.startswith("flattering")
     assert facts["On fresh seeds"].value.startswith("4.218 [")
     assert facts["Each of them"].value == "4.223, 4.218, 4.209, 4.226, 4.214"
     assert facts["On the test set"].value == "4.239"
     unconfirmed = planted.edge()
-    shown = page(unconfirmed.judgement, unconfirmed.runs)
+    shown = Page(unconfirmed.judgement, unconfirmed.runs)
     assert not shown.confirmed
     facts = {fact.label: fact.value for fact in shown.confirmation}
     assert facts["On fresh seeds"] == "not measured"
@@ -237,7 +236,7 @@ def test_different_builds_are_said() -> None:
     changed: Any = type(first)(
         first.arm, first.seed, first.stage, first.result.model_copy(update={"provenance": other})
     )
-    facts = {fact.label: fact for fact in page(study.judgement, [changed, *study.runs[1:]]).provenance}
+    facts = {fact.label: fact for fact in Page(study.judgement, [changed, *study.runs[1:]]).provenance}
     assert facts["Device"].value == "cpu (9 runs), cuda:0 (1 run)"
     assert facts["Device"].remark == "differs between runs"
     assert facts["Threads"].remark == ""
@@ -245,7 +244,7 @@ def test_different_builds_are_said() -> None:
 
 def test_one_seed_measures_no_noise() -> None:
     study = planted.one_seed()
-    shown = page(study.judgement, study.runs)
+    shown = Page(study.judgement, study.runs)
     assert shown.noise[-1].value == MISSING
     assert shown.noise[-1].remark == "needs an arm that was run twice"
 
@@ -299,7 +298,7 @@ def test_a_name_keeps_its_case_at_the_front_of_a_finding(message: str, begins: s
     first = study.judgement.arms[0].model_copy(update={"arm": "warmup"})
     audit = Audit(audit="edge", severity="block", message=message, remedy="extend it")
     judgement = study.judgement.model_copy(update={"audits": (audit,), "arms": (first, *study.judgement.arms[1:])})
-    (shown,) = page(judgement, study.runs).blocks
+    (shown,) = Page(judgement, study.runs).blocks
     assert shown.message.startswith(begins)
     assert shown.message.endswith(".")
     assert shown.remedy == "Extend it."
@@ -314,5 +313,5 @@ def test_a_confirming_run_that_crashed_did_not_diverge() -> None:
         run = study.runs[place]
         ended = run.result.model_copy(update={"status": status, "final": None})
         study.runs[place] = replace(run, result=ended)
-    (each,) = [fact for fact in page(study.judgement, study.runs).confirmation if fact.label == "Each of them"]
+    (each,) = [fact for fact in Page(study.judgement, study.runs).confirmation if fact.label == "Each of them"]
     assert each.value == "crashed, diverged, 4.300"

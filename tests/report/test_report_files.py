@@ -10,10 +10,10 @@ from pathlib import Path
 import planted
 import pytest
 
+from blueberry import report as reports
 from blueberry.errors import ReportError
 from blueberry.judge.judgement import SCHEMA
-from blueberry.report import writing
-from blueberry.report.writing import write
+from blueberry.report import write
 
 
 def picture(path: Path) -> tuple[int, int, int]:
@@ -50,7 +50,7 @@ def test_a_sweep_has_every_file(sweep_report: Path) -> None:
         "1.0000",
     ]
     assert found == {
-        *("index.html", "report.md", "insights.json", "results.json", writing.MANIFEST),
+        *("index.html", "report.md", "insights.json", "results.json", reports.MANIFEST),
         *("final_results.json", "comprehensive_insights.json"),
         *(f"figures/{n}.png" for n in ("loss_vs_learning_rate", "curves", "training_curves")),
         *("figures/combined_lr_analysis.png", "figures/detailed_lr_analysis.png"),
@@ -114,8 +114,8 @@ def test_recommendations_are_supported_or_say_why_not(sweep_report: Path) -> Non
         assert "evidence for conservative" in (sweep_report / page).read_text()
     assert len(insights["statistics"]) == 11
     study = planted.edge()
+    from blueberry.report import comprehensive_insights
     from blueberry.report.charts import find_axis
-    from blueberry.report.documents import comprehensive_insights
 
     axis = find_axis(study.judgement)
     assert axis is not None
@@ -139,7 +139,7 @@ def test_a_writer_that_is_stopped_leaves_the_earlier_report(tmp_path: Path, monk
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing, "results_json", stop)
+    monkeypatch.setattr(reports, "results_json", stop)
     with pytest.raises(KeyboardInterrupt):
         write(planted.hostile().judgement, planted.hostile().runs, tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -150,7 +150,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Write a report of these files, without drawing any."""
 
     def write_these(folder: Path, *names: str) -> Path:
-        monkeypatch.setattr(writing, "_files", lambda *_: [(name, name.encode()) for name in (*names, "index.html")])
+        monkeypatch.setattr(reports, "_files", lambda *_: [(name, name.encode()) for name in (*names, "index.html")])
         return write(small().judgement, (), folder)
 
     return write_these
@@ -166,7 +166,7 @@ def test_files_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path, writ
     (tmp_path / "figures/curves.png").write_bytes(b"mine now")
     writes(tmp_path, "report.md")
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    ours = {"report.md", "index.html", writing.MANIFEST}
+    ours = {"report.md", "index.html", reports.MANIFEST}
     assert left == {*ours, "figures/curves.png", *(path.relative_to(tmp_path).as_posix() for path in mine)}
 
 
@@ -204,7 +204,7 @@ def test_after_a_kill_in_the_middle_the_next_report_knows_its_files(
 
         with monkeypatch.context() as context:
             context.setattr(Path, "replace", counted)
-            writing.place(tmp_path, [("a.md", content), ("b.md", content), ("index.html", content)])
+            reports.place(tmp_path, [("a.md", content), ("b.md", content), ("index.html", content)])
 
     report(b"first")
     for kill_after, content in enumerate((b"second", b"third", b"fourth", b"fifth")):
@@ -233,16 +233,16 @@ def test_a_manifest_cannot_name_what_is_not_in_the_folder(tmp_path: Path, writes
     writes(out, "report.md")
     outside.write_bytes(b"mine")
     (out / "linked").symlink_to(tmp_path)
-    listed = json.loads((out / writing.MANIFEST).read_text())
+    listed = json.loads((out / reports.MANIFEST).read_text())
     for name in ("../outside.png", str(outside), "linked/outside.png", "figures/../../outside.png", "x\0y", "linked"):
         listed["files"][name] = sha256(b"mine").hexdigest()
-    (out / writing.MANIFEST).write_text(json.dumps(listed))
+    (out / reports.MANIFEST).write_text(json.dumps(listed))
     writes(out)
     assert outside.exists()
     assert (out / "linked").is_symlink()
     assert not (out / "report.md").exists()
     for broken in ("", "[]", '{"schema": 1}', '{"schema": "blueberry/report-files/1"}', "{"):
-        (out / writing.MANIFEST).write_text(broken)
+        (out / reports.MANIFEST).write_text(broken)
         writes(out)
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from blueberry import api
-from blueberry.report.page import page
-from blueberry.report.writing import markdown
+from blueberry.report.page import Page, markdown
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 
@@ -21,7 +20,7 @@ def conducted(folder: Path, text: str) -> api.Judged:
 
 
 def shown(judged: api.Judged):
-    return page(judged.judgement, judged.runs, judged.study)
+    return Page(judged.judgement, judged.runs, judged.study)
 
 
 def test_it_says_the_base_what_every_arm_changes_and_what_was_trained(tmp_path: Path) -> None:
@@ -43,7 +42,7 @@ def test_it_says_the_base_what_every_arm_changes_and_what_was_trained(tmp_path: 
     assert "learning rate 0.03 or 0.06" in facts["Optimizer"].value
     text = markdown(shown(judged), [])
     assert "## What was trained" in text
-    assert page(judged.judgement, judged.runs).trained == ()
+    assert Page(judged.judgement, judged.runs).trained == ()
 
 
 def test_both_values_of_a_comparison_stand_in_the_table(tmp_path: Path) -> None:

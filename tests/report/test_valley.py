@@ -10,11 +10,10 @@ from test_specifications import check
 from blueberry import api
 from blueberry.proofread import Document, examine
 from blueberry.report.figures import compute, page_figures, pictures
-from blueberry.report.kinds import kind_figures, sweeps
 from blueberry.report.lr_curve import curve_caption, lr_curve
-from blueberry.report.method import residuals, search_in_short, search_sentences
-from blueberry.report.page import page
-from blueberry.report.writing import html, markdown
+from blueberry.report.page import Page, html, markdown
+from blueberry.report.page_facts import search_in_short, search_sentences
+from blueberry.report.searches import residuals, sweeps
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic
 
@@ -54,7 +53,7 @@ def of(tmp_path_factory):
 def both(judged) -> tuple[str, str]:
     """The page and its Markdown twin."""
     computed = compute(judged.judgement, judged.runs)
-    shown = page(judged.judgement, judged.runs)
+    shown = Page(judged.judgement, judged.runs)
     return html(shown, page_figures(computed), ["x.png"]), markdown(shown, list(pictures(computed)))
 
 
@@ -108,7 +107,7 @@ def test_residuals_are_every_run_of_the_window_with_seeds_taken_out(of, name):
         assert sum(point.value for point in shown.points if point.seed == seed) == pytest.approx(0, abs=1e-12)
     spread = float(np.sqrt(sum(point.value**2 for point in shown.points) / judgement.valley.df))
     assert 0.2 * shown.sd < spread < 2 * shown.sd
-    assert [figure.path for figure in kind_figures(judgement, ())].count("figures/residuals.png") == 1
+    assert [figure.path for figure in compute(judgement, ()).of_kind].count("figures/residuals.png") == 1
 
 
 def test_a_seed_alone_in_the_window_has_no_residual(of):
@@ -152,8 +151,8 @@ def test_the_page_says_how_the_search_ended_and_what_it_rests_on(of):
 
 def test_a_broken_search_is_said_first_and_has_no_valley(of):
     judged = of("cliff")
-    shown = page(judged.judgement, judged.runs)
-    assert shown.known.startswith("The runs are not one smooth valley (cliff)")
+    shown = Page(judged.judgement, judged.runs)
+    assert shown.judgement.known.startswith("The runs are not one smooth valley (cliff)")
     assert shown.search is not None
     assert shown.search.endswith("the runs are not one smooth valley (cliff).")
     assert residuals(judged.judgement) is None
@@ -188,15 +187,15 @@ def test_parts_that_were_searched_show_their_own_best_and_say_how_it_ended(of):
     shown = sweeps(judged.judgement)
     assert shown is not None
     for part in judged.judgement.parts:
-        best = next(point for point in shown.points if point.best and point.part == part.name)
+        best = next(point for point in shown.points if point.is_best and point.part == part.name)
         assert best.y == part.judgement.best.search_mean
-    table = next(table for table in page(judged.judgement, judged.runs).tables if "own search" in table.title)
+    table = next(table for table in Page(judged.judgement, judged.runs).tables if "own search" in table.title)
     assert table.header[-1] == "The search"
     assert all(
         re.match(r"costs at most 0\.\d+; within 0.01 nats of the best; \d+ runs on", row[-1]) for row in table.rows
     )
     assert any(
-        "Within a part, the values about the best" in said for said in page(judged.judgement, judged.runs).judged
+        "Within a part, the values about the best" in said for said in Page(judged.judgement, judged.runs).judged
     )
 
 

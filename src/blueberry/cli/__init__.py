@@ -111,9 +111,9 @@ def train(
     ):
         result = api.train(made, store=store, on_progress=on_progress)
         tell(StudyRun(result.fingerprint, made.seed, "search", result, study=SINGLE_RUNS))
-    from blueberry.report import writing  # drawing is slow to load
+    from blueberry.report import write_run  # drawing is slow to load
 
-    folder = writing.write_run(result, out or Path("runs") / result.fingerprint)
+    folder = write_run(result, out or Path("runs") / result.fingerprint)
     _answer(json, result.model_dump(mode="json"), words.run(result, folder))
     return 0 if result.status == "completed" else 1
 

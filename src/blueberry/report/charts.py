@@ -25,8 +25,8 @@ from typing import Any, Literal
 import altair as alt
 
 from blueberry.files import write_whole
-from blueberry.judge.judgement import ArmSummary, Judgement
-from blueberry.judge.words import is_rate, setting_name, setting_value
+from blueberry.judge.judgement import Judgement
+from blueberry.judge.words import is_rate, setting_name
 
 NUM_RAMP_STEPS = 41
 """Steps of the sequential scale: an arm's colour is the nearest."""
@@ -239,11 +239,6 @@ def find_axis(judgement: Judgement) -> Axis | None:
     return None if axis is None else Axis(setting=axis.setting, values=axis.values, log=axis.is_log)
 
 
-def series_of(judgement: Judgement, arm: ArmSummary) -> str:
-    """The arm's other varied settings in words; "" in a study of one axis."""
-    return ", ".join(f"{setting_name(name)} = {setting_value(arm.settings.get(name))}" for name in judgement.vary[1:])
-
-
 def rate_axis(axis: Axis, x_range: tuple[float, float]) -> alt.X:
     """The x of every figure along the axis: the tested values are the ticks."""
     return alt.X(
@@ -272,28 +267,6 @@ def picture_range(low: float, high: float, valley_height: float) -> tuple[float,
         top = high
     margin = 0.07 * (top - low) or 0.05 * abs(low) or 1.0
     return (low - margin, top + margin)
-
-
-def valley_range(judgement: Judgement) -> tuple[float, float] | None:
-    """Bottom and top that show the valley: the whole range unless a few arms stand far above the better half.
-
-    The better half of the arms, and those unresolved, are what matters; the rest may be left to marks at the top.
-    Noise and min_effect keep the valley from being too small. None when no run ended with a finite value.
-    """
-    finite = {arm.arm: [value for value in arm.values if math.isfinite(value)] for arm in judgement.arms}
-    values = [value for some in finite.values() for value in some]
-    if not values:
-        return None
-    best = judgement.best
-    shown = [*values, *([best.mean] if best else []), *(best.interval if best and best.interval else ())]
-    low, high = min(shown), max(values)
-    ended = sorted((sum(some) / len(some), name) for name, some in finite.items() if some)
-    kept = {name for _, name in ended[: (len(ended) + 1) // 2]} | {
-        arm.arm for arm in judgement.arms if arm.status in ("best", "unresolved")
-    }
-    core = max((value for name in kept for value in finite[name]), default=high)
-    height = max(core - low, 4 * (judgement.noise.sd or 0.0), 2 * judgement.min_effect)
-    return picture_range(low, high, height)
 
 
 # --- Vega-Lite ---
@@ -373,6 +346,33 @@ def _together(how: str, drawings: Sequence[Drawing], spacing: int) -> Drawing:
     datasets = {name: rows for drawing in drawings for name, rows in drawing["datasets"].items()}
     views = [{key: held for key, held in drawing.items() if key != "datasets"} for drawing in drawings]
     return {how: views, "spacing": spacing, "datasets": datasets}
+
+
+GIVEN = alt.Color("colour:N", scale=None, legend=None)
+"""Each row says its colour itself."""
+
+
+def between(low: float, high: float) -> alt.Scale:
+    """A scale with these very ends."""
+    return alt.Scale(domain=[low, high], nice=False, zero=False)
+
+
+def band(low: float, high: float, palette: Palette, along: Literal["x", "y"] = "x") -> alt.Chart:
+    """A shaded rectangle between two values: its marks, of rows with the fields x and x2, or y and y2."""
+    rows = [{along: low, f"{along}2": high}]
+    return chart(rows).mark_rect(color=palette.accent, fillOpacity=0.11, opacity=1)
+
+
+def zero(palette: Palette, along: Literal["x", "y"] = "x") -> alt.Chart:
+    """A thin line at 0."""
+    return chart([{along: 0.0}]).mark_rule(color=palette.muted, strokeWidth=1)
+
+
+def lines_of(field: str, names: Sequence[str], palette: Palette) -> alt.Color:
+    """A colour for each of these names, and a legend of lines above the picture."""
+    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3, columns=5)
+    colours = [palette.category(index) for index in range(len(names))]
+    return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(names), range=colours), legend=legend)
 
 
 def tips(*fields: str) -> list[alt.Tooltip]:

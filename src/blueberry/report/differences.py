@@ -1,18 +1,43 @@
-"""Differences to a reference arm: the main figure of a study of named arms."""
+"""Figures of differences: named arms minus a reference, the main figure of a comparison; and what each change does."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import altair as alt
 
-from blueberry.judge.judgement import Judgement, Verdict
-from blueberry.judge.words import count, difference_axis, number
-from blueberry.report.charts import Drawing, Palette, Width, chart, layered, picture_range, tips
+from blueberry.judge.answers import Effect
+from blueberry.judge.effects import effect_name
+from blueberry.judge.judgement import BASELINE, Judgement, Verdict
+from blueberry.judge.words import (
+    count,
+    decimals,
+    difference_axis,
+    metric_axis,
+    number,
+)
+from blueberry.report.charts import (
+    GIVEN,
+    Drawing,
+    Figure,
+    Palette,
+    Width,
+    band,
+    between,
+    chart,
+    layered,
+    picture_range,
+    tips,
+    zero,
+)
+from blueberry.report.page_tables import shown_effects, verdict_words
 
-BASELINE = "baseline"
 MAX_INTERVAL_IN_SPREADS = 1.0
 """Intervals may widen the picture by this part of the spread of the seeds on either side; longer ones are cut."""
+WIDTH = 620
+"""Pixels of a picture; its words stand at the right of that."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +87,6 @@ class Differences:
     @property
     def label(self) -> str:
         return difference_axis(self.metric, self.reference)
-
-
-def verdict_words(verdict: Verdict, reference: str) -> str:
-    """What a verdict says of its `b`: better, worse, tie, or not settled and by how many more seeds it would be.
-
-    Where it is not against the reference, a race dropped that arm as worse than another.
-    """
-    if verdict.a != reference:
-        return f"worse than {verdict.a}, which led then"
-    if verdict.verdict == "tie":
-        return "tie"
-    if verdict.verdict == "winner":
-        return "better" if verdict.winner == verdict.b else "worse"
-    if verdict.more_seeds is None:
-        return "inconclusive"
-    one = "more seed" if verdict.paired else "more run"
-    return f"inconclusive, {count(verdict.more_seeds, one)}{'' if verdict.paired else ' of each'}"
 
 
 def find_reference(judgement: Judgement) -> str | None:
@@ -148,57 +156,55 @@ def _x_range(rows: list[Difference], min_effect: float) -> tuple[float, float]:
     return (min(low, max(left * 1.05, low - room)), max(high, min(right * 1.05, high + room)))
 
 
-WIDTH, ROW_HEIGHT = 620, 46
-"""Pixels."""
+def differences_figure(judgement: Judgement) -> Figure | None:
+    """The main figure of a study of named arms; None when there is nothing to compare."""
+    shown = None if judgement.conditions else differences(judgement)
+    if shown is None:
+        return None
+    draw = partial(draw_differences, shown, places=decimals(judgement.min_effect))
+    path = "figures/main_branch_comparison.png"
+    return Figure("main-figure", path, shown.title, differences_caption(shown), draw)
 
 
 def draw_differences(shown: Differences, palette: Palette, places: int, *, width: Width = WIDTH) -> Drawing:
     """The figure without a title; a picture (`width` in pixels) carries each verdict in words at its right."""
     low, high = shown.x_range
-    x_scale = alt.Scale(domain=[low, high], nice=False, zero=False)
+    x_scale = between(low, high)
     x = alt.X("x:Q", title=shown.label, scale=x_scale, axis=alt.Axis(tickCount=6))
-    order = [row.arm for row in shown.rows]
-    scale = alt.Scale(domain=order, paddingInner=0.2, paddingOuter=0.2)
-    y = alt.Y("arm:N", title=None, scale=scale, axis=alt.Axis(labelLimit=170, domain=False, ticks=False, grid=False))
-    band = chart([{"x": max(-shown.min_effect, low), "x2": min(shown.min_effect, high)}])
-    zero = chart([{"x": 0.0}]).mark_rule(color=palette.muted, strokeWidth=1)
-    layers: list[alt.Chart] = [
-        band.mark_rect(color=palette.accent, fillOpacity=0.11, opacity=1).encode(x=x, x2=alt.X2("x2:Q")),
-        zero.encode(x=x),
-    ]
+    y = _rows_named("arm", [row.arm for row in shown.rows], limit=170, paddingInner=0.2, paddingOuter=0.2)
     inside = [row for row in shown.rows if row.difference is not None and row.difference <= high]
     seeds = [
-        {
-            "arm": row.arm,
-            "x": value,
-            "seed": seed,
-            "colour": _colour(row, palette),
-            "said": number(value, places, sign=True),
-        }
+        {"arm": row.arm, "x": value, "seed": seed, "colour": _colour(row, palette)}
+        | {"said": number(value, places, sign=True)}
         for row in inside
         for seed, value in row.seeds
         if value <= high
     ]
     means = [_mean_row(row, shown, palette, places) for row in inside]
-    colour = alt.Color("colour:N", scale=None, legend=None)
     circles = chart(seeds).mark_point(size=22, strokeWidth=1.1, strokeOpacity=0.8, opacity=1, filled=False, yOffset=-12)
     rules = chart([row for row in means if row["low"] is not None]).mark_rule(strokeWidth=2)
     dots = chart(means).mark_point(filled=True, size=95, opacity=1, stroke=palette.surface, strokeWidth=1)
     told = tips("arm:N", "difference:N", "interval:N", "n:Q", "verdict:N")
-    layers += [
-        circles.encode(
-            x=x, y=y, color=colour, tooltip=[*tips("arm:N", "seed:Q"), alt.Tooltip("said:N", title="difference")]
-        ),
-        rules.encode(x=alt.X("low:Q", title=shown.label, scale=x_scale), x2=alt.X2("high:Q"), y=y, color=colour),
+    said = [*tips("arm:N", "seed:Q"), alt.Tooltip("said:N", title="difference")]
+    layers = [
+        band(max(-shown.min_effect, low), min(shown.min_effect, high), palette).encode(x=x, x2=alt.X2("x2:Q")),
+        zero(palette).encode(x=x),
+        circles.encode(x=x, y=y, color=GIVEN, tooltip=said),
+        rules.encode(x=alt.X("low:Q", title=shown.label, scale=x_scale), x2=alt.X2("high:Q"), y=y, color=GIVEN),
         dots.encode(x=x, y=y, fill=alt.Fill("colour:N", scale=None, legend=None), tooltip=told),
+        *(layer.encode(y=y) for layer in _outside(shown, palette, places)),
     ]
-    layers += [layer.encode(y=y) for layer in _outside(shown, palette, places)]
     if width != "container":
-        words = chart([{"arm": row.arm, "text": row.words} for row in shown.rows])
-        text = words.mark_text(align="left", dx=12, color=palette.muted)
+        words_beside = chart([{"arm": row.arm, "text": row.words} for row in shown.rows])
+        text = words_beside.mark_text(align="left", dx=12, color=palette.muted)
         layers.append(text.encode(x=alt.XValue(width), y=y, text=alt.Text("text:N")))
-    height = ROW_HEIGHT * max(len(order), 1)
-    return layered(layers, width=width, height=height)
+    return layered(layers, width=width, height=46 * max(len(shown.rows), 1))
+
+
+def _rows_named(field: str, names: list[str], *, limit: int, **padding: Any) -> alt.Y:
+    """A row for each name, in this order; names of more than `limit` pixels are cut."""
+    axis = alt.Axis(labelLimit=limit, domain=False, ticks=False, grid=False)
+    return alt.Y(f"{field}:N", title=None, scale=alt.Scale(domain=names, **padding), axis=axis)
 
 
 def _colour(row: Difference, palette: Palette) -> str:
@@ -210,7 +216,6 @@ def _colour(row: Difference, palette: Palette) -> str:
 
 def _mean_row(row: Difference, shown: Differences, palette: Palette, places: int) -> dict[str, Any]:
     low, high = row.interval or (None, None)
-    interval = None if low is None or high is None else (low, high)
     return {
         "arm": row.arm,
         "x": row.difference,
@@ -218,7 +223,7 @@ def _mean_row(row: Difference, shown: Differences, palette: Palette, places: int
         "high": None if high is None else min(high, shown.x_range[1]),
         "colour": _colour(row, palette),
         "difference": number(row.difference, places, sign=True),
-        "interval": "none" if interval is None else " to ".join(number(v, places, sign=True) for v in interval),
+        "interval": " to ".join(number(end, places, sign=True) for end in row.interval) if row.interval else "none",
         "n": row.verdict.n,
         "verdict": row.words,
     }
@@ -227,7 +232,7 @@ def _mean_row(row: Difference, shown: Differences, palette: Palette, places: int
 def _outside(shown: Differences, palette: Palette, places: int) -> list[alt.Chart]:
     """Arms further right than the picture, and arms with diverged runs, marked at the right edge."""
     far = [
-        {"arm": row.arm, "text": f"{number(row.difference, places, sign=True)}"}
+        {"arm": row.arm, "text": number(row.difference, places, sign=True)}
         for row in shown.rows
         if row.difference is not None and row.difference > shown.x_range[1]
     ]
@@ -236,12 +241,61 @@ def _outside(shown: Differences, palette: Palette, places: int) -> list[alt.Char
     ]
     triangle: dict[str, Any] = {"shape": "triangle-right", "color": palette.other}
     cross: dict[str, Any] = {"shape": "cross", "angle": 45, "color": palette.failed}
-    edge = alt.XValue("width")
     layers: list[alt.Chart] = []
     for rows, look in ((far, triangle), (diverged, cross)):
         if rows:
-            base = chart(rows)
-            layers.append(base.mark_point(filled=True, size=70, opacity=1, xOffset=-8, **look).encode(x=edge))
+            base = chart(rows).encode(x=alt.XValue("width"))
+            layers.append(base.mark_point(filled=True, size=70, opacity=1, xOffset=-8, **look))
             text = base.mark_text(align="right", xOffset=-18, color=palette.muted)
-            layers.append(text.encode(x=edge, text=alt.Text("text:N")))
+            layers.append(text.encode(text=alt.Text("text:N")))
     return layers
+
+
+# --- Effects: what each change does ---
+
+
+def effects_figure(judgement: Judgement) -> Figure | None:
+    """A row an effect, zero in the middle of a band of what does not matter; None where none was measured."""
+    shown = shown_effects(judgement)
+    if not shown:
+        return None
+    title = "What each change does, and what two do together"
+    said = "Circles: main effects; diamonds: interactions; grey: not told from zero. Band: what does not matter."
+    draw = partial(draw_effects, shown, judgement)
+    return Figure("effects", "figures/effects_comparison.png", title, said, draw)
+
+
+def draw_effects(shown: Sequence[Effect], judgement: Judgement, palette: Palette, *, width: Width = 700) -> Drawing:
+    min_effect, places = judgement.min_effect, decimals(judgement.min_effect)
+    ends = [end for one in shown for end in one.interval or ()] + [-min_effect, min_effect]
+    margin = 0.06 * (max(ends) - min(ends))
+    scale, title = between(min(ends) - margin, max(ends) + margin), f"{metric_axis(judgement.metric)}: difference"
+    x = alt.X("x:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
+    names = [effect_name(one) for one in shown]
+    y = _rows_named("name", names, limit=240)
+    rows = [
+        {
+            "name": name,
+            "x": one.difference,
+            "low": one.interval and one.interval[0],
+            "high": one.interval and one.interval[1],
+            "colour": palette.other
+            if not one.is_significant
+            else palette.accent
+            if (one.difference or 0.0) < 0
+            else palette.fresh,
+            "shape": "diamond" if len(one.changes) > 1 else "circle",
+            "difference": number(one.difference, places, sign=True),
+        }
+        for name, one in zip(names, shown, strict=True)
+    ]
+    base = chart(rows)
+    rule = base.mark_rule(strokeWidth=2)
+    shape, told = alt.Shape("shape:N", scale=None, legend=None), tips("name:N", "difference:N")
+    layers = [
+        band(-min_effect, min_effect, palette).encode(x=x, x2=alt.X2("x2:Q")),
+        zero(palette).encode(x=x),
+        rule.encode(x=alt.X("low:Q", title=title, scale=scale), x2=alt.X2("high:Q"), y=y, color=GIVEN),
+        base.mark_point(filled=True, opacity=1, size=85).encode(x=x, y=y, color=GIVEN, shape=shape, tooltip=told),
+    ]
+    return layered(layers, width=width, height=30 * max(len(names), 2))

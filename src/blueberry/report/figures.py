@@ -3,7 +3,7 @@
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
@@ -13,7 +13,7 @@ import altair as alt
 
 from blueberry.files import digest
 from blueberry.judge.judgement import Judgement, Status
-from blueberry.judge.words import decimals, metric_name, setting_name
+from blueberry.judge.words import metric_name, setting_name
 from blueberry.records import StudyRun
 from blueberry.report.charts import (
     LIGHT,
@@ -22,17 +22,19 @@ from blueberry.report.charts import (
     Drawing,
     Figure,
     Palette,
+    Width,
     beside,
     chart,
+    dashes,
     find_axis,
     headed,
     layered,
+    lines_of,
     rate_axis,
     specification,
     stacked,
 )
-from blueberry.report.differences import differences, differences_caption, draw_differences
-from blueberry.report.kinds import kind_figures, of_the_whole
+from blueberry.report.differences import differences_figure, effects_figure
 from blueberry.report.learning_curves import (
     LearningCurves,
     arm_colour,
@@ -46,6 +48,7 @@ from blueberry.report.learning_curves import (
     training_caption,
 )
 from blueberry.report.lr_curve import LrCurve, curve_caption, draw_lr_curve, lr_curve
+from blueberry.report.searches import law_figure, residuals_figure, sweeps_figure
 from blueberry.tables.columns import is_loss
 
 LONGEST_RATE, LONGEST_NAME = 30, 50
@@ -95,7 +98,7 @@ def compute(judgement: Judgement, runs: Sequence[StudyRun]) -> Computed:
     axis = find_axis(judgement)
     has_ended = any(arm.n for arm in judgement.arms)
     curve = lr_curve(judgement) if axis and has_ended and not judgement.conditions else None
-    main = _of_curve(curve) if curve is not None else _of_differences(judgement) if axis is None else None
+    main = _of_curve(curve) if curve is not None else differences_figure(judgement) if axis is None else None
     return Computed(
         judgement=judgement,
         runs=runs,
@@ -103,25 +106,46 @@ def compute(judgement: Judgement, runs: Sequence[StudyRun]) -> Computed:
         curve=curve,
         main=main,
         learning=learning_curves(judgement, runs),
-        of_kind=kind_figures(judgement, runs),
+        of_kind=tuple(figure for figure in _of_kind(judgement, runs) if figure is not None),
     )
 
 
 def _of_curve(curve: LrCurve) -> Figure:
     setting = curve.axis.setting
-    title = f"{metric_name(curve.metric).capitalize()} against {setting_name(setting)}"
+    title = f"{metric_name(curve.judgement.metric).capitalize()} against {setting_name(setting)}"
     last = re.sub(r"\W+", "_", setting.rpartition(".")[2])[:LONGEST_NAME]
     path = f"figures/loss_vs_{last}.png"
     return Figure("main-figure", path, title, curve_caption(curve), partial(draw_lr_curve, curve))
 
 
-def _of_differences(judgement: Judgement) -> Figure | None:
-    shown = None if judgement.conditions else differences(judgement)
-    if shown is None:
-        return None
-    draw = partial(draw_differences, shown, places=decimals(judgement.min_effect))
-    path = "figures/main_branch_comparison.png"
-    return Figure("main-figure", path, shown.title, differences_caption(shown), draw)
+def of_the_whole(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[StudyRun, ...]:
+    """The runs that stand for the arms of a judgement made of parts; those of any other are as they are.
+
+    With [tune] the runs that compare the parts' own bests; with [across] each condition's best arm on its searching
+    seeds.
+    """
+    if not judgement.parts:
+        return tuple(runs)
+    if judgement.conditions:
+        best = {part.name: part.judgement.best.arm for part in judgement.parts if part.judgement.best}
+        chosen = [run for run in runs if run.stage == "search" and best.get(run.part) == run.arm]
+    else:
+        chosen = [run for run in runs if run.stage != "search"]
+    stage = {"search": "search", "compare": "search", "confirm": "confirm"}
+    return tuple(replace(run, arm=run.part, stage=stage[run.stage]) for run in chosen)
+
+
+def _of_kind(judgement: Judgement, runs: Sequence[StudyRun]) -> Iterator[Figure | None]:
+    """What only some kinds of study have."""
+    if judgement.parts:
+        yield sweeps_figure(judgement)
+    if judgement.is_located:
+        yield residuals_figure(judgement)
+    if judgement.laws:
+        yield law_figure(judgement)
+    if judgement.effects:
+        yield effects_figure(judgement)
+    yield rates_figure(judgement, runs)
 
 
 # --- Pictures ---
@@ -263,7 +287,7 @@ class PageFigures:
 
 def page_figures(computed: Computed) -> PageFigures:
     judgement, curves = computed.judgement, computed.learning
-    drawn = [arm for arm in curves.arms if any(line.updates for line in (*arm.seed_validation, *arm.seed_training))]
+    drawn = [arm for arm in curves.arms if any((*arm.seed_validation, *arm.seed_training))]
     best = judgement.best.arm if judgement.best else None
     first = next((arm.arm for arm in drawn if arm.arm == best), drawn[0].arm if drawn else "")
     each = None
@@ -407,3 +431,49 @@ def draw_panel(panel: Panel, palette: Palette, *, width: int, height: int) -> Dr
     dots = chart(points).mark_point(filled=not panel.of_runs, size=34, strokeWidth=1.4, opacity=1)
     layers.append(dots.encode(x=x, y=y, color=alt.Color("colour:N", scale=None, legend=None)))
     return headed(layered(layers, width=width, height=height), panel.title)
+
+
+# --- Learning rates ---
+
+Rates = Mapping[str, tuple[tuple[int, float], ...]]
+"""By arm, update and learning rate."""
+
+
+def rate_lines(judgement: Judgement, runs: Sequence[StudyRun]) -> Rates:
+    """Of one run an arm, as they were used; empty unless arms differ in schedule."""
+    if not any(name.startswith("schedule.") for arm in judgement.arms for name in arm.settings):
+        return {}
+    first = {run.arm: run.result.curve.learning_rate for run in reversed(runs)}
+    return {arm.arm: _thinned(rates) for arm in judgement.arms if (rates := first.get(arm.arm))}
+
+
+def _thinned(rates: Sequence[float]) -> tuple[tuple[int, float], ...]:
+    """The corners of the line: points whose neighbours do not lie on one straight line with them."""
+    points = list(enumerate(rates, 1))
+    if len(points) <= 2:
+        return tuple(points)
+    kept = [points[0]]
+    for (_, before), (update, here), (_, after) in zip(points, points[1:], points[2:], strict=False):
+        if abs((after - here) - (here - before)) > 1e-6 * max(rates):
+            kept.append((update, here))
+    return (*kept, points[-1])
+
+
+def rates_figure(judgement: Judgement, runs: Sequence[StudyRun]) -> Figure | None:
+    rates = rate_lines(judgement, runs)
+    said = "Of the first run of each arm, as it was used."
+    draw = partial(draw_rates, rates)
+    return Figure("rates", "figures/learning_rate_curves.png", "Learning rates", said, draw) if rates else None
+
+
+def draw_rates(lines: Rates, palette: Palette, *, width: Width = 700) -> Drawing:
+    """The learning rate at every update, a line an arm."""
+    names = list(lines)
+    rows = [{"arm": arm, "update": update, "rate": rate} for arm, rates in lines.items() for update, rate in rates]
+    x = alt.X("update:Q", title="updates", scale=alt.Scale(zero=False, nice=False))
+    y = alt.Y("rate:Q", title="learning rate", scale=alt.Scale(zero=True), axis=alt.Axis(format=".4~g"))
+    drawn = chart(rows).mark_line(strokeWidth=2, strokeOpacity=0.85)
+    drawn = drawn.encode(x=x, y=y, color=lines_of("arm", names, palette))
+    if dash := dashes(names, palette):
+        drawn = drawn.encode(strokeDash=dash)
+    return layered([drawn], width=width, height=300)

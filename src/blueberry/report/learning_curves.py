@@ -1,7 +1,7 @@
 """Loss against updates: every arm's mean over its seeds, and every run, thinned to what a picture can show."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,18 @@ import altair as alt
 from blueberry.judge.judgement import Judgement, Status
 from blueberry.judge.words import count
 from blueberry.records import StudyRun
-from blueberry.report.charts import Drawing, Palette, Width, chart, dashes, find_axis, layered, picture_range, tips
+from blueberry.report.charts import (
+    GIVEN,
+    Drawing,
+    Palette,
+    Width,
+    chart,
+    dashes,
+    find_axis,
+    layered,
+    picture_range,
+    tips,
+)
 
 MAX_POINTS = 120
 """Points of one line; longer ones are averaged over blocks of equal length."""
@@ -18,12 +29,8 @@ MIN_LATE_EVALUATIONS = 3
 """Fewer in the second half make no curve."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """One curve: updates done, and the loss in nats there. None breaks the line."""
-
-    updates: tuple[float, ...]
-    losses: tuple[float | None, ...]
+Line = tuple[tuple[float, float | None], ...]
+"""One curve: updates done, and the loss in nats there. None breaks the line."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,12 @@ class LearningCurves:
 
     @property
     def any_training(self) -> bool:
-        return any(arm.training.updates for arm in self.arms)
+        return any(arm.training for arm in self.arms)
 
     @property
     def any_validation(self) -> bool:
         """Whether there is a line to draw: one evaluation makes none."""
-        return any(len(arm.validation.updates) >= 2 for arm in self.arms)
+        return any(len(arm.validation) >= 2 for arm in self.arms)
 
     def num_above(self, window: Window) -> int:
         """Arms whose mean validation loss leaves that picture at the top."""
@@ -129,7 +136,7 @@ def by_seed(run: StudyRun) -> tuple[bool, int]:
 def arm_window(arm: ArmCurves, curves: LearningCurves) -> Window | None:
     """For one arm's own picture: everything that was recorded of it."""
     lines = (*arm.seed_validation, *arm.seed_training)
-    values = [loss for line in lines for loss in line.losses if loss is not None]
+    values = _losses(lines)
     if not values:
         return None
     margin = 0.05 * (max(values) - min(values)) or 0.5
@@ -161,50 +168,47 @@ def averaged(curves: LearningCurves) -> str:
 
 
 def _validation(run: StudyRun) -> Line:
-    seen = run.result.evaluations
-    return Line(tuple(float(e.update) for e in seen), tuple(e.validation.loss for e in seen))
+    return tuple((float(one.update), one.validation.loss) for one in run.result.evaluations)
 
 
 def _training(run: StudyRun, block: int) -> Line:
-    """Means of whole blocks, each at the middle of its updates; None where a loss in it was not finite."""
+    """Means of whole blocks, each at the middle of its updates."""
     losses = run.result.curve.train_loss
-    updates: list[float] = []
-    means: list[float | None] = []
-    for start in range(0, len(losses), block):
-        part = losses[start : start + block]
-        finite = [loss for loss in part if loss is not None]
-        updates.append(start + (len(part) + 1) / 2)
-        means.append(sum(finite) / len(finite) if len(finite) == len(part) else None)
-    return Line(tuple(updates), tuple(means))
+    blocks = [(start, losses[start : start + block]) for start in range(0, len(losses), block)]
+    return tuple((start + (len(own) + 1) / 2, _finite_mean(own)) for start, own in blocks)
 
 
 def _mean(lines: Sequence[Line]) -> Line:
     """Over the seeds, at the updates that all of them reached: a survivor is never shown as the arm."""
-    if not lines:
-        return Line((), ())
-    by_update = [dict(zip(line.updates, line.losses, strict=True)) for line in lines]
-    shared = [update for update in lines[0].updates if all(update in seed for seed in by_update)]
-    means: list[float | None] = []
-    for update in shared:
-        losses = [seed[update] for seed in by_update]
-        finite = [loss for loss in losses if loss is not None]
-        means.append(sum(finite) / len(finite) if len(finite) == len(losses) else None)
-    return Line(tuple(shared), tuple(means))
+    by_update = [dict(line) for line in lines]
+    shared = [update for update, _ in lines[0] if all(update in seed for seed in by_update)] if lines else []
+    return tuple((update, _finite_mean([seed[update] for seed in by_update])) for update in shared)
+
+
+def _finite_mean(losses: Sequence[float | None]) -> float | None:
+    """None where one of them is not finite."""
+    finite = [loss for loss in losses if loss is not None]
+    return sum(finite) / len(finite) if len(finite) == len(losses) else None
+
+
+def _losses(lines: Iterable[Line]) -> list[float]:
+    """Those that are finite."""
+    return [loss for line in lines for _, loss in line if loss is not None]
 
 
 def _whole(lines: Sequence[Line], num_updates: int) -> Window | None:
     """All of it, unless fewer than half of the lines rise far above where they began; without a beginning of which
     nothing was measured."""
-    values = [loss for line in lines for loss in line.losses if loss is not None]
+    values = _losses(lines)
     if not values:
         return None
     low, high = min(values), max(values)
-    firsts = sorted(line.losses[0] for line in lines if line.losses and line.losses[0] is not None)
+    firsts = sorted(line[0][1] for line in lines if line and line[0][1] is not None)
     usual = firsts[len(firsts) // 2] if firsts else high
-    highest = sorted(max(losses) for line in lines if (losses := [x for x in line.losses if x is not None]))
+    highest = sorted(max(losses) for line in lines if (losses := _losses([line])))
     top = min(high, max(low + 1.15 * (usual - low), low + 0.5, highest[len(highest) // 2]))
     margin = 0.04 * (top - low) or 0.5
-    first = min(line.updates[0] for line in lines if line.updates)
+    first = min(line[0][0] for line in lines if line)
     begins = 0.0 if first < num_updates / 10 else float(first)
     return Window((begins, float(num_updates)), (low - margin, top + margin))
 
@@ -227,11 +231,8 @@ def _late(arms: Sequence[ArmCurves], num_updates: int) -> Window | None:
 
 def _inside(line: Line, window: Window) -> list[float]:
     """The losses at the updates of that window."""
-    return [
-        loss
-        for update, loss in zip(line.updates, line.losses, strict=True)
-        if loss is not None and window.updates[0] <= update <= window.updates[1]
-    ]
+    low, high = window.updates
+    return [loss for update, loss in line if loss is not None and low <= update <= high]
 
 
 def cut(line: Line, window: Window) -> Line:
@@ -239,7 +240,7 @@ def cut(line: Line, window: Window) -> Line:
     top = window.losses[1]
     kept: list[tuple[float, float | None]] = []
     before: tuple[float, float] | None = None
-    for update, loss in zip(line.updates, line.losses, strict=True):
+    for update, loss in line:
         if not window.updates[0] <= update <= window.updates[1]:
             continue
         if loss is None:
@@ -250,7 +251,7 @@ def cut(line: Line, window: Window) -> Line:
             kept.append((before[0] + (update - before[0]) * (top - before[1]) / (loss - before[1]), top))
         kept.append((update, loss if loss <= top else None))
         before = (update, loss)
-    return Line(tuple(update for update, _ in kept), tuple(loss for _, loss in kept))
+    return tuple(kept)
 
 
 WIDTH, HEIGHT = 760, 400
@@ -274,7 +275,7 @@ def draw_learning_curves(
     A picture (`width` in pixels) names its lines at their right ends if `named`. On the page (`width`
     "container") the lines have tooltips, and the parameter `picked` names the arm to bring forward.
     """
-    arms = [arm for arm in curves.arms if _line(arm, which).updates]
+    arms = [arm for arm in curves.arms if _line(arm, which)]
     lines = {arm.arm: cut(_line(arm, which), window) for arm in arms}
     rows = [row for arm in arms for row in _rows(arm, lines[arm.arm])]
     colours = [arm_colour(arm, curves, palette) for arm in arms]
@@ -380,7 +381,7 @@ def _rows(arm: ArmCurves, line: Line) -> list[dict[str, Any]]:
     width, opacity = {"best": (3.0, 1.0), "unresolved": (2.4, 1.0)}.get(arm.status, (1.3, 0.75))
     return [
         {"arm": arm.arm, "status": arm.status, "update": u, "loss": _short(loss), "width": width, "opacity": opacity}
-        for u, loss in zip(line.updates, line.losses, strict=True)
+        for u, loss in line
     ]
 
 
@@ -391,10 +392,9 @@ def _seed_rows(arm: ArmCurves, window: Window) -> list[dict[str, Any]]:
         arm.seeds, arm.diverged, arm.seed_training, arm.seed_validation, strict=True
     ):
         for kind, line in (("training", training), ("validation", validation)):
-            drawn = cut(line, window)
             rows += [
                 {"arm": arm.arm, "seed": seed, "kind": kind, "update": update, "loss": _short(loss)}
-                for update, loss in zip(drawn.updates, drawn.losses, strict=True)
+                for update, loss in cut(line, window)
             ]
         end = _last_point(training) or _last_point(validation)
         if diverged and end is not None:
@@ -410,8 +410,7 @@ def _short(loss: float | None) -> float | None:
 
 def _last_point(line: Line) -> tuple[float, float] | None:
     """(update, loss) of the last finite loss."""
-    finite = [(u, loss) for u, loss in zip(line.updates, line.losses, strict=True) if loss is not None]
-    return finite[-1] if finite else None
+    return next(((update, loss) for update, loss in reversed(line) if loss is not None), None)
 
 
 def _last_update(arm: ArmCurves) -> float:
@@ -451,7 +450,7 @@ def _labels(
             if (arm.status in ("best", "unresolved")) is forward
         ]
         text = chart(rows).mark_text(align="left", dx=8, fontWeight=700 if forward else 400, limit=190)
-        layers.append(text.encode(text=alt.Text("text:N"), color=alt.Color("colour:N", scale=None, legend=None)))
+        layers.append(text.encode(text=alt.Text("text:N"), color=GIVEN))
     return layers
 
 

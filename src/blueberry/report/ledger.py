@@ -8,10 +8,10 @@ import altair as alt
 
 from blueberry.judge.ledger import Claim, Entry, Ledger, line_pages
 from blueberry.judge.words import MIN_EFFECT_NATS, count, decimals, difference_axis, number, setting_name, setting_value
+from blueberry.report import place, to_json
 from blueberry.report.charts import LIGHT, Drawing, chart, headed, layered, png, stacked
-from blueberry.report.documents import to_json
 from blueberry.report.figures import finished
-from blueberry.report.writing import place, rendered
+from blueberry.report.page import rendered
 
 
 def write_ledger(ledger: Ledger, folder: Path) -> Path:

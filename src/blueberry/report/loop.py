@@ -10,9 +10,9 @@ from markupsafe import Markup
 from blueberry.judge.look_back import Change, LookBack, sentences
 from blueberry.judge.loop import Loop, Ruling, Side, basis, places_of, said
 from blueberry.judge.words import MISSING, interval, number, unit
+from blueberry.report import place, to_json
 from blueberry.report.charts import PAGE, Drawing, Palette, chart, layered, specification, tips
-from blueberry.report.documents import to_json
-from blueberry.report.writing import place, rendered
+from blueberry.report.page import rendered
 
 WIDTH, HEIGHT = 1000, 300
 """Pixels, without the axes."""

@@ -11,19 +11,20 @@ from typing import Any, Literal
 import altair as alt
 
 from blueberry.judge.judgement import ArmSummary, Best, Bound, Judgement, Optimum
-from blueberry.judge.words import count, decimals, metric_axis, number, setting_value
+from blueberry.judge.words import count, decimals, metric_axis, number, setting_name, setting_value
 from blueberry.report.charts import (
+    GIVEN,
     Axis,
     Drawing,
     Palette,
     Width,
+    band,
     chart,
     find_axis,
     layered,
+    picture_range,
     rate_axis,
-    series_of,
     tips,
-    valley_range,
 )
 
 Place = Literal["inside", "above", "diverged"]
@@ -62,9 +63,8 @@ class Point:
 class LrCurve:
     """Loss against the varied setting, ready to draw."""
 
+    judgement: Judgement
     axis: Axis
-    metric: str
-    decimals: int
     points: tuple[Point, ...]
     """Ascending along the axis."""
     series: tuple[str, ...]
@@ -72,21 +72,22 @@ class LrCurve:
     band: tuple[float, float] | None
     """Around the arms not told apart from the best, a little beyond the outermost, or the interval of an optimum that
     was located; None in a grid of several axes."""
-    is_withheld: bool
-    """Whether an audit blocks that an arm is better."""
-    num_unresolved: int
-    """The best included."""
     valley: tuple[tuple[float, float], ...]
     """The fitted valley, value and metric, where it is in the picture; empty where none was fitted."""
-    is_located: bool
-    """Whether the answer was read off that valley: then `band` is where the optimum lies."""
     optimum: Optimum | Bound | None
     """In the setting of this axis; else None."""
-    confirmed: Best | None
-    """The chosen arm on fresh seeds, if it was run on any."""
-    x_range: tuple[float, float]
     y_range: tuple[float, float] | None
     """What the picture shows; None when no run ended with a finite value."""
+
+    @property
+    def confirmed(self) -> Best | None:
+        """The chosen arm on fresh seeds, if it was run on any."""
+        best = self.judgement.best
+        return best if best is not None and best.confirmed else None
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        return self.axis.beyond(self.axis.values[0], -0.45), self.axis.beyond(self.axis.values[-1], 0.45)
 
     @property
     def shown(self) -> tuple[Point, ...]:
@@ -109,23 +110,44 @@ def lr_curve(judgement: Judgement) -> LrCurve:
     y_range = valley_range(judgement)
     top = math.inf if y_range is None else y_range[1]
     one_axis = len(judgement.vary) == 1
-    best, optimum = judgement.best, judgement.optimum
+    optimum = judgement.optimum
     return LrCurve(
+        judgement=judgement,
         axis=axis,
-        metric=judgement.metric,
-        decimals=decimals(judgement.min_effect),
         points=tuple(Point(arm, _x(arm, axis), series_of(judgement, arm), top) for arm in arms),
         series=tuple(dict.fromkeys(series_of(judgement, arm) for arm in arms)),
         band=_band(judgement, axis) if one_axis else None,
-        is_withheld=judgement.withholds_differences,
-        num_unresolved=sum(arm.status in ("best", "unresolved") for arm in arms),
         valley=_valley(judgement, y_range) if one_axis else (),
-        is_located=judgement.is_located,
         optimum=optimum if one_axis and optimum and optimum.setting == axis.setting else None,
-        confirmed=best if best is not None and best.confirmed else None,
-        x_range=(axis.beyond(axis.values[0], -0.45), axis.beyond(axis.values[-1], 0.45)),
         y_range=y_range,
     )
+
+
+def series_of(judgement: Judgement, arm: ArmSummary) -> str:
+    """The arm's other varied settings in words; "" in a study of one axis."""
+    return ", ".join(f"{setting_name(name)} = {setting_value(arm.settings.get(name))}" for name in judgement.vary[1:])
+
+
+def valley_range(judgement: Judgement) -> tuple[float, float] | None:
+    """Bottom and top that show the valley: the whole range unless a few arms stand far above the better half.
+
+    The better half of the arms, and those unresolved, are what matters; the rest may be left to marks at the top.
+    Noise and min_effect keep the valley from being too small. None when no run ended with a finite value.
+    """
+    finite = {arm.arm: [value for value in arm.values if math.isfinite(value)] for arm in judgement.arms}
+    values = [value for some in finite.values() for value in some]
+    if not values:
+        return None
+    best = judgement.best
+    shown = [*values, *([best.mean] if best else []), *(best.interval if best and best.interval else ())]
+    low, high = min(shown), max(values)
+    ended = sorted((sum(some) / len(some), name) for name, some in finite.items() if some)
+    kept = {name for _, name in ended[: (len(ended) + 1) // 2]} | {
+        arm.arm for arm in judgement.arms if arm.status in ("best", "unresolved")
+    }
+    core = max((value for name in kept for value in finite[name]), default=high)
+    height = max(core - low, 4 * (judgement.noise.sd or 0.0), 2 * judgement.min_effect)
+    return picture_range(low, high, height)
 
 
 def _x(arm: ArmSummary, axis: Axis) -> float:
@@ -163,15 +185,16 @@ def curve_caption(curve: LrCurve) -> str:
     said = [f"Each small circle is one seed, {dot}."] if curve.y_range else []
     if curve.valley:
         said.append("The dashed line is the smooth valley that was fitted; it ends with the window it was read from.")
-    if curve.band and curve.is_located:
+    if curve.band and curve.judgement.is_located:
         said.append("The shaded band holds the optimum, if the curve is one smooth valley.")
-    elif curve.band and curve.is_withheld:
+    elif curve.band and curve.judgement.withholds_differences:
         said.append("The shaded band holds what the numbers alone leave as the best; an audit withholds the claim.")
     elif curve.band:
         failed = any(point.arm.status == "diverged" for point in curve.points)
+        unresolved = sum(point.arm.status in ("best", "unresolved") for point in curve.points)
         said.append(
-            f"The shaded band holds the {curve.num_unresolved} arms not told apart from the best, itself included."
-            if curve.num_unresolved > 1
+            f"The shaded band holds the {unresolved} arms not told apart from the best, itself included."
+            if unresolved > 1
             else f"The shaded band holds the best arm; every other is worse{' or has diverged' if failed else ''}."
         )
     if curve.confirmed:
@@ -229,7 +252,7 @@ class _Frame:
     def y(self, field: str = "y") -> alt.Y:
         assert self.curve.y_range is not None
         scale = alt.Scale(domain=list(self.curve.y_range), nice=False, zero=False, range=[self.bottom, self.top])
-        return alt.Y(f"{field}:Q", title=metric_axis(self.curve.metric), scale=scale)
+        return alt.Y(f"{field}:Q", title=metric_axis(self.curve.judgement.metric), scale=scale)
 
     def colour(self, series: str, status: str = "best") -> str:
         """By series where there are several, else by whether the arm is worse than the best."""
@@ -242,15 +265,15 @@ class _Frame:
         return self.curve.axis.beyond(x, steps + _SERIES_APART * (self.curve.series.index(series) - middle))
 
     def told(self, value: float | None) -> str:
-        return number(value, self.curve.decimals)
+        return number(value, decimals(self.curve.judgement.min_effect))
 
 
 def _band_layers(frame: _Frame) -> list[alt.Chart]:
     if frame.curve.band is None:
         return []
     low, high = frame.curve.band
-    band = chart([{"x": low, "x2": high}]).mark_rect(color=frame.palette.accent, fillOpacity=0.11, opacity=1)
-    return [band.encode(x=frame.x, x2=alt.X2("x2:Q"), y=alt.YValue(frame.top), y2=alt.Y2Value(frame.bottom))]
+    shaded = band(low, high, frame.palette)
+    return [shaded.encode(x=frame.x, x2=alt.X2("x2:Q"), y=alt.YValue(frame.top), y2=alt.Y2Value(frame.bottom))]
 
 
 def _valley_layers(frame: _Frame) -> list[alt.Chart]:
@@ -280,15 +303,14 @@ def _mean_layers(frame: _Frame) -> list[alt.Chart]:
     several = len(curve.series) > 1
     scale = alt.Scale(domain=list(curve.series), range=[frame.colour(series) for series in curve.series])
     legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3) if several else None
-    line = chart(means).mark_line(strokeWidth=1.5, strokeOpacity=0.25 if curve.is_located else 0.6)
+    line = chart(means).mark_line(strokeWidth=1.5, strokeOpacity=0.25 if curve.judgement.is_located else 0.6)
     rules = chart(intervals).mark_rule(strokeWidth=1.8)
     circles = chart(seeds).mark_point(size=20, strokeWidth=1.1, strokeOpacity=0.8, opacity=1, filled=False)
     dots = chart(means).mark_point(filled=True, opacity=1, strokeWidth=1)
-    colour = alt.Color("colour:N", scale=None, legend=None)
     return [
         line.encode(x=frame.x, y=frame.y(), color=alt.Color("series:N", scale=scale, legend=legend)),
-        rules.encode(x=frame.x, y=frame.y("low"), y2=alt.Y2("high:Q"), color=colour),
-        circles.encode(x=frame.x, y=frame.y(), color=colour, tooltip=tips("arm:N", "seed:Q", "value:N")),
+        rules.encode(x=frame.x, y=frame.y("low"), y2=alt.Y2("high:Q"), color=GIVEN),
+        circles.encode(x=frame.x, y=frame.y(), color=GIVEN, tooltip=tips("arm:N", "seed:Q", "value:N")),
         dots.encode(
             x=frame.x,
             y=frame.y(),

@@ -1,47 +1,33 @@
-"""What the page and its Markdown twin say, in words and strings: computed once, laid out by
+"""What the page and its Markdown twin say: words and strings in the order of the page, laid out by
 `templates/index.html` and `templates/report.md`, which have the headings."""
 
 import json
-import math
-from collections import Counter
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from blueberry.judge import words
-from blueberry.judge.judgement import ArmSummary, Audit, Best, Judgement, Purpose, RunCost
-from blueberry.judge.words import (
-    MISSING,
-    count,
-    decimals,
-    duration,
-    interval,
-    metric_name,
-    metric_unit,
-    number,
-    quantity,
-    sentence,
-    setting_value,
-    settings_text,
-)
-from blueberry.records import RunResult, StudyRun
-from blueberry.report.differences import BASELINE
-from blueberry.report.kinds import of_the_whole
-from blueberry.report.learning_curves import by_seed
-from blueberry.report.method import how_judged, search_sentences
-from blueberry.report.tables import (
-    Comparison,
+from blueberry.judge.judgement import BASELINE, ArmSummary, Audit, Judgement, Purpose
+from blueberry.judge.words import count, decimals, interval, number, sentence, settings_text
+from blueberry.records import StudyRun, arm_name
+from blueberry.report.charts import DARK, LIGHT, css_variables, drawable, vega_script
+from blueberry.report.figures import Drawn, PageFigures, of_the_whole
+from blueberry.report.page_facts import (
     Fact,
-    Table,
-    comparison,
-    kept_runs,
-    measured_table,
-    names_its_settings,
-    tables,
+    confirmation_facts,
+    cost_facts,
+    noise_facts,
+    provenance_facts,
+    robustness_facts,
+    search_sentences,
     trained_facts,
-    values_of_baseline,
 )
-from blueberry.stats.differences import POWER
+from blueberry.report.page_tables import Comparison, Table, comparison, tables
 from blueberry.study.spec import Study
 
 MOST_ARMS = 12
@@ -66,359 +52,402 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class Page:
-    question: str
-    known: str
-    unknown: str
-    blocks: tuple[Audit, ...]
-    warnings: tuple[Audit, ...]
-    withheld: str | None
-    """Why nothing is recommended; None when something is."""
-    recommendation: str | None
-    search: str | None
-    """How a search along an axis ended, and what its answer rests on; None without one."""
-    recommended: tuple[tuple[str, str], ...]
-    """Setting and value, exact and as TOML has it: a copied line names the same run."""
-    purposes: tuple[Fact, ...]
-    """What to use for which purpose, and why; or that nothing is supported, and why."""
-    measured: str
-    """What the table's numbers are."""
-    best: str | None
-    """The arm that the others are compared with in the table."""
-    rows: tuple[ArmRow, ...]
-    against_baseline: tuple[Comparison, ...]
-    """Empty where the baseline is the best, or there is none."""
-    tables: tuple[Table, ...]
-    """What else was measured of the arms; parts, conditions and effects."""
-    trained: tuple[Fact, ...]
-    """What was trained; empty where no study of ours asked for it."""
-    findings: tuple[Fact, ...]
-    """What stands out in the learning curves, by arm (a part's by its name too); empty where nothing does."""
-    patterns: str | None
-    """How the training losses of the other arms fell; None without curves."""
-    noise: tuple[Fact, ...]
-    confirmation: tuple[Fact, ...]
-    confirmed: bool
-    robustness: tuple[Fact, ...]
-    """What missing the best value costs; empty without a logarithmic axis."""
-    cost: tuple[Fact, ...]
-    judged: tuple[str, ...]
-    """How it was judged: short paragraphs."""
-    provenance: tuple[Fact, ...]
+    """Everything a reader is told, in the order in which it is told."""
 
+    judgement: Judgement
+    runs: Sequence[StudyRun]
+    study: Study | None = None
+    """That asked for the runs, if one of ours did."""
 
-def page(judgement: Judgement, runs: Sequence[StudyRun], study: Study | None = None) -> Page:
-    """Everything a reader is told, in the order in which it is told. `study` asked for the runs. Pure."""
-    recommendation = judgement.recommendation
-    withheld = None if recommendation.withheld is None else sentence(recommendation.withheld)
-    best = judgement.best.arm if judgement.best and judgement.verdicts else None
-    whole = of_the_whole(judgement, runs)
-    unchanged = values_of_baseline(judgement, runs, BASELINE)
-    measured = measured_table(judgement, whole)
-    names = [one.arm for each in (judgement, *(part.judgement for part in judgement.parts)) for one in each.arms]
-    names += [*judgement.vary, *(part.name for part in judgement.parts)]
-    return Page(
-        question=judgement.question,
-        known=judgement.known,
-        unknown=judgement.unknown,
-        blocks=tuple(_callout(audit, names) for audit in judgement.blocks),
-        warnings=tuple(_callout(audit, names) for audit in judgement.audits if audit.severity == "warn"),
-        withheld=withheld,
-        recommendation=None if withheld else recommendation.text,
-        search=search_sentences(judgement),
-        recommended=()
-        if withheld
-        else tuple((name, json.dumps(value)) for name, value in (recommendation.settings or {}).items()),
-        purposes=tuple(_purpose(purpose) for purpose in judgement.purposes),
-        measured=_measured(judgement),
-        best=best,
-        rows=tuple(_row(judgement, arm, best, unchanged) for arm in judgement.arms),
-        against_baseline=_against_baseline(judgement),
-        tables=(*((measured,) if measured.rows else ()), *tables(judgement)),
-        trained=trained_facts(study, runs),
-        findings=tuple(Fact(f.arm, sentence(f.message)) for f in judgement.findings if f.severity == "warn"),
-        patterns=_patterns(judgement),
-        noise=noise_facts(judgement),
-        confirmation=confirmation_facts(judgement, whole),
-        confirmed=is_confirmed(judgement),
-        robustness=_robustness(judgement),
-        cost=_cost(judgement),
-        judged=how_judged(judgement),
-        provenance=_provenance(runs),
-    )
+    @cached_property
+    def blocks(self) -> tuple[Audit, ...]:
+        return tuple(self._callout(audit) for audit in self.judgement.blocks)
+
+    @cached_property
+    def warnings(self) -> tuple[Audit, ...]:
+        return tuple(self._callout(audit) for audit in self.judgement.audits if audit.severity == "warn")
+
+    def _callout(self, audit: Audit) -> Audit:
+        """As sentences, in which the names of arms, parts and settings keep their case."""
+        judged = self.judgement
+        names = [one.arm for each in (judged, *(part.judgement for part in judged.parts)) for one in each.arms]
+        names += [*judged.vary, *(part.name for part in judged.parts)]
+        said = {"message": sentence(audit.message, names), "remedy": sentence(audit.remedy)}
+        return audit.model_copy(update=said)
+
+    @cached_property
+    def withheld(self) -> str | None:
+        """Why nothing is recommended; None when something is."""
+        reason = self.judgement.recommendation.withheld
+        return None if reason is None else sentence(reason)
+
+    @cached_property
+    def recommended(self) -> tuple[tuple[str, str], ...]:
+        """Setting and value, exact and as TOML has it: a copied line names the same run."""
+        settings = None if self.withheld else self.judgement.recommendation.settings
+        return tuple((name, json.dumps(value)) for name, value in (settings or {}).items())
+
+    @cached_property
+    def search(self) -> str | None:
+        """How a search along an axis ended, and what its answer rests on; None without one."""
+        return search_sentences(self.judgement)
+
+    @cached_property
+    def purposes(self) -> tuple[Fact, ...]:
+        """What to use for which purpose, and why; or that nothing is supported, and why."""
+        return tuple(_purpose(purpose) for purpose in self.judgement.purposes)
+
+    @cached_property
+    def trained(self) -> tuple[Fact, ...]:
+        """Empty where no study of ours asked for the runs."""
+        return trained_facts(self.study, self.runs)
+
+    @cached_property
+    def measured(self) -> str:
+        """What the numbers in the table of arms are."""
+        judged = self.judgement
+        name, unit = words.metric_name(judged.metric), words.metric_unit(judged.metric)
+        per = " per token" if unit == "nats" else ""
+        said = f"{name}{f', in {unit}{per}' if unit not in name else ''}, at the end of training"
+        better = "higher" if judged.goal == "maximize" else "lower"
+        said = sentence(f"{said}, over {self._seeds()}; {better} is better")
+        level = f"{1 - judged.alpha:.0%}"
+        if not judged.verdicts:
+            return f"{said} Intervals are at {level}."
+        return (
+            f"{said} Intervals of means are at {level} each; those of differences, always the arm minus the reference, "
+            "are adjusted for the number of comparisons; pairs: the seeds of a difference."
+        )
+
+    def _seeds(self) -> str:
+        """Whose numbers stand in the table of arms."""
+        if not self.judgement.conditions:
+            return "seeds that did not choose an arm's own best" if self.judgement.parts else "the seeds that search"
+        if self.confirmed:
+            return "fresh seeds, which did not choose each condition's own best"
+        if any(part.judgement.best and part.judgement.best.confirmed for part in self.judgement.parts):
+            return "fresh seeds where a condition's own best has any, else those that chose it"
+        return "the seeds that chose each condition's own best, which flatters it"
+
+    @cached_property
+    def best(self) -> str | None:
+        """The arm that the others are compared with in the table."""
+        judged = self.judgement
+        return judged.best.arm if judged.best and judged.verdicts else None
+
+    @cached_property
+    def rows(self) -> tuple[ArmRow, ...]:
+        """The arms."""
+        recipe = next((run.result.recipe for run in self.runs if run.arm == BASELINE), {})
+        unchanged = {name: recipe[name] for name in self.judgement.vary if recipe.get(name) is not None}
+        return tuple(_row(self.judgement, arm, self.best, unchanged) for arm in self.judgement.arms)
+
+    @cached_property
+    def against_baseline(self) -> tuple[Comparison, ...]:
+        """Empty where the baseline is the best, or there is none."""
+        judged = self.judgement
+        if self.best == BASELINE or not any(verdict.a == BASELINE for verdict in judged.verdicts):
+            return ()
+        return tuple(comparison(judged, arm.arm, BASELINE) for arm in judged.arms if arm.arm != BASELINE)
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        """What else was measured of the arms; parts, conditions and effects."""
+        return tables(self.judgement, self._whole)
+
+    @cached_property
+    def _whole(self) -> tuple[StudyRun, ...]:
+        return of_the_whole(self.judgement, self.runs)
+
+    @cached_property
+    def findings(self) -> tuple[Fact, ...]:
+        """What stands out in the learning curves, by arm (a part's by its name too)."""
+        return tuple(Fact(one.arm, sentence(one.message)) for one in self.judgement.findings if one.severity == "warn")
+
+    @cached_property
+    def patterns(self) -> str | None:
+        """How the training losses of the other arms fell, e.g. "Training loss fell fast: a, b; slowly: c"; None without
+        curves."""
+        said = []
+        for pattern, how in (("fast", "fast"), ("moderate", "at a moderate pace"), ("slow", "slowly")):
+            arms = [one.arm for one in self.judgement.findings if one.pattern == pattern]
+            more = f" and {len(arms) - MOST_ARMS} more" if len(arms) > MOST_ARMS else ""
+            said += [f"{how}: {', '.join(arms[:MOST_ARMS])}{more}"] if arms else []
+        if not said:
+            return None
+        return (
+            f"Training loss fell {'; '.join(said)}. (Fast: 80% of the way to its final value within a quarter of the "
+            "run; moderate: within half. Fast is not better: a rate that is too high also falls fast, and then stops.)"
+        )
+
+    @cached_property
+    def noise(self) -> tuple[Fact, ...]:
+        return noise_facts(self.judgement)
+
+    @cached_property
+    def confirmation(self) -> tuple[Fact, ...]:
+        return confirmation_facts(self.judgement, self._whole)
+
+    @cached_property
+    def cards(self) -> tuple[tuple[str, tuple[Fact, ...]], ...]:
+        """Facts side by side, each with a heading; none is empty."""
+        found = [
+            ("Noise", self.noise),
+            ("Confirmation" if self.confirmed else "Unconfirmed", self.confirmation),
+            ("Robustness", robustness_facts(self.judgement)),
+            ("Cost", cost_facts(self.judgement)),
+        ]
+        return tuple((title, facts) for title, facts in found if facts)
+
+    @cached_property
+    def confirmed(self) -> bool:
+        """Whether the best arm has fresh seeds; of conditions, whether the best of each has."""
+        judged = self.judgement
+        bests = [part.judgement.best for part in judged.parts] if judged.conditions else [judged.best]
+        return all(best is not None and best.confirmed for best in bests)
+
+    @cached_property
+    def judged(self) -> tuple[str, ...]:
+        """How it was judged: short paragraphs."""
+        return how_judged(self.judgement)
+
+    @cached_property
+    def provenance(self) -> tuple[Fact, ...]:
+        return provenance_facts(self.runs)
 
 
 def _purpose(purpose: Purpose) -> Fact:
     label = purpose.purpose.capitalize()
     if purpose.evidence is None:
         return Fact(label, "not supported", f"because: {purpose.because}")
-    return Fact(
-        label, settings_text(purpose.settings) if purpose.settings else ", ".join(purpose.arms), purpose.evidence
-    )
-
-
-def _callout(audit: Audit, names: Collection[str]) -> Audit:
-    """`names`: of arms, parts and settings, which keep their case."""
-    return audit.model_copy(update={"message": sentence(audit.message, names), "remedy": sentence(audit.remedy)})
-
-
-def _measured(judgement: Judgement) -> str:
-    name, unit = metric_name(judgement.metric), metric_unit(judgement.metric)
-    per = " per token" if unit == "nats" else ""
-    said = f"{name}{f', in {unit}{per}' if unit not in name else ''}, at the end of training"
-    seeds = "the seeds that search"
-    if judgement.conditions:
-        seeds = "fresh seeds where a condition's own best has any, else those that chose it"
-        if is_confirmed(judgement):
-            seeds = "fresh seeds, which did not choose each condition's own best"
-        elif not any(part.judgement.best and part.judgement.best.confirmed for part in judgement.parts):
-            seeds = "the seeds that chose each condition's own best, which flatters it"
-    elif judgement.parts:
-        seeds = "seeds that did not choose an arm's own best"
-    better = "higher" if judgement.goal == "maximize" else "lower"
-    said = sentence(f"{said}, over {seeds}; {better} is better")
-    level = f"{1 - judgement.alpha:.0%}"
-    if not judgement.verdicts:
-        return f"{said} Intervals are at {level}."
-    return (
-        f"{said} Intervals of means are at {level} each; those of differences, always the arm minus the reference, are "
-        "adjusted for the number of comparisons; pairs: the seeds of a difference."
-    )
-
-
-def _against_baseline(judgement: Judgement) -> tuple[Comparison, ...]:
-    if not any(verdict.a == BASELINE for verdict in judgement.verdicts):
-        return ()
-    if judgement.best and judgement.best.arm == BASELINE:
-        return ()
-    return tuple(comparison(judgement, arm.arm, BASELINE) for arm in judgement.arms if arm.arm != BASELINE)
+    value = settings_text(purpose.settings) if purpose.settings else ", ".join(purpose.arms)
+    return Fact(label, value, purpose.evidence)
 
 
 def _row(judgement: Judgement, arm: ArmSummary, best: str | None, unchanged: dict[str, Any]) -> ArmRow:
     """`unchanged`: what the baseline has where others differ from it."""
     places = decimals(judgement.min_effect)
+    is_named_so = arm.arm in (arm_name(arm.settings), arm_name(arm.settings, judgement.vary))
     settings = unchanged if arm.arm == BASELINE else arm.settings
-    words = {"best": "best", "unresolved": "not told apart", "worse": "worse", "diverged": "diverged"}[arm.status]
+    status = {"best": "best", "unresolved": "not told apart", "worse": "worse", "diverged": "diverged"}[arm.status]
     if judgement.is_located:  # a valley compares values, not arms
         where = {"unresolved": "in the optimum's interval", "worse": "outside the optimum's interval"}
-        words = where.get(arm.status, words)
+        status = where.get(arm.status, status)
     if judgement.conditions:
-        words = "not compared"
+        status = "not compared"
     if arm.n == 0:
-        words = "best, between those searched" if arm.status == "best" else "no run has ended"
+        status = "best, between those searched" if arm.status == "best" else "no run has ended"
     if arm.num_diverged:
-        words = f"{arm.num_diverged} of {arm.n} diverged"
+        status = f"{arm.num_diverged} of {arm.n} diverged"
     return ArmRow(
         arm=arm.arm,
-        settings="" if names_its_settings(judgement, arm.arm, arm.settings) else settings_text(settings),
+        settings="" if is_named_so else settings_text(settings),
         mean=number(arm.mean, places),
         interval=interval(arm.interval, places),
         n=str(arm.n),
         sd=number(arm.sd, places),
         status=arm.status,
-        status_words=words,
+        status_words=status,
         against_best=None if best is None or arm.arm == best else comparison(judgement, arm.arm, best),
     )
 
 
-def _patterns(judgement: Judgement) -> str | None:
-    """One sentence, e.g. "Training loss fell fast in a and b, at a moderate pace in c"."""
-    said = []
-    for pattern, said_so in (("fast", "fast"), ("moderate", "at a moderate pace"), ("slow", "slowly")):
-        arms = [one.arm for one in judgement.findings if one.pattern == pattern]
-        if arms:
-            shown = ", ".join(arms[:MOST_ARMS]) + (
-                f" and {len(arms) - MOST_ARMS} more" if len(arms) > MOST_ARMS else ""
-            )
-            said.append(f"{said_so}: {shown}")
-    if not said:
-        return None
+# --- How it was judged ---
+
+
+def how_judged(judgement: Judgement) -> tuple[str, ...]:
+    """Short paragraphs."""
+    effect = f"{judgement.min_effect:g}{words.unit(judgement.metric)}"
+    where = "under each condition" if judgement.conditions else "in the study"
+    compared = judgement.parts[0].judgement if judgement.conditions else judgement
+    narrow = 100 * (1 - 2 * judgement.alpha / max(len(compared.looks), 1))
+    failed = (
+        "A run that diverged counts as infinitely bad; it is never left out. A number measured on the seeds that chose "
+        "an arm flatters it, so the reported one comes from fresh seeds where there are any."
+    )
+    searched = _search(judgement)
+    if judgement.is_located or (judgement.conditions and all(part.judgement.is_located for part in judgement.parts)):
+        seed = "A seed fixes the initial weights, the order of the data and every random draw."
+        return (seed, *searched, failed)
     return (
-        f"Training loss fell {'; '.join(said)}. (Fast: 80% of the way to its final value within a quarter of the run; "
-        "moderate: within half. Fast is not better: a rate that is too high also falls fast, and then stops.)"
+        _how_compared(compared),
+        *_one_rule(compared, where),
+        f"A tie is claimed only when the {narrow:.3g}% interval of a difference lies within ± {effect}, the smallest "
+        "that was said to matter before the first run (two one-sided tests). It is narrower than the interval printed. "
+        "Everything else is inconclusive, with the number of seeds that would settle it.",
+        *searched,
+        *_race(judgement),
+        failed,
     )
 
 
-def _robustness(judgement: Judgement) -> tuple[Fact, ...]:
-    found, places = judgement.robustness, decimals(judgement.min_effect)
-    if found is None:
-        return ()
-    facts = []
-    if found.band is not None and found.band_factor is not None and found.band_is_bounded is not None:
-        more = "" if all(found.band_is_bounded) else "at least "
-        value = f"{more}a factor of {found.band_factor:.2g}"
-        band = f"{setting_value(found.band[0])} to {setting_value(found.band[1])}"
-        facts.append(Fact(f"Within {judgement.min_effect:g} of the best", value, f"of the means, interpolated: {band}"))
-    if found.excess is not None:
-        value = f"{number(found.excess, places, sign=True)} {interval(found.excess_interval, places, sign=True)}"
-        facts.append(
-            Fact("A value up to tenfold off costs, on average", value, "drawn evenly in logarithm, either side")
-        )
-    if (stable := found.stable_to) is not None:
-        remark = f"0 of {count(stable.n, 'run')} failed there: at most {stable.bound:.0%} do"
-        facts.append(Fact("No run failed up to", setting_value(stable.value), remark))
-    if (failing := found.unstable_from) is not None:
-        remark = f"{failing.failures} of {count(failing.n, 'run')}: at least {failing.bound:.1%} do"
-        facts.append(Fact("Runs failed from", setting_value(failing.value), remark))
-    return tuple(facts)
-
-
-def _cost(judgement: Judgement) -> tuple[Fact, ...]:
-    cost = judgement.cost
-    return (
-        Fact("Runs", str(cost.runs)),
-        Fact("Training tokens", quantity(float(cost.tokens)) if cost.tokens else "not recorded"),
-        Fact("Floating point operations", quantity(cost.flops, "FLOP") if cost.flops else "not recorded"),
-        Fact("Training time, added up", duration(cost.seconds) if cost.seconds else "not recorded"),
-        *_saving(cost),
-    )
-
-
-def _saving(cost: RunCost) -> tuple[Fact, ...]:
-    if not cost.shared_flops or cost.flops is None:
-        return ()
-    share = cost.shared_flops / (cost.flops + cost.shared_flops)
-    spared = f"{quantity(cost.shared_flops, 'FLOP')} and {duration(cost.shared_seconds)}"
-    remark = "runs that differ only in schedule or length began where another had been; no number depends on it"
-    return (Fact("Shared, not trained twice", f"{spared}, {share:.0%} of what the runs cost alone", remark),)
-
-
-def _provenance(runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
-    """Each distinct value with the number of runs, when there is more than one."""
-    recorded = [run.result.provenance for run in runs if run.result.provenance is not None]
-    if not recorded:
-        return (Fact("Runs", "what computed them was not recorded"),)
-    facts = []
-    for label, name in (
-        ("Build of the trainer", "code_digest"),
-        ("PyTorch", "torch"),
-        ("Device", "device"),
-        ("Threads", "threads"),
-        ("Runs side by side", "lanes"),
-        ("Data", "data_digest"),
-        ("Validation tokens", "evaluation_digest"),
-    ):
-        counts = Counter(str(value) for p in recorded if (value := getattr(p, name)) is not None)
-        if not counts:
-            continue
-        if len(counts) == 1:
-            facts.append(Fact(label, next(iter(counts))))
-        else:
-            said = ", ".join(f"{value} ({count(num, 'run')})" for value, num in sorted(counts.items()))
-            facts.append(Fact(label, said, "differs between runs"))
-    unknown = len(runs) - len(recorded)
-    return (*facts, Fact("Not recorded", count(unknown, "run"))) if unknown else tuple(facts)
-
-
-def noise_facts(judgement: Judgement) -> tuple[Fact, ...]:
-    """Of conditions one each: they are judged by their own noise."""
-    if judgement.conditions:
-        return tuple(_noise_there(part.name, part.judgement) for part in judgement.parts)
-    noise, unit, places = judgement.noise, words.unit(judgement.metric), decimals(judgement.min_effect) + 1
-    facts = [
-        Fact("One run around its arm's mean (sd)", MISSING if noise.sd is None else number(noise.sd, places) + unit),
-        Fact(
-            "Two arms on one seed go together (rho)",
-            MISSING if noise.rho is None else f"{noise.rho:.2f}",
-            "1: seeds move all arms alike; 0: not at all",
-        ),
-        Fact("Measured on", "no arm was run twice" if noise.sd is None else count(noise.n, "run")),
+def _how_compared(compared: Judgement) -> str:
+    """Pair by pair or not, and by whose noise."""
+    paired = {verdict.paired for verdict in compared.verdicts}
+    said = [
+        "A seed fixes the initial weights, the order of the data and every random draw. Arms are compared seed by "
+        "seed, so that what a seed does to all of them cancels."
     ]
-    if noise.prior_df is not None and math.isfinite(noise.prior_df):
-        remark = "degrees of freedom that arms lend one another; the fewer, the more each is judged by its own noise"
-        facts.append(Fact("Arms differ in noise", f"{noise.prior_df:g}", remark))
-    if noise.borrowed_sd is not None and noise.borrowed_df is not None:
-        known = "taken as known" if math.isinf(noise.borrowed_df) else f"{noise.borrowed_df:g} degrees of freedom"
-        value = f"{noise.borrowed_sd:g}{unit} ({noise.borrowed_from})"
-        facts.append(Fact("Borrowed, and judged with: one run (sd)", value, known))
-    if noise.paired_sd is not None:
-        facts.insert(2, Fact("Difference of two arms on one seed (sd)", number(noise.paired_sd, places) + unit))
-    if judgement.is_located:  # a valley compares values, not arms
-        return tuple(facts)
-    found = judgement.detectable
-    least, seeds = (found.difference, found.seeds) if found else (None, max((a.n for a in judgement.arms), default=0))
-    remark = "needs an arm that was run twice"
-    if least is not None:
-        than = "larger" if least > judgement.min_effect else "no larger"
-        against = "baseline" if any(arm.arm == BASELINE for arm in judgement.arms) else "best"
-        remark = (
-            f"between an arm and the {against}, found with probability {POWER:g}; "
-            f"{than} than the {judgement.min_effect:g}{unit} said to matter"
+    if paired == {False}:
+        said = [
+            "No pairs: arms share fewer than three seeds, or no run says its seed, so all runs of one arm are compared "
+            "with all of the other."
+        ]
+    elif False in paired:
+        said.append("Arms that share fewer than three seeds are compared unpaired, all runs with all.")
+    if compared.noise.borrowed_sd is not None:
+        sd, source = compared.noise.borrowed_sd, compared.noise.borrowed_from
+        return (
+            f"Every difference is judged by borrowed noise: single runs are taken to scatter by {sd:g} ({source}), "
+            "which these runs did not measure. Claims hold if that is their noise; all runs of one arm are compared "
+            "with all of the other."
         )
-    value = MISSING if least is None else number(least, places - 1) + unit
-    one = "seed" if noise.paired_sd is not None and noise.borrowed_sd is None else "run"
-    each = "" if one == "seed" else " of each arm"
-    return (*facts, Fact(f"Smallest difference that {count(seeds, one)}{each} can show", value, remark))
-
-
-def _noise_there(name: str, judgement: Judgement) -> Fact:
-    noise, unit, places = judgement.noise, words.unit(judgement.metric), decimals(judgement.min_effect) + 1
-    label = f"{name}: one run around its arm's mean (sd)"
-    if noise.sd is None:
-        return Fact(label, MISSING, "no arm was run twice")
-    said = [f"from {count(noise.n, 'run')}"]
-    if noise.paired_sd is not None:
-        said.append(f"difference of two arms on one seed {number(noise.paired_sd, places)}")
-    if (found := judgement.detectable) is not None and not judgement.is_located:
-        least = number(found.difference, places - 1)
-        said.append(f"the smallest that {count(found.seeds, 'seed')} can show is {least}")
-    return Fact(label, number(noise.sd, places) + unit, "; ".join(said))
-
-
-def is_confirmed(judgement: Judgement) -> bool:
-    """Whether the best arm has fresh seeds; of conditions, whether the best of each has."""
-    bests = [part.judgement.best for part in judgement.parts] if judgement.conditions else [judgement.best]
-    return all(best is not None and best.confirmed for best in bests)
-
-
-def confirmation_facts(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
-    """The best arm on the seeds that chose it, on fresh ones and on the test set; of conditions each one's own best."""
-    best, places = judgement.best, decimals(judgement.min_effect)
-    if judgement.conditions:
-        bests = [(part.name, part.judgement.best) for part in judgement.parts]
-        return tuple(_confirmed_there(name, best, places) for name, best in bests if best is not None)
-    if best is None:
-        return ()
-    chose = f"flattering: it was chosen for being {'high' if judgement.goal == 'maximize' else 'low'}"
-    facts = [Fact(f"{best.arm} on the seeds that chose it", number(best.search_mean, places), chose)]
-    if judgement.is_located and not any(arm.n for arm in judgement.arms if arm.arm == best.arm):
-        said = "of its neighbours; no run with this value searched"
-        facts = [Fact(f"{best.arm} as the fitted valley has it", number(best.search_mean, places), said)]
-    if best.confirmed:
-        fresh = f"{number(best.mean, places)} {interval(best.interval, places)}"
-        facts += [Fact("On fresh seeds", fresh, count(best.n, "run")), *_each(judgement, best, runs)]
-        facts += [kept for kept in (kept_runs(_fresh(best, runs)),) if kept is not None]
-    else:
-        facts.append(Fact("On fresh seeds", "not measured", "the number above is unconfirmed"))
-    if best.test_mean is not None:
-        remark = "of the same runs; the test set selected nothing"
-        facts.append(Fact("On the test set", number(best.test_mean, places), remark))
-    return tuple(facts)
-
-
-def _each(judgement: Judgement, best: Best, runs: Sequence[StudyRun]) -> list[Fact]:
-    said = [_ended(run.result, judgement) for run in _fresh(best, runs)]
-    return [Fact("Each of them", ", ".join(said))] if said else []
-
-
-def _fresh(best: Best, runs: Sequence[StudyRun]) -> list[StudyRun]:
-    return sorted((run for run in runs if run.stage == "confirm" and run.arm == best.arm), key=by_seed)
-
-
-def _ended(result: RunResult, judgement: Judgement) -> str:
-    """The number of a run, or how it ended without one."""
-    if result.status != "completed":
-        return "diverged" if result.status == "diverged" else "crashed"
-    value = result.metric(judgement.metric)
-    return "not measured" if value is None else number(value, decimals(judgement.min_effect))
-
-
-def _confirmed_there(name: str, best: Best, places: int) -> Fact:
-    label, chose = (
-        f"{name}: {best.arm} on fresh seeds",
-        f"{number(best.search_mean, places)} on the seeds that chose it",
+    said.append(
+        "The noise of a difference is that of its own arms, and so far as the arms are alike in noise that of the "
+        "others too; an arm that is noisier than the rest is judged by its own."
     )
-    value = f"{number(best.mean, places)} {interval(best.interval, places)}" if best.confirmed else "not measured"
-    said = [count(best.n, "run"), chose] if best.confirmed else [chose]
-    if best.test_mean is not None:
-        said.append(f"on the test set, the same runs: {number(best.test_mean, places)}")
-    return Fact(label, value, "; ".join(said))
+    return " ".join(said)
+
+
+def _search(judgement: Judgement) -> tuple[str, ...]:
+    """What the answer of a search rests on; of parts, where at least one has such an answer."""
+    if not (judgement.is_located or any(part.judgement.is_located for part in judgement.parts)):
+        return ()
+    where, alone = "Within a part, the", ""
+    if judgement.is_located:
+        where, alone = "The", " Values are not compared with one another, so none is claimed to be tied."
+    return (
+        f"{where} values about the best were read as one smooth valley, what a seed does to all its runs taken out: "
+        "polynomials of degree 2 to 4, as far as there are values enough, and two half-parabolas, without those that "
+        "repeated runs reject. What a value costs at worst is the largest upper bound of its difference to any other "
+        f"value of the window, over the models kept, at {1 - judgement.alpha:.0%}. A value at which a run diverged is "
+        f"no point of the valley.{alone}",
+    )
+
+
+def _one_rule(compared: Judgement, where: str) -> tuple[str, ...]:
+    has_baseline = any(arm.arm == BASELINE for arm in compared.arms)
+    said = (
+        "An arm is worse than the best when the interval of their difference lies above zero, and not told "
+        "apart from it where it does not. The clearest is tested first; the more arms are left, any of which may be "
+        "the best, the wider the interval. Its end nearer to zero is what was tested; the other makes all intervals "
+        "hold at once."
+    )
+    if compared.goal == "maximize":
+        said = said.replace("above", "below")
+    against = (
+        "An arm is better or worse than the baseline when the interval of their difference excludes zero; it is "
+        "wider where more arms are compared with the baseline."
+    )
+    error = f"The chance of any false winner {where} is held at {compared.alpha:g}"
+    return (f"{against} {said} {error}, for either question.",) if has_baseline else (f"{said} {error}.",)
+
+
+def _race(judgement: Judgement) -> tuple[str, ...]:
+    raced = judgement if judgement.looks else next((p.judgement for p in judgement.parts if p.judgement.looks), None)
+    if raced is None:
+        return ()
+    where = "a race" if judgement.looks else "a race within each part"
+    stands = " What a look decided stands: a difference is as it was at the look that decided it, or at the last one."
+    if not (judgement.looks or judgement.conditions):
+        stands = " The parts' own bests were then compared once, on fresh seeds."
+    looks = words.listing([str(look) for look in raced.looks], most=12)
+    return (
+        f"Seeds came in {where}, with looks planned at {looks} seeds, each with an error of "
+        f"{judgement.alpha:g} / {len(raced.looks)}; after a look only arms of which something was still open got more. "
+        f"{_endings(judgement)}{stands}",
+    )
+
+
+def _endings(judgement: Judgement) -> str:
+    """How the race, or that of each part, has ended."""
+    if judgement.looks:
+        return f"How it ended: {_ending(judgement)}."
+    endings: dict[str, list[str]] = {}
+    for part in judgement.parts:
+        endings.setdefault(_ending(part.judgement), []).append(part.name)
+    return f"How they ended: {'; '.join(f'{words.listing(names)}, {said}' for said, names in endings.items())}."
+
+
+def _ending(judgement: Judgement) -> str:
+    if judgement.ended is None:
+        return "not yet"
+    seeds = count(judgement.looks[judgement.looks_taken - 1], "seed")
+    if judgement.ended == "maximum":
+        return f"at the maximum of {seeds}, with something left open"
+    return f"every question settled after {seeds}"
+
+
+# --- Templates ---
+
+_MINUS = re.compile(r"(?<![\w.)\]-])-(?=[\d∞])")
+
+
+def html(page: Page, figures: PageFigures, pictures: Sequence[str]) -> str:
+    """The page, with style, scripts and data inside it."""
+    shown = (figures.main, *figures.of_kind, *figures.curves, figures.each_arm)
+    drawn = [figure for figure in shown if figure is not None]
+    return rendered(
+        "index.html",
+        page=page,
+        figures=figures,
+        specs={figure.name: figure.spec for figure in drawn},
+        pictures=pictures,
+        vega=Markup(vega_script()) if drawn else None,
+    )
+
+
+def markdown(page: Page, pictures: Sequence[Drawn]) -> str:
+    """The same in GitHub's Markdown; pictures of single arms are left to their folder."""
+    shown = [picture for picture in pictures if "/individual/" not in picture.name]
+    return rendered("report.md", page=page, pictures=shown)
+
+
+def rendered(template: str, **held: Any) -> str:
+    """A template filled, with what HTML cannot hold replaced; of Markdown no two empty lines in a row."""
+    html = template.endswith(".html")
+    held |= {"light": Markup(css_variables(LIGHT)), "dark": Markup(css_variables(DARK))} if html else {}
+    text = drawable(_environment(html=html).get_template(template).render(**held))
+    return text if html else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+@cache
+def _environment(*, html: bool) -> Environment:
+    """It keeps its templates compiled."""
+    environment = Environment(
+        loader=PackageLoader("blueberry.report"),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_typeset if html else _escape_markdown,
+    )
+    environment.filters["code"] = _code
+    return environment
+
+
+def _typeset(value: Any) -> Any:
+    """A true minus before numbers; what is already markup is left alone."""
+    return _MINUS.sub("\N{MINUS SIGN}", value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+class _Plain(str):
+    """Markdown that is meant as it stands."""
+
+
+def _escape_markdown(value: Any) -> Any:
+    """Text that Markdown, and the HTML inside it, show as it is: on one line, with nothing to act on."""
+    if not isinstance(value, str) or isinstance(value, _Plain):
+        return value
+    text = re.sub(r"\s+", " ", value)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*|~$])", r"\\\1", text)
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word it is no emphasis
+    text = re.sub(r"\](?=[(\[:])", r"\\]", text)
+    return re.sub(r"^([#+-]|\d+[.)])(?=\s)", r"\\\1", text)
+
+
+def _code(value: str) -> str:
+    """A code span, also in a table."""
+    text = re.sub(r"\s+", " ", str(value)).replace("`", "'").replace("|", "\\|")
+    return _Plain(f"`{text}`")

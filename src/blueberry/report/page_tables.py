@@ -4,15 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 from statistics import fmean, median
-from typing import Any
 
-from blueberry.architecture import parameters
-from blueberry.errors import BlueberryError
-from blueberry.files import toml_value
+from blueberry.judge.answers import Effect
 from blueberry.judge.effects import effect_name, told_pooled
-from blueberry.judge.judgement import BASELINE, Bound, Judgement, Optimum
+from blueberry.judge.judgement import BASELINE, Bound, Judgement, Optimum, Verdict
 from blueberry.judge.words import (
     MISSING,
+    count,
     decimals,
     duration,
     interval,
@@ -24,21 +22,12 @@ from blueberry.judge.words import (
     setting_value,
     settings_text,
 )
-from blueberry.recipe import Recipe
-from blueberry.records import StudyRun, arm_name
-from blueberry.report.differences import verdict_words
-from blueberry.report.kinds import shown_effects
-from blueberry.report.method import search_in_short
-from blueberry.study.spec import Study
+from blueberry.records import StudyRun
+from blueberry.report.page_facts import search_in_short
 
-
-@dataclass(frozen=True)
-class Fact:
-    """A label, what stands beside it, and a remark or ""."""
-
-    label: str
-    value: str
-    remark: str = ""
+LARGEST_LOSS = 700.0
+"""Whose exponential a float can hold."""
+_ALSO = ("val_loss", "val_accuracy", "val_perplexity", "val_bits_per_byte", "train_loss", "train_seconds")
 
 
 @dataclass(frozen=True)
@@ -80,9 +69,30 @@ def comparison(judgement: Judgement, arm: str, reference: str) -> Comparison:
     )
 
 
-def tables(judgement: Judgement) -> tuple[Table, ...]:
-    """Of arms under conditions, parts, conditions, laws and effects, each where there are such."""
+def verdict_words(verdict: Verdict, reference: str) -> str:
+    """What a verdict says of its `b`: better, worse, tie, or not settled and by how many more seeds it would be.
+
+    Where it is not against the reference, a race dropped that arm as worse than another.
+    """
+    if verdict.a != reference:
+        return f"worse than {verdict.a}, which led then"
+    if verdict.verdict == "tie":
+        return "tie"
+    if verdict.verdict == "winner":
+        return "better" if verdict.winner == verdict.b else "worse"
+    if verdict.more_seeds is None:
+        return "inconclusive"
+    one = "more seed" if verdict.paired else "more run"
+    return f"inconclusive, {count(verdict.more_seeds, one)}{'' if verdict.paired else ' of each'}"
+
+
+def tables(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[Table, ...]:
+    """What was measured of the arms; arms under conditions, parts, conditions, laws and effects, where there are such.
+
+    `runs` are those that stand for the arms.
+    """
     found = [
+        _measured_table(judgement, runs),
         _arms_table(judgement),
         _parts_table(judgement),
         _conditions_table(judgement),
@@ -210,6 +220,12 @@ def _gains_table(judgement: Judgement) -> Table:
     return Table("Effective speedup", said, ("Arm", "Length", "By loss", "By throughput", "Speedup"), tuple(rows))
 
 
+def shown_effects(judgement: Judgement) -> list[Effect]:
+    """Main effects, then interactions, each from what betters the metric most; without those that were not measured."""
+    known = [one for one in judgement.effects if one.difference is not None and one.interval is not None]
+    return sorted(known, key=lambda one: (len(one.changes), judgement.sign * (one.difference or 0.0)))
+
+
 def _effects_table(judgement: Judgement) -> Table:
     places = decimals(judgement.min_effect)
     rows = tuple(
@@ -238,118 +254,9 @@ def _effects_table(judgement: Judgement) -> Table:
     return Table("Effects", said, ("Effect", "Kind", "Difference", "Interval", "Told from 0"), rows)
 
 
-# --- What was trained, and what was measured of it ---
-
-LARGEST_LOSS = 700.0
-"""Whose exponential a float can hold."""
-MOST_VALUES = 6
-"""That a setting's place lists."""
-_MODEL = (
-    "model.width", "model.num_layers", "model.num_heads", "model.attention.kind", "model.feed_forward.kind",
-    "model.feed_forward.hidden", "model.feed_forward.num_experts", "model.feed_forward.top_k", "model.dropout",
-)  # fmt: skip
-_TEXT = (
-    "data.corpus", "data.tokenizer", "data.vocabulary_tokens", "data.windows", "data.max_documents",
-    "data.max_characters", "data.max_tokens", "data.max_train_tokens",
-)  # fmt: skip
-_OPTIMIZER = (
-    "optimizer.kind", "optimizer.muon.learning_rate", "optimizer.adamw.learning_rate",
-    "optimizer.adamw.learning_rate_ratio", "optimizer.adamw.weight_decay",
-)  # fmt: skip
-_SCHEDULE = (
-    "schedule.kind", "schedule.warmup_fraction", "schedule.warmup_updates", "schedule.floor_fraction",
-    "schedule.horizon_updates",
-)  # fmt: skip
-_ALSO = ("val_loss", "val_accuracy", "val_perplexity", "val_bits_per_byte", "train_loss", "train_seconds")
-
-
-def trained_facts(study: Study | None, runs: Sequence[StudyRun]) -> tuple[Fact, ...]:
-    """What all runs have in common, and where it differs the values; empty for runs that no study of ours asked for."""
-    if study is None:
-        return ()
-    line = study.line if study.entry is None else f"ledger:{study.line}, entry {study.entry}"
-    facts = [Fact("Base recipe", line, "" if study.entry is None else "the line's baseline when the study began")]
-    fixed = ", ".join(f"{name} = {toml_value(value)}" for name, value in study.fixed.items())
-    facts.append(Fact("Changed in every arm", fixed or "nothing", "[set] of the study file" if fixed else ""))
-    if study.trainer is not None:
-        return (
-            *facts,
-            Fact("Trained by", " ".join(study.trainer.command), "settings that it is not told have no effect"),
-        )
-    recipes = list({id(run.result.recipe): run.result.recipe for run in runs}.values())
-    if not recipes:
-        return tuple(facts)
-    sizes = sorted({count for recipe in recipes if (count := _parameters(recipe)) is not None})
-    said = " to ".join(quantity(float(size)) for size in dict.fromkeys((sizes[0], sizes[-1]))) if sizes else ""
-    facts += [
-        Fact("Model", _of(recipes, _MODEL), f"{said} parameters" if said else ""),
-        Fact("Text", _of(recipes, _TEXT)),
-        Fact("An update", _values(recipes, "train.batch_sequences", "sequences of") + " "
-             + _values(recipes, "model.context_tokens", "tokens")),
-        Fact("Length", _length(recipes)),
-        Fact("Optimizer", _of(recipes, _OPTIMIZER)),
-        Fact("Schedule", _of(recipes, _SCHEDULE)),
-    ]  # fmt: skip
-    return tuple(facts)
-
-
-def _distinct(recipes: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
-    """A setting's values over all runs, in their order; without those of runs that have no such setting."""
-    found = dict.fromkeys(recipe[name] for recipe in recipes if recipe.get(name) is not None)
-    values = list(found)
-    return sorted(values) if all(isinstance(value, int | float) for value in values) else values
-
-
-def _values(recipes: Sequence[Mapping[str, Any]], name: str, unit: str = "") -> str:
-    values = _distinct(recipes, name)
-    shown = [setting_value(value) for value in values]
-    if len(shown) > MOST_VALUES:
-        shown = [f"{shown[0]} to {shown[-1]}"] if isinstance(values[0], int | float) else [*shown[:MOST_VALUES], "..."]
-    return f"{' or '.join(shown) or MISSING} {unit}".strip()
-
-
-def _of(recipes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    """Several settings, e.g. "width 64, num_layers 2, kind moe"; of a section's kind the section's name too."""
-    said = []
-    for name in names:
-        if _distinct(recipes, name) in ([], ["disjoint"]):  # windows side by side need no word
-            continue
-        section, _, last = name.rpartition(".")
-        label = section.rpartition(".")[2].replace("_", " ") if last == "kind" else last.replace("_", " ")
-        values = _values(recipes, name)
-        said.append(values if name in ("optimizer.kind", "schedule.kind") else f"{label} {values}")
-    return ", ".join(said)
-
-
-def _length(recipes: Sequence[Mapping[str, Any]]) -> str:
-    if _distinct(recipes, "train.tokens") and not _distinct(recipes, "train.updates"):
-        return _values(recipes, "train.tokens", "tokens")
-    return _values(recipes, "train.updates", "updates")
-
-
-def _parameters(recipe: Mapping[str, Any]) -> int | None:
-    try:
-        return parameters(Recipe().with_({k: v for k, v in recipe.items() if v is not None})).total
-    except BlueberryError:
-        return None
-
-
-def values_of_baseline(judgement: Judgement, runs: Sequence[StudyRun], baseline: str) -> dict[str, Any]:
-    """What the unchanged arm has where the others differ from it; empty without its runs."""
-    recipe = next((run.result.recipe for run in runs if run.arm == baseline), {})
-    return {name: recipe[name] for name in judgement.vary if recipe.get(name) is not None}
-
-
-def names_its_settings(judgement: Judgement, arm: str, settings: Mapping[str, Any]) -> bool:
-    """Whether an arm is called by the values it has."""
-    return arm in (arm_name(dict(settings)), arm_name(dict(settings), judgement.vary))
-
-
-def measured_table(judgement: Judgement, runs: Sequence[StudyRun]) -> Table:
+def _measured_table(judgement: Judgement, runs: Sequence[StudyRun]) -> Table:
     """Every arm's loss, accuracy, perplexity, named sets and time: means over the runs that search.
-
-    `runs` are those that stand for the arms. No rows where nothing but the metric that judges was measured.
-    """
+    No rows where nothing but the metric that judges was measured."""
     searched = [run for run in runs if run.stage == "search" and run.result.status == "completed"]
     sets = dict.fromkeys(f"sets.{name}.loss" for run in searched for name in run.result.sets)
     names = list(dict.fromkeys([judgement.metric, *_ALSO, *sets]))
@@ -421,14 +328,3 @@ def _cell(name: str, value: float | None, places: int) -> str:
     if name.endswith("perplexity"):
         return f"{value:.4g}" if value < 1e4 else quantity(value)
     return number(value, places if metric_unit(name) == "nats" else max(places, 3))
-
-
-def kept_runs(runs: Sequence[StudyRun]) -> Fact | None:
-    """The fingerprints of runs, as `blueberry sample` and `blueberry export` take them. None without any."""
-    own = [run for run in runs if run.result.status == "completed" and run.place == ""]
-    if not own:
-        return None
-    names = ", ".join(f"{run.result.fingerprint} (seed {run.seed})" for run in own)
-    kept = all(run.result.recipe.get("train.keep_weights") for run in own)
-    remark = "what blueberry sample and blueberry export take"
-    return Fact("Their fingerprints", names, remark if kept else "weights were not kept: train.keep_weights = false")
