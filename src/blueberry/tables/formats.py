@@ -13,15 +13,7 @@ from typing import Any
 from blueberry.errors import TableError
 from blueberry.tables.columns import WRAPPERS, folded, is_name, kind_by_name, refuse_twice
 from blueberry.tables.markdown import SEED_HEAD, MarkdownTable, table_of_runs, with_seeds_down
-from blueberry.tables.rows import (
-    Placed,
-    bare,
-    flat,
-    named_in,
-    of_each_seed,
-    uses_decimal_comma,
-    value_of,
-)
+from blueberry.tables.rows import Placed, bare, flat, named_in, of_each_seed, uses_decimal_comma, value_of
 
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED_LINES = 20

@@ -12,14 +12,7 @@ from pathlib import PurePath
 
 from blueberry.errors import TableError
 from blueberry.tables.captions import Said, says_what_is_measured, what_is_measured
-from blueberry.tables.columns import (
-    find_column,
-    folded,
-    is_loss,
-    kind_by_name,
-    understood,
-    word_set,
-)
+from blueberry.tables.columns import find_column, folded, is_loss, kind_by_name, understood, word_set
 from blueberry.tables.names import summary_in
 from blueberry.tables.progress import ENDINGS
 from blueberry.tables.rows import bare, is_finite, value_of
@@ -55,21 +48,19 @@ def read_tables(text: str) -> list[MarkdownTable]:
     A table is a header line, a line of dashes with as many cells, then lines with a bar up to a blank line.
     Source: GitHub Flavored Markdown 0.29, section 4.10.
     """
-    lines = text.splitlines()
+    lines = _without_code(text)
     found: list[MarkdownTable] = []
     headings: list[tuple[int, str]] = []
     paragraph: list[str] = []
-    fence: str | None = None
     number = 0
     while number < len(lines):
         line = lines[number]
-        mark = _FENCE.match(line)
-        if mark:
-            fence, paragraph = _fence_after(fence, mark.group(1)), []
-        elif fence is None and (named := _HEADING.match(line)):
+        if _FENCE.match(line):
+            paragraph = []
+        elif named := _HEADING.match(line):
             level, paragraph = len(named[1]), []
             headings = [(level, named[2]), *((above, name) for above, name in headings if above < level)]
-        elif fence is None and number + 1 < len(lines) and _begins_table(line, lines[number + 1]):
+        elif number + 1 < len(lines) and _begins_table(line, lines[number + 1]):
             end = number + 2
             while end < len(lines) and "|" in lines[end]:
                 end += 1
@@ -80,7 +71,7 @@ def read_tables(text: str) -> list[MarkdownTable]:
             found.append(MarkdownTable(under[0] if under else None, number + 1, header, rows, caption, under))
             number, paragraph = end, []
             continue
-        elif fence is None and line.strip():
+        elif line.strip():
             paragraph = [*paragraph, line.strip()] if number and lines[number - 1].strip() else [line.strip()]
         number += 1
     return found
@@ -98,11 +89,8 @@ def broken_tables(text: str) -> list[str]:
     """What looks like a table and is none, as its header has more or fewer cells than the line of dashes below it: a
     line for each."""
     found: list[str] = []
-    fence: str | None = None
-    for number, (line, below) in enumerate(pairwise(text.splitlines()), 1):
-        mark = _FENCE.match(line)
-        fence = _fence_after(fence, mark.group(1)) if mark else fence
-        if fence or "|" not in line or not _RULE_LINE.fullmatch(below):
+    for number, (line, below) in enumerate(pairwise(_without_code(text)), 1):
+        if "|" not in line or _FENCE.match(line) or not _RULE_LINE.fullmatch(below):
             continue
         num, rule = len(split_row(line)), len(split_row(below))
         if rule > 1 and num != rule:
@@ -118,11 +106,16 @@ def _begins_table(line: str, below: str) -> bool:
     return len(rule) == len(split_row(line)) and all(_RULE_CELL.fullmatch(cell) for cell in rule)
 
 
-def _fence_after(fence: str | None, mark: str) -> str | None:
-    """Which fence is open after a line that begins with `mark`."""
-    if fence is None:
-        return mark
-    return None if mark.startswith(fence) else fence
+def _without_code(text: str) -> list[str]:
+    """Its lines, but those of fenced code are empty; the fences themselves are not."""
+    lines, fence = text.splitlines(), ""
+    for number, line in enumerate(lines):
+        mark = _FENCE.match(line)
+        if mark is None:
+            lines[number] = "" if fence else line
+        elif not fence or mark[1].startswith(fence):
+            fence = "" if fence else mark[1]
+    return lines
 
 
 # --- Which has the runs ---

@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from blueberry.errors import TableError
@@ -38,26 +38,6 @@ WITHIN = 0.02
 """Relative: what rounding to whole updates hides."""
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What each run was trained on, as its settings imply it."""
-
-    factors: tuple[str, ...]
-    """Columns whose product is what an update reads, in tokens or, where nothing says how long one is, sequences."""
-    updates: str | None
-    """The column of updates; None where there is none."""
-    amounts: Mapping[str, float]
-    """By place of the row, the product of all."""
-    alike: tuple[str, ...] = ()
-    """Columns of numbers that go with the updates or with the product, and that no name says to be something else."""
-
-    @property
-    def name(self) -> str:
-        """e.g. "tokens (batch_size x block_size x max_iters)"; of sequences nothing says how long they are."""
-        counted = "tokens" if any(_role(name) in ("context", "tokens") for name in self.factors) else "sequences"
-        return f"{counted} ({' x '.join([*self.factors, *([self.updates] if self.updates else [])])})"
-
-
 def says_the_batch(name: str) -> bool:
     """Whether a setting says how much an update reads."""
     return _role(name) is not None
@@ -68,54 +48,44 @@ def updates_of(names: Sequence[str]) -> str | None:
     return next((name for name in names if set(words_in(name)) & _UPDATES), None)
 
 
-def _spent(rows: Sequence[Row], kind_of: Mapping[str, Kind]) -> Spent | None:
-    """What the settings of these rows imply; None where no batch, or nothing that multiplies it, is in all of them.
-
-    A column of numbers that no name says to be updates is, where times the batch it is the same in all rows, or has one
-    ratio to another column: the tokens, under whatever name.
+def trained_on(
+    rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: Collection[str]
+) -> tuple[str, dict[str, float]] | None:
+    """What runs were trained on, where their settings imply it: a name, e.g. "tokens (batch_size x block_size x
+    max_iters)", and how much of it by the place of a row. What is found of columns on the way is entered: a column of
+    numbers that no name says to be updates is, where times the batch it is the same in all rows or has one ratio to
+    another column, the tokens under whatever name. Settings of one batch that make up for one another are a matter of
+    memory.
     """
-    numeric = [name for name in kind_of if all(is_finite(v) and v > 0 for v in (row.values.get(name) for row in rows))]
-    factors = _factors(rows, numeric)
-    if not factors or not rows:
+    ended = [row for row in rows if is_finite(row.values.get(metric))]
+    columns = {name: [row.values.get(name) for row in ended] for name in kind_of}
+    numeric = {name: [float(one) for one in some] for name, some in columns.items() if all(map(_is_positive, some))}
+    factors = _factors(numeric)
+    if not factors or not ended:
         return None
-    reads = [math.prod(float(row.values[name]) for name in factors) for row in rows]
+    reads = [math.prod(some) for some in zip(*(numeric[name] for name in factors), strict=True)]
     named = [name for name in numeric if kind_of[name] == "length" and set(words_in(name)) & _UPDATES]
     done = [name for name in named if not set(words_in(name)) & _PLANNED]
-    others = {name: [float(row.values[name]) for row in rows] for name in numeric if name not in factors}
-    others = {name: values for name, values in others.items() if kind_of[name] in ("setting", "length")}
+    others = {n: some for n, some in numeric.items() if n not in factors and kind_of[n] in ("setting", "length")}
     others = {name: some for name, some in others.items() if name in named or not set(words_in(name)) & NO_LENGTH}
     updates = (done or named or [_going_with(reads, others)])[0]
-    each = others[updates] if updates else [1.0] * len(rows)
-    amounts = {row.place: read * number for row, read, number in zip(rows, reads, each, strict=True)}
-    unnamed = {name: values for name, values in others.items() if kind_by_name(name) is None}
-    alike = [
-        name
-        for name, values in unnamed.items()
-        if updates
-        and max(values) > min(values)
-        and any(_is_one([a / b for a, b in zip(values, some, strict=True)]) for some in (each, list(amounts.values())))
-    ]
-    return Spent(factors, updates, amounts, tuple(alike))
-
-
-def trained_on(rows: Sequence[Row], metric: str, kind_of: dict[str, Kind], varied: Collection[str]) -> Spent | None:
-    """What runs were trained on, where their settings imply it; what is found of columns on the way is entered.
-
-    Settings of one batch that make up for one another are a matter of memory.
-    """
-    found = _spent([row for row in rows if is_finite(row.values.get(metric))], kind_of)
-    if found is None:
-        return None
-    lengths = [name for name in (found.updates, *found.alike) if name is not None and name not in varied]
-    kind_of |= dict.fromkeys(lengths, "length")
-    own = [name for name in found.factors if name not in varied]
-    reads = {math.prod(row.values.get(name) or math.nan for name in found.factors) for row in rows}
-    if len(reads) == 1 and sum(len({row.values.get(name) for row in rows}) > 1 for name in own) > 1:
+    own = [name for name in factors if name not in varied]
+    of_batch = {math.prod(row.values.get(name) or math.nan for name in factors) for row in rows}
+    if len(of_batch) == 1 and sum(len({row.values.get(name) for row in rows}) > 1 for name in own) > 1:
         kind_of |= dict.fromkeys(own, "meta")
-    return None if found.updates is None else found
+    if updates is None:
+        return None
+    amounts = [read * number for read, number in zip(reads, others[updates], strict=True)]
+    unnamed = [name for name in others if kind_by_name(name) is None and _varies(others[name])]
+    alike = [n for n in unnamed if any(_has_one_ratio(others[n], some) for some in (others[updates], amounts))]
+    kind_of |= dict.fromkeys((name for name in (updates, *alike) if name not in varied), "length")
+    counted = "tokens" if any(_role(name) in ("context", "tokens") for name in factors) else "sequences"
+    by_place = {row.place: amount for row, amount in zip(ended, amounts, strict=True)}
+    return f"{counted} ({' x '.join([*factors, updates])})", by_place
 
 
-def _factors(rows: Sequence[Row], numeric: Sequence[str]) -> tuple[str, ...]:
+def _factors(numeric: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    """Columns whose product is what an update reads, in tokens or, where nothing says how long one is, sequences."""
     roles: dict[str, str] = {}
     for name in numeric:
         if (role := _role(name)) is not None:
@@ -124,7 +94,7 @@ def _factors(rows: Sequence[Row], numeric: Sequence[str]) -> tuple[str, ...]:
     if "tokens" in roles:
         return (roles["tokens"],)
     if "whole" in roles:
-        pairs = [[row.values[name] for name in (roles["whole"], *context)] for row in rows]
+        pairs = zip(*(numeric[name] for name in (roles["whole"], *context)), strict=True)
         in_tokens = context and all(whole >= TOKENS_FROM and whole % one == 0 for whole, one in pairs)
         return (roles["whole"], *([] if in_tokens else context))
     found = [roles[role] for role in ("batch", "accumulation", "world") if role in roles]
@@ -151,19 +121,26 @@ def _role(name: str) -> str | None:
 
 def _going_with(reads: Sequence[float], others: Mapping[str, Sequence[float]]) -> str | None:
     """The column that, times what an update reads, is one number in all rows, or one ratio to another column."""
-    varying = {name: values for name, values in others.items() if max(values) > min(values)}
-    if max(reads) == min(reads):
-        return None
-    for name, values in varying.items():
+    varying = {name: values for name, values in others.items() if _varies(values)}
+    for name, values in varying.items() if _varies(reads) else ():
         trained = [read * number for read, number in zip(reads, values, strict=True)]
         totals = [total for other, total in varying.items() if other != name and total[0] > values[0]]
-        if _is_one(trained) or any(_is_one([a / b for a, b in zip(trained, one, strict=True)]) for one in totals):
+        if _has_one_ratio(trained, [1.0] * len(trained)) or any(_has_one_ratio(trained, one) for one in totals):
             return name
     return None
 
 
-def _is_one(values: Sequence[float]) -> bool:
-    return max(values) <= min(values) * (1 + WITHIN)
+def _is_positive(value: Any) -> bool:
+    return is_finite(value) and value > 0
+
+
+def _varies(values: Sequence[float]) -> bool:
+    return max(values) > min(values)
+
+
+def _has_one_ratio(one: Sequence[float], other: Sequence[float]) -> bool:
+    ratios = [a / b for a, b in zip(one, other, strict=True)]
+    return max(ratios) <= min(ratios) * (1 + WITHIN)
 
 
 # --- How runs ended ---

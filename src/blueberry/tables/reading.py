@@ -17,6 +17,7 @@ from blueberry.tables.tools import (
     SQLITE,
     TRIAL_COLUMNS,
     database,
+    files_in,
     is_sqlite,
     lightning_runs,
     optuna_database,
@@ -58,13 +59,13 @@ def read_table(
     """
     path = Path(path)
     with refused_as(TableError, path, "cannot be read", "give a readable table, or a folder of runs"):
-        of_a_tool = _is_export(path)
-    if of_a_tool:
-        return _table(str(path), path.stem, _read_export(path), wanted, name_pattern)
-    name, (text, encoded) = path.name, _text(path)
-    found, notes = _rows_in(path, text, [one for one in wanted if one not in named_by(name_pattern)], metric)
-    rows = [(f"{name} {where}".strip(), values) for where, values in found]
-    return _table(str(path), path.stem, Found(tuple(rows), (*encoded, *notes)), wanted, name_pattern)
+        found = _of_a_tool(path)
+    if found is None:
+        text, encoded = _text(path)
+        read, notes = _rows_in(path, text, [one for one in wanted if one not in named_by(name_pattern)], metric)
+        rows = [(f"{path.name} {where}".strip(), values) for where, values in read]
+        found = Found(tuple(rows), (*encoded, *notes))
+    return _table(str(path), path.stem, found, wanted, name_pattern)
 
 
 def _rows_in(
@@ -97,7 +98,9 @@ def table_of(rows: Any, name: str = "rows", *, wanted: Sequence[str] = (), name_
         if not isinstance(row, dict):
             raise TableError(f"{name} {number}: {type(row).__name__}; each row must be a dict; give a list of dicts")
         values = flat({str(column): value for column, value in row.items()})
-        read.append((f"{name} {number}", {column: _of_mlflow(column, value) for column, value in values.items()}))
+        # a data frame of MLflow's runs has every parameter as text
+        of_mlflow = {n: value_of(v) for n, v in values.items() if n.startswith("params.") and isinstance(v, str)}
+        read.append((f"{name} {number}", values | of_mlflow))
     return _table(name, name, Found(tuple(read)), wanted, name_pattern)
 
 
@@ -107,10 +110,7 @@ def _files(folder: Path) -> Iterator[Placed]:
     by a hash, are logs of runs that no name tells apart.
     """
     read: list[tuple[Path, Sequence[Placed]]] = []
-    for path in sorted(folder.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if is_hidden or not path.is_file() or path.suffix.lower() not in (*SEPARATED, *JSON_LINES, *LOGS):
-            continue
+    for path in files_in(folder, *SEPARATED, *JSON_LINES, *LOGS):
         text, _ = _text(path)
         found = read_log(text) if path.suffix.lower() in LOGS else _rows_in(path, text)[0]
         if any(kind_by_name(column) == "result" for column in (found[0][1] if found else ())):
@@ -170,11 +170,6 @@ def _renamed(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str,
     return made
 
 
-def _of_mlflow(column: str, value: Any) -> Any:
-    """A data frame of its runs has every parameter as text."""
-    return value_of(value) if column.startswith("params.") and isinstance(value, str) else value
-
-
 def _text(path: Path) -> tuple[str, list[str]]:
     """A file's text, and a line on its encoding where that is not what it should be."""
     remedy = "a table is UTF-8 text: CSV, JSON, JSON Lines or Markdown; mend the path or export it so"
@@ -213,8 +208,8 @@ def _kind(path: Path, text: str) -> str:
     start = text.lstrip()[:1]
     if start == "{":
         lines = [line for line in text.splitlines() if line.strip()]
-        whole = [line.lstrip().startswith("{") and line.rstrip().endswith("}") for line in lines[:1]]
-        return "json lines" if len(lines) > 1 and all(whole) and lines[1].lstrip().startswith("{") else "json"
+        has_another = len(lines) > 1 and lines[0].rstrip().endswith("}") and lines[1].lstrip().startswith("{")
+        return "json lines" if has_another else "json"
     if start == "[" or suffix == ".json":
         return "json"
     return "markdown" if start == "|" or (start == "#" and "|" in text) else "delimited"
@@ -222,51 +217,40 @@ def _kind(path: Path, text: str) -> str:
 
 # --- Files of other tools ---
 
-OF_A_RUN = {"metrics.csv": "hparams.yaml", "result.json": "params.json", "progress.csv": "params.json"}
+OF_A_RUN = {"metrics.csv": "hparams.yaml", "result.json": "params.json", "progress.csv": "params.json",
+            "wandb-summary.json": "wandb-summary.json"}  # fmt: skip
 """Files that mean something only with the one beside them, in the folder of their run."""
 JOURNAL = b'{"op_code":'
 
 
-def _is_export(path: Path) -> bool:
-    """Whether a path is read by `_read_export`: a folder, or a file that no table is. Raises: OSError."""
-    if path.is_dir() or path.suffix == ".wandb" or "tfevents" in path.name or path.name == "wandb-summary.json":
-        return True
-    if not path.is_file():
-        return False
-    if path.name in OF_A_RUN and path.with_name(OF_A_RUN[path.name]).is_file():
-        return True
-    with path.open("rb") as file:
-        start = file.read(len(SQLITE) + len(JOURNAL))
-    return start.startswith(SQLITE) or start.replace(b" ", b"").startswith(JOURNAL)
+def _of_a_tool(path: Path) -> Found | None:
+    """Every run of a folder, by whichever of these tools wrote it, or of one of their files; None where a file is none
+    of these, and so a table.
 
-
-def _read_export(path: Path) -> Found:
-    """Every run of a folder, by whichever of these tools wrote it; or of one of their files.
-
-    Raises: TableError if none did, or a library that reads its files is not installed.
+    Raises: TableError if no tool wrote a folder, or a library that reads its files is not installed.
     """
-    remedy = "give a table, or a folder of runs"
-    with refused_as(TableError, path, "cannot be read", remedy):
-        if not path.exists():
-            raise TableError(f"{path}: no such file or folder; {remedy}")
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(len(SQLITE) + len(JOURNAL))
         if path.suffix == ".wandb":
             return Found((wandb_log(path),), are_runs=True)
-        if "tfevents" in path.name and path.is_file():
+        if "tfevents" in path.name:
             return Found(tuple(tensorboard_runs(path)), are_runs=True)
-        if is_sqlite(path):
+        if start.startswith(SQLITE):
             return _of_database(path)
-        if path.is_file() and path.name not in OF_A_RUN and path.name != "wandb-summary.json":
-            rows, objectives = optuna_journal(path)
-            return Found(tuple(rows), objectives=objectives, are_runs=True)
-        folder = path if path.is_dir() else path.parent
-        for reader in _READERS:
-            if found := tuple(reader(folder)):
-                return Found(found, are_runs=True)
-        for file in sorted(folder.iterdir()):
-            if is_sqlite(file):
-                return _of_database(file)
-        if found := tuple(_files(folder)):
-            return Found(found)
+        if not (path.name in OF_A_RUN and path.with_name(OF_A_RUN[path.name]).is_file()):
+            return optuna_journal(path) if start.replace(b" ", b"").startswith(JOURNAL) else None
+    elif not path.is_dir():
+        return None
+    folder = path if path.is_dir() else path.parent
+    for reader in _READERS:
+        if found := tuple(reader(folder)):
+            return Found(found, are_runs=True)
+    for file in sorted(folder.iterdir()):
+        if is_sqlite(file):
+            return _of_database(file)
+    if found := tuple(_files(folder)):
+        return Found(found)
     raise TableError(
         f"{path}: a folder without runs; it must have tfevents files, *.wandb or wandb-summary.json, metrics.csv "
         "(Lightning), trainer_state.json, result.json (Ray Tune), meta.yaml (MLflow), or JSON or CSV files; "
@@ -277,8 +261,7 @@ def _read_export(path: Path) -> Found:
 def _of_database(path: Path) -> Found:
     with database(path) as opened:
         if opened.has(OPTUNA_TABLES):
-            rows, objectives = optuna_database(opened)
-            return Found(tuple(rows), objectives=objectives, are_runs=True)
+            return optuna_database(opened)
         if opened.has(MLFLOW_TABLES):
             return Found(tuple(mlflow_database(opened)), are_runs=True)
     raise TableError(f"{path}: a database of neither Optuna nor MLflow; write its runs as CSV")

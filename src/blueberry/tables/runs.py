@@ -7,25 +7,8 @@ from typing import Any, Literal
 
 from blueberry.errors import TableError
 from blueberry.files import digest
-from blueberry.records import (
-    Failure,
-    Goal,
-    Metrics,
-    Provenance,
-    RunResult,
-    Stage,
-    StudyRun,
-    arm_name,
-    is_number,
-)
-from blueberry.tables.columns import (
-    MEANINGS,
-    Kind,
-    build_of,
-    find_column,
-    folded,
-    is_name,
-)
+from blueberry.records import Failure, Goal, Metrics, Provenance, RunResult, Stage, StudyRun, arm_name, is_number
+from blueberry.tables.columns import MEANINGS, Kind, build_of, find_column, folded, is_name
 from blueberry.tables.names import without_unseeded
 from blueberry.tables.progress import (
     Ending,
@@ -151,7 +134,7 @@ def table_runs(
     kind_of |= dict.fromkeys(measured(table.by_column(rows), kind_of, columns.values()), "result")
     implied = None if "tokens" in kind_of else trained_on(rows, column, kind_of, columns.values())
     if implied is not None:
-        notes.append(f"{table.name}: runs were trained on {implied.name}, as their columns imply")
+        notes.append(f"{table.name}: runs were trained on {implied[0]}, as their columns imply")
     labels = frozenset(name for name, found in columns.items() if kind_of[found] == "label")
     chosen = [
         {name: _setting(row.values.get(found), is_label=name in labels) for name, found in columns.items()}
@@ -178,7 +161,7 @@ def table_runs(
         num_nan += ending == "diverged" and row.values.get("status") is None
         study = row.values.get("study")
         recipe = {**{other: row.values.get(other) for other in others}, **settings}
-        amounts = {} if implied is None else {implied.name: implied.amounts.get(row.place)}
+        amounts = {} if implied is None else {implied[0]: implied[1].get(row.place)}
         runs.append(
             StudyRun(
                 arm=name,

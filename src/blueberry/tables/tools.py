@@ -17,7 +17,7 @@ from urllib.parse import quote
 from blueberry.errors import TableError
 from blueberry.records import Goal, is_number
 from blueberry.tables.columns import kind_by_name
-from blueberry.tables.rows import STEPS, Placed, flat, last_of, of_each_seed, trainer_state, value_of
+from blueberry.tables.rows import STEPS, Found, Placed, flat, last_of, of_each_seed, trainer_state, value_of
 
 SQLITE = b"SQLite format 3\0"
 """How a database file begins."""
@@ -30,12 +30,29 @@ def place_of(folder: Path, root: Path) -> str:
     return folder.relative_to(root).as_posix()
 
 
+def run_in(folder: Path, root: Path, values: Mapping[str, Any], steps: Sequence[Mapping[str, Any]] = ()) -> Placed:
+    """The run of a folder, under its name, with what was logged on the way."""
+    place = place_of(folder, root)
+    return place, {"name": place, **values, **({STEPS: list(steps)} if steps else {})}
+
+
+def files_in(root: Path, *suffixes: str) -> list[Path]:
+    """Those of a folder and of all below it, in order; what is hidden is nobody's result."""
+    files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in suffixes and path.is_file()]
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+
+
+def parsed(text: str | bytes | None) -> Any:
+    """What JSON says; None, too, where it is none."""
+    try:
+        return json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None
+
+
 def json_object(path: Path) -> dict[str, Any]:
     """Raises: TableError if the file is no JSON object."""
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        read = None
+    read = parsed(path.read_bytes())
     if not isinstance(read, dict):
         raise TableError(f"{path}: not a JSON object; it must be as its tool wrote it; restore it")
     return read
@@ -54,14 +71,8 @@ def logged_in_csv(path: Path) -> list[dict[str, Any]]:
 
 def logged_in_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a tool's log; none where there is no such file. A line that a kill has torn says nothing."""
-    said: list[dict[str, Any]] = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            one = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        said += [one] if isinstance(one, dict) else []
-    return said
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else ()
+    return [said for line in lines if isinstance(said := parsed(line), dict)]
 
 
 def yaml_mapping(path: Path) -> dict[str, Any]:
@@ -161,14 +172,15 @@ _SPECIAL = {"INF_POS": float("inf"), "INF_NEG": float("-inf"), "NAN": float("nan
 # --- Optuna ---
 
 
-def optuna_database(opened: Database) -> tuple[list[Placed], Objectives]:
+def optuna_database(opened: Database) -> Found:
     """Every trial of every study: parameters, what users set, and what it was judged by."""
     studies = dict(opened.rows("SELECT study_id, study_name FROM studies"))
     goals: dict[int, list[Goal | None]] = {}
     for study, _, said in opened.rows("SELECT study_id, objective, direction FROM study_directions ORDER BY objective"):
         goals.setdefault(study, []).append("maximize" if said == "MAXIMIZE" else "minimize")
     attributes = opened.rows("SELECT study_id, key, value_json FROM study_system_attributes")
-    names = {study: _parsed(text) for study, key, text in attributes if key == NAMES_KEY}
+    names = {study: parsed(text) for study, key, text in attributes if key == NAMES_KEY}
+    columns = {study: _columns(len(goals.get(study, ())), names.get(study)) for study in studies}
     values: dict[int, dict[str, Any]] = {}
     trials = opened.rows("SELECT trial_id, number, study_id, state FROM trials ORDER BY study_id, number")
     study_of = {}
@@ -176,60 +188,55 @@ def optuna_database(opened: Database) -> tuple[list[Placed], Objectives]:
         study_of[trial] = study
         values[trial] = {"study": studies.get(study), "number": number, "state": state.lower()}
     for trial, key, text in opened.rows("SELECT trial_id, key, value_json FROM trial_user_attributes"):
-        values[trial] |= flat({key: _parsed(text)})
-    for trial, name, value, text in opened.rows(
-        "SELECT trial_id, param_name, param_value, distribution_json FROM trial_params"
-    ):
-        values[trial][name] = _external(value, _parsed(text))
+        values[trial] |= flat({key: parsed(text)})
+    params = "SELECT trial_id, param_name, param_value, distribution_json FROM trial_params"
+    for trial, name, value, text in opened.rows(params):
+        values[trial][name] = _external(value, parsed(text))
     has_types = any(row[1] == "value_type" for row in opened.rows("PRAGMA table_info(trial_values)"))
     type_ = "value_type" if has_types else "NULL"
     for trial, objective, value, kind in opened.rows(f"SELECT trial_id, objective, value, {type_} FROM trial_values"):
-        column = _objective(objective, len(goals.get(study_of[trial], ())), names.get(study_of[trial]))
-        values[trial][column] = _SPECIAL.get(kind, value)
-    objectives: Objectives = {
-        _objective(number, len(said), names.get(study)): goal
-        for study, said in goals.items()
-        for number, goal in enumerate(said)
-    }
+        values[trial][columns[study_of[trial]][objective]] = _SPECIAL.get(kind, value)
+    objectives: Objectives = {}
+    for study, said in goals.items():
+        objectives |= dict(zip(columns[study], said, strict=False))
     if len(studies) < 2:
         for one in values.values():
             del one["study"]
-    return [(f"trial {one['number']}", one) for one in values.values()], objectives
+    rows = tuple((f"trial {one['number']}", one) for one in values.values())
+    return Found(rows, objectives=objectives, are_runs=True)
 
 
-def optuna_journal(path: Path) -> tuple[list[Placed], Objectives]:
+def optuna_journal(path: Path) -> Found:
     """The same of a journal, a JSON object a line, one for each thing that happened."""
     studies: list[dict[str, Any]] = []
     trials: list[dict[str, Any]] = []
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        said = _parsed(text)
+        said = parsed(text)
         if text.strip() and not isinstance(said, dict):
             raise TableError(f"{path} line {number}: no JSON object; a journal must be as Optuna wrote it; restore it")
         try:
             _replay(said or {}, studies, trials)
         except (LookupError, TypeError):
-            raise TableError(
-                f"{path} line {number}: of a trial or study that was not made before; restore it"
-            ) from None
+            what = "of a trial or study that was not made before"
+            raise TableError(f"{path} line {number}: {what}; restore it") from None
     rows: list[Placed] = []
     objectives: Objectives = {}
     for place, trial in enumerate(trials):
         study = studies[trial["study"]]
         if study.get("deleted"):
             continue
-        goals = study["goals"]
+        columns = _columns(len(study["goals"]), study.get("names"))
         read = {
             **({"study": study["name"]} if len(studies) > 1 else {}),
             "number": sum(one["study"] == trial["study"] for one in trials[:place]),
             "state": trial["state"],
             **flat(trial["user"]),
             **trial["params"],
+            **dict(zip(columns, trial["values"] or (), strict=False)),
         }
-        for number, value in enumerate(trial["values"] or ()):
-            read[_objective(number, len(goals), study.get("names"))] = value
         rows.append((f"trial {read['number']}", read))
-        objectives |= {_objective(number, len(goals), study.get("names")): goal for number, goal in enumerate(goals)}
-    return rows, objectives
+        objectives |= dict(zip(columns, study["goals"], strict=False))
+    return Found(tuple(rows), objectives=objectives, are_runs=True)
 
 
 def _replay(said: Mapping[str, Any], studies: list[dict[str, Any]], trials: list[dict[str, Any]]) -> None:
@@ -251,11 +258,11 @@ def _replay(said: Mapping[str, Any], studies: list[dict[str, Any]], trials: list
                 trial["state"] = STATES[said["state"]]
             kinds = said.get("distributions") or {}
             for name, value in (said.get("params") or {}).items():
-                trial["params"][name] = _external(value, _parsed(kinds.get(name, "{}")))
+                trial["params"][name] = _external(value, parsed(kinds.get(name, "{}")))
             trial["user"] |= said.get("user_attrs") or {}
             trials.append(trial)
         case 5:
-            value = _external(said["param_value_internal"], _parsed(said["distribution"]))
+            value = _external(said["param_value_internal"], parsed(said["distribution"]))
             trials[said["trial_id"]]["params"][said["param_name"]] = value
         case 6:
             trial = trials[said["trial_id"]]
@@ -264,15 +271,13 @@ def _replay(said: Mapping[str, Any], studies: list[dict[str, Any]], trials: list
                 trial["values"] = said["values"]
         case 8:
             trials[said["trial_id"]]["user"] |= said["user_attr"]
-        case _:
-            pass
 
 
-def _objective(number: int, num_objectives: int, names: Any) -> str:
-    """The column of one, called as a data frame of trials calls it, or by its own name."""
-    if isinstance(names, list) and number < len(names):
-        return str(names[number])
-    return "value" if num_objectives < 2 else f"values_{number}"
+def _columns(num_objectives: int, names: Any) -> list[str]:
+    """One for each, called as a data frame of trials calls it, or by its own name."""
+    plain = [f"values_{number}" for number in range(num_objectives)] if num_objectives > 1 else ["value"]
+    named = [*map(str, names)] if isinstance(names, list) else []
+    return [*named, *plain[len(named) :]]
 
 
 def _external(value: Any, kind: Any) -> Any:
@@ -284,13 +289,6 @@ def _external(value: Any, kind: Any) -> Any:
         return chosen if isinstance(chosen, (bool, int, float, str, type(None))) else str(chosen)
     is_whole = isinstance(kind, dict) and str(kind.get("name", "")).startswith("Int")
     return int(value) if is_whole and isinstance(value, float) and value.is_integer() else value
-
-
-def _parsed(text: Any) -> Any:
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        return None
 
 
 _PARTS = ("params_", "user_attrs_", "params.", "user_attrs.")
@@ -353,12 +351,10 @@ def ray_trials(root: Path) -> Iterator[Placed]:
         if not steps and csv_file.is_file():
             steps = logged_in_csv(csv_file)
         measured = {name: value for name, value in _of_ray(last_of(steps)).items() if name != "trial_id"}
-        measured |= {STEPS: [_of_ray(one) for one in steps]} if steps else {}
         given = flat(json_object(params)) if params.is_file() else {}
-        place = place_of(folder, root)
         has_failed = any((folder / name).is_file() for name in ("error.txt", "error.pkl"))
         ending = {"status": "error"} if has_failed else {}
-        yield place, {"name": place, **measured, **given, **ending}
+        yield run_in(folder, root, {**measured, **given, **ending}, [_of_ray(one) for one in steps])
 
 
 def _is_rays(file: Path) -> bool:
@@ -366,7 +362,7 @@ def _is_rays(file: Path) -> bool:
         return file.with_name("params.json").is_file() or b"training_iteration" in opened.read(LONGEST_LINE)
 
 
-# --- Which tool wrote it; logs of training libraries ---
+# --- Training libraries, and scripts ---
 
 LARGEST_RESULT = 1_000_000
 """Bytes of a file that holds one run."""
@@ -383,28 +379,21 @@ def trainer_runs(root: Path) -> Iterator[Placed]:
         if values.get("global_step", 0) >= before.get("global_step", 0) or "log_history" not in read:
             before |= values
     for folder, values in sorted(runs.items()):
-        yield place_of(folder, root), {"name": place_of(folder, root), **values}
+        yield run_in(folder, root, values)
 
 
 def lightning_runs(root: Path) -> Iterator[Placed]:
     """`metrics.csv` of each version, of each column the last value and all on the way, and `hparams.yaml` beside it."""
     for file in sorted(root.rglob("metrics.csv")):
-        name = place_of(file.parent, root)
         steps = logged_in_csv(file)
         given = flat(yaml_mapping(file.parent / "hparams.yaml"))
-        yield name, {"name": name, **given, **last_of(steps), STEPS: steps}
+        yield run_in(file.parent, root, {**given, **last_of(steps)}, steps)
 
 
 def result_files(root: Path) -> Iterator[Placed]:
-    """JSON files that each are the object of one run, as scripts leave them; what is hidden is nobody's result."""
-    for file in sorted(root.rglob("*.json")):
-        is_hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-        if is_hidden or not file.is_file() or file.stat().st_size > LARGEST_RESULT:
-            continue
-        try:
-            read = json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
-            continue
+    """JSON files that each are the object of one run, as scripts leave them."""
+    for file in files_in(root, ".json"):
+        read = parsed(file.read_bytes()) if file.stat().st_size <= LARGEST_RESULT else None
         if not isinstance(read, dict) or str(read.get("schema", "")).startswith("blueberry/"):
             continue
         name = place_of(file.with_suffix(""), root)

@@ -5,7 +5,6 @@ are decoded here, so that a run that was never synced can be read without W&B.
 Source: LevelDB, doc/log_format.md; wandb/proto/wandb_internal.proto (field numbers, which never change).
 """
 
-import json
 import math
 import re
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 from blueberry.errors import TableError
 from blueberry.tables.columns import folded
 from blueberry.tables.rows import STEPS, Placed, flat, last_of, value_of
-from blueberry.tables.tools import Database, json_object, logged_in_json_lines, place_of, yaml_mapping
+from blueberry.tables.tools import Database, json_object, logged_in_json_lines, parsed, place_of, run_in, yaml_mapping
 
 KEPT = "_runtime"
 """Of W&B's columns that begin with an underscore, the one that a table has a use for."""
@@ -34,18 +33,19 @@ MLFLOW_STATUS = {1: "running", 2: "scheduled", 3: "finished", 4: "failed", 5: "k
 
 def wandb_runs(root: Path) -> Iterator[Placed]:
     """Each run by its own log, `run-ID.wandb`; or where there is none by `wandb-summary.json` and `config.yaml`."""
-    summaries = {_run_folder(file): file for file in sorted(root.rglob(SUMMARY))}
+    summaries = {
+        file.parent.parent if file.parent.name == "files" else file.parent: file for file in sorted(root.rglob(SUMMARY))
+    }
     logs = {file.parent: file for file in sorted(root.rglob("*.wandb")) if _is_whole(file, summaries)}
     for folder in sorted({*logs, *summaries}):
-        place = place_of(folder, root)
         if folder in logs:
-            yield place, _of_log(logs[folder])
+            yield place_of(folder, root), _of_log(logs[folder])
             continue
         config = yaml_mapping(summaries[folder].parent / "config.yaml")
         settings = {name: v["value"] if isinstance(v, dict) and "value" in v else v for name, v in config.items()}
         measured = _kept({**flat(settings), **flat(json_object(summaries[folder]))})
         steps = [flat(said) for said in logged_in_json_lines(summaries[folder].with_name(HISTORY))]
-        yield place, {"name": place, **measured, **({STEPS: steps} if steps else {})}
+        yield run_in(folder, root, measured, steps)
 
 
 def wandb_log(file: Path) -> Placed:
@@ -55,16 +55,9 @@ def wandb_log(file: Path) -> Placed:
 
 def _is_whole(log: Path, summaries: Collection[Path]) -> bool:
     """One that W&B has not begun to write says nothing; a foreign one is refused, unless a summary says the same."""
-    return log.stat().st_size > 0 and (log.parent not in summaries or _begins(log))
-
-
-def _begins(log: Path) -> bool:
     with log.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
-
-
-def _run_folder(summary: Path) -> Path:
-    return summary.parent.parent if summary.parent.name == "files" else summary.parent
+        start = file.read(len(MAGIC))
+    return start == MAGIC if log.parent in summaries else bool(start)
 
 
 def _kept(values: dict[str, Any]) -> dict[str, Any]:
@@ -159,10 +152,7 @@ def _take_in(values: dict[str, Any], message: bytes) -> None:
             if inner in (_KEY, _NESTED_KEY):
                 keys.append(bytes(part).decode(errors="replace"))
             elif inner == _VALUE_JSON:
-                try:
-                    said = json.loads(bytes(part))
-                except (ValueError, RecursionError):
-                    said = None
+                said = parsed(bytes(part))
         if not keys or not keys[-1]:
             continue
         inside = values
@@ -320,9 +310,8 @@ def tensorboard_runs(path: Path) -> Iterator[Placed]:
     for folder in folders:
         events: Any = EventAccumulator(str(folder), size_guidance={"scalars": 1, "tensors": 1})
         events.Reload()
-        name = place_of(folder, root)
         given = {**flat(yaml_mapping(folder / "hparams.yaml")), **_hparams(events)}
-        yield name, {"name": name, **given, **_last_values(events)}
+        yield run_in(folder, root, {**given, **_last_values(events)})
 
 
 def _last_values(events: Any) -> dict[str, Any]:
