@@ -59,11 +59,9 @@ def run(result: RunResult, folder: Path) -> str:
     final = result.final
     assert final is not None
     assert final.accuracy is not None, "the built-in trainer measures it"
-    bits = (
-        metric_value(final.bits_per_byte, None, "val_bits_per_byte")
-        if final.bits_per_byte is not None
-        else "bits per byte unknown"
-    )
+    bits = "bits per byte unknown"
+    if final.bits_per_byte is not None:
+        bits = metric_value(final.bits_per_byte, None, "val_bits_per_byte")
     perplexity = f", perplexity {final.perplexity:,.2f}" if final.perplexity is not None else ""
     named = "".join(
         f"\n  {name}: {metric_value(measured.loss, None, 'val_loss')}" for name, measured in result.sets.items()
@@ -86,7 +84,7 @@ def forecast(seen: Forecast) -> str:
         seen.question,
         "",
         *_arms(seen),
-        *_aliases(seen),
+        *([f"mixed      only the sums of these are measured: {'; '.join(seen.aliases)}"] if seen.aliases else []),
         f"seeds      {_seeds(seen)}",
         f"runs       {seen.runs_done} done, {seen.runs_todo} to do{at_most}, {length}",
         f"to do      {_amount(seen)}",
@@ -118,20 +116,10 @@ def _arms(seen: Forecast) -> list[str]:
         return [line, *(f"parts      {name}: {_names(arms)}" for name, arms in seen.parts)]
     inside = seen.parts[0][1]
     if seen.joined == "tune":
-        return [
-            line,
-            f"parts      each arm at its own best of {len(inside)}: {_names(inside)}"
-            if inside
-            else "parts      each arm at its own best",
-        ]
+        of = f" of {len(inside)}: {_names(inside)}" if inside else ""
+        return [line, f"parts      each arm at its own best{of}"]
     arms = f"arms       {len(inside)}: {_names(inside)}" if inside else "arms       proposed from results"
     return [arms, f"parts      under each of these {len(whole)}: {_names(whole)}"]
-
-
-def _aliases(seen: Forecast) -> list[str]:
-    if not seen.aliases:
-        return []
-    return [f"mixed      only the sums of these are measured: {'; '.join(seen.aliases)}"]
 
 
 def _seeds(seen: Forecast) -> str:
@@ -151,14 +139,12 @@ def _seeds(seen: Forecast) -> str:
 
 def _changed(seen: Forecast) -> list[str]:
     """How the file differs from what it last ran as."""
-    if seen.changed is None:
-        return []
     change = seen.changed
-    lines = [
-        f"changed    since it last ran: {count(change.reused, 'result')} reused, {change.set_aside} set aside "
-        "(they stay in the store)"
-    ]
-    return [*lines, f"           new arms: {_names(change.new_arms)}"] if change.new_arms else lines
+    if change is None:
+        return []
+    kept = f"{count(change.reused, 'result')} reused, {change.set_aside} set aside (they stay in the store)"
+    new = [f"           new arms: {_names(change.new_arms)}"] if change.new_arms else []
+    return [f"changed    since it last ran: {kept}", *new]
 
 
 def _builds(seen: Forecast) -> list[str]:
@@ -253,11 +239,7 @@ def findings(found: Sequence[Audit]) -> str:
     if not found:
         return "nothing found"
     num_blocks = sum(finding.severity == "block" for finding in found)
-    lines = [
-        line
-        for finding in found
-        for line in (f"{finding.severity:5}  {finding.audit}: {finding.message}", f"       -> {finding.remedy}")
-    ]
+    lines = [f"{one.severity:5}  {one.audit}: {one.message}\n       -> {one.remedy}" for one in found]
     return "\n".join([*lines, "", f"{num_blocks} block a claim, {len(found) - num_blocks} warn"])
 
 
@@ -353,6 +335,8 @@ def _refused(found: Refusal) -> str:
 # --- While something runs, on standard error ---
 
 T = TypeVar("T")
+LEAST_SECONDS = 2.0
+"""After which what was done since the first look says how long the rest takes."""
 LINE_SECONDS = 15.0
 """Between two lines where there is no terminal to draw a bar on."""
 Watching = AbstractContextManager[Callable[[T], None] | None]
@@ -391,7 +375,7 @@ def _watching(step: Callable[[T], Step], quiet: bool, no_color: bool) -> Iterato
     if quiet:
         yield None
         return
-    pace, noted = _Pace(), set[str]()
+    noted, first = set[str](), list[tuple[float, int]]()
     with _display(no_color) as (show, note):
 
         def on_event(seen: T) -> None:
@@ -400,27 +384,15 @@ def _watching(step: Callable[[T], Step], quiet: bool, no_color: bool) -> Iterato
                 if line is not None and line not in noted:
                     noted.add(line)
                     note(printable(line))
-            left = pace.seconds_left(done, total)
             rest = f"{speed:,.0f} tokens/s" if speed else "starting"
-            show(done / max(total, 1), what, rest if left is None else f"{rest}, {duration(left)} left")
+            if not first:
+                first.append((time.monotonic(), done))
+            seconds, updates = time.monotonic() - first[0][0], done - first[0][1]
+            if updates > 0 and seconds >= LEAST_SECONDS:
+                rest += f", {duration((total - done) * seconds / updates)} left"
+            show(done / max(total, 1), what, rest)
 
         yield on_event
-
-
-class _Pace:
-    """The time left, from what was done since the first look."""
-
-    def __init__(self) -> None:
-        self.first: tuple[float, int] | None = None
-
-    def seconds_left(self, done: int, total: int) -> float | None:
-        now = time.monotonic()
-        if self.first is None:
-            self.first = (now, done)
-        began, done_then = self.first
-        if done <= done_then or now - began < 2:
-            return None
-        return (total - done) * (now - began) / (done - done_then)
 
 
 @contextmanager
@@ -431,7 +403,15 @@ def _display(no_color: bool) -> Iterator[tuple[Callable[[float, str, str], None]
 
     console = Console(stderr=True, no_color=no_color or None, highlight=False)
     if not console.is_terminal:
-        yield _Lines(), on_standard_error
+        said_at = -LINE_SECONDS
+
+        def line_now_and_then(fraction: float, what: str, rest: str) -> None:
+            nonlocal said_at
+            if time.monotonic() - said_at >= LINE_SECONDS:
+                said_at = time.monotonic()
+                on_standard_error(printable(f"{fraction:4.0%}  {what}; {rest}"))
+
+        yield line_now_and_then, on_standard_error
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -445,19 +425,6 @@ def _display(no_color: bool) -> Iterator[tuple[Callable[[float, str, str], None]
             bar.update(task, completed=fraction, description=printable(what), rest=rest)
 
         yield show, lambda line: bar.console.print(line, markup=False)
-
-
-class _Lines:
-    """A line now and then."""
-
-    def __init__(self) -> None:
-        self._said_at: float | None = None
-
-    def __call__(self, fraction: float, what: str, rest: str) -> None:
-        now = time.monotonic()
-        if self._said_at is None or now - self._said_at >= LINE_SECONDS:
-            self._said_at = now
-            on_standard_error(printable(f"{fraction:4.0%}  {what}; {rest}"))
 
 
 def on_standard_error(line: str) -> None:
