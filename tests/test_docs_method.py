@@ -10,8 +10,7 @@ from typing import get_args
 
 import pytest
 
-from blueberry.judge import answers, judgement, verdicts
-from blueberry.judge.audits import design
+from blueberry.judge import answers, gather, judgement, verdicts
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.forecast import LEAST_MIN_EFFECT
 from blueberry.judge.judgement import CurveFinding, Judgement, Purpose, Verdict
@@ -116,7 +115,7 @@ def test_rules_have_the_numbers_that_are_said() -> None:
         f"max({LEAST_MIN_EFFECT}, half the noise of one run)",
         f"with probability {POWER}, *if*",
         f"Above {MOST_SEEDS:,} it is not given",
-        f"{design.MOST_SHARED_WINDOWS:.0%} of windows of {design.WINDOW_TOKENS} tokens",
+        f"{gather.MOST_SHARED_WINDOWS:.0%} of windows of {gather.WINDOW_TOKENS} tokens",
         f"one of 13 arms would have to lie {t_quantile(2, 0.05 / 13 / 12):.0f} standard errors behind",
         f'"0 of 5 failed" comes with what it is worth: up to {upper_bound(0, 5):.0%} may fail',
         f"out in {1 - 0.95**3:.0%} of studies of three seeds",

@@ -9,11 +9,10 @@ from typing import Any
 from blueberry.errors import ReportError
 from blueberry.files import refused_as
 from blueberry.judge.audits import audit
-from blueberry.judge.audits.histories import audit_histories, histories
+from blueberry.judge.audits.design import audit_histories, histories
 from blueberry.judge.evidence import measure
-from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Audit, Judgement, blocking_first, placed
-from blueberry.judge.studies import judge_table
+from blueberry.judge.studies import gather_table, judge_table
 from blueberry.judge.words import MIN_EFFECT_NATS
 from blueberry.proofread import Document
 from blueberry.proofread import examine as proofread

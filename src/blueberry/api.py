@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from blueberry.errors import DataError, StoreError, StudyError, TrainerError
 from blueberry.files import begun_by, is_missing, write_whole
-from blueberry.judge.audits.design import WINDOW_TOKENS, Text, Texts, no_texts, objections
+from blueberry.judge.audits.design import objections
 from blueberry.judge.forecast import Forecast, forecast
+from blueberry.judge.gather import WINDOW_TOKENS, Text, Texts, no_texts
 from blueberry.judge.judgement import Audit, Judgement
 from blueberry.judge.ledger import reserved_seeds
 from blueberry.judge.studies import REFEREE, judge

@@ -3,9 +3,8 @@ import math
 import pytest
 
 from blueberry.errors import StudyError
-from blueberry.judge.audits.design import Text
-from blueberry.judge.gather import gather_study
-from blueberry.judge.studies import judge
+from blueberry.judge.gather import Text
+from blueberry.judge.studies import gather_study, judge
 from blueberry.recipe import Recipe
 from blueberry.records import Evaluation, Failure, Metrics, RunResult
 from blueberry.study.plan import plan

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from blueberry.errors import TableError
-from blueberry.judge.gather import gather_table
 from blueberry.judge.judging import weigh
+from blueberry.judge.studies import gather_table
 from blueberry.tables.progress import ENDINGS
 from blueberry.tables.reading import read_table, table_of
 from blueberry.tables.runs import table_runs

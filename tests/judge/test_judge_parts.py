@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blueberry.judge.audits.design import Text
+from blueberry.judge.gather import Text
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.studies import REFEREE, judge
 from blueberry.stats.scaling import fit_power_law

@@ -3,8 +3,7 @@
 import weakref
 from collections.abc import Iterator, Mapping
 
-from blueberry.judge.gather import gather_study
-from blueberry.judge.studies import REFEREE
+from blueberry.judge.studies import REFEREE, gather_study
 from blueberry.records import RunResult
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from blueberry.judge.evidence import ArmRuns, Evidence
-from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.judging import weigh
+from blueberry.judge.studies import gather_table
 from blueberry.tables.reading import table_of
 from blueberry.tables.runs import table_runs
 

@@ -13,8 +13,8 @@ from blueberry.architecture import cost, flops_per_token, parameters
 from blueberry.errors import RecipeError, TableError, did_you_mean
 from blueberry.files import canonical_json, digest
 from blueberry.judge.evidence import measure
-from blueberry.judge.gather import gather_study
 from blueberry.judge.judgement import BASELINE
+from blueberry.judge.studies import gather_study
 from blueberry.judge.words import count, interval, number, settings_text, unit
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult

@@ -1,4 +1,4 @@
-"""From runs to evidence, whoever made them: a study's from the store, a table's rows, the parts of a study of parts.
+"""From runs to evidence, whoever made them; and whether they were what was declared, and held-out text was kept apart.
 
 Runs come one after the other, an arm's together, so that no more than an arm's curves are held.
 """
@@ -6,28 +6,98 @@ Runs come one after the other, an arm's together, so that no more than an arm's 
 import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
-from blueberry.architecture import parameters
-from blueberry.errors import StudyError, TableError
+from blueberry.errors import StudyError
 from blueberry.judge import words
-from blueberry.judge.audits.design import Done, Texts, departures, known_too_well, no_texts, objections, shared_text
+from blueberry.judge.audits import BELOW_TRAINING
 from blueberry.judge.curves import read_curves
 from blueberry.judge.evidence import ArmRuns, Evidence, RunFacts
-from blueberry.judge.judgement import CurveFinding, RunCost
+from blueberry.judge.judgement import Audit, CurveFinding, RunCost, block
 from blueberry.recipe import Recipe
-from blueberry.records import Provenance, RunResult, Stage, StudyRun, is_usable_number
-from blueberry.stats.noise import Borrowed
-from blueberry.study.arms import Run
-from blueberry.study.plan import Plan, as_planned, looks_of, study_runs
-from blueberry.study.spec import Arm, Study
-from blueberry.tables.columns import build_of, kind_by_name, measures_no_text, understood
-from blueberry.tables.runs import TableRuns
+from blueberry.records import Provenance, RunResult, Stage, StudyRun
+from blueberry.schedules import multipliers
+from blueberry.settings import peak_rates
+from blueberry.study.spec import Arm
+from blueberry.tables.columns import build_of, kind_by_name, understood
 
 LOSSES = ("val_loss", "train_loss", "test_loss")
 """Metrics in nats per token, which guessing bounds."""
+
+
+RATE_TOLERANCE = 1e-6
+"""Relative: a rate that passed through 32 bits is still the declared one."""
+SEVERAL_PASSES = 3.0
+WINDOW_TOKENS = 256
+"""Of the held-out windows that are looked for in training. Clean text shares much: of held-out runs of 13 tokens 3 to
+33% occur in training too (licences, imports, idioms), so a limit of 1% on those accuses everybody. Whole windows of 256
+tokens are shared by nature in 0 to 0.8% of cases, and a leak of a share of the documents shares that share of windows
+(docs/doctor.md has the measurement)."""
+MOST_SHARED_WINDOWS = 0.02
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is known of the text that a recipe trains on; None where it is not."""
+
+    entropy_bits_per_byte: float | None = None
+    train_tokens: int | None = None
+    """Unique training tokens."""
+    shared_windows: Callable[[], float] | None = None
+    """The share of held-out windows of WINDOW_TOKENS that stand in the training text word for word; slow when first
+    asked for."""
+
+
+Texts = Callable[[Recipe], Text]
+
+
+def no_texts(recipe: Recipe) -> Text:
+    """Nothing is known: the audits that need it stay silent."""
+    return Text()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Of a run, what all runs together are judged by: its numbers and what its curves say of how it was made."""
+
+    part: str
+    arm: str
+    num_tokens: int | None
+    num_flops: float | None
+    train_seconds: float | None
+    """None where it ended and nobody said."""
+    shared: float
+    """Of the updates, those taken over from another run, as a share."""
+    shared_seconds: float
+    train_loss: float | None
+    val_loss: float | None
+    bits_per_byte: float | None
+    wrong_rate: str | None
+    """The first rate that was not the planned one, in words."""
+    skipped_updates: int
+    """Of a completed run, those that it has not made."""
+
+    @classmethod
+    def of(cls, run: StudyRun, recipe: Recipe | None) -> "Done":
+        """`recipe`: what it was to be, where that is known."""
+        result = run.result
+        shared = result.shared_updates / result.num_updates if result.shared_updates and result.num_updates else 0.0
+        return cls(
+            run.part,
+            run.arm,
+            result.num_tokens,
+            result.num_flops,
+            0.0 if result.train_seconds is None and result.status == "failed" else result.train_seconds,
+            shared,
+            result.shared_seconds,
+            _late_loss(result),
+            result.metric("val_loss"),
+            None if result.final is None else result.final.bits_per_byte,
+            *((None, 0) if recipe is None else departure(recipe, result)),
+        )
 
 
 @dataclass(frozen=True)
@@ -262,144 +332,88 @@ def _entropy(asked: Asked, done: Sequence[Done], texts: Texts) -> float | None:
     return bits_per_byte * shown.val_loss / shown.bits_per_byte
 
 
-def gather_study(study: Study, results: Mapping[str, RunResult], planned: Plan, *, texts: Texts = no_texts) -> Evidence:
-    """The evidence of a study; of one made of parts, all but its arms.
+# --- Whether runs were what was declared, and held-out text was kept apart ---
 
-    `results` by fingerprint: each is asked for once, arm by arm. `texts` says what is known of the text that a recipe
-    trains on.
-    Raises: StudyError if a completed run has not the study's metric.
-    """
-    study = as_planned(study, planned)
-    axis = study.axes[0] if len(study.axes) == 1 else None
-    search = planned.search
-    has_raced = study.method == "race" or (search is not None and search.is_broken and not study.strategy.runs)
-    looks = looks_of(study.seeds.search, study.seeds.max) if has_raced else ()
-    own = study.trainer is None
-    recipes = {("", arm.name): arm.recipe for arm in study.arms} if not study.parts else {}
-    recipes |= {(part.name, arm.name): arm.recipe for part in study.parts for arm in part.arms}
-    found = [one for one in objections(study) if one.audit not in ("seeds", "curse")]  # the runs say those again
-    evidence = replace(
-        _question(study),
-        looks=max(len(looks), 1),
-        look_seeds=looks,
-        search=search,
-        reach=_reach(study),
-        scale=axis.scale if axis is not None and axis.scale != "list" else None,
-        num_unfinished=len(planned.runs)
-        - sum(run.fingerprint in results for run in planned.runs)
-        + planned.num_undecided,
-        at_one_rate=_at_one_rate(study),
-        audits=(
-            *found,
-            *(shared_text([arm.recipe for arm in study.trained_arms], texts) if own and len(planned.ended) else ()),
-        ),
+
+def departure(recipe: Recipe, result: RunResult) -> tuple[str | None, int]:
+    """Where a run left its recipe: the first rate that was not the planned one, in words, and the updates that a
+    completed run has not made. A result without a count of updates is of a trainer that does not say."""
+    used, planned = result.curve.learning_rate, planned_rates(recipe, result)
+    pairs = enumerate(zip(used, planned, strict=False))
+    place = next((at for at, (was, right) in pairs if abs(was - right) > RATE_TOLERANCE * abs(right)), None)
+    rate = None if place is None else f"{used[place]:.4g} for {planned[place]:.4g} at update {place + 1}"
+    if result.status != "completed":
+        return rate, 0
+    missing = max(recipe.num_updates - result.num_updates, 0) if result.num_updates else 0
+    return rate, missing + sum(loss is None for loss in result.curve.train_loss)
+
+
+def _late_loss(result: RunResult) -> float | None:
+    """The training loss over the last tenth of a curve: that of one update is as noisy as its batch is small."""
+    late = result.curve.train_loss[-max(1, len(result.curve.train_loss) // 10) :]
+    finite = [loss for loss in late if loss is not None]
+    return fmean(finite) if finite else result.metric("train_loss")
+
+
+def planned_rates(recipe: Recipe, result: RunResult) -> list[float]:
+    """The matrices' rate at each update, with the cuts that the evaluations make an adaptive schedule decide."""
+    seen = [(one.update, one.validation.loss) for one in result.evaluations]
+    peak = peak_rates(recipe.optimizer)["matrices"]
+    return [peak * height for height in multipliers(recipe.schedule, recipe.num_updates, seen)]
+
+
+def departures(done: Sequence[Done]) -> list[Audit]:
+    """Rates that were not planned, and updates that were not made: a completed run must have made all of its."""
+    found = []
+    rates = {one.arm: one.wrong_rate for one in reversed(done) if one.wrong_rate is not None}
+    if rates:
+        names = list(reversed(rates))
+        message = (
+            f"{words.listing(names)}: the rate really used is not the declared one ({names[0]}: {rates[names[0]]})"
+        )
+        remedy = "make the trainer use the recipe's rate at every update, and run again"
+        found.append(block("schedule", message, remedy))
+    skipped = [one for one in done if one.skipped_updates]
+    if skipped:
+        names = list(dict.fromkeys(one.arm for one in skipped))
+        most = words.count(max(one.skipped_updates for one in skipped), "update")
+        message = f"{words.listing(names)} skipped up to {most} and count as success; a step not made is no training"
+        remedy = "count the runs as diverged, or lower the rate until none is skipped"
+        found.append(block("diverged", message, remedy))
+    return found
+
+
+def known_too_well(done: Sequence[Done], passes: float) -> list[Audit]:
+    """Of runs that saw their text `passes` times: held-out text that they know better."""
+    suspects = [
+        one.arm
+        for one in done
+        if one.train_loss is not None
+        and one.val_loss is not None
+        and one.val_loss < (1 - BELOW_TRAINING) * one.train_loss
+    ]
+    if passes < SEVERAL_PASSES or not suspects:
+        return []
+    message = (
+        f"{words.listing(list(dict.fromkeys(suspects)))}: validation loss below training loss after "
+        f"{passes:.1f} passes; text seen so often should be known better than text never seen"
     )
-    arms = {} if study.parts else {arm.name: arm for arm in study.arms}
-    asked = Asked(evidence, str(study.path), arms, recipes=recipes if own else {})
-    return gather(study_runs(study, planned, results), asked, texts)
+    return [block("leak", message, "split documents, not windows, and look for validation text in training")]
 
 
-def _question(study: Study) -> Evidence:
-    """What a study file asks."""
-    return Evidence(
-        question=study.question,
-        metric=study.metric,
-        min_effect=study.min_effect,
-        alpha=study.alpha,
-        vary=study.varied,
-        arms=(),
-        goal=study.goal,
-        target=study.target,
-        source="study" if study.trainer is None else "program",
-    )
-
-
-def arm_runs(
-    study: Study,
-    arm: Arm,
-    results: Mapping[str, RunResult],
-    runs: Iterable[Run],
-    *,
-    chooses: Collection[Stage] = ("search",),
-) -> ArmRuns:
-    """One arm's evidence from its runs. `chooses` are the stages whose seeds compare it with others."""
-    asked = Asked(_question(study), str(study.path), {arm.name: arm}, chooses)
-    known = (
-        StudyRun(arm.name, run.seed, run.stage, results[run.fingerprint], arm.settings)
-        for run in runs
-        if run.fingerprint in results
-    )
-    return gather(known, asked).arms[0]
-
-
-def gather_table(
-    found: TableRuns,
-    *,
-    min_effect: float = 0.005,
-    alpha: float = 0.05,
-    borrowed: Borrowed | None = None,
-    target: float | None = None,
-    chooses: Collection[Stage] = ("search", "compare"),
-) -> Evidence:
-    """The evidence of a table's runs; of one made of parts, all but its arms. `min_effect` and
-    `borrowed` are in the metric's unit.
-
-    Raises: TableError for a min_effect, alpha or target that is none.
-    """
-    if not 0 < min_effect < math.inf:
-        raise TableError(f"min_effect: {min_effect!r}; must be a number above 0; change it")
-    if not 0 < alpha < 0.5:
-        raise TableError(f"alpha: {alpha!r}; must be a number above 0 and below 0.5; change it")
-    if target is not None and not math.isfinite(target):
-        raise TableError(f"target: {target!r}; must be a number that runs can clear; change it")
-    evidence = Evidence(
-        question=_question_of(found),
-        metric=found.metric,
-        min_effect=min_effect,
-        alpha=alpha,
-        vary=found.vary,
-        arms=(),
-        goal=found.goal,
-        source="table",
-        borrowed=borrowed,
-        target=target,
-        names_arms=found.names_arms,
-        loop=found.table.path if found.table.is_of_a_loop else None,
-        num_unfinished=len(found.unfinished),
-        states_success=found.states_success,
-        is_of_text=not any(measures_no_text(name) for name in found.table.columns),
-    )
-    asked = Asked(evidence, found.table.path, dict.fromkeys(found.arms), chooses=chooses)
-    place = {name: number for number, name in enumerate(found.arms)}
-    return gather(sorted(found.runs, key=lambda run: place.get(run.arm, 0)), asked)
-
-
-def _question_of(found: TableRuns) -> str:
-    most = "least" if found.goal == "minimize" else "most"
-    has = f"has the {most} {found.metric}"
-    inside = found.parts[0].found if found.parts else found
-    if found.joined == "across":
-        what, by = _names(inside.vary), _names(found.vary)
-        return f"Which {what} {has} in {found.table.name}, and how does it move with {by}?"
-    own = f", each at its own best {_names(inside.vary)}," if found.joined == "tune" else ""
-    return f"Which {_names(found.vary)}{own} {has} in {found.table.name}{found.where}?"
-
-
-def _names(columns: Sequence[str]) -> str:
-    return " and ".join(name.rpartition(".")[2].replace("_", " ") for name in columns)
-
-
-def _at_one_rate(study: Study) -> tuple[str, ...]:
-    if study.joined or any(words.is_rate(name) for name in study.varied):
-        return ()
-    resized = len({parameters(arm.recipe).total for arm in study.arms}) > 1
-    model = [n for n in study.varied if n.startswith("model.") and (resized or n.endswith(".kind"))]
-    return (*model, *(name for name in study.varied if name == "schedule.kind"))
-
-
-def _reach(study: Study) -> dict[str, tuple[float, float]]:
-    """The ends of each numeric range that proposals are made from."""
-    if study.method != "optuna":
-        return {}
-    numeric = [axis for axis in study.axes if all(is_usable_number(value) for value in axis.values)]
-    return {axis.setting: (float(min(axis.values)), float(max(axis.values))) for axis in numeric}
+def shared_text(recipes: Iterable[Recipe], texts: Texts) -> list[Audit]:
+    """Held-out text that was trained on, word for word, in any of the texts of a study's recipes."""
+    longest: dict[str, Recipe] = {}
+    for recipe in recipes:  # of beginnings of one text the longest holds the others
+        whole = recipe.data.model_copy(update={"max_train_tokens": None}).model_dump_json()
+        before = longest.setdefault(whole, recipe)
+        if (recipe.data.max_train_tokens or math.inf) > (before.data.max_train_tokens or math.inf):
+            longest[whole] = recipe
+    found = []
+    for shared in (texts(recipe).shared_windows for recipe in longest.values()):
+        if shared is not None and (share := shared()) > MOST_SHARED_WINDOWS:
+            windows = f"validation windows of {WINDOW_TOKENS} tokens"
+            message = f"{share:.1%} of the {windows} are in the training text word for word"
+            remedy = "split documents, not windows, and leave out documents that stand twice"
+            found.append(block("leak", message, remedy))
+    return found

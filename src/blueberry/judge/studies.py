@@ -1,4 +1,4 @@
-"""A study or a table, judged; one made of parts part by part, then all of them together.
+"""A study or a table: what it asks, its evidence, its judgement; one made of parts part by part, then all together.
 
 "tune": the arms are compared, each at its own best, on seeds that chose nothing within an arm.
 "across": conditions are not compared: longer runs and larger models have lower losses, whatever else varies. Does the
@@ -7,20 +7,22 @@ first one's answer hold under the others, and what moves? That is the answer.
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from blueberry.architecture import parameters
+from blueberry.errors import TableError
 from blueberry.judge import words
 from blueberry.judge.across import ascending, condition_of, find_gains, find_laws, summary_of_condition
 from blueberry.judge.answers import Covered, Gain
 from blueberry.judge.audits import AUDITS, TOO_FEW
 from blueberry.judge.audits.comparisons import EXTENSION, LEAST_AXIS_VALUES
-from blueberry.judge.audits.design import Texts, no_texts
+from blueberry.judge.audits.design import objections
 from blueberry.judge.evidence import ArmRuns, Evidence, axis_of
-from blueberry.judge.gather import arm_runs, gather_study, gather_table
+from blueberry.judge.gather import Asked, Texts, gather, no_texts, shared_text
 from blueberry.judge.judgement import (
     Audit,
     CurveFinding,
@@ -33,11 +35,13 @@ from blueberry.judge.judgement import (
 )
 from blueberry.judge.judging import numbers, tell, weigh
 from blueberry.judge.verdicts import leading_arm, open_arms
-from blueberry.records import RunResult, is_usable_number
+from blueberry.records import RunResult, Stage, StudyRun, is_usable_number
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.unresolved import best_arm
-from blueberry.study.plan import Plan, Referee
+from blueberry.study.arms import Run
+from blueberry.study.plan import Plan, Referee, as_planned, looks_of, study_runs
 from blueberry.study.spec import Arm, Study
+from blueberry.tables.columns import measures_no_text
 from blueberry.tables.runs import TableRuns
 
 REFEREE = Referee(open_arms, leading_arm)
@@ -325,3 +329,149 @@ def _stays_behind(part: Part, which: str, whole: Judgement) -> bool:
     last, before = (mean or 0.0 for mean in ends)
     gain = abs(before - last)
     return min(map(abs, verdict.interval)) > EXTENSION * gain
+
+
+# --- What is asked, and the evidence ---
+
+
+def gather_study(study: Study, results: Mapping[str, RunResult], planned: Plan, *, texts: Texts = no_texts) -> Evidence:
+    """The evidence of a study; of one made of parts, all but its arms.
+
+    `results` by fingerprint: each is asked for once, arm by arm. `texts` says what is known of the text that a recipe
+    trains on.
+    Raises: StudyError if a completed run has not the study's metric.
+    """
+    study = as_planned(study, planned)
+    axis = study.axes[0] if len(study.axes) == 1 else None
+    search = planned.search
+    has_raced = study.method == "race" or (search is not None and search.is_broken and not study.strategy.runs)
+    looks = looks_of(study.seeds.search, study.seeds.max) if has_raced else ()
+    own = study.trainer is None
+    recipes = {("", arm.name): arm.recipe for arm in study.arms} if not study.parts else {}
+    recipes |= {(part.name, arm.name): arm.recipe for part in study.parts for arm in part.arms}
+    found = [one for one in objections(study) if one.audit not in ("seeds", "curse")]  # the runs say those again
+    evidence = replace(
+        _question(study),
+        looks=max(len(looks), 1),
+        look_seeds=looks,
+        search=search,
+        reach=_reach(study),
+        scale=axis.scale if axis is not None and axis.scale != "list" else None,
+        num_unfinished=len(planned.runs)
+        - sum(run.fingerprint in results for run in planned.runs)
+        + planned.num_undecided,
+        at_one_rate=_at_one_rate(study),
+        audits=(
+            *found,
+            *(shared_text([arm.recipe for arm in study.trained_arms], texts) if own and len(planned.ended) else ()),
+        ),
+    )
+    arms = {} if study.parts else {arm.name: arm for arm in study.arms}
+    asked = Asked(evidence, str(study.path), arms, recipes=recipes if own else {})
+    return gather(study_runs(study, planned, results), asked, texts)
+
+
+def _question(study: Study) -> Evidence:
+    """What a study file asks."""
+    return Evidence(
+        question=study.question,
+        metric=study.metric,
+        min_effect=study.min_effect,
+        alpha=study.alpha,
+        vary=study.varied,
+        arms=(),
+        goal=study.goal,
+        target=study.target,
+        source="study" if study.trainer is None else "program",
+    )
+
+
+def arm_runs(
+    study: Study,
+    arm: Arm,
+    results: Mapping[str, RunResult],
+    runs: Iterable[Run],
+    *,
+    chooses: Collection[Stage] = ("search",),
+) -> ArmRuns:
+    """One arm's evidence from its runs. `chooses` are the stages whose seeds compare it with others."""
+    asked = Asked(_question(study), str(study.path), {arm.name: arm}, chooses)
+    known = (
+        StudyRun(arm.name, run.seed, run.stage, results[run.fingerprint], arm.settings)
+        for run in runs
+        if run.fingerprint in results
+    )
+    return gather(known, asked).arms[0]
+
+
+def gather_table(
+    found: TableRuns,
+    *,
+    min_effect: float = 0.005,
+    alpha: float = 0.05,
+    borrowed: Borrowed | None = None,
+    target: float | None = None,
+    chooses: Collection[Stage] = ("search", "compare"),
+) -> Evidence:
+    """The evidence of a table's runs; of one made of parts, all but its arms. `min_effect` and
+    `borrowed` are in the metric's unit.
+
+    Raises: TableError for a min_effect, alpha or target that is none.
+    """
+    if not 0 < min_effect < math.inf:
+        raise TableError(f"min_effect: {min_effect!r}; must be a number above 0; change it")
+    if not 0 < alpha < 0.5:
+        raise TableError(f"alpha: {alpha!r}; must be a number above 0 and below 0.5; change it")
+    if target is not None and not math.isfinite(target):
+        raise TableError(f"target: {target!r}; must be a number that runs can clear; change it")
+    evidence = Evidence(
+        question=_question_of(found),
+        metric=found.metric,
+        min_effect=min_effect,
+        alpha=alpha,
+        vary=found.vary,
+        arms=(),
+        goal=found.goal,
+        source="table",
+        borrowed=borrowed,
+        target=target,
+        names_arms=found.names_arms,
+        loop=found.table.path if found.table.is_of_a_loop else None,
+        num_unfinished=len(found.unfinished),
+        states_success=found.states_success,
+        is_of_text=not any(measures_no_text(name) for name in found.table.columns),
+    )
+    asked = Asked(evidence, found.table.path, dict.fromkeys(found.arms), chooses=chooses)
+    place = {name: number for number, name in enumerate(found.arms)}
+    return gather(sorted(found.runs, key=lambda run: place.get(run.arm, 0)), asked)
+
+
+def _question_of(found: TableRuns) -> str:
+    most = "least" if found.goal == "minimize" else "most"
+    has = f"has the {most} {found.metric}"
+    inside = found.parts[0].found if found.parts else found
+    if found.joined == "across":
+        what, by = _names(inside.vary), _names(found.vary)
+        return f"Which {what} {has} in {found.table.name}, and how does it move with {by}?"
+    own = f", each at its own best {_names(inside.vary)}," if found.joined == "tune" else ""
+    return f"Which {_names(found.vary)}{own} {has} in {found.table.name}{found.where}?"
+
+
+def _names(columns: Sequence[str]) -> str:
+    return " and ".join(name.rpartition(".")[2].replace("_", " ") for name in columns)
+
+
+def _at_one_rate(study: Study) -> tuple[str, ...]:
+    if study.joined or any(words.is_rate(name) for name in study.varied):
+        return ()
+    resized = len({parameters(arm.recipe).total for arm in study.arms}) > 1
+    model = [n for n in study.varied if n.startswith("model.") and (resized or n.endswith(".kind"))]
+    return (*model, *(name for name in study.varied if name == "schedule.kind"))
+
+
+def _reach(study: Study) -> dict[str, tuple[float, float]]:
+    """The ends of each numeric range that proposals are made from."""
+    if study.method != "optuna":
+        return {}
+    numeric = [axis for axis in study.axes if all(is_usable_number(value) for value in axis.values)]
+    return {axis.setting: (float(min(axis.values)), float(max(axis.values))) for axis in numeric}

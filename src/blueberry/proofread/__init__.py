@@ -10,8 +10,8 @@ from typing import Any
 from blueberry.judge.audits import AUDITS, CLOCK
 from blueberry.judge.audits.comparisons import DRIFT_NATS
 from blueberry.judge.evidence import measure
-from blueberry.judge.gather import gather_table
 from blueberry.judge.judgement import Audit, block, blocking_first, placed, warn
+from blueberry.judge.studies import gather_table
 from blueberry.proofread.claims import PHRASES, WORDS, audit_claims
 from blueberry.proofread.document import LARGEST, MOST_LINES, MOST_ROWS, Document, Result, is_statistic
 from blueberry.proofread.statements import statements

@@ -2,9 +2,8 @@
 
 import pytest
 
-from blueberry.judge.audits.design import Text
 from blueberry.judge.evidence import Evidence
-from blueberry.judge.gather import Asked, gather
+from blueberry.judge.gather import Asked, Text, gather
 from blueberry.judge.studies import judge
 from blueberry.recipe import Recipe
 from blueberry.records import Curve, StudyRun

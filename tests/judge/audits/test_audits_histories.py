@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from blueberry.judge.audits.histories import audit_histories, histories
+from blueberry.judge.audits.design import audit_histories, histories
 
 
 def cosine(num_updates, *, warmup=10, floor=0.1, horizon=None):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from blueberry.judge.audits.design import MOST_SHARED_WINDOWS, WINDOW_TOKENS
+from blueberry.judge.gather import MOST_SHARED_WINDOWS, WINDOW_TOKENS
 from blueberry.settings import Data
 from blueberry.text.dataset import load
 from blueberry.text.windows import overlap

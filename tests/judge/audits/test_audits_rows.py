@@ -7,7 +7,7 @@ import pytest
 
 from blueberry.judge.audits import audit, is_in_order, rank_correlation
 from blueberry.judge.evidence import measure
-from blueberry.judge.gather import gather_table
+from blueberry.judge.studies import gather_table
 from blueberry.tables.reading import table_of
 from blueberry.tables.runs import table_runs
 

@@ -1,5 +1,5 @@
 """Audits: ways in which runs that have ended, our own and others', would not support the claim. What is looked for in
-what a comparison rests on is in `comparisons`, in studies in `design`, in raw results of others in `histories`.
+what a comparison rests on is in `comparisons`, in designs and schedules in `design`.
 
 An audit is a function of what was measured that returns its findings, silent where what it looks at is not known; to
 add one, write it and enter it in AUDITS.

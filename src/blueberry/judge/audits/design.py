@@ -1,5 +1,5 @@
-"""Audits of a study: what its design could not answer, however its runs end; and whether its runs were what was
-declared, and held-out text was kept apart.
+"""Audits of a design: what a study could not answer, however its runs end; and of raw results of others, by the rates
+that they list, against the schedules that the same results declare.
 
 An audit is a function of a study that returns its findings; to add one, write it and enter it in DESIGN_AUDITS.
 
@@ -14,19 +14,18 @@ that is depends on what moved:
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from typing import Any
 
 from blueberry.architecture import cost
 from blueberry.judge import words
-from blueberry.judge.audits import BELOW_TRAINING
 from blueberry.judge.audits.comparisons import EQUAL, LEAST_AXIS_VALUES, unequal
 from blueberry.judge.judgement import LEAST_BLOCKS, Audit, block, blocking_first, warn
 from blueberry.recipe import LENGTHS, Recipe, common_updates, course, trunk_key
-from blueberry.records import RunResult, StudyRun, is_usable_number
-from blueberry.schedules import horizon_updates, multiplier, multipliers, num_warmup, sketch
-from blueberry.settings import peak_rates
+from blueberry.records import is_number, is_usable_number
+from blueberry.schedules import horizon_updates, multiplier, num_warmup, sketch
 from blueberry.stats.factorial import LEAST_POOLED
 from blueberry.study.spec import Arm, Study
 
@@ -271,159 +270,202 @@ def _whose(names: Iterable[str], study: Study) -> str:
     return "every arm" if len(names) == len(study.arms) else words.listing(names)
 
 
-# --- Runs, held against their study ---
+# --- Raw results of others: rates as they were really used ---
 
-RATE_TOLERANCE = 1e-6
-"""Relative: a rate that passed through 32 bits is still the declared one."""
-SEVERAL_PASSES = 3.0
-WINDOW_TOKENS = 256
-"""Of the held-out windows that are looked for in training. Clean text shares much: of held-out runs of 13 tokens 3 to
-33% occur in training too (licences, imports, idioms), so a limit of 1% on those accuses everybody. Whole windows of 256
-tokens are shared by nature in 0 to 0.8% of cases, and a leak of a share of the documents shares that share of windows
-(docs/doctor.md has the measurement)."""
-MOST_SHARED_WINDOWS = 0.02
+SHORTEST_DECAY = 0.1
+"""Of a run, in which a rate comes down from its peak: what comes after the last rate listed may have been that."""
+_RATES = re.compile(r"(^|_)(lr|learning_rate)s?(_history|_schedule|_curve|s)$|^learning_rates$", re.IGNORECASE)
+_RATE = re.compile(r"(^|_)(lr|learning_rate|rate)$", re.IGNORECASE)
+_STEPS = re.compile(r"^(global_|train_|training_|optimizer_)?(step|update|iteration|iter)s?$", re.IGNORECASE)
+_LENGTH = re.compile(
+    r"^(num|max|total|train|training|optimizer)_?(train_|training_)?(step|update|iteration|iter)s$|^updates$|^steps$",
+    re.IGNORECASE,
+)
+_LOOKS = re.compile(r"^(eval_metrics|evaluations|val_losses|eval_losses|evals)$", re.IGNORECASE)
+_FLOOR = re.compile(r"(min|floor|final|end)_?(lr|learning_rate)?_?(ratio|fraction)$", re.IGNORECASE)
+_WARMUP = re.compile(r"warmup", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Text:
-    """What is known of the text that a recipe trains on; None where it is not."""
+class History:
+    """One run of a raw result file."""
 
-    entropy_bits_per_byte: float | None = None
-    train_tokens: int | None = None
-    """Unique training tokens."""
-    shared_windows: Callable[[], float] | None = None
-    """The share of held-out windows of WINDOW_TOKENS that stand in the training text word for word; slow when first
-    asked for."""
+    name: str
+    settings: Mapping[str, Any]
+    """Plain values by dotted name, numbers of results included."""
+    rates: tuple[float, ...]
+    updates: tuple[int, ...] | None
+    """Of each rate, the update it was used in, counted from 1; None where a list of rates alone does not say."""
+    num_updates: int | None
+    """Of the run; None where it does not say."""
+    num_looks: int | None
+    """Evaluations listed; None where none are."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every update's rate is listed, from the first."""
+        return self.updates is not None and self.updates == tuple(range(1, len(self.rates) + 1))
 
-Texts = Callable[[Recipe], Text]
-
-
-def no_texts(recipe: Recipe) -> Text:
-    """Nothing is known: the audits that need it stay silent."""
-    return Text()
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Of a run, what all runs together are judged by: its numbers and what its curves say of how it was made."""
-
-    part: str
-    arm: str
-    num_tokens: int | None
-    num_flops: float | None
-    train_seconds: float | None
-    """None where it ended and nobody said."""
-    shared: float
-    """Of the updates, those taken over from another run, as a share."""
-    shared_seconds: float
-    train_loss: float | None
-    val_loss: float | None
-    bits_per_byte: float | None
-    wrong_rate: str | None
-    """The first rate that was not the planned one, in words."""
-    skipped_updates: int
-    """Of a completed run, those that it has not made."""
-
-    @classmethod
-    def of(cls, run: StudyRun, recipe: Recipe | None) -> "Done":
-        """`recipe`: what it was to be, where that is known."""
-        result = run.result
-        shared = result.shared_updates / result.num_updates if result.shared_updates and result.num_updates else 0.0
-        return cls(
-            run.part,
-            run.arm,
-            result.num_tokens,
-            result.num_flops,
-            0.0 if result.train_seconds is None and result.status == "failed" else result.train_seconds,
-            shared,
-            result.shared_seconds,
-            _late_loss(result),
-            result.metric("val_loss"),
-            None if result.final is None else result.final.bits_per_byte,
-            *((None, 0) if recipe is None else departure(recipe, result)),
+    @property
+    def unseen(self) -> float:
+        """How much of the run may come after the last rate that is listed, as a share of the run, at most."""
+        if self.updates is None:
+            return 1 / len(self.rates)
+        last = self.updates[-1]
+        whole = max(
+            self.num_updates or last - 1 + max(after - before for before, after in itertools.pairwise(self.updates)),
+            last,
         )
+        return (whole - last) / whole
 
 
-def departure(recipe: Recipe, result: RunResult) -> tuple[str | None, int]:
-    """Where a run left its recipe: the first rate that was not the planned one, in words, and the updates that a
-    completed run has not made. A result without a count of updates is of a trainer that does not say."""
-    used, planned = result.curve.learning_rate, planned_rates(recipe, result)
-    pairs = enumerate(zip(used, planned, strict=False))
-    place = next((at for at, (was, right) in pairs if abs(was - right) > RATE_TOLERANCE * abs(right)), None)
-    rate = None if place is None else f"{used[place]:.4g} for {planned[place]:.4g} at update {place + 1}"
-    if result.status != "completed":
-        return rate, 0
-    missing = max(recipe.num_updates - result.num_updates, 0) if result.num_updates else 0
-    return rate, missing + sum(loss is None for loss in result.curve.train_loss)
+def histories(document: Any) -> list[History]:
+    """The runs of a JSON document: a list of objects, {"runs": [...]}, or {name: {...}}."""
+    if isinstance(document, Mapping):
+        listed = next((value for value in document.values() if isinstance(value, list) and _are_runs(value)), None)
+        if listed is None and all(isinstance(value, Mapping) for value in document.values()):
+            return [_history(str(name), run) for name, run in document.items()]
+        document = listed or []
+    if not isinstance(document, list) or not _are_runs(document):
+        return []
+    return [_history(_name(run, number), run) for number, run in enumerate(document, 1)]
 
 
-def _late_loss(result: RunResult) -> float | None:
-    """The training loss over the last tenth of a curve: that of one update is as noisy as its batch is small."""
-    late = result.curve.train_loss[-max(1, len(result.curve.train_loss) // 10) :]
-    finite = [loss for loss in late if loss is not None]
-    return fmean(finite) if finite else result.metric("train_loss")
+def audit_histories(runs: Sequence[History], place: str) -> list[Audit]:
+    """`place`: the file they are from."""
+    return [*_floors(runs, place), *_warmups(runs, place), *_one_schedule(runs, place), *_unequal_looks(runs, place)]
 
 
-def planned_rates(recipe: Recipe, result: RunResult) -> list[float]:
-    """The matrices' rate at each update, with the cuts that the evaluations make an adaptive schedule decide."""
-    seen = [(one.update, one.validation.loss) for one in result.evaluations]
-    peak = peak_rates(recipe.optimizer)["matrices"]
-    return [peak * height for height in multipliers(recipe.schedule, recipe.num_updates, seen)]
-
-
-def departures(done: Sequence[Done]) -> list[Audit]:
-    """Rates that were not planned, and updates that were not made: a completed run must have made all of its."""
+def _floors(runs: Sequence[History], place: str) -> list[Audit]:
+    """Schedules that do not come down, and first updates without a rate."""
+    up = []
+    for run in runs:
+        floor = next((v for name, v in run.settings.items() if _FLOOR.search(name) and is_number(v)), None)
+        if floor is None or len(run.rates) < 2:
+            continue
+        if run.rates[-1] > (floor + REACHED + run.unseen / SHORTEST_DECAY) * max(run.rates):
+            up.append((run.name, run.rates[-1] / max(run.rates), floor))
     found = []
-    rates = {one.arm: one.wrong_rate for one in reversed(done) if one.wrong_rate is not None}
-    if rates:
-        names = list(reversed(rates))
+    if up:
+        _, end, floor = up[0]
         message = (
-            f"{words.listing(names)}: the rate really used is not the declared one ({names[0]}: {rates[names[0]]})"
+            f"{place}: {words.listing([name for name, _, _ in up])} do not come down: {end:.3f} of the peak at the end"
         )
-        remedy = "make the trainer use the recipe's rate at every update, and run again"
-        found.append(block("schedule", message, remedy))
-    skipped = [one for one in done if one.skipped_updates]
-    if skipped:
-        names = list(dict.fromkeys(one.arm for one in skipped))
-        most = words.count(max(one.skipped_updates for one in skipped), "update")
-        message = f"{words.listing(names)} skipped up to {most} and count as success; a step not made is no training"
-        remedy = "count the runs as diverged, or lower the rate until none is skipped"
-        found.append(block("diverged", message, remedy))
+        remedy = "count the schedule and its clock in one unit, updates"
+        found.append(block("schedule", f"{message}, floor {floor:g} declared ({up[0][0]})", remedy))
+    zero = [run.name for run in runs if run.updates and run.updates[:2] == (1, 2) and run.rates[0] == 0]
+    if zero:
+        message = f"{place}: {words.listing(zero)} begin at rate 0, so the first update changes nothing"
+        found.append(block("schedule", message, "begin the warmup at 1 / its length"))
     return found
 
 
-def known_too_well(done: Sequence[Done], passes: float) -> list[Audit]:
-    """Of runs that saw their text `passes` times: held-out text that they know better."""
-    suspects = [
-        one.arm
-        for one in done
-        if one.train_loss is not None
-        and one.val_loss is not None
-        and one.val_loss < (1 - BELOW_TRAINING) * one.train_loss
-    ]
-    if passes < SEVERAL_PASSES or not suspects:
+def _warmups(runs: Sequence[History], place: str) -> list[Audit]:
+    short = []
+    for run in runs:
+        asked = next((v for name, v in run.settings.items() if _WARMUP.search(name) and is_number(v)), None)
+        if asked and run.updates and len(run.rates) > 1:
+            updates = run.updates[run.rates.index(max(run.rates))]  # or before, where not every update is listed
+            if updates < LEAST_WARMUP_UPDATES:
+                short.append((updates, run.name, run.updates[-1]))
+    if not short:
+        return []
+    updates, name, of = min(short)
+    message = (
+        f"{place}: {words.listing([each for _, each, _ in short])} warm up for fewer than {LEAST_WARMUP_UPDATES} "
+        f"updates ({name}: at the peak in update {updates} of {of}), which is a jump, no warmup"
+    )
+    return [block("schedule", message, "compare warmups in runs long enough for them to differ")]
+
+
+def _one_schedule(runs: Sequence[History], place: str) -> list[Audit]:
+    """Schedules that are declared to differ and were one. Between rates that are listed now and then a warmup hides."""
+    seen: dict[tuple[Any, ...], History] = {}
+    for run in runs:
+        twin = seen.setdefault((run.updates, run.rates), run) if len(run.rates) > 1 else run
+        declared = [_declared(one) for one in (run, twin)]
+        if twin is not run and declared[0] != declared[1]:
+            message = f"{place}: {twin.name} and {run.name} declare different schedules and used the same rates"
+            return [block("dead-knob", message, "make the trainer read the schedule; these are repeats of one run")]
+    return []
+
+
+def _declared(run: History) -> dict[str, Any]:
+    what = r"schedule|warmup|decay|min_lr|floor" if run.is_whole else r"schedule(?!.*warmup)|decay|min_lr|floor"
+    return {n: v for n, v in run.settings.items() if re.search(what, n, re.IGNORECASE)}
+
+
+def _unequal_looks(runs: Sequence[History], place: str) -> list[Audit]:
+    looks = sorted({run.num_looks for run in runs if run.num_looks is not None})
+    if len(looks) < 2:
         return []
     message = (
-        f"{words.listing(list(dict.fromkeys(suspects)))}: validation loss below training loss after "
-        f"{passes:.1f} passes; text seen so often should be known better than text never seen"
+        f"{place}: runs were evaluated {looks[0]} to {looks[-1]} times; the more looks, the better the best of them"
     )
-    return [block("leak", message, "split documents, not windows, and look for validation text in training")]
+    return [warn("early-stop", message, "compare final losses, or evaluate all runs equally often")]
 
 
-def shared_text(recipes: Iterable[Recipe], texts: Texts) -> list[Audit]:
-    """Held-out text that was trained on, word for word, in any of the texts of a study's recipes."""
-    longest: dict[str, Recipe] = {}
-    for recipe in recipes:  # of beginnings of one text the longest holds the others
-        whole = recipe.data.model_copy(update={"max_train_tokens": None}).model_dump_json()
-        before = longest.setdefault(whole, recipe)
-        if (recipe.data.max_train_tokens or math.inf) > (before.data.max_train_tokens or math.inf):
-            longest[whole] = recipe
-    found = []
-    for shared in (texts(recipe).shared_windows for recipe in longest.values()):
-        if shared is not None and (share := shared()) > MOST_SHARED_WINDOWS:
-            windows = f"validation windows of {WINDOW_TOKENS} tokens"
-            message = f"{share:.1%} of the {windows} are in the training text word for word"
-            remedy = "split documents, not windows, and leave out documents that stand twice"
-            found.append(block("leak", message, remedy))
-    return found
+def _history(name: str, run: Mapping[str, Any]) -> History:
+    lists = {key: value for key, value in _leaves(run) if isinstance(value, list)}
+    settings = {key: value for key, value in _leaves(run) if not isinstance(value, list)}
+    where = next((key for key in lists if _RATES.search(_last(key))), None)
+    looks = next((value for key, value in lists.items() if _LOOKS.search(_last(key))), None)
+    listed = [] if where is None else [one for one in map(_step_and_rate, lists[where]) if one is not None]
+    rates = tuple(rate for _, rate in listed)
+    num_updates = next(
+        (int(v) for n, v in settings.items() if is_number(v) and v >= 1 and _LENGTH.search(_last(n))), None
+    )
+    steps = [step for step, _ in listed]
+    if where is not None and steps.count(None) == len(steps):
+        beside = {
+            n: v for n, v in lists.items() if n.rpartition(".")[0] == where.rpartition(".")[0] and len(v) == len(rates)
+        }
+        steps = next((v for n, v in beside.items() if _STEPS.search(_last(n))), steps)
+    return History(
+        name=name,
+        settings=settings,
+        rates=rates,
+        updates=_updates(steps) or (tuple(range(1, len(rates) + 1)) if num_updates == len(rates) > 0 else None),
+        num_updates=num_updates,
+        num_looks=None if looks is None else len(looks),
+    )
+
+
+def _step_and_rate(one: Any) -> tuple[Any, float] | None:
+    """Of a rate alone, of (step, ..., rate), or of {"step": ..., "lr": ...}; None where there is no rate."""
+    step, rate = None, one
+    if isinstance(one, list) and one:
+        step, rate = one[0] if len(one) > 1 else None, one[-1]
+    elif isinstance(one, Mapping):
+        step = next((value for key, value in one.items() if _STEPS.search(key)), None)
+        rate = next((value for key, value in one.items() if _RATE.search(key)), None)
+    return (step, float(rate)) if is_number(rate) else None
+
+
+def _updates(steps: Sequence[Any]) -> tuple[int, ...] | None:
+    """Steps as updates counted from 1; those that begin with 0 count what was done before. None where they are none."""
+    if not steps or not all(is_number(step) and step >= 0 and float(step).is_integer() for step in steps):
+        return None
+    if any(after <= before for before, after in itertools.pairwise(steps)):
+        return None
+    return tuple(int(step) + (steps[0] == 0) for step in steps)
+
+
+def _leaves(run: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in run.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _name(run: Mapping[str, Any], number: int) -> str:
+    return next((str(run[key]) for key in ("name", "experiment_name", "arm", "run") if key in run), f"run {number}")
+
+
+def _are_runs(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(value, Mapping) for value in values)
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
