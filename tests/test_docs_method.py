@@ -11,12 +11,12 @@ from typing import get_args
 import pytest
 
 from blueberry.judge import answers, gather, judgement, verdicts
+from blueberry.judge.across import LEAST_POINTS
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.forecast import LEAST_MIN_EFFECT
 from blueberry.judge.judgement import CurveFinding, Judgement, Purpose, Verdict
 from blueberry.stats.differences import MOST_SEEDS, POWER, t_quantile
 from blueberry.stats.robustness import upper_bound
-from blueberry.stats.scaling import LEAST_POINTS
 from blueberry.study.arms import combine
 from blueberry.study.plan import LOOKS
 from blueberry.study.sections import KEYS, Method, Seeds

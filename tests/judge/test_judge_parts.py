@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blueberry.judge.across import fit_power_law
 from blueberry.judge.gather import Text
 from blueberry.judge.judgement import Judgement
 from blueberry.judge.studies import REFEREE, judge
-from blueberry.stats.scaling import fit_power_law
 from blueberry.study.plan import plan
 from blueberry.study.spec import Study
 from blueberry.study.synthetic import Synthetic

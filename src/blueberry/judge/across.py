@@ -1,11 +1,12 @@
 """A study across conditions: how its optimum and metric move with their sizes (power laws, checks, gains), whether the
 first one's best holds under the others, and what is said of that. Conditions are not compared with one another."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import exp, inf, isinf, log, nan, prod, sqrt
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,13 @@ from blueberry.judge.answers import Condition, Gain, HeldOut, Holds, Law, Power
 from blueberry.judge.evidence import Evidence
 from blueberry.judge.judgement import BASELINE, ArmSummary, Judgement, Optimum, Part, Recommendation, what_blocks
 from blueberry.recipe import LENGTHS, Recipe
-from blueberry.records import is_number, is_usable_number
-from blueberry.stats.scaling import LEAST_POINTS, PowerLaw, fit_power_law, loss_gain
+from blueberry.records import is_usable_number
+from blueberry.stats.differences import t_quantile
+
+LEAST_POINTS = 3
+"""Two points lie on every power law of one size: they cannot show whether there is one."""
+SAME_SIZE = 1e-6
+"""Sizes that vary by less, in logarithm and beside one another, are one."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,8 @@ def find_laws(whole: Evidence, parts: Sequence[Part]) -> tuple[Law, ...]:
         return ()
     level = 1 - whole.alpha
     setting = next((p.judgement.optimum.setting for p in parts if isinstance(p.judgement.optimum, Optimum)), "")
-    laws = [
-        _law(setting, whole.vary, _optima(whole, parts), level),
-        _law(whole.metric, whole.vary, _losses(whole, parts), level),
-    ]
+    measured = ((setting, _optima(whole, parts)), (whole.metric, _losses(whole, parts)))
+    laws = [_law(of, whole.vary, points, level) for of, points in measured]
     return tuple(law for law in laws if law is not None)
 
 
@@ -61,8 +65,8 @@ def _optima(whole: Evidence, parts: Sequence[Part]) -> list[Point]:
     for part in parts:
         found = part.judgement.optimum
         if isinstance(found, Optimum) and found.interval[0] > 0:
-            relative = math.log(found.interval[1] / found.interval[0]) / (2 * z)
-            points.append(_point(whole, part, found.estimate, relative * found.estimate, math.inf))
+            relative = log(found.interval[1] / found.interval[0]) / (2 * z)
+            points.append(_point(whole, part, found.estimate, relative * found.estimate, inf))
     return points
 
 
@@ -82,8 +86,8 @@ def _losses(whole: Evidence, parts: Sequence[Part]) -> list[Point]:
             for part, best in found
             if best is not None and (value := _least(part.judgement, best.mean)) > 0
         ]
-    pooled = math.sqrt(sum((best.n - 1) * sd**2 for _, best, sd in bests) / max(df, 1))
-    return [_point(whole, part, best.mean, pooled / math.sqrt(best.n), best.n - 1) for part, best, _ in bests]
+    pooled = sqrt(sum((best.n - 1) * sd**2 for _, best, sd in bests) / max(df, 1))
+    return [_point(whole, part, best.mean, pooled / sqrt(best.n), best.n - 1) for part, best, _ in bests]
 
 
 def _least(judgement: Judgement, seen: float) -> float:
@@ -111,7 +115,7 @@ def _law(of: str, across: Sequence[str], points: Sequence[Point], level: float) 
     )
 
 
-def _fit(points: Sequence[Point], level: float) -> PowerLaw | None:
+def _fit(points: Sequence[Point], level: float) -> "PowerLaw | None":
     if not points:
         return None
     x_MP, y_M = np.array([point.sizes for point in points]), np.array([point.y for point in points])
@@ -122,7 +126,7 @@ def _fit(points: Sequence[Point], level: float) -> PowerLaw | None:
 
 def _held_out(points: Sequence[Point], level: float) -> HeldOut | None:
     """The largest: of several sizes that of the greatest product."""
-    largest = max(points, key=lambda point: (math.prod(point.sizes), point.sizes))
+    largest = max(points, key=lambda point: (prod(point.sizes), point.sizes))
     fitted = _fit([point for point in points if point is not largest], level)
     if fitted is None:
         return None
@@ -165,7 +169,7 @@ def find_gains(whole: Evidence, parts: Sequence[Part], recipes: Mapping[tuple[st
 def _mean(part: Part, name: str) -> float | None:
     """Over the searching seeds; None where a run diverged or none ended."""
     mean = next((arm.mean for arm in part.judgement.arms if arm.arm == name), None)
-    return None if mean is None or mean == float("inf") else mean
+    return None if mean is None or mean == inf else mean
 
 
 # --- What the first condition's answer does under the others ---
@@ -223,7 +227,7 @@ def _read_off(judgement: Judgement, carried: str, value: float | None) -> Carrie
     """Where the best was read off a valley, so is what another value costs: nothing need have been trained there."""
     best, valley = judgement.best, judgement.valley
     point = valley.at(value) if valley is not None and value is not None else None
-    here = valley.at(judgement.best_value or math.nan) if valley is not None and best is not None else None
+    here = valley.at(judgement.best_value or nan) if valley is not None and best is not None else None
     holds: Holds | None = None
     if valley is not None and value is not None:
         is_inside = valley.interval[0] <= value <= valley.interval[1]
@@ -234,10 +238,7 @@ def _read_off(judgement: Judgement, carried: str, value: float | None) -> Carrie
 
 
 def summary_of_condition(part: Part) -> ArmSummary:
-    """A condition's own best arm, over the runs of its reported mean.
-
-    Nothing separates conditions, because nothing compares them.
-    """
+    """A condition's own best arm, over the runs of its reported mean. Nothing compares conditions."""
     best = part.judgement.best
     return ArmSummary(
         arm=part.name,
@@ -297,13 +298,12 @@ def _has_single_runs(judgement: Judgement) -> bool:
 
 
 def _worse(part: Part, condition: Condition) -> str:
-    if condition.difference is None or math.isinf(condition.difference):
+    if condition.difference is None or isinf(condition.difference):
         return f"fails at {condition.condition}"
-    number = words.difference(
-        condition.difference, condition.interval, part.judgement.metric, part.judgement.min_effect
-    )
+    found = part.judgement
+    number = words.difference(condition.difference, condition.interval, found.metric, found.min_effect)
     of = "read off the fitted valley" if condition.interval is None else f"n = {condition.n}"
-    return f"is worse at {condition.condition} than {_best_label(part.judgement)} is there ({number}, {of})"
+    return f"is worse at {condition.condition} than {_best_label(found)} is there ({number}, {of})"
 
 
 def unknown_across(judgement: Judgement) -> str:
@@ -347,8 +347,7 @@ def told_law(law: Law) -> str:
     """Of an optimum, in a sentence, with what it predicts for the condition that was held out."""
     name = words.setting_name(law.of)
     moves = [
-        f"{words.setting_name(power.by)} to the power {power.exponent:.2f} "
-        f"[{power.interval[0]:.2f}, {power.interval[1]:.2f}]"
+        f"{words.setting_name(power.by)} to the power {power.exponent:.2f} {words.interval(power.interval, 2)}"
         for power in law.powers
     ]
     said = f"The best {name} goes as {words.listing(moves)}, {law.n} conditions"
@@ -356,25 +355,19 @@ def told_law(law: Law) -> str:
     if held is None:
         return f"{said}; too few to check the law on one held out."
     low, high, predicted, seen = map(words.setting_value, (*held.interval, held.predicted, held.measured))
-    verb = "holds" if held.holds else "does not hold"
-    return (
-        f"{said}; at {held.condition}, held out, it predicts {predicted} [{low}, {high}], measured {seen}: it {verb}."
-    )
+    checked = f"measured {seen}: it {'holds' if held.holds else 'does not hold'}"
+    return f"{said}; at {held.condition}, held out, it predicts {predicted} [{low}, {high}], {checked}."
 
 
 def told_without_a_law(judgement: Judgement) -> list[str]:
     """Why there is no law of the optimum, in a sentence; none where there is one, or there can be none."""
     swept, sizes = {part.judgement.vary for part in judgement.parts if part.judgement.sweep is not None}, judgement.vary
-    are_sizes = all(
-        is_number(part.settings.get(by)) and part.settings[by] > 0 for part in judgement.parts for by in sizes
-    )
+    are_sizes = all(sizes_of(part.settings, sizes) is not None for part in judgement.parts)
     if len(swept) != 1 or not are_sizes or len(judgement.parts) < 2:
         return []
     what, by = words.setting_name(swept.pop()[0]), words.listing([words.setting_name(name) for name in sizes])
-    located = sum(
-        isinstance(part.judgement.optimum, Optimum) and part.judgement.optimum.interval[0] > 0
-        for part in judgement.parts
-    )
+    optima = [part.judgement.optimum for part in judgement.parts]
+    located = sum(isinstance(one, Optimum) and one.interval[0] > 0 for one in optima)
     least = LEAST_POINTS - 1 + len(sizes)
     if located < least:
         where = f"under {located} of {len(judgement.parts)} conditions"
@@ -382,3 +375,125 @@ def told_without_a_law(judgement: Judgement) -> list[str]:
     if not judgement.laws:
         return [f"How the best {what} moves with {by}: these move together, so that no law can tell them apart."]
     return []
+
+
+# --- Power laws and gains, of numbers alone ---
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """A plane in the logarithms of all, a line for one size, with its uncertainty."""
+
+    factor: float
+    """The value where every size is 1, far outside the data perhaps."""
+    exponents: tuple[float, ...]
+    """One a size: of the others held where they are."""
+    exponent_intervals: tuple[tuple[float, float], ...]
+    scatter: float
+    """Of one value around the law, relative: its sd where errors were not given, else 0."""
+    _centre_P: np.ndarray
+    """Mean of log x; there slopes and height are independent."""
+    _height: float
+    _height_se: float
+    _covariance_PP: np.ndarray
+    """Of the exponents."""
+    _critical: float
+
+    def predict(self, x: float | Sequence[float], *, sd: float = 0.0) -> tuple[float, tuple[float, float]]:
+        """The value at x and its interval: of the curve, or of a new measurement with this sd at the same x.
+
+        `sd` in units of y, small against y. The interval contains a value measured there at the level of the fit.
+        """
+        distance_P = np.log(np.atleast_1d(np.asarray(x, dtype=float))) - self._centre_P
+        middle = self._height + float(np.asarray(self.exponents) @ distance_P)
+        own = sd / exp(middle)
+        se = sqrt(self._height_se**2 + float(distance_P @ self._covariance_PP @ distance_P) + own**2)
+        half = self._critical * se
+        return exp(middle), (exp(middle - half), exp(middle + half))
+
+
+def fit_power_law(
+    x_M: np.ndarray, y_M: np.ndarray, sd_M: np.ndarray | None = None, *, df: float = inf, level: float = 0.95
+) -> PowerLaw | None:
+    """Weighted least squares of log y on log x; None below LEAST_POINTS for one size, one more for each further one,
+    or where sizes do not vary independently.
+
+    `sd_M` are the standard errors of y, small against y (log y then has sd / y), and `df` their degrees of freedom.
+    Errors are widened by the lack of fit where that is larger, never narrowed: sqrt(max(1, chi-squared / spare)), with
+    as many degrees of freedom to spare as there are more points than coefficients. Without `sd_M` all points weigh the
+    same, and the scatter around the law, with those degrees of freedom, is the error.
+    Shapes: (M,) each, x of several sizes (M, P), positive. Units: exponents have none.
+    Source: weighted linear regression (Draper and Smith 1998, ch. 9), with the Birge ratio for lack of fit. How often
+    its intervals hold: docs/truth.md.
+    """
+    x_MP, y_M = np.asarray(x_M, dtype=float).reshape(len(y_M), -1), np.asarray(y_M, dtype=float)
+    num_points, num_sizes = x_MP.shape
+    if num_points < LEAST_POINTS - 1 + num_sizes:
+        return None
+    assert (x_MP > 0).all()
+    assert (y_M > 0).all()
+    u_MP, v_M = np.log(x_MP), np.log(y_M)
+    weight_M = np.ones_like(v_M) if sd_M is None else np.square(y_M / np.asarray(sd_M, dtype=float))
+    total = float(weight_M.sum())
+    centre_P, height = weight_M @ u_MP / total, float(weight_M @ v_M) / total
+    away_MP = u_MP - centre_P
+    spread_PP = (away_MP * weight_M[:, None]).T @ away_MP
+    if np.linalg.matrix_rank(away_MP, tol=SAME_SIZE * num_points) < num_sizes:
+        return None
+    covariance_PP = np.linalg.inv(spread_PP)
+    exponents_P = covariance_PP @ ((away_MP * weight_M[:, None]).T @ (v_M - height))
+    spare = num_points - 1 - num_sizes
+    chi2 = float(weight_M @ np.square(v_M - height - away_MP @ exponents_P)) / spare
+    inflation = chi2 if sd_M is None else max(1.0, chi2)
+    critical = t_quantile(spare if sd_M is None else df, (1 - level) / 2)
+    covariance_PP = covariance_PP * inflation
+    half_P = critical * np.sqrt(np.diag(covariance_PP))
+    ends = zip((exponents_P - half_P).tolist(), (exponents_P + half_P).tolist(), strict=True)
+    return PowerLaw(
+        factor=exp(height - float(exponents_P @ centre_P)),
+        exponents=tuple(exponents_P.tolist()),
+        exponent_intervals=tuple(ends),
+        scatter=sqrt(chi2) if sd_M is None else 0.0,
+        _centre_P=centre_P,
+        _height=height,
+        _height_se=sqrt(inflation / total),
+        _covariance_PP=covariance_PP,
+        _critical=critical,
+    )
+
+
+class LossGain(NamedTuple):
+    """Above 1 favours the arm. Of three statements about one factor, exactly one is there."""
+
+    loss_gain: float | None
+    """Work (updates or tokens) that the baseline needs for the arm's loss, over the arm's work."""
+    more_than: float | None = None
+    """Instead where even the baseline's longest run stays above the arm's loss."""
+    less_than: float | None = None
+    """Instead where the baseline's shortest run is below it already."""
+
+
+def loss_gain(baseline: Sequence[tuple[float, float]], arm: tuple[float, float]) -> LossGain:
+    """Read off the baseline's curve the work that reaches the arm's loss.
+
+    `baseline` are (work, final loss) of *complete* schedules of several lengths, `arm` one such point: the
+    middle of a longer schedule is no end of a shorter one. Between two lengths log work is linear in
+    the loss, and beyond them nothing is extrapolated. Where a longer run of the baseline ended higher than a shorter
+    one, the shorter counts.
+    """
+    assert baseline
+    curve: list[tuple[float, float]] = []
+    for work, loss in sorted(baseline):
+        if not curve or loss < curve[-1][1]:
+            curve.append((work, loss))
+    work, loss = arm
+    if loss > curve[0][1]:
+        return LossGain(None, less_than=curve[0][0] / work)
+    if loss < curve[-1][1]:
+        return LossGain(None, more_than=max(point[0] for point in baseline) / work)
+    needed = curve[0][0]
+    for (w0, l0), (w1, l1) in pairwise(curve):
+        if l1 <= loss <= l0:
+            needed = exp(log(w0) + (l0 - loss) / (l0 - l1) * (log(w1) - log(w0)))
+            break
+    return LossGain(needed / work)

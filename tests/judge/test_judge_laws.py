@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from blueberry.stats.scaling import fit_power_law, loss_gain
+from blueberry.judge.across import fit_power_law, loss_gain
 
 BASELINE = [(100, 4.0), (200, 3.5), (400, 3.0)]
 
