@@ -8,7 +8,6 @@ from blueberry.stats.differences import (
     decide,
     decide_diverged,
     holm_levels,
-    level_of_a_look,
     paired,
     power_of_tie,
     power_of_winner,
@@ -150,5 +149,5 @@ def test_looks_spend_alpha_together():
     looks = looks_of(3, 16)
     for n in looks:
         t = values[:, :n].mean(1) / (values[:, :n].std(1, ddof=1) / n**0.5)
-        false |= 2 * stats.t.sf(abs(t), n - 1) <= level_of_a_look(0.05, len(looks))
+        false |= 2 * stats.t.sf(abs(t), n - 1) <= 0.05 / len(looks)
     assert stats.binomtest(int(false.sum()), 4000, 0.05, alternative="greater").pvalue > 0.01

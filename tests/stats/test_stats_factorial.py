@@ -50,7 +50,7 @@ def test_two_by_two_by_hand_with_its_interval():
     assert found[0,].pair.sd >= main.std(ddof=1) - 1e-12  # what is seen of a contrast counts where it is more
     assert found[0, 1].pair.sd >= interaction.std(ddof=1) - 1e-12
     pair = found[0,].pair
-    assert min(effect.p_value for effect in found.values()) > 0.05 / 3
+    assert min(effect.pair.p_value() for effect in found.values()) > 0.05 / 3
     half = stats.t.isf(0.05 / 3 / 2, pair.df) * pair.sd / 3**0.5
     assert found[0,].interval == pytest.approx((main.mean() - half, main.mean() + half))
 

@@ -263,10 +263,8 @@ def _range(numbers: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class Fall:
-    """A curve's way from its start to its end."""
+    """How far a curve was on its way from its start to its end."""
 
-    start: float
-    end: float
     at_quarter: float
     """Fraction of the way behind it after a quarter of the updates."""
     at_half: float
@@ -278,8 +276,6 @@ class Spike:
     """Counted from 1."""
     height: float
     """Above the median of the updates before it: nats, or for a gradient's norm how many times that."""
-    sd: float
-    """The same in robust standard deviations; infinite where the curve was flat."""
     recovery_updates: int | None
     """Until the curve was back; None: not before the end."""
 
@@ -314,7 +310,7 @@ def fall(losses: Values) -> Fall | None:
         first = max(0, middle - block // 2)
         return (start - float(np.median(loss_U[first : first + block]))) / (start - end)
 
-    return Fall(start, end, behind(0.25), behind(0.5))
+    return Fall(behind(0.25), behind(0.5))
 
 
 def loss_spikes(losses: Values) -> tuple[Spike, ...]:
@@ -393,9 +389,8 @@ def _jumps(value_U: NDArray[np.float64], least: float) -> tuple[Spike, ...]:
         back = np.flatnonzero(later <= median_U[at] + max(BACK_SD * sd_U[at], least / 2))
         recovery = int(back[0]) if len(back) else None
         over = at + recovery if recovery is not None else len(height_U)
-        sd = float(height_U[at] / sd_U[at]) if sd_U[at] > 0 else math.inf
         peak = float(later[: recovery or None].max() - median_U[at])
-        found.append(Spike(SPIKE_WINDOW_UPDATES + at + 1, peak, sd, recovery))
+        found.append(Spike(SPIKE_WINDOW_UPDATES + at + 1, peak, recovery))
     return tuple(found)
 
 

@@ -241,7 +241,8 @@ class Ruling:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        return _turned(self.look.interval, self.loop.sign)
+        ends = self.look.interval
+        return ends if ends is None or self.loop.sign > 0 else (-ends[1], -ends[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; an unknown number is null."""
@@ -334,10 +335,6 @@ def side_of(loop: Loop, name: str, arms: Sequence[str]) -> Side:
     if mean is not None and len(values) > 1:
         sd = sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
     return Side(name, len(values), mean, sd, mean_interval(values, 0.95))
-
-
-def _turned(ends: tuple[float, float] | None, sign: int) -> tuple[float, float] | None:
-    return ends if ends is None or sign > 0 else (-ends[1], -ends[0])
 
 
 def places_of(loop: Loop, sd: float | None, difference: float | None) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from blueberry.judge import words
 from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Judgement, Verdict
-from blueberry.stats.differences import Decision, Df, decide, decide_diverged, level_of_a_look, more_seeds
+from blueberry.stats.differences import Decision, Df, decide, decide_diverged, more_seeds
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.unresolved import Compared, against_baseline, against_best, best_arm
 
@@ -366,6 +366,7 @@ def follow(
     With a baseline the question is each arm against it. An arm gets no more seeds once it has won, lost or
     tied against the baseline, or has diverged.
     What it does in simulation: docs/truth.md.
+    Source: Bonferroni. Spending functions (Lan and DeMets 1983) gain a little power and need the looks' correlation.
     """
     is_out_K = np.isinf(values_KN).any(axis=1) & np.isnan(values_KN[:, : looks[0]]).any(axis=1)
     if is_out_K.any():  # these diverged before the race began, and got no seeds of it
@@ -385,8 +386,7 @@ def follow(
         if seen_KN.shape[1] < n or np.isnan(seen_KN[open_]).any():
             break
         tables.append(seen_KN)
-        level = level_of_a_look(alpha, len(looks))
-        rulings = rule(tables, alpha=level, min_effect=min_effect, baseline=baseline)
+        rulings = rule(tables, alpha=alpha / len(looks), min_effect=min_effect, baseline=baseline)
         open_ = _contesting(rulings) if baseline is None else _undecided(rulings, seen_KN, open_, baseline)
         if not open_:
             break

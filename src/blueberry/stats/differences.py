@@ -281,17 +281,6 @@ def holm_levels(p_values: Sequence[float], alpha: float) -> list[float]:
     return levels
 
 
-def level_of_a_look(alpha: float, looks: int) -> float:
-    """The error that each look at a growing study may spend: equal shares.
-
-    Over all looks it is alpha at most, whatever the data's dependence.
-
-    Source: Bonferroni. Spending functions (Lan and DeMets 1983) gain a little power and need the looks' correlation,
-    which small-sample t statistics have only approximately. Simulated error and power: docs/truth.md.
-    """
-    return alpha / looks
-
-
 def power_of_winner(n: int, difference: float, sd: float, *, alpha: float, df: Df = ONE_A_SEED) -> float:
     """Probability that the two-sided t interval at level 1 - alpha excludes 0 on the right side.
 

@@ -30,7 +30,6 @@ class Effect:
     """`difference` is the estimate, over the seeds on which every arm of the contrast ended; None if one diverged."""
     interval: tuple[float, float] | None
     """At the level this effect was tested at."""
-    p_value: float | None
     is_significant: bool
     """Over all effects of the design: by Holm's method, or of single runs by Bonferroni's."""
 
@@ -113,9 +112,8 @@ def single_run_effects(signs_KF: np.ndarray, values_K: np.ndarray, *, alpha: flo
     pairs = [Difference(float(estimate), error, 1, df) for estimate in estimates_F]
     level = alpha / num_factors
     found = [
-        Effect(main, aliases(signs_KF, main), pair, pair.interval(1 - level), p, p <= level)
+        Effect(main, aliases(signs_KF, main), pair, pair.interval(1 - level), (pair.p_value() or 0.0) <= level)
         for main, pair in zip(mains, pairs, strict=True)
-        for p in [pair.p_value() or 0.0]
     ]
     inner: list[Factors] = []
     for word in combinations(range(num_factors), 2):
@@ -222,7 +220,7 @@ def _tested(
     effects = []
     for factors, others, pair, p in zip(chosen, aliased, pairs, p_values, strict=True):
         level = alpha if p is None else next(levels)
-        effects.append(Effect(factors, others, pair, pair.interval(1 - level), p, p is not None and p <= level))
+        effects.append(Effect(factors, others, pair, pair.interval(1 - level), p is not None and p <= level))
     return tuple(effects)
 
 
