@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.sweep.surfaces import DIVERGES_AT, HIGH, LOW, RATES, RUN_UPDATES, Loss, Measured, Surface
 from bench.sweep.tables import RUNGS
-from blueberry.judge.verdicts import follow
+from blueberry.judge.races import follow
 from blueberry.stats.locate import Search, Space, search
 from blueberry.study.plan import looks_of
 

@@ -18,10 +18,10 @@ from blueberry.judge.answers import Effect
 from blueberry.judge.effects import find_effects
 from blueberry.judge.evidence import BASELINE, ArmRuns, Evidence, Measured, measure
 from blueberry.judge.judgement import Verdict
-from blueberry.judge.verdicts import compare
+from blueberry.judge.verdicts import against_best, candidates, compare
+from blueberry.stats.differences import means_or_inf
 from blueberry.stats.noise import Borrowed
 from blueberry.stats.optimum import Located, OneSided, locate_optimum, read_valley
-from blueberry.stats.unresolved import against_best, candidates, means_or_inf
 from blueberry.study.arms import combine
 from blueberry.study.plan import LOOKS
 

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from blueberry.judge.evidence import ArmRuns, Evidence
 from blueberry.judge.judgement import block
 from blueberry.judge.judging import weigh
-from blueberry.judge.verdicts import follow, leading_arm, open_arms
+from blueberry.judge.races import follow, leading_arm, open_arms
 
 LOOKS = (3, 5, 8, 12, 16)
 DESIGN: Any = SimpleNamespace(alpha=0.05, min_effect=0.01, seeds=SimpleNamespace(search=3, max=16))

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 import blueberry
+from blueberry.judge.verdicts import against_baseline, against_best
 from blueberry.stats.noise import Borrowed, measure_noise
-from blueberry.stats.unresolved import against_baseline, against_best
 
 STABLE = (3.30, 3.31, 3.30)
 BLOWN = (3.40, 3.42, 9.00)

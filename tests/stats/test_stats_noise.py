@@ -6,9 +6,9 @@ from scipy import stats
 from scipy.stats import binomtest
 
 from blueberry.errors import TableError
+from blueberry.judge.verdicts import against_best
 from blueberry.stats.differences import paired, two_way_fit
 from blueberry.stats.noise import Borrowed, measure_noise, of_rest, read_sigma
-from blueberry.stats.unresolved import against_best
 
 INF, NAN = float("inf"), float("nan")
 

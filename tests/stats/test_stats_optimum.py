@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 from blueberry.stats import optimum as optima
 from blueberry.stats.optimum import Located, OneSided, is_clear, read_valley
-from tests.stats.test_stats_unresolved import unresolved
+from tests.judge.test_judge_rule import unresolved
 
 X = np.log(np.geomspace(0.001, 1.0, 13))
 

@@ -25,14 +25,14 @@ from blueberry.judge.judgement import (
     RunCost,
     Status,
 )
-from blueberry.judge.verdicts import Race, Rulings, follow, rule
+from blueberry.judge.races import Race, follow
+from blueberry.judge.verdicts import Rulings, candidates, rule
 from blueberry.records import Provenance, Stage, is_number
 from blueberry.stats import optimum as optima
-from blueberry.stats.differences import Df, mean_interval, sd_interval
+from blueberry.stats.differences import Df, mean_interval, mean_or_inf, sd_interval, smallest_shown
 from blueberry.stats.locate import LOG_FROM_RATIO, Search
 from blueberry.stats.noise import Borrowed, NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, OneSided, is_clear, locate_optimum, read_valley
-from blueberry.stats.unresolved import candidates, mean_or_inf, smallest_shown
 
 THINNED = 4
 """One of so many points of a fitted curve is kept, for drawing it."""
@@ -185,7 +185,7 @@ class Measured:
     unresolved: tuple[int, ...]
     """Indices of the arms that may be the best: those not called worse than it."""
     candidates: tuple[int, ...]
-    """Of these, the ones that the optimum may lie at: see `blueberry.stats.unresolved.candidates`."""
+    """Of these, the ones that the optimum may lie at: see `blueberry.judge.verdicts.candidates`."""
     axis: Axis | None
     """The first varied setting, where it is a number in every arm."""
     sweep: Axis | None

@@ -18,9 +18,8 @@ from blueberry.judge.studies import gather_study
 from blueberry.judge.words import count, interval, number, settings_text, unit
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
-from blueberry.stats.differences import Df
+from blueberry.stats.differences import Df, smallest_shown
 from blueberry.stats.noise import Borrowed, NoiseEstimate, measure_noise, read_sigma
-from blueberry.stats.unresolved import smallest_shown
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Lanes, Speed, work
 from blueberry.study.plan import Plan, as_planned, looks_of

@@ -26,8 +26,7 @@ from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Judgement, Purpose
 from blueberry.judge.sentences import known, recommendation, unknown, why_the_baseline
 from blueberry.judge.verdicts import compare
 from blueberry.stats import robustness
-from blueberry.stats.differences import t_quantile
-from blueberry.stats.unresolved import mean_or_inf
+from blueberry.stats.differences import mean_or_inf, t_quantile
 
 R = TypeVar("R", bound=Finding)
 

@@ -34,10 +34,10 @@ from blueberry.judge.judgement import (
     warn,
 )
 from blueberry.judge.judging import numbers, tell, weigh
-from blueberry.judge.verdicts import leading_arm, open_arms
+from blueberry.judge.races import leading_arm, open_arms
 from blueberry.records import RunResult, Stage, StudyRun, is_usable_number
+from blueberry.stats.differences import best_arm
 from blueberry.stats.noise import Borrowed
-from blueberry.stats.unresolved import best_arm
 from blueberry.study.arms import Run
 from blueberry.study.plan import Plan, Referee, as_planned, looks_of, study_runs
 from blueberry.study.spec import Arm, Study

@@ -1,5 +1,5 @@
-"""Verdicts: every arm against the best and against the baseline, as one rule has compared them; and races, in which
-arms get more seeds, look by look, as long as that rule leaves something about them open.
+"""Verdicts: one rule says which arms could still be the best and which differ from a baseline, and every arm is told
+from these two as it has compared them.
 
 The rule (`against_best`, `against_baseline`) gives each comparison an interval, and all that is said of it follows: a
 verdict is a winner's where the interval excludes 0, an arm's status is `worse` where that against the best does, and
@@ -10,18 +10,164 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from blueberry.judge import words
-from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Judgement, Verdict
-from blueberry.stats.differences import Decision, Df, decide, decide_diverged, more_seeds
-from blueberry.stats.noise import Borrowed
-from blueberry.stats.unresolved import Compared, against_baseline, against_best, best_arm
+from blueberry.judge.judgement import LEAST_BLOCKS, Judgement, Verdict
+from blueberry.stats.differences import (
+    Decision,
+    Df,
+    Difference,
+    baseline_error,
+    best_arm,
+    decide,
+    decide_diverged,
+    first_error,
+    means_or_inf,
+    more_seeds,
+    t_quantile,
+)
+from blueberry.stats.noise import Borrowed, measure_noise
 
 if TYPE_CHECKING:
     from blueberry.judge.evidence import Measured
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One row against a reference. Everything that is said of the two follows from `interval`."""
+
+    pair: Difference
+    """Row minus reference."""
+    interval: tuple[float, float] | None
+    """Of the difference: above 0 exactly where the row is worse, below 0 exactly where it is better."""
+    error: float
+    """One-sided: what the claim that is tested may be wrong with."""
+
+    @property
+    def is_worse(self) -> bool:
+        return self.interval is not None and self.interval[0] > 0
+
+    @property
+    def is_better(self) -> bool:
+        return self.interval is not None and self.interval[1] < 0
+
+    @property
+    def interval_has_0(self) -> bool:
+        return not (self.is_worse or self.is_better)
+
+    def turned(self) -> "Compared":
+        """The reference against the row."""
+        pair, ends = self.pair, self.interval
+        turned = pair if pair.difference is None else replace(pair, difference=-pair.difference)
+        return Compared(turned, None if ends is None else (-ends[1], -ends[0]), self.error)
+
+
+def against_baseline(
+    values_KN: np.ndarray, baseline: int, *, alpha: float, borrowed: Borrowed | None = None
+) -> dict[int, Compared]:
+    """Every other row against this one, all at one error, with symmetric intervals that hold together at 1 - alpha.
+
+    Shapes: (K, n), NaN missing, infinity diverged.
+    """
+    noise, error = measure_noise(values_KN, borrowed), baseline_error(len(values_KN), alpha)
+    compared = {}
+    for row in range(len(values_KN)):
+        if row != baseline:
+            pair, behind = noise.difference(baseline, row), noise.least_run(baseline, row)
+            ahead = noise.least_run(row, baseline)
+            compared[row] = Compared(pair, pair.interval(1 - 2 * error), error)
+            for one in (behind, ahead):
+                found = None if one is None else Compared(one, one.interval(1 - 2 * error), error)
+                if found is not None and found.is_worse and compared[row].interval_has_0:
+                    compared[row] = found if one is behind else found.turned()
+    return compared
+
+
+def against_best(
+    values_KN: np.ndarray,
+    *,
+    alpha: float,
+    among: Sequence[int] | None = None,
+    best: int | None = None,
+    num_others: int = 0,
+    borrowed: Borrowed | None = None,
+) -> dict[int, Compared]:
+    """Every other row of `among` against the row of least mean, or `best`; none where all diverged.
+
+    A row is worse when its one-sided p is at most alpha / (g (g - 1)), g being the rows that are not yet called worse,
+    the best among them: the row of least p first, until one fails, and all that are left are tested as that one was.
+    So far as rows are told apart, the rest pay for fewer comparisons; the last of them pays for one, two-sided.
+    `error` is what a row was tested at, and the lower end of its interval is there: above 0 exactly where it is worse.
+    The upper end, which decides nothing, is at the error of the first test, and not below 0: that a row be better than
+    the best is not asked. Noise as in `NoiseEstimate.difference`. A row whose runs blow up is worse also where its
+    least run is (`NoiseEstimate.least_run`), which then stands for it. Rows that diverged are compared with an
+    infinite difference, and count for nothing. `num_others` may be the best too, and are compared elsewhere.
+
+    Any false claim has probability alpha at most where arms are equally good: g of them have g (g - 1) ordered pairs,
+    any of which may have the best on one side. Where the best stands out, the lower ends pay
+    sum(alpha / (g (g - 1))) = alpha (1 - 1 / K) and the upper ones alpha / K: all intervals hold at once.
+    alpha / (K - 1) for every row (Hsu 1984) keeps the best among the rest as surely and is sharper; but it only says
+    "not the best": "worse than that arm" is then false in 16% of studies of 13 equal arms, see docs/truth.md. For where
+    an optimum lies that is enough: `candidates`.
+    Shapes: (K, n), NaN missing, infinity diverged.
+    Source: step-down tests (Holm 1979), over the ordered pairs of what is left (Shaffer 1986).
+    """
+    rows = list(range(len(values_KN)) if among is None else among)
+    if best is None:
+        leader = best_arm(values_KN[rows], is_borrowed=borrowed is not None)
+        if leader is None:
+            return {}
+        best = rows[leader]
+    noise, means_K = measure_noise(values_KN, borrowed), means_or_inf(values_KN)
+    pairs = {row: [noise.difference(best, row), noise.least_run(best, row)] for row in rows if row != best}
+    left = 1 + num_others + sum(bool(np.isfinite(means_K[row])) for row in pairs)
+    first = error = first_error(left, alpha)
+    compared: dict[int, Compared] = {}
+    for row, (pair, best_run) in sorted(pairs.items(), key=lambda item: min(map(_one_sided_p, item[1]))):
+        one = Compared(pair, _ends(pair, low=error, high=first), error)
+        if best_run is not None and not one.is_worse:
+            by_best_run = Compared(best_run, _ends(best_run, low=error, high=first), error)
+            one = by_best_run if by_best_run.is_worse else one
+        compared[row] = one
+        if one.is_worse:
+            left -= 1
+            error = first_error(left, alpha)
+    return {row: compared[row] for row in pairs}
+
+
+def _one_sided_p(pair: Difference | None) -> float:
+    """Of the row being worse; 1 where nothing is known."""
+    p = None if pair is None else pair.p_value()
+    if pair is None or p is None or pair.difference is None:
+        return 1.0
+    return p / 2 if pair.difference > 0 else 1 - p / 2
+
+
+def _ends(pair: Difference, *, low: float, high: float) -> tuple[float, float] | None:
+    if pair.difference is None or pair.standard_error is None:
+        return None
+    below, above = (t_quantile(pair.df, error) * pair.standard_error for error in (low, high))
+    return pair.difference - below, max(pair.difference + above, 0.0)
+
+
+def candidates(
+    values_KN: np.ndarray, rows: Sequence[int], *, alpha: float, borrowed: Borrowed | None = None
+) -> list[int]:
+    """Those of the rows that may be the best that also one-sided alpha / (K - 1) does not tell from the best of them.
+
+    For where an optimum may lie, which makes no claim on any two rows: it is enough that the truly best one is kept.
+    Shapes: (K, n); `rows` are those not worse than the best by `against_best`.
+    Source: multiple comparisons with the best (Hsu 1984), by t tests and Bonferroni.
+    """
+    error = alpha / max(len(values_KN) - 1, 1)
+    compared = against_best(values_KN, alpha=alpha, among=rows, borrowed=borrowed)
+    return [row for row in rows if row not in compared or _one_sided_p(compared[row].pair) > error]
+
+
+# --- Rulings ---
 
 
 @dataclass(frozen=True)
@@ -120,7 +266,7 @@ class _Asked:
 
 
 def _least(values_KN: np.ndarray, rows: Sequence[int], asked: _Asked) -> int | None:
-    row = best_arm(values_KN[list(rows)], asked.borrowed)
+    row = best_arm(values_KN[list(rows)], is_borrowed=asked.borrowed is not None)
     return None if row is None else rows[row]
 
 
@@ -282,153 +428,3 @@ def told_unstable(judgement: Judgement) -> list[str]:
                 f"than {seen.a}, the best by {number}, if one that does not blow up has the noise of the other arms."
             )
     return said
-
-
-if TYPE_CHECKING:
-    from blueberry.study.spec import Study
-
-
-# --- Races ---
-
-Ended = Literal["settled", "maximum"]
-
-
-@dataclass(frozen=True)
-class Race:
-    """How far a race has come. Rows are those of the table that was followed."""
-
-    looks: tuple[int, ...]
-    """Seeds at each look of the design."""
-    taken: tuple[int, ...]
-    """Those of them that the runs so far allow."""
-    tables: tuple[np.ndarray, ...]
-    """What was seen at each look taken: its seeds, and of an arm that had got no more only those it had then."""
-    rulings: Rulings | None
-    """Of the looks taken; None before the first."""
-    open: tuple[int, ...]
-    """Rows that still need seeds."""
-    ended: Ended | None
-    """"settled": every question is answered. "maximum": no seeds are left, and something is not. None: still on."""
-
-    @property
-    def contenders(self) -> tuple[int, ...]:
-        """Rows not dropped: those that may be the best."""
-        return self.rulings.contenders if self.rulings else self.open
-
-
-def open_arms(study: "Study", values: Mapping[str, Mapping[int, float]]) -> tuple[str, ...]:
-    """The arms of a study that still need seeds, in the order given: those that may be the best or, of named arms,
-    those undecided against the unchanged one.
-
-    `values` by arm and seed, less being better, infinite where a run diverged. Empty when every question is settled or
-    the last look is taken. A look is taken when every open arm has ended on its seeds; before that, nothing changes.
-    All looks so far are taken again at each call, on the seeds they had, so that the answer does not depend on how
-    often this is asked, nor on further seeds of arms that were dropped.
-    """
-    names = list(values)
-    return tuple(names[row] for row in _race_of(study, values).open)
-
-
-def leading_arm(study: "Study", values: Mapping[str, Mapping[int, float]]) -> str | None:
-    """The arm to confirm: of least mean among those not dropped. None if every one diverged."""
-    race = _race_of(study, values)
-    row = best_arm(table(values)) if race.rulings is None else race.rulings.best
-    return None if row is None else list(values)[row]
-
-
-def _race_of(study: "Study", values: Mapping[str, Mapping[int, float]]) -> Race:
-    from blueberry.study.plan import looks_of  # what judges numbers comes without studies
-
-    return follow(
-        table(values),
-        looks=looks_of(study.seeds.search, study.seeds.max),
-        alpha=study.alpha,
-        min_effect=study.min_effect,
-        baseline=list(values).index(BASELINE) if BASELINE in values else None,
-    )
-
-
-def table(values: Mapping[str, Mapping[int, float]]) -> np.ndarray:
-    """Arms by seeds, ascending; NaN where an arm has no value. Shape (K, n)."""
-    seeds = sorted({seed for runs in values.values() for seed in runs})
-    rows = [[runs.get(seed, math.nan) for seed in seeds] for runs in values.values()]
-    return np.array(rows, dtype=float).reshape(len(values), len(seeds))
-
-
-def follow(
-    values_KN: np.ndarray, *, looks: tuple[int, ...], alpha: float, min_effect: float, baseline: int | None = None
-) -> Race:
-    """Take every look that the runs allow, each with the error alpha / looks, by `rule`.
-
-    Without a baseline the question is which arm is best. An arm gets no more seeds once a look has called it worse, or
-    it has diverged. The race is settled when one arm is left, or all that are left tie with the best of them (two
-    one-sided tests).
-    With a baseline the question is each arm against it. An arm gets no more seeds once it has won, lost or
-    tied against the baseline, or has diverged.
-    What it does in simulation: docs/truth.md.
-    Source: Bonferroni. Spending functions (Lan and DeMets 1983) gain a little power and need the looks' correlation.
-    """
-    is_out_K = np.isinf(values_KN).any(axis=1) & np.isnan(values_KN[:, : looks[0]]).any(axis=1)
-    if is_out_K.any():  # these diverged before the race began, and got no seeds of it
-        rows = np.flatnonzero(~is_out_K).tolist()
-        own = rows.index(baseline) if baseline in rows else None
-        among = follow(values_KN[rows], looks=looks, alpha=alpha, min_effect=min_effect, baseline=own)
-        return _of_all(among, values_KN, rows)
-    open_ = list(range(len(values_KN)))
-    tables: list[np.ndarray] = []
-    rulings: Rulings | None = None
-    for n in looks:
-        seen_KN = values_KN[:, :n].copy()
-        if tables:
-            closed = [row for row in range(len(values_KN)) if row not in open_]
-            seen_KN[closed] = np.nan
-            seen_KN[closed, : tables[-1].shape[1]] = tables[-1][closed]
-        if seen_KN.shape[1] < n or np.isnan(seen_KN[open_]).any():
-            break
-        tables.append(seen_KN)
-        rulings = rule(tables, alpha=alpha / len(looks), min_effect=min_effect, baseline=baseline)
-        open_ = _contesting(rulings) if baseline is None else _undecided(rulings, seen_KN, open_, baseline)
-        if not open_:
-            break
-    ended: Ended | None = None
-    if tables and not open_:
-        ended = "settled"
-    elif len(tables) == len(looks):
-        ended, open_ = "maximum", []
-    return Race(looks, looks[: len(tables)], tuple(tables), rulings, tuple(open_), ended)
-
-
-def _of_all(race: Race, values_KN: np.ndarray, rows: list[int]) -> Race:
-    """A race of some rows, told of the whole table."""
-    tables = []
-    for seen_KN in race.tables:
-        whole_KN = values_KN[:, : seen_KN.shape[1]].copy()
-        whole_KN[rows] = seen_KN
-        tables.append(whole_KN)
-    rulings = race.rulings and race.rulings.renumbered(rows)
-    return replace(race, tables=tuple(tables), rulings=rulings, open=tuple(rows[row] for row in race.open))
-
-
-def _contesting(rulings: Rulings) -> list[int]:
-    """Rows that may be the best; none where one is left, or rows between which nothing is worth choosing.
-
-    That all are ties is false as soon as one is not, and that one is called a tie with probability `alpha` at most:
-    no adjustment for their number is needed (Berger 1982, intersection-union tests).
-    """
-    rivals = [row for row in rulings.contenders if row != rulings.best]
-    is_settled = all(rulings.on_best[row].decision.verdict == "tie" for row in rivals)
-    return [] if is_settled else list(rulings.contenders)
-
-
-def _undecided(rulings: Rulings, seen_KN: np.ndarray, open_: list[int], baseline: int) -> list[int]:
-    """Rows whose difference from the baseline is not decided, and the baseline as long as there is one."""
-    if np.isinf(seen_KN[baseline]).any():
-        return []  # no difference from it can become finite again
-    left = [
-        row
-        for row in open_
-        if row != baseline
-        and not np.isinf(seen_KN[row]).any()
-        and rulings.on_baseline[row].decision.verdict == "inconclusive"
-    ]
-    return sorted([baseline, *left]) if left else []

@@ -1,5 +1,5 @@
-"""Differences of two arms, within seeds or between all runs, and what they support: winner, tie or inconclusive, over
-several comparisons and several looks.
+"""Arms of a table: their means, the least of these, differences of two within seeds or between all runs, and what a
+difference supports: winner, tie or inconclusive, over several comparisons and several looks.
 
 And the other way round: how many seeds a question needs, and how small a difference some seeds can see.
 """
@@ -11,6 +11,10 @@ from math import ceil, inf, isinf, isnan, sqrt
 from typing import Literal
 
 import numpy as np
+
+LEAST_RUNS = 3
+"""Seeds that two arms share, below which they are not compared pair by pair; and runs of each, below which they are not
+compared at all by the noise of these runs."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,44 @@ def _seeds_of_blocks(there_KN: np.ndarray) -> np.ndarray:
         if (wider_KN == seeds_KN).all():
             return seeds_KN
         seeds_KN = wider_KN
+
+
+def mean_or_inf(values_N: np.ndarray) -> float:
+    """Mean over the runs that ended: infinite when one diverged, NaN when none ended."""
+    total = float(values_N.sum())
+    if len(values_N) and total == total:  # nothing is missing
+        return total / len(values_N)
+    ended = values_N[~np.isnan(values_N)]
+    return float(ended.mean()) if len(ended) else float("nan")
+
+
+def means_or_inf(values_KN: np.ndarray) -> np.ndarray:
+    """`mean_or_inf` of every row. Shapes: (K, n) -> (K,)."""
+    ended_KN = ~np.isnan(values_KN)
+    counts_K = ended_KN.sum(axis=1)
+    totals_K = np.where(ended_KN, values_KN, 0.0).sum(axis=1)
+    return np.where(counts_K > 0, totals_K / np.maximum(counts_K, 1), np.nan)
+
+
+def best_arm(values_KN: np.ndarray, *, is_borrowed: bool = False) -> int | None:
+    """The row of least mean; None when every arm diverged or is missing. Ties go to the first row.
+
+    Where rows lack different seeds, what the seeds do to all of them is taken out first, if any two of them share
+    enough to be compared pair by pair; else each row's own mean counts. A row of too few runs to be told from others
+    is not the best where others can be told apart, but for borrowed noise, by which single runs can be.
+    """
+    means_K = means_or_inf(values_KN)
+    finite = np.flatnonzero(np.isfinite(means_K)).tolist()
+    if not finite:
+        return None
+    if not is_borrowed:
+        there_KN = ~np.isnan(values_KN)
+        enough = [row for row in finite if there_KN[row].sum() >= LEAST_RUNS]
+        finite = enough if len(enough) > 1 else finite
+        there = there_KN[finite].astype(np.float32)  # whole numbers are multiplied tens of times slower
+        if (there == 0).any() and (there @ there.T >= LEAST_RUNS).all():
+            return finite[int(np.argmin(two_way_fit(values_KN[finite]).arm_means))]
+    return min(finite, key=lambda row: means_K[row])
 
 
 @lru_cache(maxsize=65_536)  # one study asks for the same few hundreds of times
@@ -343,6 +385,32 @@ def smallest_difference(n: int, sd: float, *, alpha: float, df: Df = ONE_A_SEED)
     while shortfall(largest) < 0:
         largest *= 2
     return float(brentq(shortfall, 0.0, largest, xtol=1e-6 * sd))  # pyright: ignore[reportArgumentType]
+
+
+def first_error(num_arms: int, alpha: float) -> float:
+    """One-sided error at which the first of so many arms is called worse than the best: every ordered pair pays."""
+    return alpha / max(num_arms * (num_arms - 1), 2)
+
+
+def baseline_error(num_arms: int, alpha: float) -> float:
+    """One-sided error, on either side, at which each arm is told from a baseline: all others pay, two-sided.
+
+    Source: comparisons with a control (Dunnett 1955), by Bonferroni, so that each may have its own noise.
+    """
+    return alpha / (2 * max(num_arms - 1, 1))
+
+
+def smallest_shown(
+    sd: float, *, num_seeds: int, num_arms: int, has_baseline: bool, alpha: float, df: Df | None = None
+) -> float | None:
+    """The true difference that so many seeds find with power .8, at the one-sided error of one claim among so many
+    arms, before anything is known of the others: of each against the baseline if there is one, else of which is best.
+
+    `sd` is that of a difference on one seed, or with one run a side; without its degrees of freedom, those of a
+    complete table of equally noisy arms.
+    """
+    error = baseline_error(num_arms, alpha) if has_baseline else first_error(num_arms, alpha)
+    return smallest_difference(num_seeds, sd, alpha=2 * error, df=df or Df(float(max(num_arms - 1, 1))))
 
 
 def _exceeds(df: float, noncentrality: float, critical: float) -> float:

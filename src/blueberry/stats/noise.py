@@ -15,7 +15,7 @@ from typing import cast
 import numpy as np
 
 from blueberry.errors import TableError
-from blueberry.stats.differences import Difference, mean_and_variance
+from blueberry.stats.differences import LEAST_RUNS, Difference, mean_and_variance
 
 PRIOR_DF = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, inf)
 """How alike arms may be in noise: the degrees of freedom of the scaled inverse chi-squared distribution that their
@@ -285,9 +285,6 @@ def _likeliest(variances_K: np.ndarray, df_K: np.ndarray) -> float:
 
 # --- What a difference of arms is uncertain by ---
 
-LEAST_RUNS = 3
-"""Seeds that two arms share, below which they are not compared pair by pair; and runs of each, below which they are not
-compared at all by the noise of these runs."""
 ONE_WAY = 10.0
 """Times as far above an arm's median its highest run lies as its least one below, where runs blow up."""
 ROUNDING = 1e-14

@@ -7,8 +7,7 @@ from math import exp, inf, isinf, log
 
 import numpy as np
 
-from blueberry.stats.differences import Difference, paired
-from blueberry.stats.unresolved import best_arm, mean_or_inf
+from blueberry.stats.differences import Difference, best_arm, mean_or_inf, paired
 
 DECADE = 10.0
 GRID_POINTS = 400

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from blueberry.stats.differences import t_quantile, two_way_fit
-from blueberry.stats.noise import Borrowed
-from blueberry.stats.unresolved import against_baseline, against_best, best_arm, candidates, means_or_inf
+from blueberry.judge.verdicts import against_baseline, against_best, candidates
+from blueberry.stats.differences import best_arm, means_or_inf, t_quantile, two_way_fit
 
 INF, NAN = float("inf"), float("nan")
 
@@ -87,7 +86,7 @@ def test_seeds_are_taken_out_where_any_two_arms_share_three():
 def test_a_lucky_single_run_is_not_the_best_of_arms_that_have_more():
     values = np.array([[1.0, NAN, NAN], [1.1, 1.2, 1.1], [1.3, 1.2, 1.3]])
     assert best_arm(values) == 1
-    assert best_arm(values, Borrowed(0.1)) == 0
+    assert best_arm(values, is_borrowed=True) == 0
     assert best_arm(values[:2]) == best_arm(values[:, :1]) == 0
 
 
