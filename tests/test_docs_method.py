@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from blueberry.judge import answers, gather, judgement, verdicts
+from blueberry.judge import answers, gather, judgement, races
 from blueberry.judge.across import LEAST_POINTS
 from blueberry.judge.evidence import BASELINE
 from blueberry.judge.forecast import LEAST_MIN_EFFECT
@@ -105,7 +105,7 @@ def test_every_word_in_code_font_is_one_of_the_code() -> None:
 def test_every_word_of_the_code_is_explained() -> None:
     for word in VERDICTS | PURPOSES | HOLDS | FINDINGS | PATTERNS | ENDED:
         assert f"`{word}`" in PAGE
-    assert {*typing.get_args(verdicts.Ended)} == ENDED
+    assert {*typing.get_args(races.Ended)} == ENDED
 
 
 def test_rules_have_the_numbers_that_are_said() -> None:
