@@ -1,4 +1,4 @@
-"""Trainers with bad habits, and a small study, for the tests of the engine. Workers import this module."""
+"""Trainers with bad habits, and a small study, for the tests of the engine. Workers import it: it loads no pytest."""
 
 import os
 import signal
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blueberry.errors import BlueberryError, DataError
-from blueberry.recipe import Recipe
+from blueberry.recipe import SHARED_FOLDER, Recipe, course, fingerprint, state_name, trunk_key, update_of
 from blueberry.records import Progress, RunResult
 from blueberry.study.spec import Study
+from blueberry.study.store import Store
 from blueberry.study.synthetic import Synthetic
 
 STUDY = """
@@ -148,3 +149,91 @@ class Notes:
     def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
         yield Progress(fingerprints=(), update=0, num_updates=6, note="a word to a person")
         yield from Synthetic(seconds_per_group=0.7)(recipes)
+
+
+@dataclass(frozen=True)
+class Forking:
+    """The synthetic trainer with states: it leaves a file where one is wanted, and logs where it began."""
+
+    store: str
+    log: str
+    shares: bool = True
+    leaves: bool = True
+    crashes: str = ""
+    """Length of the runs that crash."""
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
+        for recipe in recipes:
+            if str(recipe.num_updates) == self.crashes:
+                raise RuntimeError("crash")
+            folder = Path(self.store) / "checkpoints" / SHARED_FOLDER
+            trunk, own, begun = trunk_key(recipe, Synthetic.data_digest(recipe)), course(recipe), 0
+            for path in sorted(folder.glob("*")):
+                update = update_of(path.name)
+                if update is None or state_name(trunk, recipe.seed, own, min(update, recipe.num_updates)) != path.name:
+                    continue
+                state = path / "build" / f"update-{update:06d}.x.safetensors"
+                if state.exists():
+                    begun = update
+                elif self.leaves:
+                    time.sleep(0.02)
+                    state.parent.mkdir(exist_ok=True)
+                    state.touch()
+            with open(self.log, "a") as log:
+                log.write(f"{recipe.seed} {recipe.num_updates} {begun}\n")
+            yield Synthetic().result(recipe)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Writes down when each group begins and ends, and how many threads its runs ask for."""
+
+    folder: str
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult]:
+        began = time.monotonic()
+        time.sleep(0.15)
+        for recipe in recipes:
+            yield Synthetic().result(recipe)
+            line = f"{recipe.model.width} {began} {time.monotonic()}"
+            (Path(self.folder) / Synthetic().result(recipe).fingerprint).write_text(line)
+
+
+class Quick:
+    """Ends before anything is said of its speed: ten seconds for a run."""
+
+    def __init__(self, folder: Path) -> None:
+        pass
+
+    def __call__(self, recipes):
+        for one in recipes:
+            yield RunResult(
+                fingerprint=fingerprint(one, "text"),
+                recipe=one.flat(),
+                status="completed",
+                num_tokens=one.num_updates * one.update_tokens,
+                train_seconds=10.0,
+            )
+
+
+class Slow:
+    """Says nothing of its speed, or crashes."""
+
+    def __init__(self, folder: Path) -> None:
+        pass
+
+    def __call__(self, recipes):
+        if recipes[0].seed:
+            raise RuntimeError("no such device")
+        yield Progress(fingerprints=tuple(fingerprint(one, "text") for one in recipes), update=0, num_updates=1)
+        time.sleep(30)
+
+
+def result(seed: int = 0) -> RunResult:
+    return Synthetic().result(Recipe(seed=seed).with_(**{"train.updates": 3}))
+
+
+def commit_many(folder: str, first: int, last: int) -> None:
+    with Store.open(folder) as store:
+        for seed in range(first, last):
+            store.commit(result(seed))

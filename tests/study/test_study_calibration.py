@@ -1,15 +1,14 @@
 """How fast a machine is said to train, before its first run and after."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from study_trainers import Quick, Slow
 
 from blueberry.architecture import cost
 from blueberry.errors import TrainerError
 from blueberry.lm.trainer import Trainer
-from blueberry.recipe import Recipe, fingerprint
-from blueberry.records import Progress, RunResult
+from blueberry.recipe import Recipe
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import STARTUP_SECONDS, Placement, Speed, speed_of_runs, timed, work
 from blueberry.text.dataset import load
@@ -41,43 +40,11 @@ def test_some_updates_are_timed_and_nothing_is_left_of_them(tmp_path, monkeypatc
     assert sorted(tmp_path.rglob("*")) == before
 
 
-class Quick:
-    """Ends before anything is said of its speed: ten seconds for a run."""
-
-    def __init__(self, folder: Path) -> None:
-        pass
-
-    def __call__(self, recipes):
-        for one in recipes:
-            yield RunResult(
-                fingerprint=fingerprint(one, "text"),
-                recipe=one.flat(),
-                status="completed",
-                num_tokens=one.num_updates * one.update_tokens,
-                train_seconds=10.0,
-            )
-
-
 def test_runs_that_end_before_their_speed_is_known_tell_it_by_their_time(tmp_path):
     speed = timed(Quick, TINY, tmp_path, "text", Placement(2), 3)
     assert speed is not None
     flops = cost(TINY).num_flops
     assert speed.flops_per_second == pytest.approx(flops / 10), "the time of a lane is its share of its group's"
-
-
-class Slow:
-    """Says nothing of its speed, or crashes."""
-
-    def __init__(self, folder: Path) -> None:
-        pass
-
-    def __call__(self, recipes):
-        if recipes[0].seed:
-            raise RuntimeError("no such device")
-        yield Progress(fingerprints=tuple(fingerprint(one, "text") for one in recipes), update=0, num_updates=1)
-        import time
-
-        time.sleep(30)
 
 
 def test_a_machine_that_is_too_slow_or_fails_is_not_timed(tmp_path, monkeypatch):

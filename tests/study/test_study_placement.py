@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from study_trainers import make_study
+from study_trainers import Timed, make_study
 
 from blueberry.recipe import Recipe
 from blueberry.records import RunResult
@@ -162,21 +162,6 @@ def test_lanes_are_as_many_as_keep_a_gpu_busy_and_fit_it(changes, num_runs, free
 def test_small_runs_train_side_by_side_on_a_cpu(changes, num_runs, workers, lanes) -> None:
     nano = Recipe.load("moe-nano").with_(changes)
     assert placement.lanes_for(nano, num_runs, (), workers) == lanes
-
-
-@dataclass(frozen=True)
-class Timed:
-    """Writes down when each group begins and ends, and how many threads its runs ask for."""
-
-    folder: str
-
-    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult]:
-        began = time.monotonic()
-        time.sleep(0.15)
-        for recipe in recipes:
-            yield Synthetic().result(recipe)
-            line = f"{recipe.model.width} {began} {time.monotonic()}"
-            (Path(self.folder) / Synthetic().result(recipe).fingerprint).write_text(line)
 
 
 def test_a_study_of_small_and_large_arms_has_the_small_ones_side_by_side(tmp_path, monkeypatch) -> None:

@@ -1,14 +1,12 @@
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from study_trainers import Forking
 
-from blueberry.recipe import SHARED_FOLDER, Recipe, course, state_name, trunk_key, update_of
-from blueberry.records import Progress, RunResult
+from blueberry.recipe import SHARED_FOLDER, Recipe, course, state_name, trunk_key
 from blueberry.study.arms import Run
 from blueberry.study.engine import run
 from blueberry.study.plan import plan
@@ -189,39 +187,6 @@ def test_what_ended_runs_wanted_is_swept(tmp_path: Path) -> None:
 
 
 # The engine
-
-
-@dataclass(frozen=True)
-class Forking:
-    """The synthetic trainer with states: it leaves a file where one is wanted, and logs where it began."""
-
-    store: str
-    log: str
-    shares: bool = True
-    leaves: bool = True
-    crashes: str = ""
-    """Length of the runs that crash."""
-
-    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
-        for recipe in recipes:
-            if str(recipe.num_updates) == self.crashes:
-                raise RuntimeError("crash")
-            folder = Path(self.store) / "checkpoints" / SHARED_FOLDER
-            trunk, own, begun = trunk_key(recipe, Synthetic.data_digest(recipe)), course(recipe), 0
-            for path in sorted(folder.glob("*")):
-                update = update_of(path.name)
-                if update is None or state_name(trunk, recipe.seed, own, min(update, recipe.num_updates)) != path.name:
-                    continue
-                state = path / "build" / f"update-{update:06d}.x.safetensors"
-                if state.exists():
-                    begun = update
-                elif self.leaves:
-                    time.sleep(0.02)
-                    state.parent.mkdir(exist_ok=True)
-                    state.touch()
-            with open(self.log, "a") as log:
-                log.write(f"{recipe.seed} {recipe.num_updates} {begun}\n")
-            yield Synthetic().result(recipe)
 
 
 def go(

@@ -14,17 +14,12 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from study_trainers import commit_many, result
 
 from blueberry.errors import StoreError
-from blueberry.recipe import Recipe
 from blueberry.records import MEASURED, Curve, Failure, Metrics, Progress, RunResult
 from blueberry.study.database import VERSION
 from blueberry.study.store import LEASE_SECONDS, BasedOn, DamagedResults, Owner, Results, Store, this_host
-from blueberry.study.synthetic import Synthetic
-
-
-def result(seed: int = 0) -> RunResult:
-    return Synthetic().result(Recipe(seed=seed).with_(**{"train.updates": 3}))
 
 
 def failed(name: str) -> RunResult:
@@ -174,12 +169,6 @@ def test_studies_are_registered_by_their_file(tmp_path: Path) -> None:
         ]
 
 
-def commit_many(folder: str, first: int, last: int) -> None:
-    with Store.open(folder) as store:
-        for seed in range(first, last):
-            store.commit(result(seed))
-
-
 def test_processes_that_open_and_commit_at_once_lose_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     ranges = [(0, 40), (20, 60), (20, 60)]
@@ -196,7 +185,7 @@ def test_processes_that_open_and_commit_at_once_lose_nothing(tmp_path: Path) -> 
 
 def test_what_was_committed_survives_kill_9(tmp_path: Path) -> None:
     code = (
-        "import sys, test_study_store as t\n"
+        "import sys, study_trainers as t\n"
         "store = t.Store.open(sys.argv[1])\n"
         "for seed in range(10**6):\n"
         "    store.commit(t.result(seed))\n"
