@@ -18,7 +18,6 @@ from blueberry.judge.judgement import (
     what_blocks,
     why_withheld,
 )
-from blueberry.judge.verdicts import runs_of, told_borrowed, told_unstable
 from blueberry.stats.differences import POWER
 
 
@@ -37,10 +36,10 @@ def known(judgement: Judgement) -> str:
         said = f"{_leads(judgement, best)}; whether it is better is withheld.{_how_the_race_ended(judgement)}"
     else:
         said = f"{_known(judgement, best)}{_how_the_race_ended(judgement)}"
-    effects = [*told_cleared(judgement), *(told_effects(judgement) if judgement.effects else ())]
+    effects = [*_told_cleared(judgement), *(told_effects(judgement) if judgement.effects else ())]
     if judgement.pooled is not None:  # they are all that single runs tell
         return " ".join([*effects, said])
-    rests_on = [] if judgement.withholds_differences else [*told_borrowed(judgement), *told_unstable(judgement)]
+    rests_on = [] if judgement.withholds_differences else [*_told_borrowed(judgement), *_told_unstable(judgement)]
     return " ".join([*_how_the_search_broke(judgement), said, *rests_on, *effects])
 
 
@@ -181,7 +180,7 @@ def _known(judgement: Judgement, best: Best) -> str:
         number = _its_number(judgement, best).replace(", ", " is ", 1)
         return f"{_on_the_baseline(judgement, against)}; its {number}."
     if len(judgement.unresolved) > 1:
-        runs = f"{runs_of(_on_unresolved(judgement, best))}{_ties(judgement, best)}; {_leads(judgement, best)}"
+        runs = f"{_runs_of(_on_unresolved(judgement, best))}{_ties(judgement, best)}; {_leads(judgement, best)}"
         return f"{_group(judgement)} are not separated by {runs}.{_where(judgement)}"
     is_ = _its_number(judgement, best).replace(", ", " is ", 1)
     return f"{label} is {_better(judgement, best)}; its {is_}.{_where(judgement)}"
@@ -220,7 +219,7 @@ def _better(judgement: Judgement, best: Best) -> str:
     noun = "arm" if judgement.sweep is None else f"{_noun(judgement)} tried"
     beaten = {v.b for v in judgement.verdicts if v.a == best.arm and v.winner == best.arm}
     left = [arm for arm in judgement.arms if arm.num_diverged and arm.arm not in beaten]
-    seeds = runs_of([v for v in judgement.verdicts if v.a == best.arm] or judgement.verdicts)
+    seeds = _runs_of([v for v in judgement.verdicts if v.a == best.arm] or judgement.verdicts)
     if not left:
         return f"better than every other {noun} on {seeds}"
     if len(left) == len(judgement.arms) - 1:
@@ -373,7 +372,46 @@ def _noun(judgement: Judgement) -> str:
     return "rate" if words.is_rate(axis.setting) else f"{words.setting_name(axis.setting)} value"
 
 
-def told_cleared(judgement: Judgement) -> list[str]:
+def _runs_of(verdicts: Sequence[Verdict]) -> str:
+    """What some differences were taken between, e.g. "5 seeds", "3 to 16 seeds", "10 runs each, unpaired"."""
+    said = []
+    if pairs := [v.n for v in verdicts if v.paired and v.n]:
+        least, most = min(pairs), max(pairs)
+        said.append(words.count(most, "seed") if least == most else f"{least} to {most} seeds")
+    if runs := [n for v in verdicts if not v.paired for n in v.runs if n]:
+        least, most = min(runs), max(runs)
+        said.append(
+            f"{words.count(most, 'run')} each, unpaired" if least == most else f"{least} to {most} runs, unpaired"
+        )
+    borrowed = ", on borrowed noise" if any(v.sigma == "borrowed" for v in verdicts) else ""
+    return f"{words.listing(said) or 'these runs'}{borrowed}"
+
+
+def _told_borrowed(judgement: Judgement) -> list[str]:
+    """What claims rest on that these runs did not measure, in a sentence; none where they did."""
+    noise = judgement.noise
+    if noise.borrowed_sd is None or judgement.is_located:
+        return []
+    sd = f"{noise.borrowed_sd:g}{words.unit(judgement.metric)}"
+    return [f"This rests on borrowed noise: single runs are taken to scatter by {sd} ({noise.borrowed_from})."]
+
+
+def _told_unstable(judgement: Judgement) -> list[str]:
+    """Of arms that lose by their best run, in a sentence each; none where means decide."""
+    said = []
+    for verdict in judgement.verdicts:
+        if verdict.by == "best run" and verdict.winner is not None and verdict.difference is not None:
+            loser = verdict.a if verdict.winner == verdict.b else verdict.b
+            seen = verdict if loser == verdict.b else verdict.turned()
+            number = words.difference(seen.difference or 0.0, seen.interval, judgement.metric, judgement.min_effect)
+            said.append(
+                f"Runs of {loser} blow up, so its best run stands for it: each of its {seen.runs[1]} runs is worse "
+                f"than {seen.a}, the best by {number}, if one that does not blow up has the noise of the other arms."
+            )
+    return said
+
+
+def _told_cleared(judgement: Judgement) -> list[str]:
     """Which arms clear the target, from where on, and when their runs first reach it; none without a target."""
     if judgement.target is None:
         return []

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blueberry.judge import words
-from blueberry.judge.judgement import LEAST_BLOCKS, Judgement, Verdict
+from blueberry.judge.judgement import LEAST_BLOCKS, Verdict
 from blueberry.stats.differences import (
     Decision,
     Df,
@@ -389,42 +388,3 @@ def _withheld(measured: "Measured", ruling: Ruling) -> Decision:
             min_effect=evidence.min_effect,
         )
     return Decision("inconclusive", None, None, None if more is None else max(more, LEAST_BLOCKS - pair.n, 1))
-
-
-def runs_of(verdicts: Sequence[Verdict]) -> str:
-    """What some differences were taken between, e.g. "5 seeds", "3 to 16 seeds", "10 runs each, unpaired"."""
-    said = []
-    if pairs := [v.n for v in verdicts if v.paired and v.n]:
-        least, most = min(pairs), max(pairs)
-        said.append(words.count(most, "seed") if least == most else f"{least} to {most} seeds")
-    if runs := [n for v in verdicts if not v.paired for n in v.runs if n]:
-        least, most = min(runs), max(runs)
-        said.append(
-            f"{words.count(most, 'run')} each, unpaired" if least == most else f"{least} to {most} runs, unpaired"
-        )
-    borrowed = ", on borrowed noise" if any(v.sigma == "borrowed" for v in verdicts) else ""
-    return f"{words.listing(said) or 'these runs'}{borrowed}"
-
-
-def told_borrowed(judgement: Judgement) -> list[str]:
-    """What claims rest on that these runs did not measure, in a sentence; none where they did."""
-    noise = judgement.noise
-    if noise.borrowed_sd is None or judgement.is_located:
-        return []
-    sd = f"{noise.borrowed_sd:g}{words.unit(judgement.metric)}"
-    return [f"This rests on borrowed noise: single runs are taken to scatter by {sd} ({noise.borrowed_from})."]
-
-
-def told_unstable(judgement: Judgement) -> list[str]:
-    """Of arms that lose by their best run, in a sentence each; none where means decide."""
-    said = []
-    for verdict in judgement.verdicts:
-        if verdict.by == "best run" and verdict.winner is not None and verdict.difference is not None:
-            loser = verdict.a if verdict.winner == verdict.b else verdict.b
-            seen = verdict if loser == verdict.b else verdict.turned()
-            number = words.difference(seen.difference or 0.0, seen.interval, judgement.metric, judgement.min_effect)
-            said.append(
-                f"Runs of {loser} blow up, so its best run stands for it: each of its {seen.runs[1]} runs is worse "
-                f"than {seen.a}, the best by {number}, if one that does not blow up has the noise of the other arms."
-            )
-    return said
