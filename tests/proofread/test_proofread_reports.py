@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blueberry.proofread import Document, examine
-from blueberry.proofread.claims import num_seeds
+from blueberry.proofread import Document, examine, num_seeds
 from tests.golden.reports import CLEAN, REPORTS
 
 
@@ -350,7 +349,7 @@ def test_findings_say_where_and_what_to_do_in_one_line():
 
 
 def test_documentation_lists_every_audit_of_reports():
-    from blueberry.proofread.claims import CLAIM_AUDITS, PHRASES
+    from blueberry.proofread import CLAIM_AUDITS, PHRASES
 
     text = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
     told = set(re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE))

@@ -149,7 +149,7 @@ def test_pictures_of_every_kind_are_valid_and_named_once(schedules, horizons):
     for found in (schedules, horizons):
         computed = compute(found.judgement, found.runs)
         drawn = list(pictures(computed))
-        of_kind = page_figures(computed).of_kind
+        of_kind = page_figures(computed).first
         assert len({picture.name for picture in drawn}) == len(drawn)
         check([picture.spec for picture in drawn if "/individual/" not in picture.name])
         check([figure.spec for figure in of_kind])
@@ -178,7 +178,7 @@ def test_the_page_of_a_horizon_study_says_what_carries_over(horizons):
     assert [table.title for table in shown.tables] == titles
     assert {row.status_words for row in shown.rows} == {"not compared"}
     assert next(row[-1] for row in shown.tables[2].rows) == "is the best"
-    names = {figure.name for figure in page_figures(compute(horizons.judgement, horizons.runs)).of_kind}
+    names = {figure.name for figure in page_figures(compute(horizons.judgement, horizons.runs)).first}
     assert names == {"searches", "law"}
 
 

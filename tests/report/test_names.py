@@ -12,7 +12,7 @@ import pytest
 
 import blueberry
 from blueberry import report
-from blueberry.report.charts import LIGHT, chart, drawable, find_axis, layered, png, specification
+from blueberry.report.charts import LIGHT, chart, drawable, layered, png, specification
 from blueberry.report.figures import compute, file_name, page_figures, pictures, rate_names
 
 NAMES = [
@@ -59,7 +59,7 @@ def test_no_name_stands_in_a_field_or_an_expression() -> None:
         called = {*(arm.arm for arm in study.judgement.arms), *study.judgement.vary, study.judgement.metric}
         computed = compute(study.judgement, study.runs)
         shown = page_figures(computed)
-        pages = [f.spec for f in (shown.main, *shown.curves, *shown.of_kind, shown.each_arm) if f is not None]
+        pages = [f.spec for f in (*shown.first, *shown.curves, shown.each_arm) if f is not None]
         specs = [*pages, *(picture.spec for picture in islice(pictures(computed), 6))]
         acted = {text for spec in specs for text in acted_on(spec)}
         assert "datum.arm === picked" in acted
@@ -126,7 +126,7 @@ def test_numbers_of_any_size_are_drawn_and_written(rates: tuple[float, ...], tmp
     found = judged(arms=rates)
     for picture in islice(pictures(compute(found, ())), 1):
         assert png(picture.spec).startswith(b"\x89PNG")
-    for _, text in report._documents(found, (), find_axis(found)):
+    for _, text in report._documents(found, ()):
         json.loads(text)
     if rates[0] == 0:
         write(found, (), tmp_path)

@@ -41,7 +41,7 @@ def test_every_figure_of_a_sweep_is_valid(sweep: planted.Planted) -> None:
     computed = compute(sweep.judgement, sweep.runs)
     shown = page_figures(computed)
     listed = list(pictures(computed))
-    check([f.spec for f in (shown.main, *shown.curves, shown.each_arm) if f is not None])
+    check([f.spec for f in (*shown.first, *shown.curves, shown.each_arm) if f is not None])
     check([p.spec for p in listed if "/individual/" not in p.name] + [listed[-1].spec])
 
 
@@ -55,8 +55,7 @@ def test_the_chips_have_the_colours_of_the_lines(sweep: planted.Planted) -> None
 
 def test_the_drawn_points_are_the_runs(sweep: planted.Planted) -> None:
     shown = page_figures(compute(sweep.judgement, sweep.runs))
-    assert shown.main is not None
-    drawn = sorted(row["y"] for row in rows_of(shown.main.spec) if "seed" in row)
+    drawn = sorted(row["y"] for row in rows_of(shown.first[0].spec) if "seed" in row)
     finite = [v for arm in sweep.judgement.arms for v in arm.values if v < 10]
     assert drawn == pytest.approx(sorted(finite))
 

@@ -107,7 +107,7 @@ def test_residuals_are_every_run_of_the_window_with_seeds_taken_out(of, name):
         assert sum(point.value for point in shown.points if point.seed == seed) == pytest.approx(0, abs=1e-12)
     spread = float(np.sqrt(sum(point.value**2 for point in shown.points) / judgement.valley.df))
     assert 0.2 * shown.sd < spread < 2 * shown.sd
-    assert [figure.path for figure in compute(judgement, ()).of_kind].count("figures/residuals.png") == 1
+    assert [figure.path for figure in compute(judgement, ()).figures].count("figures/residuals.png") == 1
 
 
 def test_a_seed_alone_in_the_window_has_no_residual(of):

@@ -1,19 +1,24 @@
 """Written reports, proofread: do their numbers follow from each other, and their claims from their runs?
 
 `examine` is the one way in: reports, alone, with each other and with tables of runs beside them, to findings and notes.
+What is claimed in words are phrases, which are data (`phrases.toml`), and the few rules that count.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from blueberry.judge import words
 from blueberry.judge.audits import AUDITS, CLOCK
 from blueberry.judge.audits.comparisons import DRIFT_NATS
 from blueberry.judge.evidence import measure
-from blueberry.judge.judgement import Audit, block, blocking_first, placed, warn
+from blueberry.judge.judgement import LEAST_BLOCKS, Audit, block, blocking_first, placed, warn
 from blueberry.judge.studies import gather_table
-from blueberry.proofread.claims import PHRASES, WORDS, audit_claims
-from blueberry.proofread.document import LARGEST, MOST_LINES, MOST_ROWS, Document, Result, is_statistic
+from blueberry.proofread.arithmetic import SEED_COLUMN, Number, cell, quantity
+from blueberry.proofread.document import LARGEST, MOST_LINES, MOST_ROWS, Document, Line, Result, is_statistic
 from blueberry.proofread.statements import statements
 from blueberry.records import is_number
 from blueberry.tables.columns import folded
@@ -65,6 +70,231 @@ def examine(
     return blocking_first([*found, *audit_across(documents, tables)]), tuple(notes)
 
 
+# --- Claims, in words ---
+
+_METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "val_accuracy")
+LEAST_CHOICE = 4
+"""The best of fewer arms flatters itself by less than the noise of one run."""
+_COUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_N = rf"(\d{{1,4}}|{'|'.join(_COUNTS)})"
+_SEED_COUNTS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"\b{_N}[ -](?:[a-z-]+ ){{0,2}}?(?:seeds?|seed pairs|repeats|replicates|replications)\b",
+        rf"\b{_N}[ -](?:independent|repeated|separate|identical|random) (?:[a-z-]+ )?(?:runs|trials)\b",
+        rf"\b(?:over|across|mean of|average of|median of) (?:the |all )?{_N} (?:[a-z-]+ )?(?:runs|trials)\b",
+        rf"\b{_N} (?:runs|trials) (?:each|per|of each|for each|apiece)\b",
+        rf"\bn ?= ?{_N}\b(?![.,]\d)",
+        rf"\bseeds: {_N}(?![\d.,-]| ?[,;-] ?\d)",
+    )
+]
+_SEED_RANGE = re.compile(r"\bseeds:? (\d{1,6}) ?(?:-|to|\.\.+) ?(\d{1,6})\b", re.IGNORECASE)
+_SEED_LIST = re.compile(r"\bseeds:?(?: of| \()? ?(\d{1,9}(?:(?:, and |, ?| and |/)\d{1,9}){1,40})", re.IGNORECASE)
+_VALUES = re.compile(r"(?:loss|bpb|acc\w*|ppl|perplexity)\w*\W{1,4}\[(\d+\.\d+(?:, ?\d+\.\d+){2,40})\]", re.IGNORECASE)
+_NAMED_SEED = re.compile(r"\bseed ?[=:]? ?(\d{1,9})\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """One entry of phrases.toml."""
+
+    audit: str
+    severity: str
+    message: str
+    remedy: str
+    pattern: re.Pattern[str]
+    conditions: dict[str, re.Pattern[str]]
+
+    def found(self, sentence: str) -> str | None:
+        """What is said, where the sentence says it without a condition that takes it back."""
+        match = self.pattern.search(sentence)
+        if match is None:
+            return None
+        needs, unless = self.conditions.get("with"), self.conditions.get("unless")
+        before, after = self.conditions.get("unless_before"), self.conditions.get("unless_after")
+        if (needs and not needs.search(sentence)) or (unless and unless.search(sentence)):
+            return None
+        if (before and before.search(sentence[: match.start()])) or (after and after.match(sentence[match.end() :])):
+            return None
+        return match.group()
+
+    def applies(self, text: str) -> bool:
+        needs, unless = self.conditions.get("document"), self.conditions.get("unless_document")
+        return (needs is None or bool(needs.search(text))) and (unless is None or not unless.search(text))
+
+
+def _phrase(entry: dict[str, Any]) -> Phrase:
+    kept = {name: entry.pop(name) for name in ("audit", "severity", "message", "remedy")}
+    looks = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in entry.items()}
+    return Phrase(**kept, pattern=looks.pop("pattern"), conditions=looks)
+
+
+_FILE = tomllib.loads(Path(__file__).with_name("phrases.toml").read_text(encoding="utf-8"))
+PHRASES = tuple(_phrase(dict(entry)) for entry in _FILE["phrase"])
+WORDS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _FILE["words"].items()}
+
+
+def audit_claims(document: Document) -> list[Audit]:
+    """Every finding in the words of a report; none for a page that has no number of a run."""
+    if not document.results:
+        return []
+    said = list(audit_phrases(document))
+    found = [finding for look in CLAIM_AUDITS.values() for finding in look(document)]
+    if not any(one.audit == "selection" for one in said):
+        found += selection(document, is_general=any(one.audit == "transfer" for one in said))
+    return [*found, *(one for i, one in enumerate(said) if one.audit not in {before.audit for before in said[:i]})]
+
+
+def audit_phrases(document: Document) -> Iterator[Audit]:
+    """One finding for all lines that say a thing."""
+    for phrase in PHRASES:
+        if not phrase.pattern.search(document.said) or not phrase.applies(document.text):
+            continue
+        lines = document.claims_and_rows
+        found = [(line, said) for line in lines for one in line.sentences if (said := phrase.found(one))]
+        if found:
+            places = words.listing([str(line) for line in sorted({line.number for line, _ in found})], most=3)
+            message = phrase.message.replace("{said}", found[0][1].strip())
+            make = block if phrase.severity == "block" else warn
+            yield make(phrase.audit, f"{document.name}:{places}: {message}", phrase.remedy)
+
+
+def num_seeds(document: Document) -> int:
+    """The most seeds that the report says any number is from; 1 if it says nothing of seeds."""
+    texts = [line.text for line in document.lines] + [
+        " ".join(row) for table in document.tables for row in (table.header, *table.rows)
+    ]
+    found = [1, len({seed for text in texts for seed in _NAMED_SEED.findall(text)})]
+    for text in texts:
+        for look in _SEED_COUNTS:
+            found += [int(n) if n.isdigit() else _COUNTS.index(n.lower()) + 1 for n in look.findall(text)]
+        found += [int(high) - int(low) + 1 for low, high in _SEED_RANGE.findall(text)]
+        found += [len(set(re.findall(r"\d+", listed))) for listed in _SEED_LIST.findall(text)]
+        found += [listed.count(",") + 1 for listed in _VALUES.findall(text)]
+    counts = [row.numbers["seeds"].value for row in document.results if "seeds" in row.numbers]
+    found += [int(min(counts))] if counts else []
+    for table in document.tables:
+        found.append(sum(bool(SEED_COLUMN.fullmatch(head)) for head in table.header))
+        for at, head in enumerate(table.header):
+            kind = quantity(head)
+            cells = [value.value for row in table.rows if (value := cell(row[at], None))] if kind else []
+            if kind == "seed":
+                found.append(len(set(cells)))
+            elif kind == "seeds" and cells:
+                found.append(int(min(cells)))
+    return max(found)
+
+
+def _compared(document: Document) -> list[tuple[str, list[Result]]]:
+    """Tables and lists of arms or rates of one kind of run, each with its validation metric, best first."""
+    found = []
+    for listed in document.blocks:
+        kind = next((name for name in _METRICS if sum(name in row.numbers for row in listed.ends) >= 2), "")
+        rows = [row for row in listed.ends if kind in row.numbers]
+        sign = -1 if kind == "val_accuracy" else 1
+        if listed.varies in ("arm", "rate") and len({row.subject for row in rows}) >= 2:
+            found.append((kind, sorted(rows, key=lambda row: sign * row.numbers[kind].value)))
+    return found
+
+
+def _claiming(document: Document, look: re.Pattern[str]) -> list[Line]:
+    return [
+        line
+        for line in document.claims
+        for one in line.sentences
+        if look.search(one) and not WORDS["hedged"].search(one)
+    ]
+
+
+def seeds(document: Document) -> list[Audit]:
+    """Arms compared, and one called better, on fewer seeds than tell anything from chance."""
+    compared, count = _compared(document), num_seeds(document)
+    if count >= LEAST_BLOCKS or not compared or not _claiming(document, WORDS["better"]):
+        return []
+    one = next(
+        (
+            m
+            for line in document.lines
+            for m in (_NAMED_SEED.search(line.text), WORDS["one_seed"].search(line.text))
+            if m
+        ),
+        None,
+    )
+    if count > 1:
+        what = f"every number is from {count} seeds at most"
+    elif one:
+        what = f"every number is from one seed ({one.group()})"
+    else:
+        what = "nothing is said of seeds, and each configuration has one number"
+    message = f"{document.name}: {what}; with fewer than {LEAST_BLOCKS} no difference can be told from chance"
+    is_close = any(_gap(kind, rows[0].numbers[kind], rows[1].numbers[kind]) <= DRIFT_NATS for kind, rows in compared)
+    make = block if is_close or one or count > 1 else warn
+    return [make("seeds", message, f"run every configuration on at least {LEAST_BLOCKS} seeds, and print how many")]
+
+
+def _gap(kind: str, best: Number, other: Number) -> float:
+    """Between the best two, on the scale of a loss in nats."""
+    apart = abs(other.value - best.value)
+    if kind == "val_perplexity":
+        return apart / max(best.value, 1.0)
+    return apart * (2.6 if kind == "val_accuracy" else 1.0)
+
+
+def selection(document: Document, *, is_general: bool = False) -> list[Audit]:
+    """The set that chose is the set that reports, in a report that knows of a test set or claims more than it ran.
+
+    Where a benchmark's validation set is its test, nothing is said: only that the best of many is reported as it was
+    chosen (`curse`).
+    """
+    texts = [line.text for line in document.lines] + [" ".join(row) for table in document.tables for row in table.rows]
+    is_tested = any(kind.startswith("test_") for row in document.results for kind in row.numbers)
+    is_tested |= any(WORDS["tested"].search(text) for text in texts)
+    chosen, compared = _claiming(document, WORDS["chosen"]), _compared(document)
+    if is_tested or not chosen or not compared:
+        return []
+    places = words.listing([str(n) for n in sorted({line.number for line in chosen})], most=3)
+    if is_general or any(WORDS["test_set"].search(text) for text in texts):
+        message = "a best is claimed on the validation set that chose it; there is no number of a test set"
+        remedy = "print the winner's loss on a test set that chose nothing"
+        return [block("selection", f"{document.name}:{places}: {message}", remedy)]
+    most = max(len(rows) for _, rows in compared)
+    is_named = any(
+        rows[0].numbers[kind].text in line.text or rows[0].subject in line.text
+        for line in chosen
+        for kind, rows in compared
+        if len(rows) == most
+    )
+    if most < LEAST_CHOICE or not is_named or any(WORDS["confirmed"].search(text) for text in texts):
+        return []
+    message = f"the best of {most} is reported from the runs that chose it, so it flatters itself"
+    return [warn("curse", f"{document.name}:{places}: {message}", "run it again on fresh seeds and print both numbers")]
+
+
+def clock(document: Document) -> list[Audit]:
+    """Times that are compared and were printed too coarsely for it."""
+    timed = [
+        row for row in document.results if "train_seconds" in row.numbers and row.numbers["train_seconds"].value > 0
+    ]
+    times = [row.numbers["train_seconds"] for row in timed]
+    if (
+        len(times) < 2
+        or any(time.half <= CLOCK * time.value for time in times)
+        or not _claiming(document, WORDS["of_time"])
+    ):
+        return []
+    message = (
+        f"times are printed as {times[0].text}, exact to {times[0].half / times[0].value:.0%}; they cannot be compared"
+    )
+    remedy = f"print times to {CLOCK:.0%} or better, or do not compare them"
+    return [warn("clock", f"{document.place(timed[0].line)}: {message}", remedy)]
+
+
+CLAIM_AUDITS: dict[str, Callable[[Document], list[Audit]]] = {"seeds": seeds, "clock": clock}
+
+
+# --- Tables and lists, as runs ---
+
+
 def audit_runs(document: Document) -> list[Audit]:
     """The audits of any table of runs, on a report's tables and lists, as far as they say enough for them."""
     rows = [row for listed in document.blocks for row in listed.rows if not is_statistic(row.subject)][:MOST_ROWS]
@@ -101,7 +331,7 @@ def _judged(
 ) -> list[Audit]:
     """What these audits find in results, as the rows of a table. `known`: what the report says of all of them.
 
-    Seeds are left out: what a report says of them in words counts too (`claims.seeds`).
+    Seeds are left out: what a report says of them in words counts too (`seeds`).
     """
     if not results:
         return []
@@ -116,6 +346,9 @@ def _judged(
     measured = measure(gather_table(table_runs(table, [vary], metric, least_arms=1)))
     found = [audit for name in looks for audit in AUDITS[name](measured)]
     return placed(found, document.name, document.place(results[0].line))
+
+
+# --- Reports with each other, and with tables of runs ---
 
 
 def audit_across(documents: Sequence[Document], tables: Sequence[Table]) -> list[Audit]:

@@ -77,7 +77,7 @@ def _files(judgement: Judgement, runs: Sequence[StudyRun], study: Study | None) 
             yield from ((name, image) for name in (picture.name, picture.copy) if name)
             listed.append(picture)
         interactive = page_figures(computed)
-    for name, text in _documents(judgement, runs, computed.axis):
+    for name, text in _documents(judgement, runs):
         yield name, text.encode(errors="backslashreplace")  # half a surrogate pair is \udc80 in JSON too
     yield "report.md", markdown(shown, listed).encode()
     paths = [name for picture in listed for name in (picture.name, picture.copy) if name]
@@ -131,7 +131,8 @@ def to_json(value: Any) -> str:
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
-def _documents(judgement: Judgement, runs: Sequence[StudyRun], axis: Axis | None) -> Iterator[tuple[str, str]]:
+def _documents(judgement: Judgement, runs: Sequence[StudyRun]) -> Iterator[tuple[str, str]]:
+    axis = find_axis(judgement)
     yield "insights.json", to_json(judgement.to_dict())
     yield "results.json", results_json(judgement, runs)
     yield from search_documents(judgement, runs)

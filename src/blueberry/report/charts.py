@@ -282,6 +282,10 @@ Drawing = dict[str, Any]
 what is made of them is put together here: altair copies every chart in whole whenever one is put into another."""
 
 
+MAIN = "main-figure"
+"""The name of a report's first figure."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure before it is drawn, which it is twice: as a picture, and on the page."""

@@ -20,6 +20,7 @@ from blueberry.judge.words import (
 )
 from blueberry.report.charts import (
     GIVEN,
+    MAIN,
     Drawing,
     Figure,
     Palette,
@@ -163,7 +164,7 @@ def differences_figure(judgement: Judgement) -> Figure | None:
         return None
     draw = partial(draw_differences, shown, places=decimals(judgement.min_effect))
     path = "figures/main_branch_comparison.png"
-    return Figure("main-figure", path, shown.title, differences_caption(shown), draw)
+    return Figure(MAIN, path, shown.title, differences_caption(shown), draw)
 
 
 def draw_differences(shown: Differences, palette: Palette, places: int, *, width: Width = WIDTH) -> Drawing:

@@ -17,6 +17,7 @@ from blueberry.judge.words import metric_name, setting_name
 from blueberry.records import StudyRun
 from blueberry.report.charts import (
     LIGHT,
+    MAIN,
     PAGE,
     Axis,
     Drawing,
@@ -49,7 +50,6 @@ from blueberry.report.learning_curves import (
 )
 from blueberry.report.lr_curve import LrCurve, curve_caption, draw_lr_curve, lr_curve
 from blueberry.report.searches import law_figure, residuals_figure, sweeps_figure
-from blueberry.tables.columns import is_loss
 
 LONGEST_RATE, LONGEST_NAME = 30, 50
 """Characters of a rate, and of any other name, in the name of a file, which has at most 255 bytes."""
@@ -79,35 +79,23 @@ class Computed:
 
     judgement: Judgement
     runs: tuple[StudyRun, ...]
-    axis: Axis | None
+    """Those that stand for the arms."""
     curve: LrCurve | None
     """For arms on a numeric axis."""
-    main: Figure | None
-    """That curve; of named arms their differences, when there is something to compare."""
+    figures: tuple[Figure, ...]
+    """The main one first: that curve; of named arms their differences, when there is something to compare. Then those
+    of this kind of study."""
     learning: LearningCurves
-    of_kind: tuple[Figure, ...]
-    """What only this kind of study has."""
-
-    @property
-    def has_rates(self) -> bool:
-        return self.axis is not None and self.axis.is_learning_rate
 
 
 def compute(judgement: Judgement, runs: Sequence[StudyRun]) -> Computed:
-    runs = of_the_whole(judgement, runs)
-    axis = find_axis(judgement)
+    runs, axis = of_the_whole(judgement, runs), find_axis(judgement)
     has_ended = any(arm.n for arm in judgement.arms)
     curve = lr_curve(judgement) if axis and has_ended and not judgement.conditions else None
-    main = _of_curve(curve) if curve is not None else differences_figure(judgement) if axis is None else None
-    return Computed(
-        judgement=judgement,
-        runs=runs,
-        axis=axis,
-        curve=curve,
-        main=main,
-        learning=learning_curves(judgement, runs),
-        of_kind=tuple(figure for figure in _of_kind(judgement, runs) if figure is not None),
-    )
+    found = [_of_curve(curve) if curve else differences_figure(judgement) if axis is None else None]
+    found += _of_kind(judgement, runs)
+    figures = tuple(figure for figure in found if figure is not None)
+    return Computed(judgement, runs, curve, figures, learning_curves(judgement, runs))
 
 
 def _of_curve(curve: LrCurve) -> Figure:
@@ -115,7 +103,7 @@ def _of_curve(curve: LrCurve) -> Figure:
     title = f"{metric_name(curve.judgement.metric).capitalize()} against {setting_name(setting)}"
     last = re.sub(r"\W+", "_", setting.rpartition(".")[2])[:LONGEST_NAME]
     path = f"figures/loss_vs_{last}.png"
-    return Figure("main-figure", path, title, curve_caption(curve), partial(draw_lr_curve, curve))
+    return Figure(MAIN, path, title, curve_caption(curve), partial(draw_lr_curve, curve))
 
 
 def of_the_whole(judgement: Judgement, runs: Sequence[StudyRun]) -> tuple[StudyRun, ...]:
@@ -158,13 +146,12 @@ def pictures(computed: Computed) -> Iterator[Drawn]:
     def picture(path: str, title: str, caption: str, drawn: Drawing) -> Drawn:
         return Drawn(path, title, caption, finished(drawn, title, question))
 
-    if computed.main is not None:
-        main = picture(computed.main.path, computed.main.title, computed.main.caption, computed.main.draw(LIGHT))
-        is_search = computed.curve and computed.has_rates and computed.judgement.is_located
+    has_rates = computed.curve is not None and computed.curve.axis.is_learning_rate
+    for figure in computed.figures:
+        drawn = picture(figure.path, figure.title, figure.caption, figure.draw(LIGHT))
+        is_search = figure.name == MAIN and has_rates and computed.judgement.is_located
         # as in a search over several models
-        yield replace(main, copy="figures/lr_search_comparison.png") if is_search else main
-    for figure in computed.of_kind:
-        yield picture(figure.path, figure.title, figure.caption, figure.draw(LIGHT))
+        yield replace(drawn, copy="figures/lr_search_comparison.png") if is_search else drawn
     curves = computed.learning
     if curves.whole is not None and curves.any_validation:
         drawn, title = _validation_curves(curves), "Validation loss against updates"
@@ -172,12 +159,12 @@ def pictures(computed: Computed) -> Iterator[Drawn]:
     if curves.whole is not None and curves.any_training:
         drawn, title = draw_learning_curves(curves, "training", curves.whole, LIGHT), "Training loss against updates"
         yield picture("figures/training_curves.png", title, training_caption(curves), drawn)
-    if computed.curve is not None and computed.has_rates:  # under the names that such sweeps have always had
+    if computed.curve is not None and has_rates:  # under the names that such sweeps have always had
         drawn, title = _at_the_end_and_before(computed, computed.curve)
         yield picture("figures/combined_lr_analysis.png", title, curve_caption(computed.curve), drawn)
         drawn, title = _small_multiples(computed, computed.curve), "What was measured at each learning rate"
         yield picture("figures/detailed_lr_analysis.png", title, "Blue: not told apart from the best.", drawn)
-        yield from _each_rate(computed)
+        yield from _each_rate(computed, computed.curve.axis)
 
 
 def _validation_curves(curves: LearningCurves) -> Drawing:
@@ -209,19 +196,19 @@ def _small_multiples(computed: Computed, curve: LrCurve) -> Drawing:
 
 
 def _what_is_judged(judgement: Judgement) -> str:
-    return "Loss" if is_loss(judgement.metric) else metric_name(judgement.metric).capitalize()
+    name = metric_name(judgement.metric)
+    return "Loss" if name.endswith("loss") else name.capitalize()
 
 
-def _each_rate(computed: Computed) -> Iterator[Drawn]:
-    assert computed.axis is not None
+def _each_rate(computed: Computed, axis: Axis) -> Iterator[Drawn]:
     judgement, curves = computed.judgement, computed.learning
-    names = rate_names(computed.axis.values)
+    names = rate_names(axis.values)
     by_name = {arm.arm: arm for arm in curves.arms}
     for summary in judgement.arms:
         arm = by_name[summary.arm]
         if arm_window(arm, curves) is None:
             continue
-        rate = names[float(summary.settings[computed.axis.setting])]
+        rate = names[float(summary.settings[axis.setting])]
         suffix = "" if len(judgement.vary) == 1 else "_" + file_name(summary.arm)
         said, title = _said_of_an_arm(curves), f"Learning rate {rate}"
         spec = finished(draw_arm(arm, curves, LIGHT), title, said)
@@ -274,14 +261,14 @@ class Chip:
 class PageFigures:
     """With tooltips, and colours that follow the reader's scheme."""
 
-    main: Drawn | None
-    of_kind: tuple[Drawn, ...]
+    first: tuple[Drawn, ...]
+    """Before anything else: the main one, and those of this kind of study."""
     curves: tuple[Drawn, ...]
     """Those that follow the chips."""
     each_arm: Drawn | None
     """One arm at a time, chosen by a menu."""
     chips: tuple[Chip, ...]
-    first: str
+    chosen: str
     """The arm that `each_arm` begins with."""
 
 
@@ -289,21 +276,14 @@ def page_figures(computed: Computed) -> PageFigures:
     judgement, curves = computed.judgement, computed.learning
     drawn = [arm for arm in curves.arms if any((*arm.seed_validation, *arm.seed_training))]
     best = judgement.best.arm if judgement.best else None
-    first = next((arm.arm for arm in drawn if arm.arm == best), drawn[0].arm if drawn else "")
+    chosen = next((arm.arm for arm in drawn if arm.arm == best), drawn[0].arm if drawn else "")
     each = None
     if curves.whole is not None and drawn:
-        spec = specification(draw_each_arm(curves, PAGE, first, height=HEIGHT), PAGE)
+        spec = specification(draw_each_arm(curves, PAGE, chosen, height=HEIGHT), PAGE)
         each = Drawn("each-arm", "One arm, every seed", _said_of_an_arm(curves), spec)
-    return PageFigures(
-        main=None if computed.main is None else _on_the_page(computed.main),
-        of_kind=tuple(map(_on_the_page, computed.of_kind)),
-        curves=tuple(_page_curves(curves)),
-        each_arm=each,
-        chips=tuple(
-            Chip(arm.arm, arm_colour(arm, curves, PAGE), arm.status in ("best", "unresolved")) for arm in drawn
-        ),
-        first=first,
-    )
+    chips = [Chip(arm.arm, arm_colour(arm, curves, PAGE), arm.status in ("best", "unresolved")) for arm in drawn]
+    first = tuple(map(_on_the_page, computed.figures))
+    return PageFigures(first, tuple(_page_curves(curves)), each, tuple(chips), chosen)
 
 
 def _on_the_page(figure: Figure) -> Drawn:

@@ -385,7 +385,7 @@ _MINUS = re.compile(r"(?<![\w.)\]-])-(?=[\d∞])")
 
 def html(page: Page, figures: PageFigures, pictures: Sequence[str]) -> str:
     """The page, with style, scripts and data inside it."""
-    shown = (figures.main, *figures.of_kind, *figures.curves, figures.each_arm)
+    shown = (*figures.first, *figures.curves, figures.each_arm)
     drawn = [figure for figure in shown if figure is not None]
     return rendered(
         "index.html",
