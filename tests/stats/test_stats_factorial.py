@@ -117,9 +117,9 @@ def test_any_false_effect_has_probability_alpha():
     signs = fraction_6_2()
     false = sum(
         any(effect.is_significant for effect in factorial_effects(signs, rng.normal(size=(16, 4)), alpha=0.05))
-        for _ in range(90)
+        for _ in range(60)
     )
-    assert stats.binomtest(false, 90, 0.05, alternative="greater").pvalue > 0.01
+    assert stats.binomtest(false, 60, 0.05, alternative="greater").pvalue > 0.01
 
 
 FULL4 = np.array(list(itertools.product((-1, 1), repeat=4)))[:, ::-1]

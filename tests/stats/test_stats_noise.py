@@ -172,7 +172,7 @@ def test_single_runs_are_told_apart_by_borrowed_noise():
 def test_unequal_noise_makes_no_false_winners(sd):
     """The last is the noise of real runs (docs/noise.md)."""
     rng = np.random.default_rng(8)
-    false, repeats = 0, 150
+    false, repeats = 0, 100
     for _ in range(repeats):
         values = np.array(sd)[:, None] * (rng.normal(size=3) + rng.normal(size=(len(sd), 3))) * 0.5**0.5
         false += any(one.is_worse for one in against_best(values, alpha=0.05).values())

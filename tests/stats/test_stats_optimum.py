@@ -33,7 +33,7 @@ def one(rng, surface, optimum, *, sd=0.02, rho=0.5, n=3, x=X):
 @pytest.mark.parametrize("surface", SURFACES)
 def test_the_interval_covers_the_optimum(surface):
     rng = np.random.default_rng(len(surface))
-    repeats = 120
+    repeats = 120 if surface == "cliff" else 50  # there it is nearest to missing
     hits = 0
     for _ in range(repeats):
         optimum = math.log(0.04) + rng.uniform(-0.3, 0.3)
@@ -83,7 +83,7 @@ def scattered(rng, optimum, *, sd=0.01, surface="quadratic"):
 
 def test_the_scatter_of_single_runs_about_the_curve_locates_the_optimum():
     rng, hits, clear = np.random.default_rng(3), 0, 0
-    for _ in range(100):
+    for _ in range(50):
         optimum = math.log(0.04) + rng.uniform(-0.3, 0.3)
         values = scattered(rng, optimum)
         found = read_valley(X, values, alpha=0.05)
@@ -91,19 +91,19 @@ def test_the_scatter_of_single_runs_about_the_curve_locates_the_optimum():
         if is_clear(X, values, found, alpha=0.05):
             clear += 1
             hits += found.interval[0] <= optimum <= found.interval[1]
-    assert clear > 67
+    assert clear > 33
     assert binomtest(hits, clear, 0.95, alternative="less").pvalue > 0.01
 
 
 def test_what_a_point_costs_at_worst_is_not_too_little():
     rng, wrong = np.random.default_rng(4), 0
-    for _ in range(100):
+    for _ in range(60):
         optimum = math.log(0.04) + rng.uniform(-0.3, 0.3)
         values = SURFACES["lopsided"](X - optimum)[:, None] + 0.01 * rng.normal(size=(len(X), 2))
         found = read_valley(X, values, alpha=0.05)
         assert found is not None
         wrong += found.excess_at(found.estimate) < SURFACES["lopsided"](found.estimate - optimum)
-    assert binomtest(wrong, 100, 0.05, alternative="greater").pvalue > 0.01
+    assert binomtest(wrong, 60, 0.05, alternative="greater").pvalue > 0.01
 
 
 def test_two_valleys_are_seen_and_a_wandering_far_end_is_none():

@@ -199,6 +199,32 @@ class Timed:
             (Path(self.folder) / Synthetic().result(recipe).fingerprint).write_text(line)
 
 
+@dataclass(frozen=True)
+class Seeing:
+    """Notes which GPU its worker sees."""
+
+    folder: str
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult]:
+        for recipe in recipes:
+            result = Synthetic().result(recipe)
+            (Path(self.folder) / result.fingerprint).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+            assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"  # workers share the machine: none spins while it waits
+            yield result
+
+
+@dataclass(frozen=True)
+class SeeingBeside(Seeing):
+    """Notes also its process and how many runs it was handed."""
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult]:
+        for result in super().__call__(recipes):
+            path = Path(self.folder) / result.fingerprint
+            path.write_text(f"{os.getpid()} {path.read_text()} {len(recipes)}")
+            time.sleep(0.2)
+            yield result
+
+
 class Quick:
     """Ends before anything is said of its speed: ten seconds for a run."""
 

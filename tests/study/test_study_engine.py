@@ -172,8 +172,8 @@ def test_workers_die_with_their_driver_even_when_the_trainer_is_silent(
 ) -> None:
     pids = tmp_path / "pids"
     monkeypatch.setenv("BLUEBERRY_TEST_PIDS", str(pids))
-    with drive(study, tmp_path, workers=2, log="hang", seconds=0) as driver:
-        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    with drive(study, tmp_path, workers=1, log="hang", seconds=0) as driver:
+        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 1)
         workers = [int(pid) for pid in pids.read_text().split()]
         assert all(map(is_running, workers))
         driver.kill()
@@ -215,7 +215,7 @@ def test_a_driver_waits_for_the_claims_of_another_and_takes_over_when_it_dies(st
         assert any(snapshot.done == 6 for snapshot in seen)
 
 
-@pytest.mark.parametrize(("workers", "number"), [(0, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)])
+@pytest.mark.parametrize(("workers", "number"), [(0, signal.SIGTERM), (2, signal.SIGINT)])
 def test_an_interrupted_driver_keeps_what_has_ended(
     study: Study, tmp_path: Path, workers: int, number: signal.Signals
 ) -> None:

@@ -3,16 +3,12 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from study_trainers import Timed, make_study
+from study_trainers import Seeing, SeeingBeside, Timed, make_study
 
 from blueberry.recipe import Recipe
-from blueberry.records import RunResult
 from blueberry.study import engine, placement, workers
 from blueberry.study.ray_workers import RayCrew, Seat
 from blueberry.study.store import Store
@@ -194,20 +190,6 @@ confirm = 0
     assert any(one is not other and one[0] < other[1] and other[0] < one[1] for one in small for other in small)
 
 
-@dataclass(frozen=True)
-class Seeing:
-    """Notes which GPU its worker sees."""
-
-    folder: str
-
-    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult]:
-        for recipe in recipes:
-            result = Synthetic().result(recipe)
-            (Path(self.folder) / result.fingerprint).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
-            assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"  # workers share the machine: none spins while it waits
-            yield result
-
-
 def test_workers_are_spread_over_the_gpus(tmp_path: Path) -> None:
     (tmp_path / "seen").mkdir()
     with Store.open(tmp_path / "store") as store:
@@ -216,18 +198,6 @@ def test_workers_are_spread_over_the_gpus(tmp_path: Path) -> None:
             workers=2, gpus=(Gpu("3"), Gpu("GPU-b")), lanes=1,
         )  # fmt: skip
     assert {path.read_text() for path in (tmp_path / "seen").iterdir()} == {"3", "GPU-b"}
-
-
-@dataclass(frozen=True)
-class SeeingBeside(Seeing):
-    """Notes also its process and how many runs it was handed."""
-
-    def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult]:
-        for result in super().__call__(recipes):
-            path = Path(self.folder) / result.fingerprint
-            path.write_text(f"{os.getpid()} {path.read_text()} {len(recipes)}")
-            time.sleep(0.2)
-            yield result
 
 
 @pytest.mark.ray
