@@ -130,21 +130,17 @@ RESULT = word_set(
     """
 )
 """Last words of what came out of a run, its size included."""
+_COMES_OUT = word_set("best vs dead artifact \u03b4 \u2206")
+"""Words of what came out of a run, wherever they stand."""
 _OUTCOMES = word_set(
-    """
-    win success pass fail failure completion repetition hit acceptance refusal solve detection hallucination
-    """
+    "win success pass fail failure completion repetition hit acceptance refusal solve detection hallucination"
 )
 """What a rate is of that came out of a run."""
 SIZES_OF_ALL = word_set("params param parameters parameter")
 """Of RESULT, the words of a model's size: tokens per parameter are chosen."""
 MODIFIERS = word_set("m k b percent pct count avg mean min max ema")
 """Words after what a column is: num_params_M, val_loss_min."""
-LOSSES = word_set(
-    """
-    loss nll bpb bpc ppl perplexity byte ce
-    """
-)
+LOSSES = word_set("loss nll bpb bpc ppl perplexity byte ce")
 """Last words of what training makes small."""
 _LOGGED = LOSSES | word_set("acc accuracy error f1 auc score")
 """What Lightning logs by step and by epoch, as train_loss_step and train_loss_epoch."""
@@ -226,23 +222,20 @@ def kind_by_name(column: str) -> Kind | None:
     words = words_in(column)
     if not words:
         return None
-    last, among = words[-1], set(words)
-    while last in MODIFIERS and len(words) > 1 and words[-2] not in MODIFIERS | {"top"}:
+    among = set(words)
+    while words[-1] in MODIFIERS and len(words) > 1 and words[-2] not in MODIFIERS | {"top"}:
         words = words[:-1]
-        last = words[-1]
+    first, before, last = words[0], words[-2] if len(words) > 1 else "", words[-1]
     if last in ("seed", "seeds"):
         return "seed"
     if build_of(column) is not None and not is_name(column):
         return "meta"
     if (
-        "best" in among
-        or "vs" in among
-        or words[0] in ("delta", "gain")
-        or among & {"\u03b4", "\u2206"}
-        or (words[-1] in ("step", "epoch") and words[-2:-1] and words[-2] in _LOGGED)
-        or (words[-1] == "rate" and words[-2:-1] and words[-2] in _OUTCOMES)
-        or "dead" in among
-        or ("per" in among and words[0] in _TIMES)
+        among & _COMES_OUT
+        or first in ("delta", "gain")
+        or (last in ("step", "epoch") and before in _LOGGED)
+        or (last == "rate" and before in _OUTCOMES)
+        or (first in _TIMES and ("per" in among or "/" in column))
         or (among & {"grad", "gradient"} and "norm" in among and not among & {"clip", "max"})
     ):
         return "result"
@@ -250,37 +243,24 @@ def kind_by_name(column: str) -> Kind | None:
         return "setting"
     if last in SIZES_OF_ALL and "per" in among:
         return "setting"
-    if words[0] in ("ms", "s", "sec", "seconds") and "/" in column:
-        return "result"
-    if (
-        is_loss(column)
-        or "artifact" in among
-        or last in RESULT
-        or (words[0] in _SPLITS and len(words) > 1 and "." not in folded(column) and "/" in column)
-    ):
+    if is_loss(column) or last in RESULT or (before and first in _SPLITS and "/" in column and "." not in column):
         return "result"
     if folded(column) == "global_batch" or is_tokens(column):
         return "length"
-    core = _without_what_follows(words)
+    core = words  # "tokens_b" and "steps_done" are tokens and steps
+    while len(core) > 1 and core[-1] in AFTER_LENGTH and set(core[:-1]) & LENGTH:
+        core = core[:-1]
     if core[-1] in LENGTH and not set(core[:-1]) & NO_LENGTH:
         return "length"
     if among & COUNTED and among & GONE_THROUGH and not among & NO_LENGTH:
         return "length"
-    if any(words_in(group)[-1:] and words_in(group)[-1] in _GROUPS_OF_RESULTS for group in column.split(".")[:-1]):
+    if any(_GROUPS_OF_RESULTS & set(words_in(group)[-1:]) for group in column.split(".")[:-1]):
         return "result"
     if among & SETTING or last in LENGTH:
         return "setting"
     if last in LABEL:
         return "label"
     return "meta" if last in META else None
-
-
-def _without_what_follows(words: Sequence[str]) -> Sequence[str]:
-    """ "tokens_b" and "steps_done" are tokens and steps."""
-    core = list(words)
-    while len(core) > 1 and core[-1] in AFTER_LENGTH and set(core[:-1]) & LENGTH:
-        core.pop()
-    return core
 
 
 def understood(columns: Iterable[str]) -> dict[str, str]:

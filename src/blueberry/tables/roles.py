@@ -50,14 +50,15 @@ def _kind(name: str, values: Sequence[Any]) -> Kind:
         return "label"
     by_name = kind_by_name(name)
     numbers = [value for value in values if is_finite(value)]
+    is_whole = all(float(one).is_integer() for one in numbers)
     if (
         by_name == "seed"
-        and not {name, *understood([name]).values()} & {"seed"}
-        and any(one < 0 or not float(one).is_integer() for one in numbers)
+        and "seed" not in (name, *understood([name]).values())
+        and (min(numbers, default=0) < 0 or not is_whole)
     ):
         return "result"  # "worst seed": what came out on it
     says = goal_of(name) is not None or re.search(r"[(\[]\s*%\s*[)\]]", name)
-    if by_name is None and says and any(not float(one).is_integer() for one in numbers):
+    if by_name is None and says and not is_whole:
         return "result"  # less of it, or more, is better; or it is a share that nobody chose so finely
     return by_name or _kind_by_values(values)
 
@@ -264,10 +265,8 @@ def is_one_arm(table: Table) -> bool:
     steps = any(kind_of[name] == "length" for name in telling)
     is_told = num_runs >= LEAST_REPEATS and (num_runs == len(table.rows) or steps)
     others = [name for name in telling if name not in repeats and kind_of[name] in ("setting", "label")]
-    if is_told:
-        others = [
-            n for n in others if kind_by_name(n) == "setting" or (kind_of[n] == "label" and telling[n] < num_runs)
-        ]
+    few = [name for name in others if kind_of[name] == "label" and telling[name] < num_runs]
+    others = [name for name in others if name in few or kind_by_name(name) == "setting"] if is_told else others
     return len(table.rows) >= LEAST_REPEATS and not others
 
 
