@@ -191,7 +191,21 @@ _SPLITS = {"val": "val", "valid": "val", "validation": "val", "eval": "val", "ev
            "train": "train", "training": "train", "test": "test"}  # fmt: skip
 _HELD_OUT = frozenset(split for split, meaning in _SPLITS.items() if meaning == "val")
 
-_UNITS = {"minutes": 60.0, "hours": 3600.0, "min": 60.0, "mins": 60.0, "h": 3600.0, "hrs": 3600.0}
+_UNIT = re.compile(r"[(\[]\s*([^()\[\]]+?)\s*[)\]]")
+_SECONDS_IN = {
+    **dict.fromkeys(("us", "\u00b5s", "microseconds"), 1e-6), **dict.fromkeys(("ms", "msec", "milliseconds"), 1e-3),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0), **dict.fromkeys(("d", "day", "days"), 86_400.0),
+}  # fmt: skip
+_COUNTS = ("updates", "tokens", "flops", "vocabulary")
+_MULTIPLES = {
+    3: word_set("k thousand thousands"), 6: word_set("m mn mio mega million millions"),
+    9: word_set("b bn g giga billion billions"), 12: word_set("t tn tera trillion trillions"),
+    15: word_set("p peta"), 18: word_set("e exa"), 21: word_set("z zetta"),
+}  # fmt: skip
+"""Powers of ten, and what they are called in a unit."""
+_POWER_OF_TEN = re.compile(r"(?:[x\u00d7*] ?)?(?:1e|10\^|10\*\*)\+?(\d{1,2})")
+_OF_FLOPS = re.compile(r"f(?:lops?)?(?:/?s)?$")
 _KIND_OF: dict[str, Kind] = {
     "arm": "label", "seed": "seed", "stage": "meta", "status": "meta", "study": "label", "eval_hash": "meta",
     "vocabulary": "setting", "updates": "length", "tokens": "length", "flops": "length",
@@ -283,11 +297,23 @@ def understood(columns: Iterable[str]) -> dict[str, str]:
     return renamed
 
 
-def seconds_in(column: str) -> float:
-    """What a column of training time counts in, by its name: 60 for minutes, 3600 for hours, else 1."""
-    unit = _BRACKETS.search(column)
-    last = unit.group(1).casefold() if unit else folded(column).rpartition("_")[2]
-    return _UNITS.get(last, 1.0)
+def unit_in(column: str) -> str:
+    """What stands in the brackets of a column's name: "m" of "tokens (M)"; empty where it has none."""
+    found = _UNIT.search(column)
+    return found[1].casefold().removeprefix("in ") if found else ""
+
+
+def scale_of(column: str, meaning: str) -> float:
+    """What a column with this meaning counts in, by its name: 60 for "training time (min)", 10**6 for "tokens (M)"."""
+    unit = unit_in(column)
+    if meaning == "train_seconds":
+        return _SECONDS_IN.get(unit or folded(column).rpartition("_")[2], 1.0)
+    if meaning not in _COUNTS:
+        return 1
+    if (power := _POWER_OF_TEN.fullmatch(unit)) is not None:
+        return 10 ** int(power[1])
+    unit = _OF_FLOPS.sub("", unit) if meaning == "flops" else unit
+    return next((10**power for power, names in _MULTIPLES.items() if unit in names), 1)
 
 
 def find_column(name: str, columns: Iterable[str], place: str, renamed: Mapping[str, str] | None = None) -> str:

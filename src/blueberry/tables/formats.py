@@ -13,7 +13,7 @@ from typing import Any
 from blueberry.errors import TableError
 from blueberry.tables.columns import WRAPPERS, folded, is_name, kind_by_name, refuse_twice
 from blueberry.tables.markdown import SEED_HEAD, MarkdownTable, table_of_runs, with_seeds_down
-from blueberry.tables.rows import Placed, bare, flat, named_in, of_each_seed, uses_decimal_comma, value_of
+from blueberry.tables.rows import Placed, bare, flat, loads, named_in, of_each_seed, uses_decimal_comma, value_of
 
 DELIMITERS = (",", ";", "\t", "|")
 SNIFFED_LINES = 20
@@ -36,7 +36,8 @@ def read_markdown(text: str, place: str, wanted: Sequence[str], metric: str | No
 def _runs_of(table: MarkdownTable, place: str) -> list[Placed]:
     names = [bare(name) for name in table.header]
     refuse_twice(names, f"{place} line {table.line}")
-    return _runs(names, [(at, list(map(bare, cells))) for at, cells in enumerate(table.rows, table.line + 2)])
+    lines = [(at, list(map(bare, cells))) for at, cells in enumerate(table.rows, table.line + 2)]
+    return _runs(names, lines, place)
 
 
 def read_delimited(text: str, place: str, metric: str | None = None) -> Read:
@@ -78,10 +79,10 @@ def read_delimited(text: str, place: str, metric: str | None = None) -> Read:
         if (found := with_seeds_down(across, place, metric)) is not None:
             down, note = found
             return _runs_of(down, place), [note]
-    return _runs(names, lines[1:], decimal_comma=comma), []
+    return _runs(names, lines[1:], place, decimal_comma=comma), []
 
 
-def _runs(names: Sequence[str], lines: Sequence[Line], *, decimal_comma: bool = False) -> list[Placed]:
+def _runs(names: Sequence[str], lines: Sequence[Line], place: str, *, decimal_comma: bool = False) -> list[Placed]:
     """Each line of cells as a run; columns without a name are left out."""
     columns = zip(names, zip(*(cells for _, cells in lines), strict=True), strict=False)
     choices = {name for name, cells in columns if _none_is_a_choice(name, cells)}
@@ -91,7 +92,7 @@ def _runs(names: Sequence[str], lines: Sequence[Line], *, decimal_comma: bool = 
         for name, cell in zip(names, cells, strict=True):
             if name not in ("", _PANDAS_INDEX):
                 is_none = name in choices and cell.strip().casefold() == "none"
-                values |= {name: "none"} if is_none else _cell(name, cell, decimal_comma=decimal_comma)
+                values |= {name: "none"} if is_none else _cell(name, cell, f"{place} line {number}", decimal_comma)
         rows.append((f"line {number}", values))
     return rows
 
@@ -133,15 +134,15 @@ def _two_lines(above: Sequence[str], below: Sequence[str], then: Sequence[str]) 
     return [name or of for name, of in zip(names, index, strict=True)] if has_index else names, 3 if has_index else 2
 
 
-def _cell(name: str, cell: str, *, decimal_comma: bool) -> dict[str, Any]:
+def _cell(name: str, cell: str, place: str, decimal_comma: bool) -> dict[str, Any]:
     """Its value by its column; several where the cell is the config or summary of a run, as data frames write dicts."""
     if is_name(name):
         return {name: named_in(cell)}
     if cell[:1] == "{" and cell[-1:] == "}" and folded(name) in WRAPPERS and len(cell) <= LONGEST_DICT:
         text = re.sub(r"(?<=[:\[, ])(-?)(?:nan|inf)(?=[,\]} ])", r"\g<1>1e999", cell)
-        for parse in (json.loads, ast.literal_eval):
+        for is_json in (True, False):
             try:
-                read = parse(cell if parse is json.loads else text)
+                read = loads(cell, f'{place} "{name}"') if is_json else ast.literal_eval(text)
             except (ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
             return flat({name: read})
@@ -367,7 +368,7 @@ def read_json_lines(text: str, place: str) -> Iterator[Placed]:
 
 def _parsed(text: str, place: str) -> Any:
     try:
-        return json.loads(text, parse_int=lambda text: int(text) if len(text) <= LONGEST_INTEGER else text)
+        return loads(text, place, parse_int=lambda text: int(text) if len(text) <= LONGEST_INTEGER else text)
     except (json.JSONDecodeError, RecursionError) as error:
         what = f"{error.msg}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
         raise TableError(f"{place}: not valid JSON ({what}); mend it") from None

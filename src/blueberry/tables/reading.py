@@ -2,16 +2,28 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from blueberry.errors import TableError
 from blueberry.files import refused_as
-from blueberry.records import Goal, is_number
-from blueberry.tables.columns import LONGEST_NAME, kind_by_name, seconds_in, understood
+from blueberry.records import Goal
+from blueberry.tables.columns import LONGEST_NAME, kind_by_name, scale_of, understood, unit_in
 from blueberry.tables.formats import read_delimited, read_json, read_json_lines, read_log, read_markdown
 from blueberry.tables.names import named_by, with_named_settings, with_steps_in_names, without_summaries
-from blueberry.tables.rows import STEPS, Found, Placed, Row, Table, duration_of, flat, is_finite, value_of
+from blueberry.tables.rows import (
+    STEPS,
+    Found,
+    Placed,
+    Row,
+    Table,
+    duration_of,
+    first_of_two_parts,
+    flat,
+    is_finite,
+    value_of,
+)
 from blueberry.tables.tools import (
     OPTUNA_TABLES,
     SQLITE,
@@ -147,10 +159,14 @@ def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_
     shares = {name for _, values in rows for name, value in values.items() if is_finite(value) and value % 1}
     renamed = understood(column for _, values in rows for column in values)
     renamed = {name: meaning for name, meaning in renamed.items() if meaning != "status" or name not in shares}
-    made = tuple(
-        Row(place, _renamed(values, renamed), tuple(_renamed(one, renamed) for one in steps.get(place, ())))
-        for place, values in rows
-    )
+    times = [column for column in columns if renamed.get(column, column) == "train_seconds"]
+    clocks = {name: first_of_two_parts(unit_in(name), [values.get(name) for _, values in rows]) for name in times}
+
+    def known(values: Mapping[str, Any]) -> dict[str, Any]:
+        """Under the names that were understood, times in seconds and counts without their unit."""
+        return {renamed.get(n, n): _counted_out(n, renamed.get(n, n), v, clocks.get(n)) for n, v in values.items()}
+
+    made = tuple(Row(place, known(values), tuple(map(known, steps.get(place, ())))) for place, values in rows)
     goals: dict[str, Goal | None] = {
         renamed.get(column, column): goal for column, goal in (found.objectives or objectives).items()
     }
@@ -159,15 +175,14 @@ def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_
     return Table(path, name, made, renamed, (*found.notes, *left_out, *read_from_names), goals, are_runs)
 
 
-def _renamed(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
-    """A row's values under the names that were understood; training time in seconds."""
-    made: dict[str, Any] = {}
-    for column, value in values.items():
-        name = renamed.get(column, column)
-        if name == "train_seconds":
-            value = value * seconds_in(column) if is_number(value) else duration_of(value)
-        made[name] = value
-    return made
+def _counted_out(column: str, meaning: str, value: Any, first_of_two: float | None) -> Any:
+    scale = scale_of(column, meaning)
+    if meaning == "train_seconds":
+        return value * scale if is_finite(value) else duration_of(value, first_of_two)
+    if scale == 1 or not is_finite(value):
+        return value
+    exact = Decimal(repr(value)) * Decimal(repr(scale))  # 2.3 million are 2300000, not 2299999.9999999995
+    return int(exact) if exact == int(exact) else float(exact)
 
 
 def _text(path: Path) -> tuple[str, list[str]]:

@@ -1,6 +1,7 @@
 """What a table of runs is once it is read, whatever file it came from: rows, as frozen records; values of cells; and
 objects, each with the values of a run."""
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, TypeGuard
 
+from blueberry.errors import TableError
 from blueberry.records import Goal, is_number
 from blueberry.tables.columns import is_name, kind_by_name
 
@@ -107,6 +109,7 @@ _SYMBOLS = re.compile(
 _REMARKED = re.compile(r"([+-]?[\d.,]+(?:[eE][+-]?\d+)?%?)\s+\(([^()\d\u00b1]+)\)")
 """A number with words beside it: "0.04 (default)"; "0.04 (0.01)" is no such."""
 _CLOCK = re.compile(r"(?:(\d+) days?,? )?(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+_TWO_PARTS = re.compile(r"(\d+):([0-5]\d(?:\.\d+)?)")
 _DURATION = re.compile(
     r"(\d+(?:\.\d+)?) ?(ms|msecs?|milliseconds?|secs?|seconds?|s|mins?|minutes?|m|hours?|hrs?|h|days?|d)(?![a-z])"
 )
@@ -166,18 +169,32 @@ def named_in(text: str) -> str | None:
     return None if text.strip().casefold() in MISSING else text.strip()
 
 
-def duration_of(value: Any) -> Any:
-    """Seconds of "85,415ms", "80.4 s", "1h 2m", "1:02:03" or "0 days 01:02:03.5"; else as it is."""
+def duration_of(value: Any, first_of_two: float | None = None) -> Any:
+    """Seconds of "85,415ms", "80.4 s", "1h 2m", "1:02:03" or "0 days 01:02:03.5"; else as it is.
+
+    `first_of_two`: the seconds that the first number of "4:07" counts, 60 or 3600, where something says so.
+    """
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", value.strip().casefold()) if isinstance(value, str) else ""
     if (clock := _CLOCK.fullmatch(text)) is not None:
         days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
         return 86400 * days + 3600 * hours + 60 * minutes + seconds
+    if first_of_two is not None and (two := _TWO_PARTS.fullmatch(text)) is not None:
+        return first_of_two * (float(two[1]) + float(two[2]) / 60)
     parts = _DURATION.findall(text)
     if parts and not _DURATION.sub("", text).strip(" ,"):
         return sum(
             float(number) * _SECONDS_IN["ms" if unit.startswith(("ms", "mil")) else unit[0]] for number, unit in parts
         )
     return value
+
+
+def first_of_two_parts(unit: str, cells: Iterable[Any]) -> float | None:
+    """What the first number of "4:07" counts in seconds: as the column's unit says ("mm:ss", "hh:mm"), or minutes where
+    another of its cells has hours too; None where it may be hours or minutes."""
+    parts = unit.split(":")
+    if len(parts) > 1:
+        return 60.0 if len(parts) == 3 or parts[0].startswith("m") else 3600.0 if parts[0].startswith("h") else None
+    return 60.0 if any(isinstance(cell, str) and _CLOCK.fullmatch(cell.strip().casefold()) for cell in cells) else None
 
 
 def uses_decimal_comma(cells: list[str]) -> bool:
@@ -219,6 +236,21 @@ MOST_BITS = 64
 """Of a whole number of an object that is read as one."""
 LAST_OF = {"train_losses": "last of train_losses", "training_losses": "last of train_losses"}
 """Curves whose last number is worth a column."""
+
+
+def loads(text: str | bytes, place: str, **how: Any) -> Any:
+    """What JSON says, in which no key of an object has two values. Raises: TableError for one that has, else ValueError
+    or RecursionError for what is no JSON."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        for key, value in pairs if len(made) < len(pairs) else ():
+            if repr(value) != repr(made[key]):
+                what = f'"{key:.60}" has two values in one object, {value!r:.40} and {made[key]!r:.40}'
+                raise TableError(f"{place}: {what}; a key has one; mend it")
+        return made
+
+    return json.loads(text, object_pairs_hook=once, **how)
 
 
 def flat(run: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,6 @@ What is damaged, or needs a library that is not installed, is refused in one lin
 
 import csv
 import io
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -17,7 +16,7 @@ from urllib.parse import quote
 from blueberry.errors import TableError
 from blueberry.records import Goal, is_number
 from blueberry.tables.columns import kind_by_name
-from blueberry.tables.rows import STEPS, Found, Placed, flat, last_of, of_each_seed, trainer_state, value_of
+from blueberry.tables.rows import STEPS, Found, Placed, flat, last_of, loads, of_each_seed, trainer_state, value_of
 
 SQLITE = b"SQLite format 3\0"
 """How a database file begins."""
@@ -42,17 +41,17 @@ def files_in(root: Path, *suffixes: str) -> list[Path]:
     return [path for path in files if not any(part.startswith(".") for part in path.relative_to(root).parts)]
 
 
-def parsed(text: str | bytes | None) -> Any:
-    """What JSON says; None, too, where it is none."""
+def parsed(text: str | bytes | None, place: str = "") -> Any:
+    """What JSON says; None, too, where it is none. Raises: TableError where a key of an object has two values."""
     try:
-        return json.loads(text or "null")
+        return loads(text or "null", place)
     except (ValueError, RecursionError):
         return None
 
 
 def json_object(path: Path) -> dict[str, Any]:
     """Raises: TableError if the file is no JSON object."""
-    read = parsed(path.read_bytes())
+    read = parsed(path.read_bytes(), f"{path}")
     if not isinstance(read, dict):
         raise TableError(f"{path}: not a JSON object; it must be as its tool wrote it; restore it")
     return read
@@ -72,7 +71,7 @@ def logged_in_csv(path: Path) -> list[dict[str, Any]]:
 def logged_in_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a tool's log; none where there is no such file. A line that a kill has torn says nothing."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else ()
-    return [said for line in lines if isinstance(said := parsed(line), dict)]
+    return [said for line in lines if isinstance(said := parsed(line, f"{path}"), dict)]
 
 
 def yaml_mapping(path: Path) -> dict[str, Any]:
@@ -393,7 +392,7 @@ def lightning_runs(root: Path) -> Iterator[Placed]:
 def result_files(root: Path) -> Iterator[Placed]:
     """JSON files that each are the object of one run, as scripts leave them."""
     for file in files_in(root, ".json"):
-        read = parsed(file.read_bytes()) if file.stat().st_size <= LARGEST_RESULT else None
+        read = parsed(file.read_bytes(), f"{file}") if file.stat().st_size <= LARGEST_RESULT else None
         if not isinstance(read, dict) or str(read.get("schema", "")).startswith("blueberry/"):
             continue
         name = place_of(file.with_suffix(""), root)
