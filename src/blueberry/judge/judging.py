@@ -45,7 +45,7 @@ def tell(judgement: Judgement) -> Judgement:
 def numbers(evidence: Evidence) -> Judgement:
     """The same without a sentence. Values and differences are in the metric's own unit and direction."""
     measured = measure(evidence)
-    evidence = measured.evidence
+    evidence, race = measured.evidence, measured.race
     answer = find_axis_answer(measured)
     combined: dict[str, Any] = {}
     if measured.combines:
@@ -59,9 +59,9 @@ def numbers(evidence: Evidence) -> Judgement:
         detectable=detectable(measured),
         best=best_of(measured),
         unresolved=tuple(measured.arm(index).name for index in measured.unresolved),
-        ended=measured.race.ended if measured.race else None,
-        looks=measured.race.looks if measured.race else (),
-        looks_taken=len(measured.race.taken) if measured.race else 0,
+        ended=race and race.ended,
+        looks=race.looks if race else (),
+        looks_taken=len(race.taken) if race else 0,
         optimum=measured.optimum,
         valley=measured.valley,
         located=_located(evidence),

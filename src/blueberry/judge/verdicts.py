@@ -53,10 +53,6 @@ class Compared:
     def is_better(self) -> bool:
         return self.interval is not None and self.interval[1] < 0
 
-    @property
-    def interval_has_0(self) -> bool:
-        return not (self.is_worse or self.is_better)
-
     def turned(self) -> "Compared":
         """The reference against the row."""
         pair, ends = self.pair, self.interval
@@ -80,7 +76,8 @@ def against_baseline(
             compared[row] = Compared(pair, pair.interval(1 - 2 * error), error)
             for one in (behind, ahead):
                 found = None if one is None else Compared(one, one.interval(1 - 2 * error), error)
-                if found is not None and found.is_worse and compared[row].interval_has_0:
+                is_told = compared[row].is_worse or compared[row].is_better
+                if found is not None and found.is_worse and not is_told:
                     compared[row] = found if one is behind else found.turned()
     return compared
 
