@@ -43,7 +43,6 @@ def test_a_diverged_rate_counts_as_the_cap():
 def test_a_range_that_does_not_reach_a_decade_says_nothing():
     middle = slice(60, 241)  # .9 decades either side
     assert lr_sensitivity(RATES[middle], valley(0.05)[middle]) is None
-    assert lr_sensitivity(RATES[middle], valley(0.05)[middle], span=7.0) is not None
     assert lr_sensitivity(RATES[[50, 150, 250]], valley(0.05)[[50, 150, 250]]) is not None
 
 

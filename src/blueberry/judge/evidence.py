@@ -19,8 +19,6 @@ from blueberry.judge.judgement import (
     Best,
     Bound,
     CurveFinding,
-    Detectable,
-    Noise,
     Optimum,
     RunCost,
     Status,
@@ -29,7 +27,7 @@ from blueberry.judge.races import Race, follow
 from blueberry.judge.verdicts import Rulings, candidates, rule
 from blueberry.records import Provenance, Stage, is_number
 from blueberry.stats import optimum as optima
-from blueberry.stats.differences import Df, mean_interval, mean_or_inf, sd_interval, smallest_shown
+from blueberry.stats.differences import mean_interval, mean_or_inf, sd_interval
 from blueberry.stats.locate import LOG_FROM_RATIO, Search
 from blueberry.stats.noise import Borrowed, NoiseEstimate, measure_noise
 from blueberry.stats.optimum import Located, OneSided, is_clear, locate_optimum, read_valley
@@ -241,7 +239,8 @@ def measure(evidence: Evidence) -> Measured:
     seeds = tuple(sorted({seed for arm in evidence.arms for seed in arm.search}))
     values_KN = np.array([[arm.search.get(seed, math.nan) for seed in seeds] for arm in evidence.arms], dtype=float)
     values_KN = values_KN.reshape(len(evidence.arms), len(seeds))
-    asked: dict[str, Any] = {"min_effect": evidence.min_effect, "baseline": _baseline(evidence)}
+    baseline = next((row for row, arm in enumerate(evidence.arms) if arm.name == BASELINE), None)
+    asked: dict[str, Any] = {"min_effect": evidence.min_effect, "baseline": baseline}
     race = follow(values_KN, looks=evidence.look_seeds, alpha=evidence.alpha, **asked) if evidence.look_seeds else None
     level = evidence.alpha / evidence.looks
     seen_KN = race.tables[-1] if race and race.tables else values_KN
@@ -352,10 +351,6 @@ def lower_is_better(evidence: Evidence) -> Evidence:
     return replace(evidence, arms=arms, target=target, guessing_loss=None, entropy=None)
 
 
-def _baseline(evidence: Evidence) -> int | None:
-    return next((row for row, arm in enumerate(evidence.arms) if arm.name == BASELINE), None)
-
-
 def best_of(measured: Measured) -> Best | None:
     """The arm of least mean, its number from the confirming seeds when there are any."""
     if measured.best is None:
@@ -386,42 +381,6 @@ def expected_at(measured: Measured, index: int) -> float:
     point = measured.valley.at(measured.sweep.values[index]) if measured.valley is not None else None
     assert point is not None
     return point.expected
-
-
-def detectable(measured: Measured) -> Detectable | None:
-    """What as many seeds, or runs of each arm, as the arm has that has most can show of these arms; of a single arm,
-    beside one more like it.
-
-    With the degrees of freedom of the noise, as more seeds give more.
-    """
-    noise, evidence = measured.noise, measured.evidence
-    most = max((len(arm.search) for arm in evidence.arms), default=0)
-    typical = noise.typical
-    if typical is None:
-        return None
-    found = smallest_shown(
-        math.sqrt(typical.value),
-        num_seeds=most,
-        num_arms=max(len(evidence.arms), 2),
-        has_baseline=_baseline(evidence) is not None,
-        alpha=evidence.alpha / evidence.looks,
-        df=Df(2.0) if len(evidence.arms) == 1 else Df.of(typical.df, most, is_borrowed=noise.borrowed is not None),
-    )
-    return None if found is None else Detectable(seeds=most, difference=found)
-
-
-def noise_of(measured: Measured) -> Noise:
-    noise, borrowed = measured.noise, measured.noise.borrowed
-    return Noise(
-        sd=noise.sd,
-        rho=noise.rho,
-        paired_sd=noise.paired_sd,
-        n=noise.n,
-        prior_df=None if noise.sd is None else noise.prior_df,
-        borrowed_sd=borrowed and borrowed.sd,
-        borrowed_df=borrowed and borrowed.df,
-        borrowed_from=borrowed and borrowed.source,
-    )
 
 
 def axis_of(

@@ -21,12 +21,12 @@ from blueberry.judge.answers import (
 )
 from blueberry.judge.audits import audit
 from blueberry.judge.effects import find_effects, find_pooled, find_stack, helping
-from blueberry.judge.evidence import ArmRuns, Evidence, Measured, best_of, detectable, measure, noise_of, summary_of
-from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Judgement, Purpose, Ranges
+from blueberry.judge.evidence import ArmRuns, Evidence, Measured, best_of, measure, summary_of
+from blueberry.judge.judgement import BASELINE, LEAST_BLOCKS, Detectable, Judgement, Noise, Purpose, Ranges
 from blueberry.judge.sentences import known, recommendation, unknown, why_the_baseline
 from blueberry.judge.verdicts import compare
 from blueberry.stats import robustness
-from blueberry.stats.differences import mean_or_inf, t_quantile
+from blueberry.stats.differences import Df, mean_or_inf, smallest_shown, t_quantile
 
 R = TypeVar("R", bound=Finding)
 
@@ -55,8 +55,8 @@ def numbers(evidence: Evidence) -> Judgement:
         **evidence.passed_on,
         axis=measured.axis,
         arms=tuple(summary_of(measured, index) for index in range(len(evidence.arms))),
-        noise=noise_of(measured),
-        detectable=detectable(measured),
+        noise=_noise(measured),
+        detectable=_detectable(measured),
         best=best_of(measured),
         unresolved=tuple(measured.arm(index).name for index in measured.unresolved),
         ended=race and race.ended,
@@ -114,6 +114,42 @@ def _located(evidence: Evidence) -> Located | None:
     num_runs = int((~np.isnan(search.measured_KN)).sum())
     value, excess, seeds = search.recommended, search.excess, search.measured_KN.shape[1]
     return Located(ended=search.ended, value=value, excess=excess, runs=num_runs, seeds=seeds)
+
+
+def _detectable(measured: Measured) -> Detectable | None:
+    """What as many seeds, or runs of each arm, as the arm has that has most can show of these arms; of a single arm,
+    beside one more like it.
+
+    With the degrees of freedom of the noise, as more seeds give more.
+    """
+    noise, evidence = measured.noise, measured.evidence
+    most = max((len(arm.search) for arm in evidence.arms), default=0)
+    typical = noise.typical
+    if typical is None:
+        return None
+    found = smallest_shown(
+        math.sqrt(typical.value),
+        num_seeds=most,
+        num_arms=max(len(evidence.arms), 2),
+        has_baseline=any(arm.name == BASELINE for arm in evidence.arms),
+        alpha=evidence.alpha / evidence.looks,
+        df=Df(2.0) if len(evidence.arms) == 1 else Df.of(typical.df, most, is_borrowed=noise.borrowed is not None),
+    )
+    return None if found is None else Detectable(seeds=most, difference=found)
+
+
+def _noise(measured: Measured) -> Noise:
+    noise, borrowed = measured.noise, measured.noise.borrowed
+    return Noise(
+        sd=noise.sd,
+        rho=noise.rho,
+        paired_sd=noise.paired_sd,
+        n=noise.n,
+        prior_df=None if noise.sd is None else noise.prior_df,
+        borrowed_sd=borrowed and borrowed.sd,
+        borrowed_df=borrowed and borrowed.df,
+        borrowed_from=borrowed and borrowed.source,
+    )
 
 
 def _turn(record: R, *fields: str) -> R:

@@ -31,10 +31,8 @@ class Band:
         return self.high / self.low
 
 
-def lr_sensitivity(
-    rates_K: np.ndarray, values_KN: np.ndarray, *, cap: float | None = None, span: float = DECADE
-) -> Difference | None:
-    """Expected excess loss of a rate drawn log-uniformly from `span` times below to `span` times above the best.
+def lr_sensitivity(rates_K: np.ndarray, values_KN: np.ndarray, *, cap: float | None = None) -> Difference | None:
+    """Expected excess loss of a rate drawn log-uniformly from a decade below to a decade above the best.
 
     Seed by seed, the loss interpolated linearly in log rate minus that at the best rate, no more than `cap` (the loss
     at the start of training, or of guessing) anywhere: a diverged run counts as the cap. `difference` is the mean
@@ -49,13 +47,13 @@ def lr_sensitivity(
     if best is None or len(rates_K) < 3 or not seeds.any():
         return None
     x_K, middle = np.log(rates_K), log(rates_K[best])
-    reach = log(span) * (1 - 1e-9)  # a grid that ends exactly there, but for rounding
+    reach = log(DECADE) * (1 - 1e-9)  # a grid that ends exactly there, but for rounding
     if x_K[0] > middle - reach or x_K[-1] < middle + reach:
         return None
     capped_KN = values_KN[:, seeds] if cap is None else np.minimum(values_KN[:, seeds], cap)
     if np.isinf(capped_KN).any():
         return None
-    grid = middle + log(span) * ((2 * np.arange(GRID_POINTS) + 1) / GRID_POINTS - 1)
+    grid = middle + log(DECADE) * ((2 * np.arange(GRID_POINTS) + 1) / GRID_POINTS - 1)
     excess_N = np.array([np.interp(grid, x_K, values_K).mean() for values_K in capped_KN.T]) - capped_KN[best]
     return paired(np.zeros_like(excess_N), excess_N)
 
