@@ -21,7 +21,7 @@ from blueberry.text.tokenizer import (
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    return [document.content.decode() for document in CORPORA["python-stdlib"].documents()[::12]]
+    return [document.content.decode() for document in CORPORA["python-stdlib"].documents()[::24]]
 
 
 @pytest.fixture(scope="module")
