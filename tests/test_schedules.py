@@ -217,14 +217,14 @@ TOGETHER = {"first_update_zero": {"warmup_from_fraction": 0.0, "first_update_zer
 SEEN = [(3 * (i + 1), loss) for i, loss in enumerate([4.0, 3.9, 3.8, 3.8, 3.7, 3.7, 3.7, 3.7, 3.7, 3.7, 3.7])]
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [(k, n) for k, section in KINDS.items() for n in section.model_fields if n != "kind"]
-)
-def test_every_setting_changes_the_rates(kind, name):
-    usual = {"floor_fraction": 0.05} if kind == "plateau" else {}
-    change = TOGETHER.get(name) or {name: OTHERS[name]}
-    made = [multipliers(_schedule(kind, **settings), 40, SEEN) for settings in (usual, usual | change)]
-    assert made[0] != made[1]
+def test_every_setting_changes_the_rates():
+    dead = []
+    for kind, name in [(k, n) for k, section in KINDS.items() for n in section.model_fields if n != "kind"]:
+        usual = {"floor_fraction": 0.05} if kind == "plateau" else {}
+        change = TOGETHER.get(name) or {name: OTHERS[name]}
+        made = [multipliers(_schedule(kind, **settings), 40, SEEN) for settings in (usual, usual | change)]
+        dead += [(kind, name)] if made[0] == made[1] else []
+    assert dead == []
 
 
 def test_kinds_give_different_rates():

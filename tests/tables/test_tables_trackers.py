@@ -132,15 +132,16 @@ def test_a_log_that_is_none_of_wandbs_is_refused_and_an_empty_one_passed_over(tm
         read_table(tmp_path)
 
 
-@pytest.mark.parametrize("at", range(0, 400, 7))
-def test_rotten_bytes_of_a_log_are_a_line_or_fewer_values(tmp_path, at):
-    written = bytearray(wandb_run(CONFIG, SUMMARY, [{"val/loss": 4.0}]))
-    written[at % len(written)] ^= 0xFF
-    (tmp_path / "run.wandb").write_bytes(bytes(written))
-    try:
-        read_table(tmp_path)
-    except TableError as refused:
-        assert "\n" not in str(refused)
+def test_rotten_bytes_of_a_log_are_a_line_or_fewer_values(tmp_path):
+    whole = wandb_run(CONFIG, SUMMARY, [{"val/loss": 4.0}])
+    for at in range(0, 400, 7):
+        written = bytearray(whole)
+        written[at % len(written)] ^= 0xFF
+        (tmp_path / "run.wandb").write_bytes(bytes(written))
+        try:
+            read_table(tmp_path)
+        except TableError as refused:
+            assert "\n" not in str(refused), at
 
 
 @pytest.mark.slow
