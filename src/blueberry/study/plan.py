@@ -16,6 +16,7 @@ from blueberry.study.arms import Arm, Run, content
 from blueberry.study.database import EndedRun
 from blueberry.study.placement import Lanes
 from blueberry.study.proposals import ASKED_BY_EFFECTS, Proposer, along, arm_at, space_of
+from blueberry.study.sections import Method
 from blueberry.study.spec import Study
 
 LOOKS = (3, 5, 8, 12, 16)
@@ -131,22 +132,25 @@ def plan(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], re
     """
     if study.parts:
         parts = {part.name: plan(part, data_digest, results, referee) for part in study.parts}
-        return _join(study, data_digest, parts, results)
-    ended = _ended(results)
-    if study.method == "race":
-        assert referee is not None, "a race is decided by whoever judges"
-        search = _race(study, data_digest, results, ended, referee)
-    elif study.method == "optuna":
-        search = _propose(study, data_digest, results, ended)
-    elif study.method == "locate":
-        search = _locate(study, data_digest, results, ended, referee)
-    elif study.design is not None and study.design.mode == "fraction":
-        search = _fraction(study, data_digest, results, ended)
+        return _join(_Known(study, data_digest, results, referee), parts)
+    known = _Known(study, data_digest, results, referee)
+    is_fraction = study.method == "grid" and study.design is not None and study.design.mode == "fraction"
+    found = _fraction(known) if is_fraction else _SEARCHES[study.method](known)
+    most, expected = found.most_to_come, found.num_expected
+    if most is None:
+        runs, most = found.runs + _confirm(known, found.arms, found.leader), 0
     else:
-        search = _grid(study, data_digest, results, ended)
-    if search.most_to_come is not None:
-        return _plan(search, (), ended, study.seeds.confirm)
-    return _plan(search, _confirm(study, data_digest, search.arms, search.leader), ended, 0)
+        runs, most = found.runs, most + study.seeds.confirm
+        expected = None if expected is None else expected + study.seeds.confirm
+    return Plan(
+        runs=runs,
+        ended=known.ended & {run.fingerprint for run in runs},
+        leader=found.leader,
+        num_undecided=most,
+        num_expected=most if expected is None else expected,
+        proposed=() if found.arms == study.arms else found.arms,
+        search=found.located,
+    )
 
 
 def plan_from(
@@ -202,57 +206,91 @@ class _Search:
     """Known once it is over, unless every arm diverged."""
     most_to_come: int | None = None
     """Searching runs beside these, at most; None when it is over."""
-    proposed: bool = False
     located: Search | None = None
     num_expected: int | None = None
     """Of those to come; None: all of them."""
 
 
-def _grid(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], ended: frozenset[str]) -> _Search:
+@dataclass(frozen=True)
+class _Known:
+    """A study and how its runs so far have ended."""
+
+    study: Study
+    data_digest: DataDigest
+    results: Mapping[str, Ended]
+    referee: Referee | None
+
+    @cached_property
+    def ended(self) -> frozenset[str]:
+        return frozenset(name for name, result in self.results.items() if result.status != "failed")
+
+    def has(self, runs: Sequence[Run]) -> bool:
+        """Whether all of them have ended."""
+        return all(run.fingerprint in self.ended for run in runs)
+
+    def values(self, runs: Sequence[Run]) -> dict[str, dict[int, float]]:
+        """The only place where planning turns the metric: what should be large is negated, so lower is better after it.
+        A run that diverged, or has not the metric, is infinite."""
+        sign = -1.0 if self.study.goal == "maximize" else 1.0
+        values: dict[str, dict[int, float]] = {}
+        for run in runs:
+            result = self.results[run.fingerprint]
+            value = result.metric(self.study.metric) if result.status == "completed" else None
+            values.setdefault(run.arm, {})[run.seed] = math.inf if value is None else sign * value
+        return values
+
+    def least(self, runs: Sequence[Run]) -> str | None:
+        """The arm of least mean, the first of equals; None if none is finite."""
+        means = _means(self.values(runs))
+        best = min(means, key=lambda arm: means[arm], default=None)
+        return best if best is not None and math.isfinite(means[best]) else None
+
+
+def _grid(known: _Known) -> _Search:
     """Every arm on every searching seed."""
-    runs = _block(study, data_digest, None, 0, study.seeds.search)
-    if not _all_in(runs, ended):
-        return _Search(runs, study.arms, most_to_come=0)
-    return _Search(runs, study.arms, _least(_values(study, runs, results)))
+    runs = _block(known.study, known.data_digest, None, 0, known.study.seeds.search)
+    if not known.has(runs):
+        return _Search(runs, known.study.arms, most_to_come=0)
+    return _Search(runs, known.study.arms, known.least(runs))
 
 
-def _fraction(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], ended: frozenset[str]) -> _Search:
+def _fraction(known: _Known) -> _Search:
     """A fraction of all combinations, then what its effects ask for (`ASKED_BY_EFFECTS`), on the same seeds."""
+    study = known.study
     arms, seeds = study.arms, range(study.base.seed, study.base.seed + study.seeds.search)
-    runs, most = _block(study, data_digest, None, 0, len(seeds)), len(arms) + 1
+    runs, most = _block(study, known.data_digest, None, 0, len(seeds)), len(arms) + 1
     for look, ask in enumerate(ASKED_BY_EFFECTS, start=1):
-        if not _all_in(runs, ended):
-            is_more = arms != study.arms
-            return _Search(runs, arms, most_to_come=most * len(seeds), num_expected=len(seeds), proposed=is_more)
-        more, most = ask(study, arms, _values(study, runs, results)), 1
+        if not known.has(runs):
+            return _Search(runs, arms, most_to_come=most * len(seeds), num_expected=len(seeds))
+        more, most = ask(study, arms, known.values(runs)), 1
         arms += more
-        runs += _seed_by_seed(study, more, seeds, data_digest, look)
-    if not _all_in(runs, ended):
-        return _Search(runs, arms, most_to_come=0, proposed=arms != study.arms)
-    return _Search(runs, arms, _least(_values(study, runs, results)), proposed=arms != study.arms)
+        runs += _seed_by_seed(study, more, seeds, known.data_digest, look)
+    if not known.has(runs):
+        return _Search(runs, arms, most_to_come=0)
+    return _Search(runs, arms, known.least(runs))
 
 
-def _race(
-    study: Study, data_digest: DataDigest, results: Mapping[str, Ended], ended: frozenset[str], referee: Referee
-) -> _Search:
+def _race(known: _Known) -> _Search:
     """Look by look, more seeds for the arms that were open at the look before."""
+    study, referee = known.study, known.referee
+    assert referee is not None, "a race is decided by whoever judges"
     looks = looks_of(study.seeds.search, study.seeds.max)
     names, runs, first = tuple(arm.name for arm in study.arms), list[Run](), 0
     for look, num_seeds in enumerate(looks):
-        block = _block(study, data_digest, None if not look else names, first, num_seeds)
+        block = _block(study, known.data_digest, None if not look else names, first, num_seeds)
         runs += [replace(run, look=look) for run in block]
-        if not _all_in(runs, ended):
+        if not known.has(runs):
             return _Search(tuple(runs), study.arms, most_to_come=len(names) * (looks[-1] - num_seeds))
-        still_open = referee.open_arms(study, _values(study, runs, results))
+        still_open = referee.open_arms(study, known.values(runs))
         names, first = tuple(name for name in names if name in still_open), num_seeds
         if not names:
             break
-    return _Search(tuple(runs), study.arms, referee.leading_arm(study, _values(study, runs, results)))
+    return _Search(tuple(runs), study.arms, referee.leading_arm(study, known.values(runs)))
 
 
-def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, Ended], ended: frozenset[str]) -> _Search:
+def _propose(known: _Known) -> _Search:
     """Batch by batch, each proposed from the means of those before."""
-    proposer = Proposer.begin(study)
+    study, proposer = known.study, Proposer.begin(known.study)
     arms, runs = dict[str, Arm](), list[Run]()
     for look in range(proposer.num_batches):
         asked = proposer.ask(look)
@@ -260,28 +298,21 @@ def _propose(study: Study, data_digest: DataDigest, results: Mapping[str, Ended]
         new = {key: arm for key, arm in zip(keys, asked, strict=True) if key not in arms}
         arms |= new
         seeds = range(study.base.seed, study.base.seed + study.seeds.search)
-        runs += _seed_by_seed(study, new.values(), seeds, data_digest, look)
-        if not _all_in(runs, ended):
+        runs += _seed_by_seed(study, new.values(), seeds, known.data_digest, look)
+        if not known.has(runs):
             asked_for = min((look + 1) * study.strategy.batch, study.strategy.trials)
             most = (study.strategy.trials - asked_for) * study.seeds.search
-            return _Search(tuple(runs), tuple(arms.values()), most_to_come=most, proposed=True)
-        means = _means(_values(study, runs, results))
+            return _Search(tuple(runs), tuple(arms.values()), most_to_come=most)
+        means = _means(known.values(runs))
         proposer.tell([means[arms[key].name] for key in keys])
-    leader = _least(_values(study, runs, results))
-    return _Search(tuple(runs), tuple(arms.values()), leader, proposed=True)
+    return _Search(tuple(runs), tuple(arms.values()), known.least(runs))
 
 
-def _locate(
-    study: Study,
-    data_digest: DataDigest,
-    results: Mapping[str, Ended],
-    ended: frozenset[str],
-    referee: Referee | None,
-) -> _Search:
+def _locate(known: _Known) -> _Search:
     """Along one axis, coarse to fine, see `stats.locate`; where that breaks down, a race of the values that it trained
     without a run that diverged."""
-    space, seeds = space_of(study), study.seeds
-    bounds = {"max_seeds": seeds.max, "max_runs": study.strategy.runs}
+    study, seeds = known.study, known.study.seeds
+    space, bounds = space_of(study), {"max_seeds": seeds.max, "max_runs": study.strategy.runs}
     ask = search(space, alpha=study.alpha, min_effect=study.min_effect, only_trained=not seeds.confirm, **bounds)
     arms, runs, batch, found = dict[float, Arm](), list[Run](), next(ask), None
     while found is None:
@@ -289,18 +320,12 @@ def _locate(
         look = runs[-1].look + 1 if runs else 0
         for value, seed in batch:
             first = study.base.seed + seed
-            runs += _on_seeds(study, arms[value], range(first, first + 1), data_digest, "search", look)
-        if not _all_in(runs, ended):
-            most = study.strategy.runs or most_runs(space, max_seeds=seeds.max)
-            expected = expected_runs(space, **bounds)
-            return _Search(
-                tuple(runs),
-                along(arms),
-                most_to_come=max(most - len(runs), 0),
-                num_expected=max(expected - len(runs), 0),
-                proposed=True,
-            )
-        values = _values(study, runs, results)
+            runs += _on_seeds(study, arms[value], range(first, first + 1), known.data_digest, "search", look)
+        if not known.has(runs):
+            most = (study.strategy.runs or most_runs(space, max_seeds=seeds.max)) - len(runs)
+            expected = expected_runs(space, **bounds) - len(runs)
+            return _Search(tuple(runs), along(arms), most_to_come=max(most, 0), num_expected=max(expected, 0))
+        values = known.values(runs)
         try:
             batch = ask.send([values[arms[value].name][study.base.seed + seed] for value, seed in batch])
         except StopIteration as over:
@@ -310,28 +335,28 @@ def _locate(
         if found.recommended is not None:
             arms.setdefault(found.recommended, arm_at(study, found.recommended))
         leader = None if found.recommended is None else arms[found.recommended].name
-        return _Search(tuple(runs), along(arms), leader, proposed=True, located=found)
+        return _Search(tuple(runs), along(arms), leader, located=found)
     if study.strategy.runs is not None:  # they are spent
-        leader = _least(_values(study, runs, results))
-        return _Search(tuple(runs), along(arms), leader, proposed=True, located=found)
-    assert referee is not None, "a race is decided by whoever judges"
-    values = _values(study, runs, results)
+        return _Search(tuple(runs), along(arms), known.least(runs), located=found)
+    values = known.values(runs)
     racing = tuple(arm for arm in along(arms) if math.inf not in values[arm.name].values())
-    raced = _race(replace(study, arms=racing), data_digest, results, ended, referee)
+    raced = _race(replace(known, study=replace(study, arms=racing)))
     before, look = {run.fingerprint for run in runs}, runs[-1].look + 1
     runs += [replace(run, look=run.look + look) for run in raced.runs if run.fingerprint not in before]
-    return replace(raced, runs=tuple(runs), arms=along(arms), proposed=True, located=found)
+    return replace(raced, runs=tuple(runs), arms=along(arms), located=found)
 
 
-def _all_in(runs: Sequence[Run], ended: frozenset[str]) -> bool:
-    return all(run.fingerprint in ended for run in runs)
+_SEARCHES: dict[Method, Callable[[_Known], _Search]] = {
+    "grid": _grid, "race": _race, "optuna": _propose, "locate": _locate,
+}  # fmt: skip
 
 
-def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results: Mapping[str, Ended]) -> Plan:
+def _join(known: _Known, parts: dict[str, Plan]) -> Plan:
     """One plan of several: all searching runs, seed by seed, before those on fresh seeds.
 
     What confirms an arm of [tune] compares it with the others; then the best of them is confirmed on fresher seeds.
     """
+    study = known.study
     stages: dict[Stage, Stage] = {"confirm": "compare"} if study.joined == "tune" else {}
     runs = [
         replace(run, part=name, stage=stages.get(run.stage, run.stage)) for name, p in parts.items() for run in p.runs
@@ -344,21 +369,17 @@ def _join(study: Study, data_digest: DataDigest, parts: dict[str, Plan], results
     if study.joined != "tune":
         return Plan(tuple(runs), ended, None, num_undecided, parts=parts, num_expected=expected)
     compared = [replace(run, arm=run.part) for run in runs if run.stage == "compare"]
-    if num_undecided or not _all_in(compared, ended):
+    if num_undecided or not known.has(compared):
         expected += study.seeds.confirm
         return Plan(tuple(runs), ended, None, num_undecided + study.seeds.confirm, parts=parts, num_expected=expected)
-    leader = _least(_values(study, compared, results))
+    leader = known.least(compared)
     winner = next((part for part in study.parts if part.name == leader), None)
     if winner is not None:
         after = replace(winner, seeds=winner.seeds.model_copy(update={"max": winner.seeds.max + winner.seeds.confirm}))
         arms = parts[winner.name].proposed or winner.arms
-        fresh = _confirm(after, data_digest, arms, parts[winner.name].leader)
+        fresh = _confirm(replace(known, study=after), arms, parts[winner.name].leader)
         runs += [replace(run, part=winner.name) for run in fresh]
-    return Plan(tuple(runs), _ended(results) & {run.fingerprint for run in runs}, leader, 0, parts=parts)
-
-
-def _ended(results: Mapping[str, Ended]) -> frozenset[str]:
-    return frozenset(name for name, result in results.items() if result.status != "failed")
+    return Plan(tuple(runs), known.ended & {run.fingerprint for run in runs}, leader, 0, parts=parts)
 
 
 @lru_cache(maxsize=256)  # planning is repeated after every stage, and naming runs is nearly all its cost
@@ -383,11 +404,11 @@ def _refuse_twins(study: Study, named: Iterable[tuple[str, str]]) -> None:
             )
 
 
-def _confirm(study: Study, data_digest: DataDigest, arms: Sequence[Arm], leader: str | None) -> tuple[Run, ...]:
-    first = study.base.seed + study.seeds.max
+def _confirm(known: _Known, arms: Sequence[Arm], leader: str | None) -> tuple[Run, ...]:
+    study, first = known.study, known.study.base.seed + known.study.seeds.max
     seeds = range(first, first + study.seeds.confirm)
     confirmed = (arm for arm in arms if arm.name == leader)
-    return tuple(run for arm in confirmed for run in _on_seeds(study, arm, seeds, data_digest, "confirm"))
+    return tuple(run for arm in confirmed for run in _on_seeds(study, arm, seeds, known.data_digest, "confirm"))
 
 
 def _seed_by_seed(
@@ -423,44 +444,12 @@ def totals(runs: Sequence[Run]) -> Totals:
     )
 
 
-def _plan(search: _Search, confirm: tuple[Run, ...], ended: frozenset[str], to_confirm: int) -> Plan:
-    runs, most = search.runs + confirm, search.most_to_come or 0
-    return Plan(
-        runs=runs,
-        ended=ended & {run.fingerprint for run in runs},
-        leader=search.leader,
-        num_undecided=most + to_confirm,
-        num_expected=(most if search.num_expected is None else search.num_expected) + to_confirm,
-        proposed=search.arms if search.proposed else (),
-        search=search.located,
-    )
-
-
-def _values(study: Study, runs: Sequence[Run], results: Mapping[str, Ended]) -> dict[str, dict[int, float]]:
-    """The only place where planning turns the metric: what should be large is negated, so lower is better after it.
-    A run that diverged, or has not the metric, is infinite."""
-    sign = -1.0 if study.goal == "maximize" else 1.0
-    values: dict[str, dict[int, float]] = {}
-    for run in runs:
-        result = results[run.fingerprint]
-        value = result.metric(study.metric) if result.status == "completed" else None
-        values.setdefault(run.arm, {})[run.seed] = math.inf if value is None else sign * value
-    return values
-
-
 def _means(values: Values) -> dict[str, float]:
     """Infinite where one value is."""
     return {
         arm: math.inf if math.inf in by_seed.values() else math.fsum(by_seed.values()) / len(by_seed)
         for arm, by_seed in values.items()
     }
-
-
-def _least(values: Values) -> str | None:
-    """The arm of least mean, the first of equals; None if none is finite."""
-    means = _means(values)
-    best = min(means, key=lambda arm: means[arm], default=None)
-    return best if best is not None and math.isfinite(means[best]) else None
 
 
 def _chunks(runs: Sequence[Run], lanes: int) -> list[tuple[Run, ...]]:
