@@ -314,37 +314,31 @@ def look(study: Study, store: Path) -> Judged:
 
     Raises: StudyError if none has; StoreError if there is no store.
     """
-    judged = _so_far(study, store)
-    if judged is None:
-        raise StudyError(
-            f"{study.path}: none of the runs it asks for is in {store}; blueberry run {study.path} trains them, "
-            "blueberry plan says what has changed since it ran"
-        )
-    return judged
-
-
-def _so_far(study: Study, store: Path) -> Judged | None:
-    """None before the first run has ended. Raises: StoreError if there is no store."""
     with Store.open(store, create=False) as opened:
         planned = _planned(study, opened)
-        if not planned.ended:
-            return None
-        crashed = opened.failures(run.fingerprint for run in planned.todo)
-        judgement = _judge(study, planned, crashed, opened, own_text=study.trainer is None)
-    return Judged(study, planned, judgement, store, crashed)
+        if planned.ended:
+            return _judged_so_far(study, planned, opened)
+    raise StudyError(
+        f"{study.path}: none of the runs it asks for is in {store}; blueberry run {study.path} trains them, "
+        "blueberry plan says what has changed since it ran"
+    )
+
+
+def _judged_so_far(study: Study, planned: Plan, store: Store) -> Judged:
+    crashed = store.failures(run.fingerprint for run in planned.todo)
+    judgement = _judge(study, planned, crashed, store, own_text=study.trainer is None)
+    return Judged(study, planned, judgement, store.folder, crashed)
 
 
 def audits(study: Study, store: Path) -> tuple[Audit, ...]:
     """What the doctor finds in a study's design and, where the store has runs that it made, in those and their text."""
-    if not (store / "store.sqlite").is_file():
-        return objections(study)
-    with Store.open(store, create=False) as opened:
-        planned = _planned(study, opened)
-        path = str(study.path.absolute())
-        if planned.todo and path not in {one.path for one in opened.studies()}:
-            return objections(study)  # what is there of its runs others have made; it has not begun
-    judged = _so_far(study, store)
-    return objections(study) if judged is None else judged.judgement.audits
+    if (store / "store.sqlite").is_file():
+        with Store.open(store, create=False) as opened:
+            planned, path = _planned(study, opened), str(study.path.absolute())
+            # Of a study that has not begun, others have made what is there of its runs.
+            if planned.ended and (not planned.todo or path in {one.path for one in opened.studies()}):
+                return _judged_so_far(study, planned, opened).judgement.audits
+    return objections(study)
 
 
 def _trained_recipes(study: Study) -> list[Recipe]:

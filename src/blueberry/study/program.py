@@ -149,7 +149,7 @@ class _Expression:
 
     def __init__(self, text: str) -> None:
         self.text = text.strip()
-        self._tree: ast.expr | None = None
+        self._compute: Callable[[Mapping[str, Any]], Any] | None = None
         self._shown = "{" + self.text[:60] + "}"
         if self.text in known_names() or is_script_setting(self.text):
             self.names = frozenset((self.text,))
@@ -158,8 +158,7 @@ class _Expression:
         named = _NAME.sub(lambda match: self._variable(match, variables), self.text)
         try:
             assert len(self.text) <= MOST_CHARACTERS
-            self._tree = ast.parse(named, mode="eval").body
-            self._check(self._tree)
+            self._compute = _compiled(ast.parse(named, mode="eval").body)
         except (AssertionError, SyntaxError, ValueError, RecursionError, MemoryError):
             rule = "a placeholder is a setting, or arithmetic (+ - * / // % ** int round min max) with settings"
             raise ValueError(f"{self._shown}: {rule}; mend it") from None
@@ -178,31 +177,16 @@ class _Expression:
             variables.append(match[0])
         return f"v{variables.index(match[0])}"
 
-    def _check(self, node: ast.expr) -> None:
-        match node:
-            case ast.Constant(value=int() | float()) | ast.Name():
-                return
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-                self._check(left)
-                self._check(right)
-            case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
-                self._check(operand)
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS and args:
-                for argument in args:
-                    self._check(argument)
-            case _:
-                raise ValueError(self.text)
-
     def value(self, values: Mapping[str, Any]) -> Any:
         """Raises: ValueError, "{expression}: rule; remedy"."""
-        if self._tree is None:
+        if self._compute is None:
             return values[self.text]
         numbers = {f"v{place}": values[name] for place, name in enumerate(self._variables)}
         for name, number in zip(self._variables, numbers.values(), strict=True):
             if not is_number(number):
                 raise ValueError(f"{self._shown}: {name} is {number!r:.60}, no number; leave the arithmetic out")
         try:
-            result = _evaluated(self._tree, numbers)
+            result = self._compute(numbers)
             if not abs(result) <= 1e300:
                 raise OverflowError
             return result if isinstance(result, int) else float(f"{result:.15g}")
@@ -215,19 +199,23 @@ class _Expression:
 _expression = lru_cache(maxsize=1000)(_Expression)
 
 
-def _evaluated(node: ast.expr, numbers: Mapping[str, Any]) -> Any:
+def _compiled(node: ast.expr) -> Callable[[Mapping[str, Any]], Any]:
+    """Arithmetic as a function of numbers by name. Raises: ValueError if it is anything else."""
     match node:
-        case ast.Constant(value=value):
-            return value
+        case ast.Constant(value=int() | float() as value):
+            return lambda numbers: value
         case ast.Name(id=name):
-            return numbers[name]
-        case ast.BinOp(left=left, op=op, right=right):
-            return _OPERATORS[type(op)](_evaluated(left, numbers), _evaluated(right, numbers))
-        case ast.UnaryOp(op=op, operand=operand):
-            return _OPERATORS[type(op)](_evaluated(operand, numbers))
-        case ast.Call(func=ast.Name(id=name), args=args):
-            return _FUNCTIONS[name](*(_evaluated(argument, numbers) for argument in args))
-    raise AssertionError(node)
+            return lambda numbers: numbers[name]
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            function, operands = _OPERATORS[type(op)], [left, right]
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
+            function, operands = _OPERATORS[type(op)], [operand]
+        case ast.Call(func=ast.Name(id=name), args=[_, *_] as operands, keywords=[]) if name in _FUNCTIONS:
+            function = _FUNCTIONS[name]
+        case _:
+            raise ValueError(ast.dump(node))
+    computed = [_compiled(one) for one in operands]
+    return lambda numbers: function(*(compute(numbers) for compute in computed))
 
 
 @lru_cache(maxsize=1)
