@@ -1,13 +1,17 @@
 """Studies of programs that are not ours, through everything that a command of Blueberry does with them."""
 
 import contextlib
+import os
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 
 from blueberry import api
 from blueberry.cli import words
+from blueberry.errors import StudyError
+from blueberry.files import to_toml
 from blueberry.judge.forecast import Forecast
 from blueberry.study import command as command_module
 from blueberry.study.spec import Study
@@ -91,3 +95,105 @@ def test_the_built_in_trainer_refuses_settings_of_scripts() -> None:
 
     with pytest.raises(RecipeError, match=r'"script.rate": given; the built-in trainer reads no settings'):
         next(iter(Trainer(Path("nowhere"))([Recipe().with_({"script.rate": 1})])))
+
+
+MISSING = [
+    (["{python}", "trian.py", "{script.rate}", "{seed}"], {}, "'trian.py'; no such file beside the study file"),
+    (["{python}", "-u", "-X", "dev", "sub/train.py", "{script.rate}", "{seed}"], {}, None),
+    (["{python}", "-S", "-W", "{here}/trian.py", "{script.rate}", "{seed}"], {}, None),
+    (["{python}", "-Su", "{here}/trian.py", "{script.rate}", "{seed}"], {}, "/trian.py'; no such file; mend"),
+    (["env", "A=1", "B={seed}", "{python}", "trian.py", "{script.rate}"], {}, "'trian.py'; no such file beside"),
+    (["bash", "-eu", "trian.sh", "{script.rate}", "{seed}"], {}, "'trian.sh'; no such file beside"),
+    (["{python}", "train.py", "{script.rate}", "{seed}", "{out}"], {"cwd": "sub"}, "'train.py'; no such file in sub"),
+    (["./trian.sh", "{script.rate}", "{seed}"], {}, "'./trian.sh'; no such file beside the study file"),
+    (["./train.py", "{script.rate}", "{seed}"], {}, "'./train.py'; it may not be executed"),
+    (["{here}/venv/bin/python", "train.py", "{script.rate}", "{seed}"], {}, "/venv/bin/python'; no such file; mend"),
+    (["venv/bin/python", "{script.rate}", "{seed}", "{out}"], {"cwd": "sub"}, "'venv/bin/python'; no such file in sub"),
+    (["source", "{here}", "{script.rate}", "{seed}"], {}, "'source'; no such program here"),
+    (["python3", "/nowhere/{script.rate}.py", "{seed}"], {}, "'/nowhere/0.01.py'; no such file; mend"),
+    (["trian-all", "{script.rate}", "{seed}"], {}, "'trian-all'; no such program here"),
+    (["{python}", "train_{script.rate}.py", "{seed}"], {}, "'train_0.01.py'; no such file beside"),
+]
+NOT_MISSING = [
+    (["{python}", "train.py", "{script.rate}", "{seed}"], {}),
+    (["{python}", "../{script.rate}/{seed}.py"], {}),
+    (["{python}", "{out}/made.py", "{script.rate}", "{seed}"], {}),
+    (["{python}", "-m", "trian", "{script.rate}", "{seed}"], {}),
+    (["{python}", "-c", "print('trian.py')", "{script.rate}", "{seed}"], {}),
+    (["{python}", "-", "{script.rate}", "{seed}"], {}),
+    (["bash", "-c", "cd elsewhere && python trian.py", "{script.rate}", "{seed}"], {}),
+    (["bash", "trian.sh", "{script.rate}", "{seed}"], {"environment": {"PATH": "elsewhere"}}),
+    (["env", "PATH=elsewhere", "bash", "trian.sh", "{script.rate}", "{seed}"], {}),
+    (["env", "-C", "elsewhere", "{python}", "trian.py", "{script.rate}", "{seed}"], {}),
+    (["nice", "-n", "5", "{python}", "train.py", "{script.rate}", "{seed}"], {}),
+    (["env", "{python}", "train.py", "--config", "made-later.py", "{script.rate}", "{seed}"], {}),
+    (["env", "docker-or-so", "{python}", "/in/the/container.py", "{script.rate}", "{seed}"], {}),
+    (["{python}", "sub/inner.py", "{script.rate}", "{seed}"], {}),
+    (["{python}", "inner.py", "{script.rate}", "{seed}", "{out}"], {"cwd": "sub"}),
+    (["{python}", "sub", "{script.rate}", "{seed}"], {}),
+    (["sh", "on-the-path.sh", "{script.rate}", "{seed}"], {}),
+    (["on-the-path.sh", "{script.rate}", "{seed}"], {}),
+]
+
+
+def of_command(folder: Path, command: list[str], more: dict[str, object], vary: str = "[0.01, 0.02]") -> Study:
+    """A study of a command; beside it lie train.py, sub/inner.py, and on PATH on-the-path.sh."""
+    for name in ("train.py", "sub/inner.py", "sub/__main__.py", "bin/on-the-path.sh"):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_text("#!/bin/sh\n")
+    (folder / "bin" / "on-the-path.sh").chmod(0o700)
+    text = STUDY.replace("[0.01, 0.02]", vary).split("command =")[0] + to_toml({"command": command, **more})
+    (folder / "rates.toml").write_text(text.replace("[environment]", "[trainer.environment]"))
+    return Study.load(folder / "rates.toml")
+
+
+@pytest.mark.parametrize(("command", "more", "said"), MISSING)
+def test_a_program_or_script_that_is_not_there_is_said_before_training(
+    tmp_path: Path, command: list[str], more: dict[str, object], said: str | None
+) -> None:
+    study = of_command(tmp_path, command, more)
+    if said is None:  # options whose arguments are not known here
+        api.foresee(study, tmp_path / "store")
+        return
+    for ask in (api.foresee, lambda study, store: api.conduct(study, store=store, workers=0)):
+        with pytest.raises(StudyError) as caught:
+            ask(study, tmp_path / "store")
+        assert str(caught.value).startswith(f'{study.path} [trainer] "command": ')
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(StudyError, match="none of the runs"):  # a report needs no program
+        api.look(study, tmp_path / "store")
+
+
+@pytest.mark.parametrize(("command", "more"), NOT_MISSING)
+def test_what_may_be_there_when_it_runs_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], more: dict[str, object]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    for rate in ("0.01", "0.02"):
+        for seed in range(3):
+            (tmp_path.parent / rate).mkdir(exist_ok=True)
+            (tmp_path.parent / rate / f"{seed}.py").touch()
+    assert api.foresee(of_command(tmp_path, command, more), tmp_path / "store").runs_todo == 6
+
+
+def test_a_program_that_is_gone_is_missed_only_while_something_is_left_to_train(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "run-it").write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    (tmp_path / "run-it").chmod(0o700)
+    text = STUDY.replace('"{python}", "-S", "train.py"', '"run-it-all", "{here}/train.py"')
+    (tmp_path / "rates.toml").write_text(text)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "run-it").rename(tmp_path / "bin" / "run-it-all")
+    study = Study.load(tmp_path / "rates.toml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+        assert api.conduct(study, store=tmp_path / "store", workers=0).num_trained == 6
+    assert api.conduct(study, store=tmp_path / "store", workers=0).num_trained == 0
+    assert api.foresee(study, tmp_path / "store").runs_todo == 0
+
+
+def test_a_script_is_missed_where_arms_are_yet_to_be_proposed(tmp_path: Path) -> None:
+    text = STUDY.replace("[0.01, 0.02]", "{ log = [0.001, 0.1] }").replace("train.py", "trian.py")
+    (tmp_path / "rates.toml").write_text(text + '[strategy]\nmethod = "locate"\n')
+    with pytest.raises(StudyError, match=r"'trian.py'; no such file beside"):
+        api.foresee(Study.load(tmp_path / "rates.toml"), tmp_path / "store")

@@ -6,7 +6,7 @@ judgement to the report.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.settings import Data
 from blueberry.study import engine
 from blueberry.study.arms import Run
-from blueberry.study.command import CommandTrainer, command_trainer
+from blueberry.study.command import CommandTrainer, command_trainer, require_program
 from blueberry.study.database import EndedRun
 from blueberry.study.engine import Snapshot
 from blueberry.study.placement import MOST_TIMED, Placement, lanes_for, placement, speed_of_runs, timed
@@ -241,8 +241,10 @@ def conduct(
 
         while True:
             try:
+                planned = plan_from(study, names, partial(engine.ended_runs, opened, notes), REFEREE, known)
+                if planned.todo and isinstance(trainer, CommandTrainer) and on in (None, "ray"):
+                    require_program(study)
                 if on_forecast is not None:
-                    planned = plan_from(study, names, partial(engine.ended_runs, opened, notes), REFEREE, known)
                     on_forecast(_forecast(study, planned, opened, folder, placed, timing=True))
                     on_forecast = None
                 outcome = engine.run(
@@ -356,11 +358,13 @@ def foresee(study: Study, store: Path, workers: int | None = None, *, timing: bo
     if study.trainer is None:
         _require_texts(study, store / "data")
     placed = placement(_trained_recipes(study), workers)
-    if not (store / "store.sqlite").is_file():
-        planned = plan(study, _data_digest(_program(study, store), store / "data"), {}, REFEREE)
-        return _forecast(study, planned, None, store, placed, timing=timing)
-    with Store.open(store, create=False) as opened:
-        return _forecast(study, _planned(study, opened), opened, store, placed, timing=timing)
+    exists = (store / "store.sqlite").is_file()
+    with Store.open(store, create=False) if exists else nullcontext() as opened:
+        names = _data_digest(_program(study, store), store / "data")
+        planned = plan_from(study, names, opened.ended, REFEREE) if opened else plan(study, names, {}, REFEREE)
+        if planned.todo and study.trainer is not None:
+            require_program(study)
+        return _forecast(study, planned, opened, store, placed, timing=timing)
 
 
 def _forecast(

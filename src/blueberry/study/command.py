@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,9 +11,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 
-from blueberry.errors import StoreError, TrainerError
+from blueberry.errors import StoreError, StudyError, TrainerError
 from blueberry.recipe import Recipe, fingerprint
 from blueberry.records import Progress, RunResult
 from blueberry.study.program import HERE, OUT, PYTHON, RECIPE, Program, digest_of, working_folder
@@ -23,6 +25,13 @@ from blueberry.study.workers import Crash, how_it_ended, tail
 LOOK_SECONDS = (0.01, 0.25)
 """Between two looks at a command: at first, and at last."""
 LOG = "output.log"
+NO_PROGRAM = (
+    f'no such program here; install it, give its path, or write "{{{PYTHON}}}" for the Python that runs Blueberry'
+)
+WRAPPERS = ("env", "nice", "nohup", "time")
+"""That run the program after them, with variables before it."""
+INTERPRETERS = {r"python[\d.]*": r"-[bBdEiIOPqsSuvx]+|-[WX].+", r"(ba|da|z|k)?sh": r"-[efuvx]+"}
+"""That run the file after their options; here those that have no argument of their own."""
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 """So that what a Python program printed before it was killed is there to be told."""
 GUARD = """
@@ -135,23 +144,23 @@ class CommandTrainer:
             HERE: self.beside,
         }
         (folder / "recipe.json").write_text(json.dumps(recipe.model_dump(), indent=2) + "\n", encoding="utf-8")
-        words = list(program.words(values))
-        if program.cwd is None:  # it works in a folder of its own, where no file lies that the words name
-            words = [str(cwd / word) if os.path.exists(cwd / word) else word for word in words]
-        elif os.path.dirname(words[0]):
-            words[0] = str(cwd / words[0])
+        words = _located(program.words(values), program, cwd)
         found = shutil.which(words[0])
         if found is None:
-            raise TrainerError(
-                f'[trainer] "command": {words[0]!r}; no such program here; install it, give its path, or write '
-                f'"{{{PYTHON}}}" for the Python that runs Blueberry'
-            )
+            raise TrainerError(f'[trainer] "command": {words[0]!r}; {NO_PROGRAM}')
         with (folder / LOG).open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", GUARD, found, *words[1:]],
                 cwd=folder if program.cwd is None else cwd, stdin=subprocess.PIPE, stdout=log, stderr=log,
                 env={**os.environ, **UNBUFFERED, **program.variables(values)}, start_new_session=True,
             )  # fmt: skip
+
+
+def _located(words: Sequence[str], program: Program, cwd: Path) -> list[str]:
+    """The words of a command with the files that they name where its process finds them."""
+    if program.cwd is None:  # it works in a folder of its own, where no file lies that the words name
+        return [str(cwd / word) if os.path.exists(cwd / word) else word for word in words]
+    return [str(cwd / words[0]) if os.path.dirname(words[0]) else words[0], *words[1:]]
 
 
 @contextlib.contextmanager
@@ -175,6 +184,53 @@ def command_trainer(study: Study, store: Path) -> CommandTrainer:
     words = tuple(told)
     digest = digest_of(program, beside, words)
     return CommandTrainer(program, study.metric, beside, store.absolute() / "commands", words, digest)
+
+
+def require_program(study: Study) -> None:
+    """Raises: StudyError if the program that a study calls, or the script that it has an interpreter run, is not there.
+
+    Said only where it is sure to fail: of words that are known before a run, and of options whose meaning is known.
+    """
+    program, beside = study.trainer, study.path.parent.absolute()
+    assert program is not None
+    cwd = working_folder(program, beside)
+
+    def missing(word: str) -> str:
+        where = "" if os.path.isabs(word) else f" in {program.cwd}" if program.cwd else " beside the study file"
+        return f"{word!r:.200}; no such file{where}; mend the path"
+
+    recipes = [arm.recipe for arm in study.trained_arms] or [study.base]
+    for given in dict.fromkeys(program.known_words({PYTHON: sys.executable, HERE: beside}, recipes)):
+        if not given:
+            continue
+        words, said = _located(given, program, cwd), None
+        script = _script_of(words, is_path_known="PATH" not in program.environment)
+        if shutil.which(words[0]) is None:
+            said = missing(given[0]) if os.path.dirname(given[0]) else f"{given[0]!r:.200}; {NO_PROGRAM}"
+            if os.path.exists(words[0]):
+                said = f"{given[0]!r:.200}; it may not be executed; chmod +x it, or write before it what runs it"
+        elif script is not None and not os.path.exists(cwd / script):
+            said = missing(script)
+        if said is not None:
+            raise StudyError(f'{study.path} [trainer] "command": {said}')
+
+
+def _script_of(words: Sequence[str], *, is_path_known: bool) -> str | None:
+    """The file that a command has an interpreter run; None if that is not sure."""
+    left = [*words]
+    while left and os.path.basename(left[0]) in WRAPPERS:
+        left = [*dropwhile(lambda word: "=" in word, left[1:])]
+    name = os.path.basename(left[0]) if left else ""
+    options = next((known for interpreter, known in INTERPRETERS.items() if re.fullmatch(interpreter, name)), None)
+    left = [*dropwhile(re.compile(options).fullmatch, left[1:])] if options else []
+    if not left or left[0].startswith(("-", "+")):
+        return None
+    if name.endswith("sh") and not os.path.dirname(left[0]):  # a shell looks along PATH, too
+        if not is_path_known or any(word.startswith("PATH=") for word in words):
+            return None
+        if any(os.path.exists(os.path.join(folder, left[0])) for folder in os.get_exec_path()):
+            return None
+    return left[0]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,7 @@ import math
 import operator
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
@@ -25,7 +25,7 @@ from pydantic import Field, field_validator, model_validator
 
 from blueberry.errors import StudyError, did_you_mean
 from blueberry.files import canonical_json, digest
-from blueberry.recipe import LENGTHS, SCRIPT, is_script_setting, setting_names
+from blueberry.recipe import LENGTHS, SCRIPT, Recipe, is_script_setting, setting_names
 from blueberry.records import is_number
 from blueberry.settings import Section, setting
 
@@ -100,8 +100,7 @@ class Program(Section):
     @cached_property
     def placeholders(self) -> frozenset[str]:
         """All names in command and environment. Raises: ValueError, "{name}: rule; remedy"."""
-        words = (*self.command, *self.environment.values())
-        return frozenset(name for word in words for text in _placeholders(word) for name in _expression(text).names)
+        return frozenset[str]().union(*map(_names, (*self.command, *self.environment.values())))
 
     def reads(self, name: str) -> bool:
         """Whether the program is told a setting."""
@@ -114,6 +113,16 @@ class Program(Section):
     def words(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """The command for a run whose settings and places have these values. Raises: ValueError."""
         return tuple(filled(word, values) for word in self.command)
+
+    def known_words(self, places: Mapping[str, Any], recipes: Iterable[Recipe]) -> Iterator[tuple[str, ...]]:
+        """Of each recipe's command the first words, up to one that is known only when it runs. Raises: ValueError."""
+        for recipe in recipes:
+            values, known = {**recipe.flat(), **places}, list[str]()
+            for word in self.command:
+                if not _names(word) <= values.keys():
+                    break
+                known.append(filled(word, values))
+            yield tuple(known)
 
     def variables(self, values: Mapping[str, Any]) -> dict[str, str]:
         return {name: filled(value, values) for name, value in self.environment.items()}
@@ -142,6 +151,11 @@ def _placeholders(word: str) -> list[str]:
         if match[1] is not None:
             found.append(match[1])
     return found
+
+
+def _names(word: str) -> frozenset[str]:
+    """Of what its placeholders read."""
+    return frozenset(name for text in _placeholders(word) for name in _expression(text).names)
 
 
 class _Expression:
