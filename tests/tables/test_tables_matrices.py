@@ -222,3 +222,75 @@ def test_a_header_that_does_not_fit_its_rule_is_said(tmp_path):
 )  # fmt: skip
 def test_losses_named_in_a_text(text, found):
     assert named_in_text(text) == found
+
+
+BY_SEED = [("seed {} loss", "seed {} acc"), ("loss (seed {})", "acc (seed {})"), ("loss_seed{}", "acc_seed{}"),
+           ("seed{}/loss", "seed{}/acc"), ("Loss, seed {}", "Acc, seed {}")]  # fmt: skip
+
+
+@pytest.mark.parametrize("heads", BY_SEED)
+@pytest.mark.parametrize("by_seed", [True, False])
+@pytest.mark.parametrize("name", ["a.csv", "a.md"])
+def test_two_metrics_of_each_seed_are_a_run_in_each_pair_of_cells(tmp_path, heads, by_seed, name):
+    pairs = [(seed, head) for seed in (0, 1) for head in heads]
+    pairs = pairs if by_seed else sorted(pairs, key=lambda pair: heads.index(pair[1]))
+    value = {heads[0]: 3.0, heads[1]: 0.5}
+    lines = [["arm", "lr", *(head.format(seed) for seed, head in pairs)]]
+    lines += [[arm, "0.1", *(f"{value[head] + seed / 100 + at / 10:.2f}" for seed, head in pairs)]
+              for at, arm in enumerate(("a", "b"))]  # fmt: skip
+    if name == "a.csv":
+        text = "\n".join(",".join(f'"{cell}"' for cell in line) for line in lines) + "\n"
+    else:
+        rows = ["| " + " | ".join(line) + " |" for line in lines]
+        text = "\n".join([rows[0], "|---" * len(lines[0]) + "|", *rows[1:]]) + "\n"
+    (tmp_path / name).write_text(text)
+    table = read_table(tmp_path / name, wanted=["arm"])
+    assert [(row.values["arm"], row.values["lr"], row.values["seed"]) for row in table.rows] == [
+        ("a", 0.1, 0), ("a", 0.1, 1), ("b", 0.1, 0), ("b", 0.1, 1)
+    ]  # fmt: skip
+    of_a_run = [
+        [value for name, value in row.values.items() if name not in ("arm", "lr", "seed")] for row in table.rows
+    ]
+    assert of_a_run == [[3.0, 0.5], [3.01, 0.51], [3.1, 0.6], [3.11, 0.61]]
+    assert "a run for each seed in a row" in " ".join(table.notes)
+
+
+def test_a_seed_that_lacks_a_metric_has_none(tmp_path):
+    (tmp_path / "a.csv").write_text("arm,seed 0 loss,seed 0 acc,seed 1 loss\na,3.0,0.5,3.1\nb,3.2,,\n")
+    rows = read_table(tmp_path / "a.csv", wanted=["arm"]).rows
+    assert [[row.values.get(name) for name in ("arm", "seed", "loss", "acc")] for row in rows] == [
+        ["a", 0, 3.0, 0.5], ["a", 1, 3.1, None], ["b", 0, 3.2, None],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["arm,seed 0 lr,seed 0 wd,seed 1 lr,seed 1 wd\na,1,2,3,4\n", "arm,seed 0 loss,seed 0 acc\na,3,0.5\n",
+     "arm,seed 0 loss,seed 0 loss mean,seed 1 loss\na,3,3,3\n"],
+)  # fmt: skip
+def test_what_no_seed_measured_twice_stays_as_it_is(tmp_path, text):
+    """Settings, one seed alone, and what sums up others."""
+    (tmp_path / "a.csv").write_text(text)
+    assert "seed" not in read_table(tmp_path / "a.csv").rows[0].values
+
+
+@pytest.mark.parametrize(
+    ("table", "place"),
+    [("| arm | seed 0 | seed 1 |\n|---|---|---|\n| a | 3.1 | 3.2 |\n| b | 3.0 | 5e13 |\n", "r.md line 7 seed 1"),
+     ("| lr \\ wd | 0 | 0.1 |\n|---|---|---|\n| 0.1 | 3.1 | 3.2 |\n| 0.2 | 5e13 | 3.1 |\n", "r.md line 7 wd 0"),
+     ("| arm | step 100 | step 200 |\n|---|---|---|\n| a | 3.1 | 3.2 |\n| b | 3.0 | 5e13 |\n", "r.md line 7 step 200"),
+     ("| metric | base | ours |\n|---|---|---|\n| seed | 1 | 1 |\n| val loss | 3.1 | 5e13 |\n", 'r.md line 4 "ours"'),
+     ("| arm | val loss |\n|---|---|\n| a | 3.1 |\n| b | 5e13 |\n", "r.md line 7")],
+)  # fmt: skip
+def test_a_run_is_placed_where_the_document_has_it(tmp_path, table, place):
+    """The line of its row, and what tells it from the others there."""
+    (tmp_path / "r.md").write_text("Validation loss:\n\n\n" + table)
+    with pytest.raises(TableError, match="no metric is so large") as refused:
+        blueberry.analyse(tmp_path / "r.md", vary="lr" if "lr" in table else "name" if "metric" in table else "arm")
+    assert str(refused.value).startswith(f"{place} ")
+
+
+def test_a_run_of_a_csv_with_seeds_in_its_header_is_placed_too(tmp_path):
+    (tmp_path / "a.csv").write_text("# validation loss\n\narm,seed 0,seed 1\n\na,3.1,3.2\nb,3.0,5e13\n")
+    with pytest.raises(TableError, match=r"^a\.csv line 6 seed 1 "):
+        blueberry.analyse(tmp_path / "a.csv", vary="arm")

@@ -30,7 +30,7 @@ def test_tokens_in_millions_are_a_runs_tokens():
     ("column", "cells", "seconds"),
     [("training_time", ("59:12", "1:02:03"), (3552, 3723)), ("training time (mm:ss)", ("3:00", "12:30"), (180, 750)),
      ("runtime (m:ss)", ("3:00.5", "0:59"), (180.5, 59)), ("runtime (hh:mm)", ("3:00", "12:30"), (10_800, 45_000)),
-     ("train time (min:sec)", ("3:00", "75:10"), (180, 4510)), ("runtime (h:mm:ss)", ("1:00:00", "3:00"), (3600, 180)),
+     ("train time (min:sec)", ("4:10", "75:10"), (250, 4510)), ("runtime (h:mm:ss)", ("1:00:00", "3:00"), (3600, 180)),
      ("runtime", ("3:00", "0 days 01:00:00"), (180, 3600))],
 )  # fmt: skip
 def test_two_parts_of_a_clock_are_minutes_where_something_says_so(column, cells, seconds):

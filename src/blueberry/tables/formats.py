@@ -36,7 +36,7 @@ def read_markdown(text: str, place: str, wanted: Sequence[str], metric: str | No
 def _runs_of(table: MarkdownTable, place: str) -> list[Placed]:
     names = [bare(name) for name in table.header]
     refuse_twice(names, f"{place} line {table.line}")
-    lines = [(at, list(map(bare, cells))) for at, cells in enumerate(table.rows, table.line + 2)]
+    lines = [(at, list(map(bare, cells))) for at, cells in zip(table.places, table.rows, strict=True)]
     return _runs(names, lines, place)
 
 
@@ -73,27 +73,31 @@ def read_delimited(text: str, place: str, metric: str | None = None) -> Read:
             f"{place} line {odd[0]}: {len(odd[1])} cells under {len(names)} column names; "
             "a line has one cell for each column, empty where nothing is known; mend it"
         )
+    placed = [(f"line {number}", cells) for number, cells in lines[1:]]
     if not comma and sum(SEED_HEAD.match(name) is not None for name in names) > 1:
         as_text = tuple(tuple(cell.strip() for cell in cells) for _, cells in lines[1:])
-        across = MarkdownTable(None, number - 1, tuple(names), as_text, remarks)
+        places = tuple(at for at, _ in placed)
+        across = MarkdownTable(None, number, tuple(names), as_text, remarks, places=places)
         if (found := with_seeds_down(across, place, metric)) is not None:
             down, note = found
             return _runs_of(down, place), [note]
-    return _runs(names, lines[1:], place, decimal_comma=comma), []
+    return _runs(names, placed, place, decimal_comma=comma), []
 
 
-def _runs(names: Sequence[str], lines: Sequence[Line], place: str, *, decimal_comma: bool = False) -> list[Placed]:
-    """Each line of cells as a run; columns without a name are left out."""
+def _runs(
+    names: Sequence[str], lines: Sequence[tuple[str, list[str]]], place: str, *, decimal_comma: bool = False
+) -> list[Placed]:
+    """Each line of cells, with where it stands, as a run; columns without a name are left out."""
     columns = zip(names, zip(*(cells for _, cells in lines), strict=True), strict=False)
     choices = {name for name, cells in columns if _none_is_a_choice(name, cells)}
     rows: list[Placed] = []
-    for number, cells in lines:
+    for at, cells in lines:
         values: dict[str, Any] = {}
         for name, cell in zip(names, cells, strict=True):
             if name not in ("", _PANDAS_INDEX):
                 is_none = name in choices and cell.strip().casefold() == "none"
-                values |= {name: "none"} if is_none else _cell(name, cell, f"{place} line {number}", decimal_comma)
-        rows.append((f"line {number}", values))
+                values |= {name: "none"} if is_none else _cell(name, cell, f"{place} {at}", decimal_comma)
+        rows.append((at, values))
     return rows
 
 

@@ -5,7 +5,7 @@ In a table whose columns are seeds or steps nothing but the text around it says 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import PurePath
@@ -40,6 +40,8 @@ class MarkdownTable:
     """The paragraph right above it, between it and the nearest heading or table."""
     headings: tuple[str, ...] = field(default=(), compare=False)
     """All that it stands under, the nearest first."""
+    places: tuple[str, ...] = field(default=(), compare=False)
+    """Where each row stands in its file, e.g. "line 5"; of a run in each cell also in which column, "line 5 seed 0"."""
 
 
 def read_tables(text: str) -> list[MarkdownTable]:
@@ -68,7 +70,8 @@ def read_tables(text: str) -> list[MarkdownTable]:
             rows = tuple((*split_row(row), *[""] * len(header))[: len(header)] for row in lines[number + 2 : end])
             under = tuple(name for _, name in headings)
             caption = " ".join(paragraph)
-            found.append(MarkdownTable(under[0] if under else None, number + 1, header, rows, caption, under))
+            places = tuple(f"line {at}" for at in range(number + 3, end + 1))
+            found.append(MarkdownTable(under[0] if under else None, number + 1, header, rows, caption, under, places))
             number, paragraph = end, []
             continue
         elif line.strip():
@@ -195,7 +198,7 @@ def with_seeds_down(table: MarkdownTable, place: str, metric: str | None) -> tup
     """
     if metric is not None and _has(table, [metric]):
         return None
-    found = _unfolded(table, metric, PurePath(place).stem)
+    found = _by_seed(table) or _unfolded(table, metric, PurePath(place).stem)
     if found is None or not found.table.header[-1]:
         return None
     return found.table, f"{place}: the table has {found.told}"
@@ -232,8 +235,15 @@ def _has_a_loss(table: MarkdownTable) -> bool:
 
 
 def _read(table: MarkdownTable, wanted: Sequence[str], metric: str | None, stem: str) -> _Reading:
-    return (
-        _along_steps(table, metric, stem) or _unfolded(table, metric, stem) or _turned(table, wanted) or _Reading(table)
+    in_cells = _along_steps(table, metric, stem) or _by_seed(table) or _unfolded(table, metric, stem)
+    return in_cells or _turned(table, wanted) or _Reading(table)
+
+
+def _down(table: MarkdownTable, header: Sequence[str], made: Iterable[tuple[int, str, Sequence[str]]]) -> MarkdownTable:
+    """With other rows: of which row each was made, what tells it from the others of that row, and its cells."""
+    rows = [(f"{table.places[at]} {what}", tuple(cells)) for at, what, cells in made]
+    return replace(
+        table, header=tuple(header), rows=tuple(cells for _, cells in rows), places=tuple(place for place, _ in rows)
     )
 
 
@@ -267,24 +277,57 @@ def _unfolded(table: MarkdownTable, metric: str | None, stem: str) -> _Reading |
         beside = []
     else:
         return None
-    rows = [cells for cells in table.rows if not _DIFFERENCE_ROW.fullmatch(bare(cells[0]))]
-    read = [value_of(bare(cells[at])) for cells in rows for at in values]
+    rows = _rows_of_runs(table)
+    read = [value_of(bare(cells[at])) for _, cells in rows for at in values]
     if len(values) < 2 or any(isinstance(value, str) and value.casefold() not in ENDINGS for value in read):
         return None
     said = what_is_measured(corner, table.caption, table.headings, stem, read)
     asked = metric is not None and folded(metric) not in (folded(down), folded(name))
     of = metric if asked and metric else said.loss or ""
-    made = tuple(
-        (cells[0], *(cells[at] for at in beside), value, cells[at])
-        for cells in rows
+    made = (
+        (row, f"{name} {value}", (cells[0], *(cells[at] for at in beside), value, cells[at]))
+        for row, cells in rows
         for at, value in values.items()
         if bare(cells[at])
     )
-    header = (down, *(names[at] for at in beside), name, of)
+    turned = _down(table, (down, *(names[at] for at in beside), name, of), made)
     how = f"a run in each cell, read as its {of}{'' if asked else said.where}"
-    return _Reading(
-        replace(table, header=header, rows=made), how, said, asked, tuple(names[at] for at in summing if names[at])
-    )
+    return _Reading(turned, how, said, asked, tuple(names[at] for at in summing if names[at]))
+
+
+def _rows_of_runs(table: MarkdownTable) -> list[tuple[int, tuple[str, ...]]]:
+    """Those that are no differences of others, with their numbers."""
+    return [(at, cells) for at, cells in enumerate(table.rows) if not _DIFFERENCE_ROW.fullmatch(bare(cells[0]))]
+
+
+def _by_seed(table: MarkdownTable) -> _Reading | None:
+    """A table with several metrics of each of several seeds ("seed 0 loss", "seed 0 acc", "seed 1 loss"), as one with a
+    run for each seed of a row; None where it is no such."""
+    names = [bare(name) for name in table.header]
+    heads = {at: match for at, name in enumerate(names) if (match := _SEED_WITHIN.fullmatch(name[:LONGEST_HEAD]))}
+    columns = {(match["seed"], _measure_in(match)): at for at, match in heads.items()}
+    seeds, measures = (list(dict.fromkeys(key[n] for key in columns)) for n in (0, 1))
+    if len(seeds) < 2 or len(measures) < 2 or len(columns) < len(heads) or any(map(is_derived, measures)):
+        return None
+    if "" in measures or not any(map(says_what_is_measured, measures)):
+        return None
+    others = [at for at in range(len(names)) if at not in heads]
+    summing = [at for at in others if at and (is_derived(names[at]) or _is_a_result(table, at, names[at]))]
+    others = [at for at in others if at not in summing]
+    made = [
+        (row, f"seed {seed}", [*(cells[at] for at in others), seed, *values])
+        for row, cells in _rows_of_runs(table)
+        for seed in seeds
+        if any(values := [cells[columns[seed, one]] if (seed, one) in columns else "" for one in measures])
+    ]
+    how = f"a run for each seed in a row, of which {' and '.join(measures)} were measured"
+    turned = _down(table, [*(names[at] for at in others), "seed", *measures], made)
+    return _Reading(turned, how, left_out=tuple(names[at] for at in summing if names[at]))
+
+
+def _measure_in(match: re.Match[str]) -> str:
+    """What a column of one seed measures, by what stands beside the seed in its name."""
+    return " ".join(filter(None, (match["before"], match["after"].strip(" _-,:/"))))
 
 
 def _without_measure(names: list[str]) -> tuple[list[str], str]:
@@ -292,7 +335,7 @@ def _without_measure(names: list[str]) -> tuple[list[str], str]:
     found = {
         at: match for at, name in enumerate(names) if at and (match := _SEED_WITHIN.fullmatch(name[:LONGEST_HEAD]))
     }
-    said = {" ".join(filter(None, (match["before"], match["after"].strip(" _-,:")))) for match in found.values()}
+    said = set(map(_measure_in, found.values()))
     if len(found) < 2 or len(said) > 1 or not says_what_is_measured(min(said)):
         return names, ""
     return [f"seed {found[at]['seed']}" if at in found else name for at, name in enumerate(names)], said.pop()
@@ -320,17 +363,16 @@ def _along_steps(table: MarkdownTable, metric: str | None, stem: str) -> _Readin
         asked = metric is not None
         of = metric or said.loss or ""
     header = (*(names[at] for at in others), _STEP, of)
-    rows = tuple(
-        (*(cells[at] for at in others), match["step"] or match["bare"] or match["at"], cells[column])
-        for cells in table.rows
+    made = (
+        (row, f"{_STEP} {step}", (*(cells[at] for at in others), step, cells[column]))
+        for row, cells in enumerate(table.rows)
         for column, match in found.items()
-        if bare(cells[column])
+        if bare(cells[column]) and (step := match["step"] or match["bare"] or match["at"])
     )
     where = said.where if said and not asked else ""
     how = f"a run in each row, measured at several steps, of which each cell is read as {of}{where}"
-    return _Reading(
-        replace(table, header=header, rows=rows), how, said, asked, tuple(names[at] for at in summing if names[at])
-    )
+    turned = _down(table, header, made)
+    return _Reading(turned, how, said, asked, tuple(names[at] for at in summing if names[at]))
 
 
 def _turned(table: MarkdownTable, wanted: Sequence[str]) -> _Reading | None:
@@ -344,10 +386,11 @@ def _turned(table: MarkdownTable, wanted: Sequence[str]) -> _Reading | None:
     known = understood(names)
     if not any(is_loss(known.get(name, name)) or name in wanted for name in names):
         return None
-    rows = tuple(
-        (bare(run), *(cells[number] for cells in table.rows)) for number, run in enumerate(table.header[1:], 1)
-    )
-    return _Reading(replace(table, header=(_TURNED, *names), rows=rows), f"a run in each column, its {_TURNED}")
+    runs = [bare(run) for run in table.header[1:]]
+    rows = tuple((run, *(cells[number] for cells in table.rows)) for number, run in enumerate(runs, 1))
+    places = tuple(f'line {table.line} "{run}"' for run in runs)
+    turned = replace(table, header=(_TURNED, *names), rows=rows, places=places)
+    return _Reading(turned, f"a run in each column, its {_TURNED}")
 
 
 def _corner(text: str) -> tuple[list[str], str]:
@@ -388,11 +431,13 @@ _TURNED = "name"
 _TURNED_CORNERS = ("", "metric", "metrics", "measure", "quantity", "statistic", "field", "setting")
 _NAMED_CORNER = re.compile(r"\\|\s[/|]\s|[\u00d7\u2193\u2192]")
 _SEED = re.compile(r"^s(?:eed)?[ _#:=-]*(?=\d+$)", re.IGNORECASE)
-SEED_HEAD = re.compile(r"s(?:eed)?[ _#:=-]*\d+$|.{0,80}\bseed[ _#:=-]*\d+\b", re.IGNORECASE)
+SEED_HEAD = re.compile(r"s(?:eed)?[ _#:=-]*\d+$|.{0,80}(?<![^\W_])seed[ _#:=-]*\d+(?![^\W_])", re.IGNORECASE)
 """What a column for one seed is called."""
 LONGEST_HEAD = 80
 """Characters of a column's name in which a seed is looked for."""
-_SEED_WITHIN = re.compile(r"(?P<before>.*?)[\s(\[,_-]*\bseed[ _#:=-]*(?P<seed>\d+)\b[)\]]?(?P<after>.*)", re.IGNORECASE)
+_SEED_WITHIN = re.compile(
+    r"(?P<before>.*?)[\s(\[,_/-]*(?<![^\W_])seed[ _#:=-]*(?P<seed>\d+)(?![^\W_])[)\]]?(?P<after>.*)", re.IGNORECASE
+)
 _VALUE = re.compile(r"(?:([A-Za-z][\w ]*?)\s*[= ]\s*)?([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
 _CORNER = re.compile(r"[\\/|\u00d7\u2193\u2192]+")
 _BRACKETED = re.compile(r"[(\[]([^()\[\]]*)[)\]]")

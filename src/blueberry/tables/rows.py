@@ -179,7 +179,7 @@ def duration_of(value: Any, first_of_two: float | None = None) -> Any:
         days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
         return 86400 * days + 3600 * hours + 60 * minutes + seconds
     if first_of_two is not None and (two := _TWO_PARTS.fullmatch(text)) is not None:
-        return first_of_two * (float(two[1]) + float(two[2]) / 60)
+        return first_of_two * float(two[1]) + first_of_two / 60 * float(two[2])
     parts = _DURATION.findall(text)
     if parts and not _DURATION.sub("", text).strip(" ,"):
         return sum(
