@@ -1,5 +1,5 @@
-"""Evidence in, judgement out: first its numbers, among them what runs say of values along one axis and of a target;
-then its words, among them what to use for which purpose. Pure."""
+"""Evidence in, judgement out: first its numbers, among them those along one axis (ranges, failures, robustness) and
+of a target; then its words, among them what to use for which purpose. Pure."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A study or a table: what it asks, its evidence, its judgement; one made of parts part by part, then all together.
+"""A study or a table: what it asks, its evidence, its judgement; one of parts ([tune], [across]) by parts, then whole.
 
 "tune": the arms are compared, each at its own best, on seeds that chose nothing within an arm.
 "across": conditions are not compared: longer runs and larger models have lower losses, whatever else varies. Does the
