@@ -181,3 +181,31 @@ def test_what_a_noise_floor_says_can_be_told_is_told_in_four_of_five_studies():
     gap = floor.detectable.difference
     assert floor.detectable.seeds == 200
     assert gap == pytest.approx(2.8 * (2 / 200) ** 0.5, rel=0.1)
+
+
+LONG, SHORT = (3.30, 3.31, 3.32, 3.31, 3.30, 3.32, 3.31, 3.30), {100: 3.10, 101: 3.11, 102: 3.12, 103: 3.11}
+
+
+@pytest.mark.parametrize(
+    ("arms", "goal"),
+    [
+        ({"baseline": LONG, "a": SHORT}, "minimize"),  # better than the baseline: the best is told from it, turned
+        ({"baseline": SHORT, "a": LONG}, "minimize"),
+        ({"baseline": LONG, "a": SHORT}, "maximize"),
+        ({"baseline": LONG, "a": SHORT, "b": (3.20, 3.22, 3.21)}, "minimize"),
+        ({"baseline": (*LONG[:4], 9.0), "a": SHORT, "b": (3.13, 3.14, 3.13)}, "minimize"),  # its best run stands for it
+        ({"baseline": (*LONG[:4], float("inf")), "a": SHORT}, "minimize"),
+        ({"a": LONG, "b": SHORT}, "minimize"),
+    ],
+)
+def test_runs_of_a_verdict_are_those_of_its_two_arms_in_their_order(arms, goal):
+    judged = blueberry.analyse(rows(arms), vary="arm", goal=goal)
+    assert judged.verdicts
+    for verdict in judged.verdicts:
+        assert verdict.runs == (len(arms[verdict.a]), len(arms[verdict.b]))
+
+
+def test_how_many_runs_of_an_unstable_baseline_are_worse_is_said_of_its_own():
+    judged = blueberry.analyse(rows({"baseline": (*LONG[:4], 9.0), "a": SHORT}), vary="arm")
+    assert "Runs of baseline blow up" in judged.known
+    assert "each of its 5 runs is worse than a" in judged.known

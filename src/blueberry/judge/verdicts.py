@@ -56,7 +56,8 @@ class Compared:
     def turned(self) -> "Compared":
         """The reference against the row."""
         pair, ends = self.pair, self.interval
-        turned = pair if pair.difference is None else replace(pair, difference=-pair.difference)
+        difference = None if pair.difference is None else -pair.difference
+        turned = replace(pair, difference=difference, runs=pair.runs[::-1])
         return Compared(turned, None if ends is None else (-ends[1], -ends[0]), self.error)
 
 

@@ -186,11 +186,7 @@ def sentence(text: str, names: Collection[str] = ()) -> str:
     """With a capital at the front, unless one of these names or a dotted setting stands there, and a full stop."""
     text = text.strip()
     first = text.split(maxsplit=1)[0].rstrip(":,;.") if text else ""
-    if not any(mark in first for mark in "._=") and not any(_begins_with(text, name) for name in names):
+    begins = any(text.startswith(name) and not text[len(name) : len(name) + 1].isalnum() for name in names)
+    if not any(mark in first for mark in "._=") and not begins:
         text = text[:1].upper() + text[1:]
     return text + ("" if text.endswith((".", "!", "?")) or not text else ".")
-
-
-def _begins_with(text: str, name: str) -> bool:
-    """As a whole word."""
-    return text.startswith(name) and not text[len(name) : len(name) + 1].isalnum()

@@ -92,7 +92,9 @@ def budget(study: Study) -> list[Audit]:
         return []  # conditions are not compared; length is the question; nothing is proposed yet
     tokens = _spread(study.arms, lambda recipe: recipe.num_updates * recipe.update_tokens, "tokens")
     if tokens:
-        return [block("budget", f"{_because(study, 'train.')}arms train on {tokens}", _same_tokens(study))]
+        equal = study.base.num_updates * study.base.update_tokens
+        remedy = f'state what is equal: [set] "train.tokens" = {equal} for every arm'
+        return [block("budget", f"{_because(study, 'train.')}arms train on {tokens}", remedy)]
     found = []
     updates = _spread(study.arms, lambda recipe: recipe.num_updates, "updates")
     if updates and not any(name in LENGTHS for name in study.varied):  # else somebody has stated what is equal
@@ -150,11 +152,6 @@ def _because(study: Study, prefix: str) -> str:
     return f"{words.listing(names)} {vary} " if names else ""
 
 
-def _same_tokens(study: Study) -> str:
-    recipe = study.base
-    return f'state what is equal: [set] "train.tokens" = {recipe.num_updates * recipe.update_tokens} for every arm'
-
-
 def dead_knob(study: Study) -> list[Audit]:
     """Arms that differ in their schedules on paper, and hardly in the rates that they use."""
     found = []
@@ -195,8 +192,8 @@ def schedule(study: Study) -> list[Audit]:
     ):
         names = [arm.name for arm in study.arms or _proposed(study) if broken(arm)]
         if names:
-            message = f"{_whose(names, study)}: {reason}"
-            found.append(block("schedule", message, remedy))
+            who = "every arm" if len(names) == len(study.arms) else words.listing(names)
+            found.append(block("schedule", f"{who}: {reason}", remedy))
     return found
 
 
@@ -263,11 +260,6 @@ def _proposed(study: Study) -> tuple[Arm, ...]:
     if any(name.startswith(("schedule.", "train.")) for name in study.varied):
         return ()
     return (Arm("every proposal", {}, study.base),)
-
-
-def _whose(names: Iterable[str], study: Study) -> str:
-    names = list(names)
-    return "every arm" if len(names) == len(study.arms) else words.listing(names)
 
 
 # --- Raw results of others: rates as they were really used ---
