@@ -48,9 +48,8 @@ on_ray = pytest.param(RAY, id="ray", marks=pytest.mark.ray)
 everywhere = pytest.mark.parametrize("place", [pytest.param(HERE, id="here"), pytest.param(CREW, id="crew"), on_ray])
 by_one = pytest.mark.parametrize("place", [pytest.param(HERE, id="here"), pytest.param(ONE, id="one"), on_ray])
 """Where a second worker would add nothing but its start."""
-elsewhere = pytest.mark.parametrize("place", [pytest.param(CREW, id="crew"), on_ray])
+elsewhere = pytest.mark.parametrize("place", [pytest.param(ONE, id="one"), on_ray])
 """A process that dies must not be this one."""
-one_elsewhere = pytest.mark.parametrize("place", [pytest.param(ONE, id="one"), on_ray])
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +102,13 @@ def test_every_place_gives_the_same_numbers_once(study: Study, store: Store, tmp
     statuses = {result.status for result in outcome.results.values()}
     assert statuses == {"completed", "diverged"}, "a diverged run is a result"
     assert store.claims() == ()
-    assert go(study, store, Raises(rate=0.01), place).num_trained == 0
+    (registered,) = store.studies()
+    assert list(registered.runs.items()) == [(one.fingerprint, one.label) for one in outcome.plan.runs]
+    again = go(study, store, Raises(rate=0.01), place)
+    assert (again.num_trained, again.results) == (0, outcome.results)
 
 
-@everywhere
+@by_one
 def test_a_crash_is_tried_three_times_and_the_rest_is_kept(tmp_path: Path, store: Store, place: Place) -> None:
     one_seed = STUDY.replace("search = 2", "search = 1")
     study = make_study(tmp_path, one_seed)
@@ -128,14 +130,14 @@ def test_a_crashed_process_that_takes_its_time_to_end_is_given_nothing_more(tmp_
     assert all(message.startswith("ValueError: it takes its time (study_trainers.py:") for message in messages)
 
 
-@elsewhere
+@pytest.mark.parametrize("place", [on_ray])  # elsewhere: test_study_engine.py
 def test_a_process_that_dies_is_replaced(study: Study, store: Store, tmp_path: Path, place: Place) -> None:
     outcome = go(study, store, KillsItself(str(tmp_path / "marks"), rate=0.02, times=1), place)
     assert outcome.failures == ()
     assert outcome.results == {one.fingerprint: Synthetic().result(one.recipe) for one in outcome.plan.runs}
 
 
-@one_elsewhere
+@elsewhere
 def test_one_that_always_dies_fails_with_what_it_said_last_and_can_be_tried_again(
     store: Store, tmp_path: Path, place: Place
 ) -> None:
@@ -181,7 +183,7 @@ def test_a_mistake_stops_the_study_in_one_line_of_its_type(
     assert store.claims() == ()
 
 
-@one_elsewhere
+@elsewhere
 def test_a_trainer_must_travel(study: Study, store: Store, place: Place) -> None:
     with pytest.raises(TrainerError, match="must be picklable"):
         go(study, store, lambda recipes: iter(()), place)
