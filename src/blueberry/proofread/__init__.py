@@ -17,8 +17,9 @@ from blueberry.judge.audits.comparisons import DRIFT_NATS
 from blueberry.judge.evidence import measure
 from blueberry.judge.judgement import LEAST_BLOCKS, Audit, block, blocking_first, placed, warn
 from blueberry.judge.studies import gather_table
-from blueberry.proofread.arithmetic import SEED_COLUMN, Number, cell, quantity
+from blueberry.proofread.arithmetic import Number
 from blueberry.proofread.document import LARGEST, MOST_LINES, MOST_ROWS, Document, Line, Result, is_statistic
+from blueberry.proofread.seeds import NAMED_SEED, audit_wins, num_seeds
 from blueberry.proofread.statements import statements
 from blueberry.records import is_number
 from blueberry.tables.columns import folded
@@ -65,7 +66,7 @@ def examine(
         for statement in statements(document):
             contradiction = statement.contradiction(document.place(statement.line))
             found += [contradiction] if contradiction else []
-        found += audit_claims(document)
+        found += [*audit_claims(document), *audit_wins(document)]
         found += audit_runs(document)
     return blocking_first([*found, *audit_across(documents, tables)]), tuple(notes)
 
@@ -75,23 +76,6 @@ def examine(
 _METRICS = ("val_loss", "val_bits_per_byte", "val_perplexity", "val_accuracy")
 LEAST_CHOICE = 4
 """The best of fewer arms flatters itself by less than the noise of one run."""
-_COUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_N = rf"(\d{{1,4}}|{'|'.join(_COUNTS)})"
-_SEED_COUNTS = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"\b{_N}[ -](?:[a-z-]+ ){{0,2}}?(?:seeds?|seed pairs|repeats|replicates|replications)\b",
-        rf"\b{_N}[ -](?:independent|repeated|separate|identical|random) (?:[a-z-]+ )?(?:runs|trials)\b",
-        rf"\b(?:over|across|mean of|average of|median of) (?:the |all )?{_N} (?:[a-z-]+ )?(?:runs|trials)\b",
-        rf"\b{_N} (?:runs|trials) (?:each|per|of each|for each|apiece)\b",
-        rf"\bn ?= ?{_N}\b(?![.,]\d)",
-        rf"\bseeds: {_N}(?![\d.,-]| ?[,;-] ?\d)",
-    )
-]
-_SEED_RANGE = re.compile(r"\bseeds:? (\d{1,6}) ?(?:-|to|\.\.+) ?(\d{1,6})\b", re.IGNORECASE)
-_SEED_LIST = re.compile(r"\bseeds:?(?: of| \()? ?(\d{1,9}(?:(?:, and |, ?| and |/)\d{1,9}){1,40})", re.IGNORECASE)
-_VALUES = re.compile(r"(?:loss|bpb|acc\w*|ppl|perplexity)\w*\W{1,4}\[(\d+\.\d+(?:, ?\d+\.\d+){2,40})\]", re.IGNORECASE)
-_NAMED_SEED = re.compile(r"\bseed ?[=:]? ?(\d{1,9})\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -125,6 +109,8 @@ class Phrase:
 
 def _phrase(entry: dict[str, Any]) -> Phrase:
     kept = {name: entry.pop(name) for name in ("audit", "severity", "message", "remedy")}
+    for piece, meant in _FILE["pieces"].items():
+        entry["pattern"] = entry["pattern"].replace(f"{{{piece}}}", meant)
     looks = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in entry.items()}
     return Phrase(**kept, pattern=looks.pop("pattern"), conditions=looks)
 
@@ -159,32 +145,6 @@ def audit_phrases(document: Document) -> Iterator[Audit]:
             yield make(phrase.audit, f"{document.name}:{places}: {message}", phrase.remedy)
 
 
-def num_seeds(document: Document) -> int:
-    """The most seeds that the report says any number is from; 1 if it says nothing of seeds."""
-    texts = [line.text for line in document.lines] + [
-        " ".join(row) for table in document.tables for row in (table.header, *table.rows)
-    ]
-    found = [1, len({seed for text in texts for seed in _NAMED_SEED.findall(text)})]
-    for text in texts:
-        for look in _SEED_COUNTS:
-            found += [int(n) if n.isdigit() else _COUNTS.index(n.lower()) + 1 for n in look.findall(text)]
-        found += [int(high) - int(low) + 1 for low, high in _SEED_RANGE.findall(text)]
-        found += [len(set(re.findall(r"\d+", listed))) for listed in _SEED_LIST.findall(text)]
-        found += [listed.count(",") + 1 for listed in _VALUES.findall(text)]
-    counts = [row.numbers["seeds"].value for row in document.results if "seeds" in row.numbers]
-    found += [int(min(counts))] if counts else []
-    for table in document.tables:
-        found.append(sum(bool(SEED_COLUMN.fullmatch(head)) for head in table.header))
-        for at, head in enumerate(table.header):
-            kind = quantity(head)
-            cells = [value.value for row in table.rows if (value := cell(row[at], None))] if kind else []
-            if kind == "seed":
-                found.append(len(set(cells)))
-            elif kind == "seeds" and cells:
-                found.append(int(min(cells)))
-    return max(found)
-
-
 def _compared(document: Document) -> list[tuple[str, list[Result]]]:
     """Tables and lists of arms or rates of one kind of run, each with its validation metric, best first."""
     found = []
@@ -215,7 +175,7 @@ def seeds(document: Document) -> list[Audit]:
         (
             m
             for line in document.lines
-            for m in (_NAMED_SEED.search(line.text), WORDS["one_seed"].search(line.text))
+            for m in (NAMED_SEED.search(line.text), WORDS["one_seed"].search(line.text))
             if m
         ),
         None,

@@ -173,11 +173,11 @@ class Document:
 
     @cached_property
     def blocks(self) -> list[Block]:
-        tables = [block for table in self.tables if (block := _table_block(table, self._captioned(table)))]
+        tables = [block for table in self.tables if (block := _table_block(table, self.captioned(table)))]
         found = [*tables, *_listed(self.lines)]
         return sorted(found, key=lambda block: block.rows[0].line)
 
-    def _captioned(self, table: MarkdownTable) -> str | None:
+    def captioned(self, table: MarkdownTable) -> str | None:
         """The quantity that the line above a table names first: that of a column that is only called "mean"."""
         above = [line for line in self.lines if line.number < table.line and not line.is_code][-1:]
         named = re.search(QUANTITY, above[0].text, re.IGNORECASE) if above else None
