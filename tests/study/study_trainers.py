@@ -144,10 +144,12 @@ def hang(recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
 
 @dataclass(frozen=True)
 class Notes:
-    """Has something to say to a person."""
+    """Says the same note in every group, and one of its own, between progress that comes too fast to be passed on."""
 
     def __call__(self, recipes: Sequence[Recipe]) -> Iterator[RunResult | Progress]:
-        yield Progress(fingerprints=(), update=0, num_updates=6, note="a word to a person")
+        names = tuple(Synthetic().result(recipe).fingerprint for recipe in recipes)
+        for note in (None, "out of memory", None, f"seed {recipes[0].seed}"):
+            yield Progress(fingerprints=names, update=0, num_updates=6, note=note)
         yield from Synthetic(seconds_per_group=0.7)(recipes)
 
 

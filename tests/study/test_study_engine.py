@@ -56,7 +56,7 @@ def trained(log: Path) -> list[str]:
     return [" ".join(line.split()[1:]) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 50.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it never came to that"
