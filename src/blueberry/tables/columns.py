@@ -1,6 +1,6 @@
 """The columns a table may have, their other names, and what kind of thing a column is.
 
-To add a name of a column with a meaning: one entry in OTHER_NAMES, and one word in docs/tables.md. To teach a word of
+To add a name of a column with a meaning: one word in _COLUMNS, and one in docs/tables.md. To teach a word of
 a column without one: one word in SETTING, LENGTH, RESULT, LABEL or META.
 """
 
@@ -21,64 +21,44 @@ Kind = Literal["setting", "length", "result", "label", "seed", "meta"]
 """What a column is: what a run was given; how long it was; what came out of it; what it is called; its seed; when,
 where and how it was run."""
 
-MEANINGS = {
-    "arm": "name of the arm",
-    "seed": "whole number; one block of runs",
-    "stage": "search (the run chose) or confirm (a fresh seed); compare, where search chose the settings of each arm",
-    "val_loss": "validation loss at the end, nats per token",
-    "val_bits_per_byte": "the same in bits per byte",
-    "val_accuracy": "fraction of validation tokens",
-    "val_perplexity": "exp(val_loss)",
-    "train_loss": "training loss at the end, nats per token",
-    "test_loss": "test loss at the end, nats per token",
-    "test_bits_per_byte": "the same in bits per byte",
-    "test_accuracy": "fraction of test tokens",
-    "test_perplexity": "exp(test_loss)",
-    "updates": "optimizer steps done",
-    "tokens": "training tokens consumed",
-    "flops": "arithmetic spent on training",
-    "train_seconds": "training time",
-    "status": "how the run ended",
-    "vocabulary": "entries of the tokenizer",
-    "study": "name of the study the run belongs to",
-    "eval_hash": "names the tokens that the metric was measured on",
-}
-"""Columns with a meaning of their own. All are optional but the metric."""
-
-OTHER_NAMES = {
-    "arm": ("arm_name",),
-    "seed": ("random_seed", "rng_seed", "run_seed", "training_seed", "global_seed", "torch_seed"),
-    "stage": (),
-    "val_loss": (
-        "final_loss", "final_val_loss", "final_validation_loss", "validation_loss", "valid_loss", "eval_loss",
-        "final_eval_loss", "val_nll", "loss_val",
-    ),
-    "val_bits_per_byte": ("val_bpb", "bits_per_byte", "bpb", "final_bits_per_byte"),
-    "val_accuracy": (
-        "final_accuracy", "final_val_accuracy", "validation_accuracy", "eval_accuracy", "val_acc", "accuracy",
-    ),
-    "val_perplexity": (
-        "final_perplexity", "final_val_perplexity", "validation_perplexity", "eval_perplexity", "val_ppl",
-        "perplexity", "ppl",
-    ),
-    "train_loss": ("final_train_loss", "training_loss", "final_training_loss", "loss_train", "last_of_train_losses"),
-    "test_loss": ("final_test_loss", "loss_test"),
-    "test_bits_per_byte": ("test_bpb", "final_test_bits_per_byte"),
-    "test_accuracy": ("test_acc", "final_test_accuracy"),
-    "test_perplexity": ("test_ppl", "final_test_perplexity"),
-    "updates": ("num_updates", "total_updates", "optimizer_steps", "optimizer_updates"),
-    "tokens": ("num_tokens", "total_tokens", "train_tokens", "training_tokens", "tokens_seen"),
-    "flops": ("num_flops", "total_flops", "train_flops", "training_flops"),
-    "train_seconds": (
-        "training_time", "train_time", "training_seconds", "training_time_seconds", "wall_seconds", "runtime",
-        "duration_seconds", "training_time_minutes", "train_minutes", "training_minutes", "training_time_hours",
-        "train_hours",
-    ),
-    "status": ("state", "success", "succeeded", "run_status", "outcome"),
-    "vocabulary": ("vocab", "vocab_size", "vocabulary_size", "vocabulary_tokens", "vocabulary_entries"),
-    "study": ("study_name",),
-    "eval_hash": ("evaluation_hash", "eval_set_hash", "evaluation_digest", "eval_digest", "validation_hash"),
+_COLUMNS = {
+    "arm": ("name of the arm", "arm_name"),
+    "seed": ("whole number; one block of runs",
+             "random_seed rng_seed run_seed training_seed global_seed torch_seed"),
+    "stage": ("search (the run chose) or confirm (a fresh seed); compare, where search chose the settings of each arm",
+              ""),
+    "val_loss": ("validation loss at the end, nats per token",
+                 "final_loss final_val_loss final_validation_loss validation_loss valid_loss eval_loss final_eval_loss "
+                 "val_nll loss_val"),
+    "val_bits_per_byte": ("the same in bits per byte", "val_bpb bits_per_byte bpb final_bits_per_byte"),
+    "val_accuracy": ("fraction of validation tokens",
+                     "final_accuracy final_val_accuracy validation_accuracy eval_accuracy val_acc accuracy"),
+    "val_perplexity": ("exp(val_loss)",
+                       "final_perplexity final_val_perplexity validation_perplexity eval_perplexity val_ppl "
+                       "perplexity ppl"),
+    "train_loss": ("training loss at the end, nats per token",
+                   "final_train_loss training_loss final_training_loss loss_train last_of_train_losses"),
+    "test_loss": ("test loss at the end, nats per token", "final_test_loss loss_test"),
+    "test_bits_per_byte": ("the same in bits per byte", "test_bpb final_test_bits_per_byte"),
+    "test_accuracy": ("fraction of test tokens", "test_acc final_test_accuracy"),
+    "test_perplexity": ("exp(test_loss)", "test_ppl final_test_perplexity"),
+    "updates": ("optimizer steps done", "num_updates total_updates optimizer_steps optimizer_updates"),
+    "tokens": ("training tokens consumed", "num_tokens total_tokens train_tokens training_tokens tokens_seen"),
+    "flops": ("arithmetic spent on training", "num_flops total_flops train_flops training_flops"),
+    "train_seconds": ("training time",
+                      "training_time train_time training_seconds training_time_seconds wall_seconds runtime "
+                      "duration_seconds training_time_minutes train_minutes training_minutes training_time_hours "
+                      "train_hours"),
+    "status": ("how the run ended", "state success succeeded run_status outcome"),
+    "vocabulary": ("entries of the tokenizer",
+                   "vocab vocab_size vocabulary_size vocabulary_tokens vocabulary_entries"),
+    "study": ("name of the study the run belongs to", "study_name"),
+    "eval_hash": ("names the tokens that the metric was measured on",
+                  "evaluation_hash eval_set_hash evaluation_digest eval_digest validation_hash"),
 }  # fmt: skip
+"""Columns with a meaning of their own, and their other names. All are optional but the metric."""
+MEANINGS = {name: meaning for name, (meaning, _) in _COLUMNS.items()}
+OTHER_NAMES = {name: tuple(others.split()) for name, (_, others) in _COLUMNS.items()}
 
 SAME_SETTING = (("learning_rate", "lr"), ("weight_decay", "wd"), ("batch_size", "bs"))
 """Names of one setting: --vary finds a column by any of them."""
@@ -192,11 +172,12 @@ _SPLITS = {"val": "val", "valid": "val", "validation": "val", "eval": "val", "ev
 _HELD_OUT = frozenset(split for split, meaning in _SPLITS.items() if meaning == "val")
 
 _UNIT = re.compile(r"[(\[]\s*([^()\[\]]+?)\s*[)\]]")
-_SECONDS_IN = {
-    **dict.fromkeys(("us", "\u00b5s", "microseconds"), 1e-6), **dict.fromkeys(("ms", "msec", "milliseconds"), 1e-3),
-    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0), **dict.fromkeys(("d", "day", "days"), 86_400.0),
+_TIME_UNITS = {
+    1e-6: "us \u03bcs microsecond microseconds", 1e-3: "ms msec msecs millisecond milliseconds",
+    1.0: "s sec secs second seconds", 60.0: "m min mins minute minutes", 3600.0: "h hr hrs hour hours",
+    86_400.0: "d day days",
 }  # fmt: skip
+SECONDS_IN = {unit: seconds for seconds, units in _TIME_UNITS.items() for unit in units.split()}
 _COUNTS = ("updates", "tokens", "flops", "vocabulary")
 _MULTIPLES = {
     3: word_set("k thousand thousands"), 6: word_set("m mn mio mega million millions"),
@@ -307,7 +288,7 @@ def scale_of(column: str, meaning: str) -> float:
     """What a column with this meaning counts in, by its name: 60 for "training time (min)", 10**6 for "tokens (M)"."""
     unit = unit_in(column)
     if meaning == "train_seconds":
-        return _SECONDS_IN.get(unit or folded(column).rpartition("_")[2], 1.0)
+        return SECONDS_IN.get(unit or folded(column).rpartition("_")[2], 1.0)
     if meaning not in _COUNTS:
         return 1
     if (power := _POWER_OF_TEN.fullmatch(unit)) is not None:

@@ -55,13 +55,10 @@ def with_named_settings(
             notes.append(f"{', '.join(new)}: read from the names of the runs ({column})")
             if "seed" not in have and all(isinstance(one.get("s"), int) for one in named):
                 proposal = pattern_of(names[0], [*new, "s"]).replace("{s}", "{seed}")
-                notes.append(
-                    f'names such as {names[0]:.60} may have a seed in them: --name-pattern "{proposal}" reads it'
-                )
-            rows = [
-                (place, {**values, **{key: one[key] for key in new}})
-                for (place, values), one in zip(rows, named, strict=True)
-            ]
+                such = f"names such as {names[0]:.60} may have a seed in them"
+                notes.append(f'{such}: --name-pattern "{proposal}" reads it')
+            read = [{key: one[key] for key in new} for one in named]
+            rows = [(place, values | more) for (place, values), more in zip(rows, read, strict=True)]
         for key in dict.fromkeys(key for one in named for key in one):
             count = sum(key in one for one in named)
             if root_of(key) in asked and root_of(key) not in have and 1 < count < len(named):
@@ -113,21 +110,16 @@ def _by_pattern(
         some = f" such as {texts[column][0]!r:.80}" if column is not None else ""
         raise TableError(f"{place}: no run has such a name{some}; it stands in no column of text; mend")
     found = matched[column]
-    made = [
-        (where, {**values, **({} if one is None else _values_of(keys, one))})
-        for (where, values), one in zip(rows, found, strict=True)
-    ]
+    made: list[Placed] = []
+    for (where, values), one in zip(rows, found, strict=True):
+        read = zip(keys, one.groups(), strict=True) if one is not None else ()
+        made.append((where, values | {key: value_of(value) for key, value in read if key}))
     left = [name for name, one in zip(texts[column], found, strict=True) if one is None]
     notes = [f"{', '.join(filter(None, keys))}: read from the names of the runs ({column})"]
     if left:
-        notes.append(
-            f"{len(left)} of {len(found)} names do not fit it, e.g. {left[0]!r:.60}: these have no such setting"
-        )
+        fit = f"{len(left)} of {len(found)} names do not fit it, e.g. {left[0]!r:.60}"
+        notes.append(f"{fit}: these have no such setting")
     return made, notes
-
-
-def _values_of(keys: Sequence[str], match: re.Match[str]) -> dict[str, Any]:
-    return {key: value_of(value) for key, value in zip(keys, match.groups(), strict=True) if key}
 
 
 @lru_cache(maxsize=100)
@@ -143,9 +135,8 @@ def _compiled(pattern: str, place: str) -> tuple[re.Pattern[str], tuple[str, ...
     between, expression = texts[::2], ""
     for number, text in enumerate(between):
         after = re.escape(text)
-        if (
-            number and text
-        ):  # up to the first place where the text goes on; nothing is taken back, so no name takes long
+        if number and text:
+            # up to the first place where the text goes on; nothing is taken back, so no name takes long
             expression += rf"((?>{_VALUE}(?={after})|(?:(?!{after})[^/,;])++))"
         elif number:
             expression += rf"({_VALUE}(?![A-Za-z0-9])|[^\s,;/_-]++)"
@@ -155,32 +146,25 @@ def _compiled(pattern: str, place: str) -> tuple[re.Pattern[str], tuple[str, ...
 
 def settings_in(name: str) -> dict[str, Any]:
     """The settings that a run's name has in it: "lr=0.01,bs=32", "lr0.01-bs32", "lr_3e-4_wd_0.1"."""
-    return {key: value_of(value) for key, value, _, _ in _seen_in(name)}
+    return {key: value_of(match[2]) for key, match in _seen_in(name)}
 
 
 def pattern_of(name: str, keys: Sequence[str]) -> str:
     """The pattern by which these settings are read from such a name; what stands between them is not read."""
-    seen = [one for one in _seen_in(name) if one[0] in keys]
-    if not seen:
-        return ""
-    start = seen[0][2] - len(re.split(r"[^A-Za-z=:_]", name[: seen[0][2]])[-1])
-    made, at = "", start
-    for key, _, begin, end in seen:
-        made += _without_numbers(name[at:begin]) + "{" + key + "}"
-        at = end
+    made, at = "", None
+    for key, match in _seen_in(name):
+        if key in keys:
+            begin, end = match.span(2)
+            at = begin - len(re.split(r"[^A-Za-z=:_]", name[:begin])[-1]) if at is None else at
+            made += re.sub(rf"(?<=\D){_VALUE}(?=\D)", "{}", name[at:begin]) + "{" + key + "}"
+            at = end
     return made
 
 
-def _without_numbers(text: str) -> str:
-    return re.sub(rf"(?<=\D){_VALUE}(?=\D)", "{}", text) if any(map(str.isdigit, text)) else text
-
-
-def _seen_in(name: str) -> list[tuple[str, str, int, int]]:
-    """Name, value, and where the value stands."""
-    named = [(match[1], match[2], match.start(2), match.end(2)) for match in _NAMED.finditer(name)]
-    return named or [
-        (_setting_at_end(match[1]), match[2], match.start(2), match.end(2)) for match in _RUN_ON.finditer(name)
-    ]
+def _seen_in(name: str) -> list[tuple[str, re.Match[str]]]:
+    """The name of each setting, and where it stands; its value is the second group."""
+    named = [(match[1], match) for match in _NAMED.finditer(name)]
+    return named or [(_setting_at_end(match[1]), match) for match in _RUN_ON.finditer(name)]
 
 
 def _setting_at_end(key: str) -> str:

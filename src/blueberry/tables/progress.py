@@ -150,24 +150,14 @@ LEAST_STEPS = 3
 _RATES = (["lr"], ["rate"])
 Ending = Literal["completed", "diverged", "crashed", "unfinished"]
 
-ENDINGS: dict[str, Ending] = {
-    **dict.fromkeys(
-        ("completed", "complete", "finished", "success", "succeeded", "successful", "ok", "done", "true", "yes", "1",
-         "keep", "kept", "discard", "discarded"),
-        "completed",
-    ),
-    **dict.fromkeys(
-        ("diverged", "diverge", "divergence", "nan", "unstable", "exploded", "non_finite", "loss_is_nan"), "diverged"
-    ),
-    **dict.fromkeys(
-        ("crashed", "crash", "failed", "failure", "fail", "error", "killed", "oom", "timeout", "false", "no", "0"),
-        "crashed",
-    ),
-    **dict.fromkeys(
-        ("running", "pending", "queued", "scheduled", "preempted", "unfinished", "interrupted", "pruned", "stopped"),
-        "unfinished",
-    ),
-}  # fmt: skip
+_WORDS: dict[Ending, str] = {
+    "completed": "completed complete finished success succeeded successful ok done true yes 1 keep kept discard "
+    "discarded",
+    "diverged": "diverged diverge divergence nan unstable exploded non_finite loss_is_nan",
+    "crashed": "crashed crash failed failure fail error killed oom timeout false no 0",
+    "unfinished": "running pending queued scheduled preempted unfinished interrupted pruned stopped",
+}
+ENDINGS: dict[str, Ending] = {word: ending for ending, words in _WORDS.items() for word in words.split()}
 """What a status column may say, and what it means here."""
 _SPREAD = re.compile(r"[+-]?[\d.,]+(e[+-]?\d+)?%?\s*(\u00b1|\+/?-|\(\s*(\u00b1|std|sd)?)\s*[\d.]+.*", re.IGNORECASE)
 LARGEST = 1e12
@@ -265,7 +255,7 @@ def _ending(row: Row) -> Ending | None:
         return None
     said = ending_said(f"{given}")
     if said is None:
-        known = ", ".join(dict.fromkeys(ENDINGS.values()))
+        known = ", ".join(_WORDS)
         raise TableError(f'{row.place} "status": {given!r:.80}; no known ending of a run; write one of {known}')
     return said
 

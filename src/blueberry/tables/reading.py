@@ -9,6 +9,7 @@ from typing import Any
 from blueberry.errors import TableError
 from blueberry.files import refused_as
 from blueberry.records import Goal
+from blueberry.tables import tools, trackers
 from blueberry.tables.columns import LONGEST_NAME, kind_by_name, scale_of, understood, unit_in
 from blueberry.tables.formats import read_delimited, read_json, read_json_lines, read_log, read_markdown
 from blueberry.tables.names import named_by, with_named_settings, with_steps_in_names, without_summaries
@@ -23,32 +24,6 @@ from blueberry.tables.rows import (
     flat,
     is_finite,
     value_of,
-)
-from blueberry.tables.tools import (
-    OPTUNA_TABLES,
-    SQLITE,
-    TRIAL_COLUMNS,
-    database,
-    files_in,
-    is_sqlite,
-    lightning_runs,
-    optuna_database,
-    optuna_journal,
-    place_of,
-    ray_trials,
-    result_files,
-    trainer_runs,
-    trials_frame,
-)
-from blueberry.tables.trackers import (
-    CHART_ENDS,
-    MLFLOW_TABLES,
-    chart_runs,
-    mlflow_database,
-    mlflow_folders,
-    tensorboard_runs,
-    wandb_log,
-    wandb_runs,
 )
 
 LARGEST_BYTES = 500_000_000
@@ -91,8 +66,8 @@ def _rows_in(
         return logged, []
     if kind == "delimited":
         rows, notes = read_delimited(text, path.name, metric)
-        of_a_chart = rows and all(any(name.endswith(end) for name in rows[0][1]) for end in CHART_ENDS)
-        return chart_runs(rows, path.name) if of_a_chart else (rows, notes)
+        of_a_chart = rows and all(any(name.endswith(end) for name in rows[0][1]) for end in trackers.CHART_ENDS)
+        return trackers.chart_runs(rows, path.name) if of_a_chart else (rows, notes)
     return list({"json lines": read_json_lines, "json": read_json}[kind](text, path.name)), []
 
 
@@ -122,7 +97,7 @@ def _files(folder: Path) -> Iterator[Placed]:
     by a hash, are logs of runs that no name tells apart.
     """
     read: list[tuple[Path, Sequence[Placed]]] = []
-    for path in files_in(folder, *SEPARATED, *JSON_LINES, *LOGS):
+    for path in tools.files_in(folder, *SEPARATED, *JSON_LINES, *LOGS):
         text, _ = _text(path)
         found = read_log(text) if path.suffix.lower() in LOGS else _rows_in(path, text)[0]
         if any(kind_by_name(column) == "result" for column in (found[0][1] if found else ())):
@@ -130,8 +105,8 @@ def _files(folder: Path) -> Iterator[Placed]:
     several = len({path.parent for path, _ in read}) > 1
     own = "log" if all(_UNNAMED.fullmatch(path.stem.casefold()) for path, _ in read) else "name"
     for path, found in read:
-        name = place_of(path.with_suffix(""), folder)
-        given = {"folder": place_of(path.parent, folder)} if several else {}
+        name = tools.place_of(path.with_suffix(""), folder)
+        given = {"folder": tools.place_of(path.parent, folder)} if several else {}
         for where, values in found:
             yield f"{name} {where}", {**given, "file" if own in values else own: name, **values}
 
@@ -145,7 +120,7 @@ def _table(path: str, name: str, found: Found, wanted: Sequence[str] = (), name_
     steps = {where: values[STEPS] for where, values in found.rows if STEPS in values}
     whole = [(where, {one: v for one, v in values.items() if one != STEPS}) for where, values in found.rows]
     columns = {column for _, values in whole for column in values}
-    rows, objectives = trials_frame(whole) if columns & TRIAL_COLUMNS else (whole, {})
+    rows, objectives = tools.trials_frame(whole) if columns & tools.TRIAL_COLUMNS else (whole, {})
     rows, left_out = without_summaries(rows)
     columns = list(dict.fromkeys(column for _, values in rows for column in values))
     longest = max(columns, key=len)
@@ -246,15 +221,15 @@ def _of_a_tool(path: Path) -> Found | None:
     """
     if path.is_file():
         with path.open("rb") as file:
-            start = file.read(len(SQLITE) + len(JOURNAL))
+            start = file.read(len(tools.SQLITE) + len(JOURNAL))
         if path.suffix == ".wandb":
-            return Found((wandb_log(path),), are_runs=True)
+            return Found((trackers.wandb_log(path),), are_runs=True)
         if "tfevents" in path.name:
-            return Found(tuple(tensorboard_runs(path)), are_runs=True)
-        if start.startswith(SQLITE):
+            return Found(tuple(trackers.tensorboard_runs(path)), are_runs=True)
+        if start.startswith(tools.SQLITE):
             return _of_database(path)
         if not (path.name in OF_A_RUN and path.with_name(OF_A_RUN[path.name]).is_file()):
-            return optuna_journal(path) if start.replace(b" ", b"").startswith(JOURNAL) else None
+            return tools.optuna_journal(path) if start.replace(b" ", b"").startswith(JOURNAL) else None
     elif not path.is_dir():
         return None
     folder = path if path.is_dir() else path.parent
@@ -262,7 +237,7 @@ def _of_a_tool(path: Path) -> Found | None:
         if found := tuple(reader(folder)):
             return Found(found, are_runs=True)
     for file in sorted(folder.iterdir()):
-        if is_sqlite(file):
+        if tools.is_sqlite(file):
             return _of_database(file)
     if found := tuple(_files(folder)):
         return Found(found)
@@ -274,15 +249,16 @@ def _of_a_tool(path: Path) -> Found | None:
 
 
 def _of_database(path: Path) -> Found:
-    with database(path) as opened:
-        if opened.has(OPTUNA_TABLES):
-            return optuna_database(opened)
-        if opened.has(MLFLOW_TABLES):
-            return Found(tuple(mlflow_database(opened)), are_runs=True)
+    with tools.database(path) as opened:
+        if opened.has(tools.OPTUNA_TABLES):
+            return tools.optuna_database(opened)
+        if opened.has(trackers.MLFLOW_TABLES):
+            return Found(tuple(trackers.mlflow_database(opened)), are_runs=True)
     raise TableError(f"{path}: a database of neither Optuna nor MLflow; write its runs as CSV")
 
 
 _READERS: tuple[Callable[[Path], Iterator[Placed]], ...] = (
-    wandb_runs, mlflow_folders, ray_trials, trainer_runs, lightning_runs, tensorboard_runs, result_files,
+    trackers.wandb_runs, trackers.mlflow_folders, tools.ray_trials, tools.trainer_runs, tools.lightning_runs,
+    trackers.tensorboard_runs, tools.result_files,
 )  # fmt: skip
 """The first that finds a run in a folder reads it: tools that write more come before those that others write too."""

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 from blueberry.errors import TableError
 from blueberry.records import Goal, is_number
-from blueberry.tables.columns import is_name, kind_by_name
+from blueberry.tables.columns import SECONDS_IN, is_name, kind_by_name
 
 KEPT, DISCARDED = frozenset(("keep", "kept")), frozenset(("discard", "discarded"))
 """What the status of a loop's table says of its changes; each is a commit, whatever else its row says of it."""
@@ -92,10 +92,13 @@ class Table:
 
 # --- Cells ---
 
-MISSING = frozenset(("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "na", "n/a", "null", "none", "?", "missing",
-                     "...", "\N{HORIZONTAL ELLIPSIS}", "<na>"))  # fmt: skip
-_INFINITE = {"inf": math.inf, "+inf": math.inf, "infinity": math.inf, "\N{INFINITY}": math.inf, "-inf": -math.inf}
-_TRUTH = {"true": True, "false": False}
+_MISSING = ("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "na", "n/a", "null", "none", "?", "missing", "...",
+            "\N{HORIZONTAL ELLIPSIS}", "<na>")  # fmt: skip
+_WORDS = {
+    **dict.fromkeys(_MISSING), **dict.fromkeys(("inf", "+inf", "infinity", "\N{INFINITY}"), math.inf),
+    "-inf": -math.inf, "nan": math.nan, "true": True, "false": False,
+}  # fmt: skip
+"""What a cell may say that is no number by its digits."""
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
@@ -110,10 +113,7 @@ _REMARKED = re.compile(r"([+-]?[\d.,]+(?:[eE][+-]?\d+)?%?)\s+\(([^()\d\u00b1]+)\
 """A number with words beside it: "0.04 (default)"; "0.04 (0.01)" is no such."""
 _CLOCK = re.compile(r"(?:(\d+) days?,? )?(\d+):(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 _TWO_PARTS = re.compile(r"(\d+):([0-5]\d(?:\.\d+)?)")
-_DURATION = re.compile(
-    r"(\d+(?:\.\d+)?) ?(ms|msecs?|milliseconds?|secs?|seconds?|s|mins?|minutes?|m|hours?|hrs?|h|days?|d)(?![a-z])"
-)
-_SECONDS_IN = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(sorted(SECONDS_IN, key=len, reverse=True))})(?![a-z])")
 _LARGEST_DIGITS = 18
 """Of a whole number that is read as one; a longer one is a name."""
 LEAST_DIGITS = 5
@@ -132,15 +132,8 @@ def value_of(text: str, *, decimal_comma: bool = False) -> Any:
     if (remarked := _REMARKED.fullmatch(text)) is not None:
         number = value_of(remarked[1], decimal_comma=decimal_comma)
         return number if is_number(number) else text
-    folded = text.casefold()
-    if folded in MISSING:
-        return None
-    if folded == "nan":
-        return math.nan
-    if folded in _INFINITE:
-        return _INFINITE[folded]
-    if folded in _TRUTH:
-        return _TRUTH[folded]
+    if text.casefold() in _WORDS:
+        return _WORDS[text.casefold()]
     if decimal_comma and (_DECIMAL_COMMA.fullmatch(text) or _POINTS.fullmatch(text)):
         text = text.replace(".", "").replace(",", ".")
     elif _THOUSANDS.fullmatch(text):
@@ -166,7 +159,7 @@ def bare(cell: str) -> str:
 
 def named_in(text: str) -> str | None:
     """What stands in a cell of names, whatever number it may look like; None where it says nothing."""
-    return None if text.strip().casefold() in MISSING else text.strip()
+    return None if text.strip().casefold() in _MISSING else text.strip()
 
 
 def duration_of(value: Any, first_of_two: float | None = None) -> Any:
@@ -182,9 +175,7 @@ def duration_of(value: Any, first_of_two: float | None = None) -> Any:
         return first_of_two * float(two[1]) + first_of_two / 60 * float(two[2])
     parts = _DURATION.findall(text)
     if parts and not _DURATION.sub("", text).strip(" ,"):
-        return sum(
-            float(number) * _SECONDS_IN["ms" if unit.startswith(("ms", "mil")) else unit[0]] for number, unit in parts
-        )
+        return sum(float(number) * SECONDS_IN[unit] for number, unit in parts)
     return value
 
 

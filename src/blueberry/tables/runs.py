@@ -232,38 +232,34 @@ def _result(
     row: Row, ending: Ending, recipe: dict[str, Any], kind_of: Mapping[str, Kind], implied: Mapping[str, float | None]
 ) -> RunResult:
     """What the row says of its run, and nothing that it does not but `implied`."""
-    numbers = {
-        name: value for name in MEANINGS if kind_of.get(name) in _NUMERIC and (value := _number(row, name)) is not None
-    }
-    numbers |= {
-        name: float(value)
-        for name, value in row.values.items()
-        if name not in numbers and kind_of.get(name) in _NUMERIC and is_finite(value)
-    }
+    measured = {name for name, kind in kind_of.items() if kind in ("result", "length")}
+    numbers = {n: number for n in MEANINGS if n in measured and (number := _number(row, n)) is not None}
+    others = {name: float(value) for name in row.values if name in measured and is_finite(value := row.values[name])}
+    numbers |= {name: value for name, value in others.items() if name not in numbers}
     is_result = {name for name in numbers if kind_of[name] == "result"}
     completed = ending == "completed"
     own = set(OWN) if completed and "val_loss" in numbers else OWN - {"val_loss", "val_bits_per_byte", "val_accuracy"}
     own -= set() if "test_loss" in numbers else {"test_bits_per_byte", "test_accuracy"}
-    status = row.values.get("status")
+    status, failure = "completed", None
+    if ending == "diverged":
+        said = row.values.get("status")
+        status, failure = ending, Failure(kind="diverged", message="" if said is None else f"{said}")
+    elif not completed:
+        status, failure = "failed", Failure(kind="crashed", message=f"{row.place}: no result")
+    evaluated = row.values.get("eval_hash")
     vocabulary = _number(row, "vocabulary")
     return RunResult(
         fingerprint=digest("blueberry/imported/2", row.place, repr(sorted(row.values.items(), key=str))),
         recipe=recipe | ({} if vocabulary is None else {"data.vocabulary_tokens": round(vocabulary)}),
-        status="completed" if completed else "diverged" if ending == "diverged" else "failed",
-        failure=None
-        if completed
-        else Failure(kind="diverged", message="" if status is None else f"{status}")
-        if ending == "diverged"
-        else Failure(kind="crashed", message=f"{row.place}: no result"),
+        status=status,
+        failure=failure,
         final=_metrics(numbers, "val") if completed else None,
         test=_metrics(numbers, "test") if completed else None,
         num_updates=None if "updates" not in numbers else round(numbers["updates"]),
         num_tokens=None if "tokens" not in numbers else round(numbers["tokens"]),
         num_flops=numbers.get("flops"),
         train_seconds=numbers.get("train_seconds"),
-        provenance=None
-        if row.values.get("eval_hash") is None
-        else Provenance(evaluation_digest=str(row.values["eval_hash"])),
+        provenance=None if evaluated is None else Provenance(evaluation_digest=f"{evaluated}"),
         extra={
             name: value
             for name, value in [*numbers.items(), *implied.items()]
@@ -272,18 +268,9 @@ def _result(
     )
 
 
-_NUMERIC = ("result", "length")
-
-
 def _metrics(numbers: Mapping[str, float], which: str) -> Metrics | None:
-    if f"{which}_loss" not in numbers:
-        return None
-    return Metrics(
-        loss=numbers[f"{which}_loss"],
-        bits_per_byte=numbers.get(f"{which}_bits_per_byte"),
-        accuracy=numbers.get(f"{which}_accuracy"),
-        num_tokens=None,
-    )
+    loss, bits, accuracy = (numbers.get(f"{which}_{name}") for name in ("loss", "bits_per_byte", "accuracy"))
+    return None if loss is None else Metrics(loss=loss, bits_per_byte=bits, accuracy=accuracy, num_tokens=None)
 
 
 def _number(row: Row, column: str) -> float | None:
