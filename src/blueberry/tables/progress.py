@@ -58,7 +58,7 @@ def trained_on(
     memory.
     """
     ended = [row for row in rows if is_finite(row.values.get(metric))]
-    columns = {name: [row.values.get(name) for row in ended] for name in kind_of}
+    columns: dict[str, list[Any]] = {name: [row.values.get(name) for row in ended] for name in kind_of}
     numeric = {name: [float(one) for one in some] for name, some in columns.items() if all(map(_is_positive, some))}
     factors = _factors(numeric)
     if not factors or not ended:
