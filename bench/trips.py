@@ -43,7 +43,7 @@ TRIPS = {
     "a study before it runs": "plan sweep.toml",
     "a study to its store": "run sweep.toml --store fresh",
 }
-ENDS = {"run": "judge/studies.py"}
+ENDS = {"run": "judge/judging.py"}
 """`run` judges what it ran: its trip ends where the judge begins. Its workers' trip is that of a recipe."""
 
 
