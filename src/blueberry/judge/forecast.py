@@ -263,7 +263,7 @@ def _noise(
             for part in study.parts
         ]
         return max(found, key=lambda pair: (pair[0].paired_sd is not None, pair[0].n))
-    measured = measure(gather_study(study, results, planned))
+    measured = measure(gather_study(study, results, planned, reads_curves=False))
     own = measured.noise
     if own.paired_sd is not None:
         return own, "study", None if own.typical is None else Df.of(own.typical.df, len(measured.seeds))

@@ -114,6 +114,8 @@ class Asked:
     """The stages whose seeds compare an arm with others."""
     recipes: Mapping[tuple[str, str], Recipe] = field(default_factory=dict)
     """By part and arm, what our own runs were to be."""
+    reads_curves: bool = False
+    """Whether findings in learning curves are asked for; a table has none."""
 
 
 @dataclass(slots=True)
@@ -149,7 +151,7 @@ def gather(runs: Iterable[StudyRun], asked: Asked, texts: Texts = no_texts) -> E
                 key = next(unseeded) if run.seed is None else run.seed
                 _take(own, run, key, asked)
                 known[key] = run.result
-        if asked.evidence.source != "table":  # which has no curves
+        if asked.reads_curves:
             findings[name] = (*findings.get(name, ()), *read_curves(name, known, alpha=asked.evidence.alpha))
     facts = [one for arm in arms.values() for one in arm.facts]
     vocabularies = [one.vocabulary for one in facts if one.vocabulary]

@@ -334,11 +334,18 @@ def _stays_behind(part: Part, which: str, whole: Judgement) -> bool:
 # --- What is asked, and the evidence ---
 
 
-def gather_study(study: Study, results: Mapping[str, RunResult], planned: Plan, *, texts: Texts = no_texts) -> Evidence:
+def gather_study(
+    study: Study,
+    results: Mapping[str, RunResult],
+    planned: Plan,
+    *,
+    texts: Texts = no_texts,
+    reads_curves: bool = True,
+) -> Evidence:
     """The evidence of a study; of one made of parts, all but its arms.
 
     `results` by fingerprint: each is asked for once, arm by arm. `texts` says what is known of the text that a recipe
-    trains on.
+    trains on. `reads_curves`: whether findings in learning curves are asked for.
     Raises: StudyError if a completed run has not the study's metric.
     """
     study = as_planned(study, planned)
@@ -367,7 +374,7 @@ def gather_study(study: Study, results: Mapping[str, RunResult], planned: Plan, 
         ),
     )
     arms = {} if study.parts else {arm.name: arm for arm in study.arms}
-    asked = Asked(evidence, str(study.path), arms, recipes=recipes if own else {})
+    asked = Asked(evidence, str(study.path), arms, recipes=recipes if own else {}, reads_curves=reads_curves)
     return gather(study_runs(study, planned, results), asked, texts)
 
 
