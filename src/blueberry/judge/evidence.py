@@ -227,8 +227,9 @@ class Measured:
         return [one for arm in self.evidence.arms for one in arm.facts]
 
 
-def measure(evidence: Evidence) -> Measured:
-    """Turn the metric if more of it is better, order the arms along the axis, if there is one, and take the numbers."""
+def tabled(evidence: Evidence) -> tuple[Evidence, Axis | None, Axis | None, tuple[int, ...], np.ndarray]:
+    """With the metric turned if more of it is better and the arms in order along the axis, if there is one; that axis,
+    and as far as it is a sweep; the seeds, and the metric by arm and seed."""
     evidence = lower_is_better(evidence)
     axis = axis_of(evidence.vary, [arm.settings for arm in evidence.arms], evidence.scale)
     alone = axis is not None and len(evidence.vary) == 1 and len(axis.values) == len(evidence.arms)
@@ -238,7 +239,12 @@ def measure(evidence: Evidence) -> Measured:
         evidence = replace(evidence, arms=tuple(by_value))
     seeds = tuple(sorted({seed for arm in evidence.arms for seed in arm.search}))
     values_KN = np.array([[arm.search.get(seed, math.nan) for seed in seeds] for arm in evidence.arms], dtype=float)
-    values_KN = values_KN.reshape(len(evidence.arms), len(seeds))
+    return evidence, axis, sweep, seeds, values_KN.reshape(len(evidence.arms), len(seeds))
+
+
+def measure(evidence: Evidence) -> Measured:
+    """The table, its noise, the arms that may be the best, and where along the axis the optimum lies."""
+    evidence, axis, sweep, seeds, values_KN = tabled(evidence)
     baseline = next((row for row, arm in enumerate(evidence.arms) if arm.name == BASELINE), None)
     asked: dict[str, Any] = {"min_effect": evidence.min_effect, "baseline": baseline}
     race = follow(values_KN, looks=evidence.look_seeds, alpha=evidence.alpha, **asked) if evidence.look_seeds else None

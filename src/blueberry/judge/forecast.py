@@ -12,7 +12,7 @@ import numpy as np
 from blueberry.architecture import cost, flops_per_token, parameters
 from blueberry.errors import RecipeError, TableError, did_you_mean
 from blueberry.files import canonical_json, digest
-from blueberry.judge.evidence import measure
+from blueberry.judge.evidence import tabled
 from blueberry.judge.judgement import BASELINE
 from blueberry.judge.studies import gather_study
 from blueberry.judge.words import count, interval, number, settings_text, unit
@@ -263,10 +263,10 @@ def _noise(
             for part in study.parts
         ]
         return max(found, key=lambda pair: (pair[0].paired_sd is not None, pair[0].n))
-    measured = measure(gather_study(study, results, planned, reads_curves=False))
-    own = measured.noise
+    *_, seeds, values_KN = tabled(gather_study(study, results, planned, reads_curves=False))
+    own = measure_noise(values_KN)
     if own.paired_sd is not None:
-        return own, "study", None if own.typical is None else Df.of(own.typical.df, len(measured.seeds))
+        return own, "study", None if own.typical is None else Df.of(own.typical.df, len(seeds))
     family, num_updates = family_of(study.base), study.base.num_updates
     if any(family_of(arm.recipe) != family or arm.recipe.num_updates != num_updates for arm in study.arms):
         return own, None, None  # how runs of two families go together on a seed, no family has measured
