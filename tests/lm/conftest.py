@@ -13,7 +13,7 @@ from blueberry.lm.training import Group, train
 from blueberry.recipe import Recipe
 from blueberry.records import Progress, Provenance, RunResult
 from blueberry.text.dataset import Dataset, Split, load
-from blueberry.text.tokenizer import Tokenizer
+from blueberry.text.tokenizer import Tokenizer, write_tokenizer
 
 CPU = torch.device("cpu")
 torch.testing._comparison._HAS_DTENSOR = False  # to look for distributed tensors among ours loads 500 modules
@@ -92,7 +92,7 @@ def made_up(train: Split, validation: Split, test: Split) -> Dataset:
         validation=validation,
         test=test,
         sets={},
-        tokenizer=Tokenizer(),
+        written_tokenizer=write_tokenizer(Tokenizer()).encode(),
         digest="made up",
         entropy_bits_per_byte=None,
     )

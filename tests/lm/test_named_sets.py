@@ -1,5 +1,7 @@
 """Training on a mixture, measured on several named sets."""
 
+from dataclasses import replace
+
 import pytest
 
 from blueberry.errors import DataError
@@ -75,7 +77,7 @@ def test_weights_of_a_mixture_change_the_run_and_sets_do_not(mixed, text):
     )
     assert heavier.curve.train_loss != plain.curve.train_loss
     data = mixed.data.model_copy(update={"sets": {}})
-    without = text.__class__(**{**vars(text), "sets": {name: text.sets[name] for name in ("letters", "numbers")}})
+    without = replace(text, sets={name: text.sets[name] for name in ("letters", "numbers")})
     assert numbers(run(mixed.model_copy(update={"data": data}), without))["curve"] == numbers(plain)["curve"]
 
 

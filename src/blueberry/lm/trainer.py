@@ -74,7 +74,10 @@ class Trainer:
         checkpoints = Checkpoints(self.store / "checkpoints", build)
         names = [fingerprint(recipe, dataset.digest) for recipe in recipes]
         data = recipes[0].data
-        if (taken := tokenizer_revision(data, self.store / "data")) != data.tokenizer_revision:
+        if (
+            data.tokenizer_repository
+            and (taken := tokenizer_revision(data, self.store / "data")) != data.tokenizer_revision
+        ):
             note = (
                 f"the tokenizer {data.tokenizer_repository} is that of commit {taken}, the newest when this store "
                 f'first asked; another store may find another: data.tokenizer_revision = "{taken}" names it'

@@ -143,7 +143,7 @@ def make_tokenizer(data: Data, cache_dir: Path) -> AnyTokenizer:
     else:
         assert data.tokenizer_repository is not None
         place = data.tokenizer_repository
-        content = tokenizer_file(data.tokenizer_repository, tokenizer_revision(data, cache_dir) or "", cache_dir)
+        content = tokenizer_file(data.tokenizer_repository, tokenizer_revision(data, cache_dir), cache_dir)
     made = TokenizerFile.parse(content, place=place, end_token=data.end_token, mark_documents=data.mark_documents)
     if made.vocabulary_tokens != data.vocabulary_tokens:
         raise DataError(
@@ -342,10 +342,15 @@ class Dataset:
     test: Split | Mixture
     sets: dict[str, Split]
     """Held-out text that every evaluation measures by name: each corpus of a mixture, and `data.sets`."""
-    tokenizer: AnyTokenizer
+    written_tokenizer: bytes
+    """As `write_tokenizer` gives it."""
     digest: str
     entropy_bits_per_byte: float | None
     """No model can expect to pay less; None where nobody knows. See `blueberry.text.corpus.LANGUAGE`."""
+
+    @cached_property
+    def tokenizer(self) -> AnyTokenizer:
+        return read_tokenizer(self.written_tokenizer)
 
     @cached_property
     def train_tokens(self) -> int:
@@ -368,7 +373,7 @@ def data_digest(data: Data, cache_dir: Path | None = None) -> str:
         "tokenizer": data.tokenizer,
         "tokenizer_file": file_digest(tokenizer_path(data), cache_dir, "data.tokenizer_path") if is_file else None,
         "tokenizer_repository": data.tokenizer_repository,
-        "tokenizer_revision": tokenizer_revision(data, cache_dir),
+        "tokenizer_revision": tokenizer_revision(data, cache_dir) if data.tokenizer_repository else None,
         "end_token": data.end_token,
         "mark_documents": data.mark_documents,
         "vocabulary_tokens": data.vocabulary_tokens,
@@ -405,8 +410,7 @@ def load(data: Data, cache_dir: Path) -> Dataset:
 
     folder = prepared(cache_dir, name, build)
     written = json.loads((folder / "streams.json").read_bytes())
-    tokenizer = read_tokenizer((folder / "tokenizer.json").read_bytes())
-    dtype = np.dtype(token_type(tokenizer.vocabulary_tokens)).newbyteorder("<")
+    dtype = np.dtype(token_type(data.vocabulary_tokens)).newbyteorder("<")
 
     def opened(part: Part, split: SplitName) -> Split:
         stream = WHOLE if data.windows == "overlapping" else split
@@ -433,7 +437,7 @@ def load(data: Data, cache_dir: Path) -> Dataset:
     return Dataset(
         **{split: of(split) for split in SPLITS},
         sets={part.name: opened(part, "validation") for part in named if part.name},
-        tokenizer=tokenizer,
+        written_tokenizer=(folder / "tokenizer.json").read_bytes(),
         digest=data_digest(data, cache_dir),
         entropy_bits_per_byte=CORPORA[data.corpus].entropy_bits_per_byte if data.corpus in CORPORA else None,
     )

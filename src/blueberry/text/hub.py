@@ -81,14 +81,15 @@ def texts(rows: Any, column: str, max_documents: int | None, place: str) -> Iter
         yield row[column] or ""
 
 
-def tokenizer_revision(data: Data, cache_dir: Path | None) -> str | None:
-    """The commit that the tokenizer is taken at; None if it is not the hub's.
+def tokenizer_revision(data: Data, cache_dir: Path | None) -> str:
+    """The commit that the hub's tokenizer is taken at.
 
     Where the recipe names none, it is the newest when a store first asks, and the same in that store from then on.
     Raises: DataError if it must be asked for and the hub is out of reach, or there is no store to keep it.
     """
     repository, place = data.tokenizer_repository, "data.tokenizer_repository"
-    if repository is None or data.tokenizer_revision is not None:
+    assert repository is not None, "another tokenizer than the hub's has no revision"
+    if data.tokenizer_revision is not None:
         return data.tokenizer_revision
     if cache_dir is None:
         raise DataError(
