@@ -76,3 +76,19 @@ def test_amounts():
 )
 def test_a_difference_that_is_not_0_does_not_read_as_0(value, said):
     assert words.number(value, 4, sign=True) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (1.2e-6, "0.000001"),
+        (0.00004, "0.00004"),
+        (0.00012, "0.0001"),
+        (0.0, "0.0000"),
+        (1e-17, "0.0000"),
+        (3.4, "3.4000"),
+    ],
+)
+def test_a_value_that_is_not_0_does_not_read_as_0(value, said):
+    assert words.number(value, 4) == said
+    assert words.metric_value(value, None, "val_loss", 0.005) == f"{said} nats"

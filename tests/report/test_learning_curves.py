@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blueberry.report.learning_curves import Window, _remark, _whole, cut, learning_curves, spread
+from blueberry.report.learning_curves import Window, _remark, _short, _told, _whole, cut, learning_curves, spread
 
 
 def test_an_arm_mean_is_the_mean_of_all_its_seeds(sweep: planted.Planted) -> None:
@@ -111,3 +111,14 @@ def test_a_name_beside_the_picture_says_where_its_line_is(sweep: planted.Planted
     assert _remark(arm, 200.0, 4.5, half) == ""
     assert _remark(arm, 100.0, 4.5, half) == " (to 100)"
     assert _remark(arm, 200.0, 5.5, half) == " (above)"
+
+
+def test_a_curve_of_tiny_losses_keeps_its_shape() -> None:
+    assert [_short(loss) for loss in (3.4123456, 0.0123456789, 2.3456789e-6, None)] == [
+        3.41235,
+        0.012346,
+        2.3457e-6,
+        None,
+    ]
+    formats = [_told(Window((0.0, 1.0), (0.0, top))).to_dict()["format"] for top in (4.0, 1e-5)]
+    assert formats == [".4f", ".3g"]

@@ -9,6 +9,7 @@ from typing import Any
 import planted
 import pytest
 
+from blueberry import analysis
 from blueberry.judge.judgement import Audit, CurveFinding
 from blueberry.judge.words import MISSING
 from blueberry.report.figures import compute, page_figures, pictures
@@ -315,3 +316,17 @@ def test_a_confirming_run_that_crashed_did_not_diverge() -> None:
         study.runs[place] = replace(run, result=ended)
     (each,) = [fact for fact in Page(study.judgement, study.runs).confirmation if fact.label == "Each of them"]
     assert each.value == "crashed, diverged, 4.300"
+
+
+def test_losses_of_a_millionth_are_told_from_0_and_from_each_other() -> None:
+    rows = [
+        {"arm": arm, "seed": seed, "val_loss": loss * (1 + seed / 10)}
+        for arm, loss in (("a", 2e-6), ("b", 6e-6), ("c", 9e-6))
+        for seed in range(3)
+    ]
+    judged = analysis.examine(rows, vary="arm")
+    shown = Page(judged.judgement, judged.found.runs)
+    assert [row.mean for row in shown.rows] == ["0.000002", "0.000007", "0.000010"]
+    assert all(float(row.sd) > 0 for row in shown.rows)
+    assert "0.000002 nats" in judged.judgement.known
+    assert not re.search(r"\| 0\.0+ ", markdown(shown, []))

@@ -363,7 +363,7 @@ def watching_a_run(*, quiet: bool, no_color: bool) -> Watching[RunProgress]:
     def step(seen: RunProgress) -> Step:
         assert seen.num_updates is not None, "the built-in trainer knows"
         losses = [loss for loss in seen.train_losses if loss is not None]
-        loss = f", loss {losses[0]:.4f}" if losses else ""
+        loss = f", loss {number(losses[0], 4)}" if losses else ""
         what = f"update {seen.update} of {seen.num_updates}{loss}"
         return what, seen.update, seen.num_updates, seen.tokens_per_second or 0.0, (seen.note,)
 

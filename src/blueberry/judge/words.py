@@ -102,14 +102,14 @@ def decimals(min_effect: float) -> int:
 def number(value: float | None, places: int, *, sign: bool = False) -> str:
     """Fixed decimals; "\N{INFINITY}" for a diverged mean; `MISSING` for what does not exist.
 
-    A difference (`sign`) that is not 0 never reads as 0: it has as many decimals as show its first digit, so that
-    the end of an interval does not hide on which side of 0 it lies.
+    What is not 0 never reads as 0: it has as many decimals as show its first digit, so that a loss of 0.000002 is none
+    of nothing, and the end of an interval does not hide on which side of 0 it lies.
     """
     if value is None:
         return MISSING
     if math.isinf(value):
         return "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"
-    if sign and LEAST_DIFFERENCE < abs(value) <= 0.5 * 10.0**-places:
+    if LEAST_DIFFERENCE < abs(value) <= 0.5 * 10.0**-places:
         places = -math.floor(math.log10(abs(value)))
     return f"{value:{'+' if sign else ''}.{places}f}"
 

@@ -293,7 +293,7 @@ def draw_learning_curves(
             strokeWidth=alt.condition(is_picked, alt.value(3.4), width_as_told),
             strokeOpacity=alt.condition(f"picked === '' || {is_picked}", strong, alt.value(0.12)),
         ).add_params(alt.param(name="picked", value=""))
-        told = [*tips("arm:N", "status:N", "update:Q"), alt.Tooltip("loss:Q", format=".4f")]
+        told = [*tips("arm:N", "status:N", "update:Q"), _told(window)]
         layers = [path, base.mark_point(size=120, opacity=0).encode(x=x, y=y, tooltip=told)]
     else:
         layers = [path.encode(strokeWidth=width_as_told, strokeOpacity=strong)]
@@ -349,7 +349,7 @@ def _one_arm(
     training = base.transform_filter("datum.kind === 'training'").mark_line(strokeWidth=0.9, strokeOpacity=0.6)
     evaluated = base.transform_filter("datum.kind === 'validation'")
     ends = base.transform_filter("datum.kind === 'diverged'")
-    told = [*tips("arm:N", "seed:N", "kind:N", "update:Q"), alt.Tooltip("loss:Q", format=".4f")]
+    told = [*tips("arm:N", "seed:N", "kind:N", "update:Q"), _told(window)]
     points = evaluated.mark_point(filled=True, size=34, opacity=1)
     crosses = ends.mark_point(shape="cross", angle=45, filled=True, size=110, opacity=1)
     layers = [
@@ -403,9 +403,14 @@ def _seed_rows(arm: ArmCurves, window: Window) -> list[dict[str, Any]]:
     return rows
 
 
+def _told(window: Window) -> alt.Tooltip:
+    """A loss, to four decimals; where all of them are too small for that, to three digits."""
+    return alt.Tooltip("loss:Q", format=".4f" if window.losses[1] >= 0.01 else ".3g")
+
+
 def _short(loss: float | None) -> float | None:
-    """Five decimals are more than a pixel can show; the page stays small."""
-    return None if loss is None else round(loss, 5)
+    """Five decimals, or as many digits of less, are more than a pixel can show; the page stays small."""
+    return None if loss is None else round(loss, 5) if loss >= 0.1 else float(f"{loss:.5g}")
 
 
 def _last_point(line: Line) -> tuple[float, float] | None:

@@ -437,5 +437,5 @@ def _top_row(point: Point, runs: list[tuple[int | None, float]], kind: Place, fr
     if kind == "diverged":
         return {**row, "text": f"{len(runs)}/{len(point.arm.values)}", "said": told}
     mean = sum(value for _, value in runs) / len(runs)
-    text = f"{mean:.2f}" if mean < 100 else f"{mean:.3g}"
+    text = number(mean, 2) if mean < 100 else f"{mean:.3g}"
     return {**row, "text": text, "said": f"{told}, mean {frame.told(mean)}"}

@@ -188,7 +188,7 @@ def _laws_table(judgement: Judgement) -> Table:
         held = law.held_out
         name = metric_name(law.of) if law.of == judgement.metric else f"best {setting_name(law.of)}"
         by = [setting_name(power.by) for power in law.powers]
-        power = "; ".join(f"{power.exponent:.2f} {interval(power.interval, 2)}" for power in law.powers)
+        power = "; ".join(f"{number(power.exponent, 2)} {interval(power.interval, 2)}" for power in law.powers)
         checked = ("none: too few conditions", "", "", "")
         if held is not None:
             predicted = f"{setting_value(held.predicted)} [{', '.join(map(setting_value, held.interval))}]"

@@ -11,6 +11,7 @@ from blueberry.judge.judgement import Judgement, Optimum
 from blueberry.judge.words import (
     count,
     decimals,
+    interval,
     listing,
     metric_axis,
     number,
@@ -195,10 +196,7 @@ def law_curve(judgement: Judgement) -> LawCurve | None:
     ends = (points[0].x, points[-1].x)
     at_ends = [law.factor * end ** law.powers[0].exponent if is_one else end for end in ends]
     powers = listing(
-        [
-            f"{setting_name(power.by)} {power.exponent:.2f} [{power.interval[0]:.2f}, {power.interval[1]:.2f}]"
-            for power in law.powers
-        ]
+        [f"{setting_name(power.by)} {number(power.exponent, 2)} {interval(power.interval, 2)}" for power in law.powers]
     )
     line = f"power of {powers}" if is_one else f"the law, with the powers {powers}"
     return LawCurve(
