@@ -25,15 +25,14 @@ from blueberry.recipe import Recipe, fingerprint, read_overrides
 from blueberry.records import Progress, RunResult, StudyRun
 from blueberry.settings import Data
 from blueberry.study import engine
-from blueberry.study.arms import Run
 from blueberry.study.command import CommandTrainer, command_trainer, require_program
-from blueberry.study.database import EndedRun
+from blueberry.study.database import EndedRun, num_of_other_builds
 from blueberry.study.engine import Snapshot
 from blueberry.study.placement import MOST_TIMED, Placement, lanes_for, placement, speed_of_runs, timed
 from blueberry.study.plan import DataDigest, Plan, as_planned, plan, plan_from
 from blueberry.study.sections import LEDGER
 from blueberry.study.spec import Study, default_store, load_baseline
-from blueberry.study.status import change, drop_weights, num_of_other_builds
+from blueberry.study.status import change, drop_weights
 from blueberry.study.store import BasedOn, DamagedResults, Results, Store
 from blueberry.text.dataset import data_digest, load
 from blueberry.text.windows import overlap, require_fit
@@ -228,16 +227,12 @@ def conduct(
     placed = placement(_trained_recipes(study), workers)
     trainer = trainer or _program(study, folder)
     build = code_digest() if trainer is None else None
+    if trainer is None:
+        _require_texts(study, folder / "data")
     with Store.open(folder) as opened:
-        if trainer is None:
-            _require_texts(study, opened.data)
         if study.entry is not None:
             opened.remember_base(study.path, BasedOn(study.entry, *reserved_seeds(study)))
         names, notes, known = _data_digest(trainer, opened.data), list[str](), dict[str, EndedRun]()
-
-        def told(run: Run, result: RunResult) -> None:
-            if on_result is not None:
-                on_result(StudyRun(run.arm, run.seed, run.stage, result, part=run.part, study=study.name))
 
         while True:
             try:
@@ -262,7 +257,7 @@ def conduct(
                     known=known,
                     notes=notes,
                     on_event=on_event,
-                    on_result=None if on_result is None else told,
+                    on_result=on_result,
                 )
                 crashed = {failure.fingerprint: failure for failure in outcome.failures}
                 judgement = _judge(study, outcome.plan, crashed, opened, own_text=trainer is None)
@@ -389,7 +384,7 @@ def _forecast(
         workers=placed.workers,
         lanes=lanes,
         speed=speed,
-        changed=change(study, planned, before, opened.ended) if opened else None,
+        changed=change(study, planned, before, opened.ended) if opened and before else None,
         other_builds=num_of_other_builds(opened.ended(planned.ended).values(), build) if opened else 0,
         past_runs=past,
         data_digest=data_digest(study.base.data, data) if own else None,

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,11 @@ class EndedRun:
     def metric(self, name: str) -> float | None:
         """As `RunResult.metric`."""
         return self.metrics.get(name)
+
+
+def num_of_other_builds(ended: Iterable[EndedRun], build: str | None) -> int:
+    """How many of the runs another build of the trainer than this one computed. None: no build is known."""
+    return sum(build is not None and one.code_digest not in (None, build) for one in ended)
 
 
 def open_database(path: Path) -> sqlite3.Connection:

@@ -13,7 +13,7 @@ from functools import partial
 
 from blueberry.errors import StoreError
 from blueberry.recipe import SHARED_FOLDER, Recipe
-from blueberry.records import Failure, Progress, RunResult
+from blueberry.records import Failure, Progress, RunResult, StudyRun
 from blueberry.study.arms import Run
 from blueberry.study.placement import Lanes, lanes_for
 from blueberry.study.plan import DataDigest, Plan, Referee, plan_from
@@ -22,8 +22,6 @@ from blueberry.study.sharing import States, forks
 from blueberry.study.spec import Study
 from blueberry.study.store import HEARTBEAT_SECONDS, DamagedResults, EndedRun, Owner, Results, Store
 from blueberry.study.workers import Crew, Ended, Gpu, Here, Interrupt, Message, Task, Trainer
-
-OnResult = Callable[[Run, RunResult], None]
 
 EVENT_SECONDS = 0.2
 """Between two snapshots."""
@@ -234,7 +232,7 @@ def run(
     known: Mapping[str, EndedRun] | None = None,
     notes: Iterable[str] = (),
     on_event: Callable[[Snapshot], None] | None = None,
-    on_result: OnResult | None = None,
+    on_result: Callable[[StudyRun], None] | None = None,
 ) -> Outcome:
     """Train what is missing, on worker processes or, with `workers=0`, in this one; or `on` Ray: "ray" starts a
     local one, "auto" and "ray://HOST:PORT" join a cluster (where `workers=0` is as many as it holds).
@@ -251,16 +249,19 @@ def run(
     trainer breaks its contract; StoreError; any other BlueberryError that the trainer raises.
     """
     owner = Owner.here()
-    known, told = dict(known or {}), set[str]()
+    known, told, tell = dict(known or {}), set[str](), partial(_tell, on_result, study.name)
     failures: dict[str, RunResult] = {}
     notes, num_trained = list(notes), 0
     _sweep(store, notes)
     with Interrupt() as interrupt:
-        crew = _crew(trainer, workers, gpus, on, interrupt)
+        if on is not None:
+            crew = RayCrew(trainer, workers, on, len(gpus))
+        else:
+            crew = Crew(trainer, workers, gpus) if workers else Here(trainer, interrupt, gpus)
         try:
             while True:
                 planned = plan_from(study, data_digest, partial(ended_runs, store, notes), referee, known)
-                _tell(on_result, planned.runs, Results(store, known.keys() - told))
+                tell(planned.runs, Results(store, known.keys() - told))
                 told |= known.keys()
                 labels = {run.fingerprint: run.label for run in planned.runs}
                 store.register(study.path, study.name, study.question, labels, build)
@@ -273,7 +274,7 @@ def run(
                 if backlog.is_empty:
                     break
                 try:
-                    _work(backlog, crew, interrupt, on_event, on_result)
+                    _work(backlog, crew, interrupt, on_event, tell)
                 finally:
                     num_trained += backlog.num_trained
                 failures |= backlog.failures
@@ -309,19 +310,15 @@ Workers = Here | Crew | RayCrew
 beside those in work. One suite of tests holds all to the same."""
 
 
-def _crew(trainer: Trainer, workers: int, gpus: Sequence[Gpu], on: str | None, interrupt: Interrupt) -> Workers:
-    if on is not None:
-        return RayCrew(trainer, workers, on, len(gpus))
-    return Crew(trainer, workers, gpus) if workers else Here(trainer, interrupt, gpus)
-
-
-def _tell(on_result: OnResult | None, runs: Iterable[Run], results: Mapping[str, RunResult]) -> None:
-    """Of the runs among the results."""
+def _tell(
+    on_result: Callable[[StudyRun], None] | None, study: str, runs: Iterable[Run], results: Mapping[str, RunResult]
+) -> None:
+    """Of the runs of a study that are among the results."""
     if on_result is None:
         return
     for run in runs:
         if (result := results.get(run.fingerprint)) is not None and result.status != "failed":
-            on_result(run, result)
+            on_result(StudyRun(run.arm, run.seed, run.stage, result, part=run.part, study=study))
 
 
 def _work(
@@ -329,7 +326,7 @@ def _work(
     crew: Workers,
     interrupt: Interrupt,
     on_event: Callable[[Snapshot], None] | None,
-    on_result: OnResult | None,
+    tell: Callable[[Iterable[Run], Mapping[str, RunResult]], None],
 ) -> None:
     """Until the backlog is empty. Whatever stops it early, results that workers had sent are committed first."""
     told_at = -EVENT_SECONDS
@@ -341,7 +338,7 @@ def _work(
             for task, message in crew.messages(WAIT_SECONDS):
                 backlog.receive(task, message)
                 if isinstance(message, RunResult):
-                    _tell(on_result, task.runs, {message.fingerprint: message})
+                    tell(task.runs, {message.fingerprint: message})
             backlog.beat()
             if on_event is not None and time.monotonic() - told_at >= EVENT_SECONDS:
                 told_at = time.monotonic()

@@ -10,7 +10,7 @@ from blueberry.errors import StoreError
 from blueberry.files import begun_by, refused_as
 from blueberry.recipe import fingerprints
 from blueberry.study.arms import Run
-from blueberry.study.database import EndedRun
+from blueberry.study.database import num_of_other_builds
 from blueberry.study.plan import Plan
 from blueberry.study.sections import PROPOSING
 from blueberry.study.spec import Study
@@ -92,11 +92,6 @@ def _status(store: Store, study: Registration, claims: Sequence[Claim], build: s
         abandoned=sum(not claim.alive and claim.fingerprint not in failures for claim in claimed),
         last_failure=f"{_label(study, name)}: {last}" if name is not None and last is not None else None,
     )
-
-
-def num_of_other_builds(ended: Iterable[EndedRun], build: str | None) -> int:
-    """How many of the runs another build of the trainer than this one computed. None: no build is known."""
-    return sum(build is not None and one.code_digest not in (None, build) for one in ended)
 
 
 def _label(study: Registration, fingerprint: str) -> str:
@@ -274,8 +269,6 @@ def change(
     out of some. A study that has only grown on its way (further looks, fresh seeds) has not changed.
     """
     asked = frozenset(before)
-    if not asked:
-        return None
     of_arms: dict[tuple[str, str], list[Run]] = {}
     for run in planned.runs:
         of_arms.setdefault((run.part, run.arm), []).append(run)
