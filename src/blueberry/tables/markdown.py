@@ -171,7 +171,9 @@ def table_of_runs(
         have = f"its columns are {', '.join(nearest)}" if nearest else f"none of its {len(found)} tables has them"
         broken = f"; {notes[0]}" if notes else ""
         raise TableError(f"{place}: no table with columns {names}; {have}; name columns that a table has{broken}")
-    with_loss = [one for one in fitting if _has_a_loss(one.table)]
+    with_loss = [
+        one for one in fitting if any(is_loss(n) and kind_by_name(n) == "result" for n in map(bare, one.table.header))
+    ]
     of_runs = [one for one in with_loss if not _is_of_means(one.table)]
     unnamed = [one for one in fitting if one.cells is not None]
     fitting = of_runs or (unnamed if with_loss else []) or with_loss or fitting
@@ -227,10 +229,6 @@ def _is_of_means(table: MarkdownTable) -> bool:
     return False
 
 
-def _has_a_loss(table: MarkdownTable) -> bool:
-    return any(is_loss(name) and kind_by_name(name) == "result" for name in map(bare, table.header))
-
-
 # --- A run in each cell or column ---
 
 
@@ -272,7 +270,12 @@ def _unfolded(table: MarkdownTable, metric: str | None, stem: str) -> _Reading |
         name = next(iter(heads.values()))[1] or (across[0] if across else "seed")
         summing = sorted([*summing, *(at for at in beside if _is_a_result(table, at, names[at]))])
         beside = [at for at in beside if at not in summing]
-    elif len(across) == 1 and _NAMED_CORNER.search(names[0]) and not any(map(_is_measured, names[1:])):
+    elif (
+        len(across) == 1
+        and _NAMED_CORNER.search(names[0])
+        and not understood(names[1:])
+        and not _NO_SETTING & set(map(kind_by_name, names[1:]))
+    ):
         values, name = {at: names[at] for at in range(1, len(names)) if at not in summing}, across[0]
         beside = []
     else:
@@ -416,10 +419,7 @@ def _is_a_result(table: MarkdownTable, at: int, name: str) -> bool:
     return kind == "result" or (kind is None and any(is_finite(value_of(bare(row[at]))) for row in table.rows))
 
 
-def _is_measured(name: str) -> bool:
-    return understood([name]) != {} or kind_by_name(name) in ("result", "length", "seed", "meta")
-
-
+_NO_SETTING = {"result", "length", "seed", "meta"}
 _STEP = "step"
 _AT_STEP = re.compile(
     r"(?:(?:steps?|updates?|iter(?:ation)?s?)\s*=?\s*(?P<step>[\d,]+)|(?P<bare>[\d,]+)(?=\s+[vl])"

@@ -116,26 +116,21 @@ def _of_log(file: Path) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     steps: list[dict[str, Any]] = []
     status = "unfinished"
-    for record in _records(data):
-        for field, value in _fields(record):
-            if field == _RUN:
-                for inner, text in _fields(value):
-                    if inner in _RUN_WORDS and text:
-                        words[_RUN_WORDS[inner]] = bytes(text).decode(errors="replace")
-                    elif inner == _RUN_CONFIG:
-                        _take_in(config, text)
-                    elif inner == _RUN_SUMMARY:
-                        _take_in(summary, text)
-            elif field == _CONFIG:
-                _take_in(config, value)
-            elif field == _SUMMARY:
-                _take_in(summary, value)
-            elif field == _HISTORY:
-                logged: dict[str, Any] = {}
-                _take_in(logged, value)
-                steps.append(flat(logged))
-            elif field == _EXIT:
-                status = "failed" if dict(_fields(value)).get(1) else "finished"
+    for field, value in (one for record in _records(data) for one in _fields(record)):
+        if field == _RUN:
+            for inner, text in _fields(value):
+                if inner in _RUN_WORDS and text:
+                    words[_RUN_WORDS[inner]] = bytes(text).decode(errors="replace")
+                elif inner in (_RUN_CONFIG, _RUN_SUMMARY):
+                    _take_in(config if inner == _RUN_CONFIG else summary, text)
+        elif field in (_CONFIG, _SUMMARY):
+            _take_in(config if field == _CONFIG else summary, value)
+        elif field == _HISTORY:
+            logged: dict[str, Any] = {}
+            _take_in(logged, value)
+            steps.append(flat(logged))
+        elif field == _EXIT:
+            status = "failed" if dict(_fields(value)).get(1) else "finished"
     measured = {name: v for name, v in flat(summary).items() if not name.startswith("_")}
     values = _kept({**flat(config), **(flat(summary) if measured else last_of(steps))})
     return {**words, **values, "status": status, **({STEPS: steps} if steps else {})}
@@ -235,17 +230,15 @@ def mlflow_folders(root: Path) -> Iterator[Placed]:
             continue
         tags = dict(_files(folder / "tags"))
         status = about.get("status")
-        yield (
-            place_of(folder, root),
-            {
-                "name": about.get("run_name") or tags.get("mlflow.runName") or folder.name,
-                "experiment": experiments.get(folder.parent, folder.parent.name),
-                "status": MLFLOW_STATUS.get(status, status) if isinstance(status, int) else status,
-                **{name: value_of(text) for name, text in tags.items() if not name.startswith("mlflow.")},
-                **{name: value_of(text) for name, text in _files(folder / "params")},
-                **{name: _last_metric(text) for name, text in _files(folder / "metrics")},
-            },
-        )
+        values = {
+            "name": about.get("run_name") or tags.get("mlflow.runName") or folder.name,
+            "experiment": experiments.get(folder.parent, folder.parent.name),
+            "status": MLFLOW_STATUS.get(status, status) if isinstance(status, int) else status,
+            **{name: value_of(text) for name, text in tags.items() if not name.startswith("mlflow.")},
+            **{name: value_of(text) for name, text in _files(folder / "params")},
+            **{name: _last_metric(text) for name, text in _files(folder / "metrics")},
+        }
+        yield place_of(folder, root), values
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str]]:
@@ -257,9 +250,10 @@ def _files(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _last_metric(text: str) -> Any:
     """Of lines of time, value and step."""
-    lines = [line.split() for line in text.splitlines() if len(line.split()) >= 2]
-    at_step = [(int(line[2]) if len(line) > 2 and line[2].lstrip("-").isdigit() else 0, line[1]) for line in lines]
-    return value_of(max(enumerate(at_step), key=lambda one: (one[1][0], one[0]))[1][1]) if at_step else None
+    lines = [[*line.split(), "0"] for line in text.splitlines() if len(line.split()) >= 2]
+    steps = [int(step) if step.lstrip("-").isdigit() else 0 for _, _, step, *_ in lines]
+    last = max(range(len(lines)), key=lambda at: (steps[at], at), default=None)
+    return None if last is None else value_of(lines[last][1])
 
 
 def mlflow_database(opened: Database) -> Iterator[Placed]:
@@ -268,17 +262,17 @@ def mlflow_database(opened: Database) -> Iterator[Placed]:
         "SELECT r.run_uuid, r.name, e.name, r.status FROM runs r LEFT JOIN experiments e USING (experiment_id) "
         "WHERE r.lifecycle_stage != 'deleted' ORDER BY r.start_time, r.run_uuid"
     )
-    values: dict[str, dict[str, Any]] = {run: {} for run, *_ in runs}
-
-    def take_in(rows: Sequence[tuple[Any, ...]]) -> None:
-        for run, key, value in rows:
-            if run in values and not str(key).startswith("mlflow."):
-                values[run][str(key)] = value
-
-    take_in([(r, k, value_of(str(v))) for r, k, v in opened.rows("SELECT run_uuid, key, value FROM tags")])
-    take_in([(r, k, value_of(str(v))) for r, k, v in opened.rows("SELECT run_uuid, key, value FROM params")])
+    texts = [
+        *opened.rows("SELECT run_uuid, key, value FROM tags"),
+        *opened.rows("SELECT run_uuid, key, value FROM params"),
+    ]
     metrics = opened.rows("SELECT run_uuid, key, value, is_nan FROM latest_metrics")
-    take_in([(run, key, math.nan if nan else _unbounded(value)) for run, key, value, nan in metrics])
+    said = [(run, key, value_of(f"{text}")) for run, key, text in texts]
+    said += [(run, key, math.nan if nan else _unbounded(value)) for run, key, value, nan in metrics]
+    values: dict[str, dict[str, Any]] = {run: {} for run, *_ in runs}
+    for run, key, value in said:
+        if run in values and not f"{key}".startswith("mlflow."):
+            values[run][f"{key}"] = value
     for run, name, experiment, status in runs:
         yield str(name or run), {"name": name or run, "experiment": experiment, "status": status, **values[run]}
 
