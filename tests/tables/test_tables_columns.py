@@ -9,7 +9,7 @@ from blueberry.tables.reading import read_table, table_of
     ("column", "meaning"),
     [("final_loss", "val_loss"), ("val/loss", "val_loss"), ("eval/loss", "val_loss"), ("loss/val", "val_loss"),
      ("eval.loss", "val_loss"), ("results.val_loss", "val_loss"), ("Val Loss", "val_loss"), ("valLoss", "val_loss"),
-     ("Validation Loss (nats)", "val_loss"), ("**Final Loss**", "val_loss"), ("train/loss", "train_loss"),
+     ("Validation Loss (nats)", "val_loss"), ("Val loss (nats/token)", "val_loss"), ("val/loss [nats/tok.]", "val_loss"), ("**Final Loss**", "val_loss"), ("train/loss", "train_loss"),
      ("test/loss", "test_loss"), ("final_accuracy", "val_accuracy"), ("val/acc", "val_accuracy"), ("ppl", "val_perplexity"),
      ("final_perplexity", "val_perplexity"), ("training_time", "train_seconds"), ("Runtime", "train_seconds"),
      ("State", "status"), ("success", "status"), ("vocab_size", "vocabulary"), ("config.vocab_size", "vocabulary"),

@@ -225,7 +225,8 @@ def test_losses_named_in_a_text(text, found):
 
 
 BY_SEED = [("seed {} loss", "seed {} acc"), ("loss (seed {})", "acc (seed {})"), ("loss_seed{}", "acc_seed{}"),
-           ("seed{}/loss", "seed{}/acc"), ("Loss, seed {}", "Acc, seed {}")]  # fmt: skip
+           ("seed{}/loss", "seed{}/acc"), ("Loss, seed {}", "Acc, seed {}"),
+           ("seed {} \u2013 loss", "seed {} \u2013 acc"), ("seed={}: loss", "seed={}: acc")]  # fmt: skip
 
 
 @pytest.mark.parametrize("heads", BY_SEED)

@@ -13,6 +13,9 @@ from blueberry.tables.runs import table_runs
      ("train tokens (k)", "tokens", 2500), ("Tokens seen (bn)", "tokens", 2.5e9), ("total_tokens(T)", "tokens", 2.5e12),
      ("flops (PF)", "flops", 2.5e15), ("FLOPs (EFLOP)", "flops", 2.5e18), ("total flops (1e18)", "flops", 2.5e18),
      ("updates (k)", "updates", 2500), ("vocab size (K)", "vocabulary", 2500), ("tokens (total)", "tokens", 2.5),
+     ("tokens (Mtok)", "tokens", 2_500_000), ("tokens (billion tokens)", "tokens", 2.5e9), ("tokens (in B)", "tokens", 2.5e9),
+     ("tokens (x10^9)", "tokens", 2.5e9), ("flops (PFLOPs)", "flops", 2.5e15), ("FLOPs (PF-days)", "flops", 2.16e20),
+     ("total flops (petaflop/s-days)", "flops", 2.16e20), ("training_time_minutes (total)", "train_seconds", 150),
      ("training time (ms)", "train_seconds", 0.0025), ("runtime (days)", "train_seconds", 216_000),
      ("Train time [hours]", "train_seconds", 9000), ("runtime (hr)", "train_seconds", 9000)],
 )  # fmt: skip

@@ -186,7 +186,9 @@ _MULTIPLES = {
 }  # fmt: skip
 """Powers of ten, and what they are called in a unit."""
 _POWER_OF_TEN = re.compile(r"(?:[x\u00d7*] ?)?(?:1e|10\^|10\*\*)\+?(\d{1,2})")
-_OF_FLOPS = re.compile(r"f(?:lops?)?(?:/?s)?$")
+_OF_WHAT = re.compile(r" ?(?:tok(?:en)?s?|updates?|steps?|f(?:lops?)?)$")
+_PER_SECOND_FOR_DAYS = re.compile(r"(?:/s)?[- ]days?$")
+"""A petaflop/s-day is 8.64e19 operations."""
 _KIND_OF: dict[str, Kind] = {
     "arm": "label", "seed": "seed", "stage": "meta", "status": "meta", "study": "label", "eval_hash": "meta",
     "vocabulary": "setting", "updates": "length", "tokens": "length", "flops": "length",
@@ -288,13 +290,14 @@ def scale_of(column: str, meaning: str) -> float:
     """What a column with this meaning counts in, by its name: 60 for "training time (min)", 10**6 for "tokens (M)"."""
     unit = unit_in(column)
     if meaning == "train_seconds":
-        return SECONDS_IN.get(unit or folded(column).rpartition("_")[2], 1.0)
+        return SECONDS_IN.get(unit) or SECONDS_IN.get(folded(column).rpartition("_")[2], 1.0)
     if meaning not in _COUNTS:
         return 1
+    unit, days = (_PER_SECOND_FOR_DAYS.sub("", unit), 86_400) if _PER_SECOND_FOR_DAYS.search(unit) else (unit, 1)
+    unit = _OF_WHAT.sub("", unit)
     if (power := _POWER_OF_TEN.fullmatch(unit)) is not None:
-        return 10 ** int(power[1])
-    unit = _OF_FLOPS.sub("", unit) if meaning == "flops" else unit
-    return next((10**power for power, names in _MULTIPLES.items() if unit in names), 1)
+        return days * 10 ** int(power[1])
+    return days * next((10**power for power, names in _MULTIPLES.items() if unit in names), 1)
 
 
 def find_column(name: str, columns: Iterable[str], place: str, renamed: Mapping[str, str] | None = None) -> str:
@@ -415,7 +418,7 @@ def _last(name: str) -> str:
 
 def _meaning(column: str) -> str | None:
     """val/loss, eval.loss, loss/val, results.val_loss, Val Loss, final_loss are all val_loss."""
-    parts = [part for part in re.split(r"[./]", column) if part]
+    parts = [part for part in re.split(r"[./]", _UNIT.sub(" ", column)) if part.strip()]
     plain = folded(column.replace(".", "_").replace("/", "_"))
     if plain in _KNOWN and len(parts) == 1:
         return _KNOWN[plain]

@@ -330,7 +330,7 @@ def _by_seed(table: MarkdownTable) -> _Reading | None:
 
 def _measure_in(match: re.Match[str]) -> str:
     """What a column of one seed measures, by what stands beside the seed in its name."""
-    return " ".join(filter(None, (match["before"], match["after"].strip(" _-,:/"))))
+    return " ".join(filter(None, (match["before"], match["after"].strip(" _-,:/\u2013\u2014"))))
 
 
 def _without_measure(names: list[str]) -> tuple[list[str], str]:
@@ -436,7 +436,8 @@ SEED_HEAD = re.compile(r"s(?:eed)?[ _#:=-]*\d+$|.{0,80}(?<![^\W_])seed[ _#:=-]*\
 LONGEST_HEAD = 80
 """Characters of a column's name in which a seed is looked for."""
 _SEED_WITHIN = re.compile(
-    r"(?P<before>.*?)[\s(\[,_/-]*(?<![^\W_])seed[ _#:=-]*(?P<seed>\d+)(?![^\W_])[)\]]?(?P<after>.*)", re.IGNORECASE
+    r"(?P<before>.*?)[\s(\[,_/\u2013\u2014-]*(?<![^\W_])seed[ _#:=-]*(?P<seed>\d+)(?![^\W_])[)\]]?(?P<after>.*)",
+    re.IGNORECASE,
 )
 _VALUE = re.compile(r"(?:([A-Za-z][\w ]*?)\s*[= ]\s*)?([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
 _CORNER = re.compile(r"[\\/|\u00d7\u2193\u2192]+")

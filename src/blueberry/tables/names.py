@@ -47,7 +47,7 @@ def with_named_settings(
     asked = {root_of(name): name for name in wanted if root_of(name) not in have}
     notes: list[str] = []
     for column, names in texts.items():
-        named = [settings_in(name) for name in names]
+        named = [{key: value_of(match[2]) for key, match in _seen_in(name)} for name in names]
         common = [key for key in named[0] if all(key in one for one in named[1:]) and root_of(key) not in have]
         new = [key for key in common if kind_by_name(key) in ("setting", "seed") or root_of(key) in asked]
         if new:
@@ -144,11 +144,6 @@ def _compiled(pattern: str, place: str) -> tuple[re.Pattern[str], tuple[str, ...
     return re.compile(expression), keys
 
 
-def settings_in(name: str) -> dict[str, Any]:
-    """The settings that a run's name has in it: "lr=0.01,bs=32", "lr0.01-bs32", "lr_3e-4_wd_0.1"."""
-    return {key: value_of(match[2]) for key, match in _seen_in(name)}
-
-
 def pattern_of(name: str, keys: Sequence[str]) -> str:
     """The pattern by which these settings are read from such a name; what stands between them is not read."""
     made, at = "", None
@@ -162,7 +157,8 @@ def pattern_of(name: str, keys: Sequence[str]) -> str:
 
 
 def _seen_in(name: str) -> list[tuple[str, re.Match[str]]]:
-    """The name of each setting, and where it stands; its value is the second group."""
+    """The name of each setting in "lr=0.01,bs=32", "lr0.01-bs32" or "lr_3e-4_wd_0.1", and where it stands; its value is
+    the second group."""
     named = [(match[1], match) for match in _NAMED.finditer(name)]
     return named or [(_setting_at_end(match[1]), match) for match in _RUN_ON.finditer(name)]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from blueberry.errors import TableError
 from blueberry.records import is_number
 from blueberry.tables.columns import MEANINGS, NO_LENGTH, Kind, folded, is_loss, kind_by_name, word_set, words_in
-from blueberry.tables.rows import Row, Table, is_finite
+from blueberry.tables.rows import Row, Table, is_finite, last_of
 
 _BATCH = word_set("batch bs bsz batchsize minibatch microbatch")
 _WHOLE = word_set("global effective total")
@@ -328,7 +328,9 @@ def _last_of(group: list[Row], lengths: Sequence[str]) -> tuple[list[Row], str, 
     first, last = in_order[0].values[steps], in_order[-1].values[steps]
     at_end = [row for row in in_order if row.values[steps] == last]
     if len(at_end) == 1:
-        return [_merged(in_order)], steps, first
+        known = [{name: value for name, value in row.values.items() if value is not None} for row in in_order]
+        missing = dict.fromkeys(name for row in in_order for name in row.values)
+        return [replace(in_order[-1], values=missing | last_of(known))], steps, first
     within, finer, _ = _last_of(at_end, [name for name in lengths if name != steps])  # steps within an epoch
     return (within if finer else at_end), steps, first
 
@@ -418,10 +420,3 @@ def _are_steps(values: Sequence[Any]) -> bool:
     return len(counts) > 1 and (
         as_often or (len(counts) >= LEAST_STEPS and counts[0] > 1 and counts == sorted(counts, reverse=True))
     )
-
-
-def _merged(in_order: Sequence[Row]) -> Row:
-    values: dict[str, Any] = {}
-    for row in in_order:
-        values |= {name: value for name, value in row.values.items() if value is not None or name not in values}
-    return replace(in_order[-1], values=values)

@@ -299,7 +299,9 @@ def differing_settings(table: Table) -> tuple[str, ...]:
     changes = [name for name in named if is_name(name)] or each if table.is_of_a_loop else []
     if changes or not settings:
         return ((changes or named)[0],)
-    chosen = list(zip(*([_comparable(value) for value in differing[name]] for name in settings), strict=True))
+    chosen = list(
+        zip(*([one if is_finite(one) else str(one) for one in differing[name]] for name in settings), strict=True)
+    )
     arms = list(dict.fromkeys(chosen))
     columns = dict(zip(settings, zip(*arms, strict=True), strict=True))
     kept = _fewest(columns)
@@ -309,10 +311,6 @@ def differing_settings(table: Table) -> tuple[str, ...]:
     names = [str(name) for name in differing["arm"]] if "arm" in named else []
     named_so = len(set(names)) == len(arms) == len(set(zip(names, chosen, strict=False)))
     return ("arm",) if named_so else tuple(kept)
-
-
-def _comparable(value: Any) -> Any:
-    return value if is_finite(value) else str(value)
 
 
 def _fewest(columns: Mapping[str, Sequence[Any]]) -> list[str]:
