@@ -1,6 +1,7 @@
 """Small tables with one right answer each, after what people bring: what is claimed, what is withheld, and why."""
 
 import json
+import math
 import random
 
 import pytest
@@ -310,6 +311,30 @@ def test_a_ranking_of_overfitting_is_said():
     assert ("overfitting", "warn") in {(one.audit, one.severity) for one in judged(rows, vary="arm").audits}
     alike = [{**row, "val_loss": row["train_loss"] + 1} for row in rows]
     assert "overfitting" not in {one.audit for one in judged(alike, vary="arm").audits}
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "of_loss"),
+    [
+        ("train_perplexity", "val_perplexity", math.exp),
+        ("training_ppl", "val_ppl", math.exp),
+        ("train_accuracy", "val_accuracy", lambda loss: 0.9 - loss / 5),
+        ("train_acc", "validation_accuracy", lambda loss: 90 - 20 * loss),
+    ],
+)
+def test_a_ranking_of_overfitting_is_said_of_perplexities_and_accuracies(train, held_out, of_loss):
+    rows = [
+        {"arm": f"a{k}", "seed": s, train: of_loss(0.6 + k / 10 + s / 1000), held_out: of_loss(1.7 - k / 20 + s / 900)}
+        for k in range(6)
+        for s in range(4)
+    ]
+    how = {"metric": "val_accuracy", "goal": "maximize"} if "acc" in train else {}
+    (said,) = [one for one in judged(rows, vary="arm", **how).audits if one.audit == "overfitting"]
+    assert said.severity == "warn"
+    more = "higher training accuracy have lower" if "acc" in train else "lower training perplexity have higher"
+    assert f"arms of {more} validation" in said.message
+    alike = [{**row, held_out: of_loss(0.8 + k // 4 / 9)} for k, row in enumerate(rows)]
+    assert "overfitting" not in {one.audit for one in judged(alike, vary="arm", **how).audits}
 
 
 def test_studies_may_be_the_repeats():

@@ -56,6 +56,9 @@ class RunFacts:
     train_seconds: float | None = None
     train_loss: float | None = None
     """At the end of training, nats per token."""
+    train_perplexity: float | None = None
+    train_accuracy: float | None = None
+    """Both as a table or a program states them."""
     val_loss: float | None = None
     val_bits_per_byte: float | None = None
     val_accuracy: float | None = None

@@ -22,7 +22,7 @@ from blueberry.records import Provenance, RunResult, Stage, StudyRun
 from blueberry.schedules import multipliers
 from blueberry.settings import peak_rates
 from blueberry.study.spec import Arm
-from blueberry.tables.columns import build_of, kind_by_name, understood
+from blueberry.tables.columns import build_of, kind_by_name, understood, words_in
 
 LOSSES = ("val_loss", "train_loss", "test_loss")
 """Metrics in nats per token, which guessing bounds."""
@@ -217,6 +217,8 @@ def _facts(run: StudyRun, asked: Asked) -> RunFacts:
         builds=builds,
         train_seconds=result.train_seconds,
         train_loss=result.metric("train_loss"),
+        train_perplexity=_of_training(extra, {"perplexity", "ppl"}),
+        train_accuracy=_of_training(extra, {"accuracy", "acc"}),
         val_loss=result.metric("val_loss"),
         val_bits_per_byte=result.metric("val_bits_per_byte"),
         val_accuracy=result.metric("val_accuracy"),
@@ -224,6 +226,16 @@ def _facts(run: StudyRun, asked: Asked) -> RunFacts:
         vocabulary=vocabulary if vocabulary is not None and vocabulary > 1 else None,
         digits=run.digits,
     )
+
+
+def _of_training(extra: Mapping[str, float | None], names: set[str]) -> float | None:
+    """What is called so of the training text, e.g. train_ppl."""
+    also = {"train", "training"}
+    for column, value in extra.items():
+        said = set(words_in(column))
+        if said & names and said & also and said <= names | also | {"final", "end", "last"}:
+            return value
+    return None
 
 
 def _build(column: str, value: Any) -> str | None:

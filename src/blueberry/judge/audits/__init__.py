@@ -285,23 +285,29 @@ def leak(measured: Measured) -> list[Audit]:
 
 
 def overfitting(measured: Measured) -> list[Audit]:
-    """A ranking of how little was learned by heart: arms of lower training loss have higher validation loss."""
-    means = [
-        (fmean(train), fmean(held_out))
-        for arm in measured.evidence.arms
-        if (train := _known(arm.facts, "train_loss")) and (held_out := _known(arm.facts, "val_loss"))
-    ]
-    if len(means) < LEAST_RANKED or sum(train < held_out for train, held_out in means) < len(means):
-        return []
-    order = [held_out for _, held_out in sorted(means)]
-    correlation = rank_correlation(order)
-    if correlation > -ONE_IN_A_HUNDRED / math.sqrt(len(means) - 1) and correlation > -0.9:
-        return []
-    message = (
-        f"arms of lower training loss have higher validation loss (rank correlation {correlation:.2f} over "
-        f"{len(means)} arms): the ranking is of overfitting"
-    )
-    return [warn("overfitting", message, "compare arms each at its own best length or regularization")]
+    """A ranking of how little was learned by heart: arms better on training text are worse on held-out text."""
+    for what, low, high, sign in (
+        *((what, "lower", "higher", 1) for what in ("loss", "perplexity")),
+        ("accuracy", "higher", "lower", -1),
+    ):
+        means = [
+            (sign * fmean(train), sign * fmean(held_out))
+            for arm in measured.evidence.arms
+            if (train := _known(arm.facts, f"train_{what}")) and (held_out := _known(arm.facts, f"val_{what}"))
+        ]
+        if what == "accuracy":  # in percent or as fractions
+            means = [tuple(one / 100 if one < -1 else one for one in pair) for pair in means]
+        if len(means) < LEAST_RANKED or not all(train < held_out for train, held_out in means):
+            continue
+        correlation = rank_correlation([held_out for _, held_out in sorted(means)])
+        if correlation > -ONE_IN_A_HUNDRED / math.sqrt(len(means) - 1) and correlation > -0.9:
+            continue
+        message = (
+            f"arms of {low} training {what} have {high} validation {what} (rank correlation {correlation:.2f} over "
+            f"{len(means)} arms): the ranking is of overfitting"
+        )
+        return [warn("overfitting", message, "compare arms each at its own best length or regularization")]
+    return []
 
 
 def arithmetic(measured: Measured) -> list[Audit]:
