@@ -286,6 +286,7 @@ def unit_in(column: str) -> str:
     return found[1].casefold().removeprefix("in ") if found else ""
 
 
+@lru_cache(maxsize=4096)
 def scale_of(column: str, meaning: str) -> float:
     """What a column with this meaning counts in, by its name: 60 for "training time (min)", 10**6 for "tokens (M)"."""
     unit = unit_in(column)
