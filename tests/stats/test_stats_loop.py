@@ -225,6 +225,22 @@ def test_hindsight_where_there_is_no_doubt():
     assert shifted.gain == pytest.approx(seen.gain / 100, abs=2e-3)
 
 
+@pytest.mark.parametrize("sds", [12, 130, 1e6])
+def test_hindsight_of_changes_that_are_beyond_doubt(sds):
+    first, tiny = Trial(3.0, 5, True), 0.001
+    better, worse = Trial(3.0 - sds * tiny, 5, True), Trial(3.0 + sds * tiny, 5, False)
+    again = Trial(better.value, 5, True)
+    missed = Trial(better.value - sds * tiny, 5, False)
+    seen = hindsight(first, [worse, better, again, missed], tiny)
+    assert seen.chances_of_null[:2] == (1, 0)
+    assert 0.5 < seen.chances_of_null[2] < 1
+    assert seen.chances_of_null[3] == 0
+    assert seen.gain == pytest.approx(-sds * tiny, abs=2 * tiny)
+    spoilt = hindsight(first, [Trial(3.0 + sds * tiny, 5, True)], tiny)  # kept although it is worse
+    assert spoilt.chances_of_null == (1,)
+    assert spoilt.gain == pytest.approx(sds * tiny, abs=2 * tiny)
+
+
 def test_what_a_loop_keeps_by_chance():
     assert kept_by_chance(0) == 0
     assert kept_by_chance(2) == pytest.approx(1 / 2 + 1 / 3)

@@ -10,6 +10,7 @@ from blueberry.judge import loop as loops
 from blueberry.judge.loop import Loop, Ruling
 from blueberry.judge.words import count, interval, listing, number, unit
 from blueberry.stats import loop as stats
+from blueberry.stats.differences import cautious_sd, spread
 from blueberry.stats.loop import Run, Tally, Trial
 from blueberry.stats.noise import Borrowed
 
@@ -142,7 +143,7 @@ def look_back(loop: Loop, *, alpha: float = 0.05, sigma: Borrowed | None = None)
     seen: stats.Hindsight | None = None
     if noise is not None:
         first_one, *others = (_trial(loop, arm, arm in kept) for arm in loop.arms)
-        seen = stats.hindsight(first_one, others, stats.cautious_sd(noise.sd, noise.df))
+        seen = stats.hindsight(first_one, others, cautious_sd(noise.sd, noise.df))
     changes = tuple(
         Change(
             arm,
@@ -199,7 +200,7 @@ def _noise(
         for run in loop.runs
         if run.arm in baselines and run.arm not in kept
     ]
-    bound = stats.spread(tried)
+    bound = spread(tried)
     if bound is not None:
         return Borrowed(bound, source="as the discarded spread, changes and noise together"), "bound"
     return None, "unknown"

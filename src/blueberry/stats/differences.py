@@ -213,6 +213,27 @@ def sd_interval(values: Sequence[float] | np.ndarray, level: float) -> tuple[flo
     return sqrt(df * variance / low), sqrt(df * variance / high)
 
 
+def cautious_sd(sd: float, df: float) -> float:
+    """The upper end of the sd's one-sided 80% interval, for what takes it as known; of few repeats far larger.
+
+    Source: chi-squared of a sum of squares.
+    """
+    from scipy.special import chdtri
+
+    return sd if isinf(df) else sd * sqrt(df / float(chdtri(df, 0.8)))
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """A robust sd: 1.4826 times the median distance from the median; None below three values.
+
+    Of single runs of different changes it holds noise and changes together: about as much as the noise can be.
+    """
+    if len(values) < 3:
+        return None
+    values_N = np.asarray(values, dtype=float)
+    return float(1.4826 * np.median(np.abs(values_N - np.median(values_N)))) or None
+
+
 # --- What differences support ---
 
 LEAST_DIVERGED = 3

@@ -377,67 +377,81 @@ def hindsight(first: Trial, changes: Sequence[Trial], sd: float) -> Hindsight:
     A change improves, by a half-normal size of the smaller of the SCALES; does nothing; or makes it worse, by up to
     twice that. What share improves has a beta prior of mean 1 - USUAL_NULL worth ten changes, and is learned here.
     That a change was kept because it came out low needs no correction: all values are conditioned on. A discarded one
-    that came out FAR above what was kept is none, and tells nothing of the rest.
+    that came out FAR above what was kept is none, and tells nothing of the rest. Whatever came out more than twice as
+    far from it, above or below, is beyond doubt; where it was kept, the levels begin anew with it.
     Units: those of the values; `sd` is that of one run.
     Source: forward-backward smoothing of a hidden level (Rabiner 1989); empirical Bayes for the share (Efron 2008).
     """
-    near, base = [], first
-    for place, one in enumerate(changes):
-        if one.kept or one.value < base.value + FAR * sd:
-            near.append(place)
-        base = one if one.kept else base
-    told = [first, *(changes[place] for place in near)]
-    low, high = (bound(one.value for one in told) / sd for bound in (min, max))
-    step = max((high - low + 8) / _GRID, 0.05)
-    grid_G = np.arange(low - 4, high + 4, step)
-    sizes = np.arange(step, 2 * FAR, step)
-    lower, higher = (np.exp(-0.5 * np.square(sizes / scale)) for scale in (SCALES[0][0], 2 * SCALES[0][0]))
-    lower, higher = lower / lower.sum(), higher / higher.sum()
-    likely_JG = np.array([np.exp(-0.5 * one.num_runs * np.square(one.value / sd - grid_G)) for one in told])
-
-    def moved(mass_G: np.ndarray) -> np.ndarray:
-        """After an improvement, nothing, a worsening. Shapes: (G,) -> (3, G)."""
-        return np.stack([_shifted(mass_G, lower, -1), mass_G, _shifted(mass_G, higher, 1)])
-
-    def seen(mass_G: np.ndarray) -> np.ndarray:
-        """The same the other way: of each level before, what is found after. Shapes: (G,) -> (3, G)."""
-        return np.stack([_shifted(mass_G, lower, 1), mass_G, _shifted(mass_G, higher, -1)])
-
-    better, gain = 1 - USUAL_NULL, 0.0
     chances_J = np.ones(len(changes))
+    stretches: list[tuple[list[Trial], list[int]]] = [([first], [])]
+    base = first
+    for place, one in enumerate(changes):
+        height = (one.value - base.value) / sd
+        if abs(height) > 2 * FAR:
+            chances_J[place] = float(height > 0)
+            stretches += [([one], [])] if one.kept else []
+        elif one.kept or height < FAR:
+            stretches[-1][0].append(one)
+            stretches[-1][1].append(place)
+        base = one if one.kept else base
+    levels = [_Levels(told, sd) for told, _ in stretches]
+    better, start, end = 1 - USUAL_NULL, 0.0, 0.0
     for _ in range(_ROUNDS):
         shares_3 = np.array([better, (1 - better) / 2, (1 - better) / 2])
-        before = [likely_JG[0] / likely_JG[0].sum()]
-        for one, likely_G in zip(told[1:], likely_JG[1:], strict=True):
-            found_G = shares_3 @ (moved(before[-1]) if one.kept else seen(likely_G))
+        smoothed = [one.smoothed(shares_3) for one in levels]
+        for (_, places), (found, _, _) in zip(stretches, smoothed, strict=True):
+            chances_J[places] = found
+        better = float(((1 - chances_J).sum() + (1 - USUAL_NULL) * _PRIOR_RUNS) / (len(changes) + _PRIOR_RUNS))
+        start, end = smoothed[0][1], smoothed[-1][2]
+    return Hindsight(tuple(map(float, chances_J)), (end - start) * sd)
+
+
+class _Levels:
+    """The levels that trials may have come from, in sds of one run. Shapes: J trials, G levels of a grid."""
+
+    def __init__(self, told: Sequence[Trial], sd: float) -> None:
+        self.told = told
+        low, high = (bound(one.value for one in told) / sd for bound in (min, max))
+        step = max((high - low + 8) / _GRID, 0.05)
+        self.grid_G = np.arange(low - 4, high + 4, step)
+        sizes = np.arange(step, 2 * FAR, step)
+        lower, higher = (np.exp(-0.5 * np.square(sizes / scale)) for scale in (SCALES[0][0], 2 * SCALES[0][0]))
+        self.lower, self.higher = lower / lower.sum(), higher / higher.sum()
+        self.likely_JG = np.array([
+            np.exp(-0.5 * one.num_runs * np.square(one.value / sd - self.grid_G)) for one in told
+        ])  # fmt: skip
+
+    def moved(self, mass_G: np.ndarray) -> np.ndarray:
+        """After an improvement, nothing, a worsening. Shapes: (G,) -> (3, G)."""
+        return np.stack([_shifted(mass_G, self.lower, -1), mass_G, _shifted(mass_G, self.higher, 1)])
+
+    def seen(self, mass_G: np.ndarray) -> np.ndarray:
+        """The same the other way: of each level before, what is found after. Shapes: (G,) -> (3, G)."""
+        return np.stack([_shifted(mass_G, self.lower, 1), mass_G, _shifted(mass_G, self.higher, -1)])
+
+    def smoothed(self, shares_3: np.ndarray) -> tuple[list[float], float, float]:
+        """Of each trial but the first the chance that it is no improvement; the expected first and last level."""
+        before = [self.likely_JG[0] / self.likely_JG[0].sum()]
+        for one, likely_G in zip(self.told[1:], self.likely_JG[1:], strict=True):
+            found_G = shares_3 @ (self.moved(before[-1]) if one.kept else self.seen(likely_G))
             after_G = found_G * (likely_G if one.kept else before[-1])
             before.append(after_G / max(after_G.sum(), 1e-300))
-        later_G = np.ones(len(grid_G))
-        for place in range(len(near) - 1, -1, -1):
-            if told[place + 1].kept:
-                later_G = likely_JG[place + 1] * later_G
-                each_3 = shares_3 * (moved(before[place]) @ later_G)
-                later_G = shares_3 @ seen(later_G)
+        later_G = np.ones(len(self.grid_G))
+        chances: list[float] = []
+        for place in range(len(self.told) - 1, 0, -1):
+            if self.told[place].kept:
+                later_G = self.likely_JG[place] * later_G
+                each_3 = shares_3 * (self.moved(before[place - 1]) @ later_G)
+                later_G = shares_3 @ self.seen(later_G)
             else:
-                found_3G = seen(likely_JG[place + 1])
-                each_3 = shares_3 * (found_3G @ (before[place] * later_G))
+                found_3G = self.seen(self.likely_JG[place])
+                each_3 = shares_3 * (found_3G @ (before[place - 1] * later_G))
                 later_G = later_G * (shares_3 @ found_3G)
             later_G = later_G / max(later_G.max(), 1e-300)
-            chances_J[near[place]] = 1 - each_3[0] / max(each_3.sum(), 1e-300)
-        better = float(((1 - chances_J).sum() + (1 - USUAL_NULL) * _PRIOR_RUNS) / (len(changes) + _PRIOR_RUNS))
+            chances.insert(0, float(1 - each_3[0] / max(each_3.sum(), 1e-300)))
         start_G = before[0] * later_G
-        gain = float(before[-1] @ grid_G / before[-1].sum() - start_G @ grid_G / max(start_G.sum(), 1e-300))
-    return Hindsight(tuple(map(float, chances_J)), gain * sd)
-
-
-def cautious_sd(sd: float, df: float) -> float:
-    """The upper end of the sd's one-sided 80% interval, for what takes it as known; of few repeats far larger.
-
-    Source: chi-squared of a sum of squares.
-    """
-    from scipy.special import chdtri
-
-    return sd if isinf(df) else sd * sqrt(df / float(chdtri(df, 0.8)))
+        start = float(start_G @ self.grid_G / max(start_G.sum(), 1e-300))
+        return chances, start, float(before[-1] @ self.grid_G / before[-1].sum())
 
 
 def _shifted(mass_G: np.ndarray, sizes: np.ndarray, sign: int) -> np.ndarray:
@@ -454,17 +468,6 @@ def kept_by_chance(num_changes: int) -> float:
     Source: records of exchangeable sequences (Rényi 1962).
     """
     return sum(1 / (j + 1) for j in range(1, num_changes + 1))
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """A robust sd: 1.4826 times the median distance from the median; None below three values.
-
-    Of single runs of different changes it holds noise and changes together: about as much as the noise can be.
-    """
-    if len(values) < 3:
-        return None
-    values_N = np.asarray(values, dtype=float)
-    return float(1.4826 * np.median(np.abs(values_N - np.median(values_N)))) or None
 
 
 def _squares(values: Sequence[float]) -> float:
