@@ -7,6 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import nct, norm, t
 
+from blueberry.stats.differences import spread
 from blueberry.stats.loop import (
     MOST_RUNS,
     SCALES,
@@ -23,7 +24,6 @@ from blueberry.stats.loop import (
     log_evidence,
     more_runs,
     needed_sd,
-    spread,
 )
 
 
