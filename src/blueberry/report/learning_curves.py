@@ -15,6 +15,7 @@ from blueberry.report.charts import (
     Drawing,
     Palette,
     Width,
+    between,
     chart,
     dashes,
     find_axis,
@@ -366,10 +367,10 @@ def _axes(window: Window, title: str) -> tuple[alt.X, alt.Y]:
         alt.X(
             "update:Q",
             title="updates",
-            scale=alt.Scale(domain=list(window.updates), nice=False, zero=False),
+            scale=between(*window.updates),
             axis=alt.Axis(tickCount=6, format="~s" if window.updates[1] >= 10_000 else "d"),
         ),
-        alt.Y("loss:Q", title=title, scale=alt.Scale(domain=list(window.losses), nice=False, zero=False)),
+        alt.Y("loss:Q", title=title, scale=between(*window.losses)),
     )
 
 
