@@ -57,6 +57,7 @@ FALSE = (
     "Muon is ahead by 0.01 nats on every seed.",
     "The change improves the loss on all seeds.",
     "AdamW is better than Muon on every seed.",
+    "Muon is lower on every seed than AdamW.",
 )
 TRUE = (
     "Muon is better on 4 of 5 seeds.",
@@ -75,6 +76,14 @@ TRUE = (
     "Muon has a lower gradient norm on every seed.",
     "Muon is lower in the mean; see the losses for each seed.",
     "Muon needs tuning to be better; results on every seed are above.",
+    "Muon is better than AdamW on every seed but seed 2.",
+    "Muon is lower on all seeds that we could run to the end.",
+    "On every seed of the second batch, Muon beats AdamW.",
+    "The loss is lower on every seed than at initialization.",
+    "The training loss is lower on every seed.",
+    "The best learning rate is lower on every seed.",
+    "The gap is smaller on every seed.",
+    "With warmup Muon is better on every seed, without it on four.",
 )
 
 

@@ -74,14 +74,20 @@ _SENSES = {
     "better": r"better|wins?|won|winning|beats?|outperform(?:s|ed)?|improve[sd]?(?: on)?|improvements?|ahead|superior",
 }
 _RELATION = re.compile("|".join(rf"(?P<{sense}>\b(?:{said})\b)" for sense, said in _SENSES.items()), re.IGNORECASE)
-_THEN = re.compile(rf"(?:{_ON})(?:{_EVERY})", re.IGNORECASE)
-_FIRST = re.compile(rf"(?:^|[;:,(] ?)(?:and |but )?{_ON}(?:{_EVERY}),?", re.IGNORECASE)
+_OF_ALL = r"(?= ?(?:[.,;:!()]|$)| (?:and|while|by|than|over|against|too)\b)"
+"""What may follow: "every seed but one", "all seeds that ended" are fewer."""
+_THEN = re.compile(rf"(?:{_ON})(?:{_EVERY}){_OF_ALL}", re.IGNORECASE)
+_FIRST = re.compile(
+    rf"(?:^|[;:,(] ?)(?:and |but )?{_ON}(?:{_EVERY})(?! (?:but|of|that|which|from|with|other|after|before|up)\b),?",
+    re.IGNORECASE,
+)
 _NEAR = 70
 """Characters between the relation and the seeds."""
 _NO_CLAIM = re.compile(
-    r"\b(?:not|no|none|never|cannot|may|might|would|could|should|whether|if|unless|except|apart|almost|nearly|expect\w*|"
+    r"\b(?:not|no|none|never|cannot|may|might|would|could|should|whether|if|unless|except|without|apart|almost|nearly|expect\w*|"
     r"mean|means|average\w*|averaging|median|pooled|sum|interval|sd|std|spread|variance|norms?|target|threshold|goal|"
-    r"record|chance|time|faster|slower|speed\w*|memory|throughput|tokens|steps?|updates?|param\w*|compute|flops|cost\w*)\b"
+    r"record|chance|time|faster|slower|speed\w*|memory|throughput|tokens|steps?|updates?|param\w*|gaps?|differences?|ratios?|compute|flops|cost\w*)\b"
+    r"|\b(?:best|optimal|highest|largest) (?:learning )?rates?\b"
     r"|n't\b",
     re.IGNORECASE,
 )
@@ -184,7 +190,13 @@ def _claimed(sentence: str, tables: Sequence[SeedTable]) -> str | None:
         if end - begin > _NEAR or _ANOTHER_VERB.search(sentence[begin:end]) or before.lower().endswith("the "):
             continue
         named = [table for table in tables if table.named_in(before)] or tables
-        asked = [table for table in named if about is None or table.kind in (None, about)]
+        asked = [
+            table for table in named if about in (None, table.kind) or (table.kind is None and about[:4] == "val_")
+        ]
+        than = re.match(r" ?than\b(.*)", sentence[found.end() :]) if not behind else None
+        if than and not any(table.named_in(than[1]) for table in asked):
+            continue  # than another run, or than before
+        after += than[1] if than else ""
         said = [_contradicted(table, relation, found, before, after) for table in asked]
         if said and all(said):
             return said[0]
