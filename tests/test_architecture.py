@@ -41,7 +41,7 @@ def _sentence(path: Path) -> str:
     told = " ".join(
         (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "Empty.").split("\n\n")[0].split()
     )
-    return re.split(r"(?<=[a-z)\]`][.:?]) (?=[A-Z`])", told)[0].rstrip(":")
+    return re.split(r"(?<=[a-z)\]`][.?]) (?=[A-Z`])", told)[0].rstrip(":")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What can go wrong, as a person would sort it.
+"""What can go wrong, as a person would sort it, and the line that says so: which setting was wrong, and which was meant
+if it is misspelt.
 
 BlueberryError            the user can mend it: one line, exit code 2, never a traceback
 ├── RecipeError           a recipe or a `key=value` override is wrong

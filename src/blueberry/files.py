@@ -1,5 +1,5 @@
-"""Files and folders in and out: whole or not at all, one writer at a time; what content is called, TOML, and text as a
-terminal may be given it.
+"""Files and folders in and out: whole or not at all, prepared text too, whenever a writer is killed, one writer at a
+time; what content is called (digests), TOML, and text as a terminal may be given it.
 """
 
 import hashlib

@@ -356,6 +356,7 @@ def where_an_update_goes(size: str, store: Path, *, num_updates: int) -> dict[st
     finally:
         torch.set_num_threads(before)
     seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+    assert seen is not None, "it was enabled"
     for event in seen.function_events or ():
         seconds[_part(event)] += event.self_cpu_time_total / 1e6
     seconds["Python"] = max(0.0, whole - sum(seconds.values()))

@@ -1,4 +1,5 @@
-"""The state of one run between two updates, on disk: written whole or not at all, checked before it is believed.
+"""States of runs between two updates, on disk: a run's own, to resume from, and those that it leaves for others to
+begin from; written whole or not at all, checked before they are believed.
 
 A checkpoint is `DIR/FINGERPRINT/update-000150.DIGEST.safetensors`: tensors of one lane, and what was recorded so
 far as JSON in the header. The digest in the name is that of the file's bytes, so a torn or altered file is

@@ -1,4 +1,4 @@
-"""Effects and interactions of designs whose factors are each off or on."""
+"""Effects and interactions, read off runs of a design that is given, whose factors are each off or on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""What a study compares: values along axes, crossed, or named changes and their combinations; each on several seeds.
+"""What a study compares: values along axes, crossed, or named changes and their combinations (pairs, all of them, a
+fraction of these); each on several seeds.
 
 Changes are combined as single ones, pairs, every combination, or a fraction of them. A fraction measures every change
 by itself, and none of that is mixed with what two changes do together: it has resolution IV. What it cannot tell apart

@@ -1,4 +1,5 @@
-"""Arms that come from the results of those before: by a search along one axis, by effects of a fraction, or by Optuna.
+"""Arms that come from the results of those before: by a search along one axis, by Optuna, or where a fraction left
+effects mixed.
 
 Neither keeps anything: it is told all results anew, in the order in which they were asked for, whenever a plan is
 made. The same results so give the same proposals, in any process and after any interruption.

@@ -1,4 +1,5 @@
-"""Which runs can begin where another run has been, so that no update is trained twice; and the states they begin from.
+"""Which runs can begin where another run has been, so that no update is trained twice (prefix sharing); and asking for
+the states they begin from, which `lm/checkpoint.py` leaves.
 
 `FOLDER/STATE/` is there while somebody wants that state, and `wanted-by-FINGERPRINT` in it says who. Trainers look
 there: a run that passes through a state somebody wants leaves it in `FOLDER/STATE/BUILD/`, and a run that is

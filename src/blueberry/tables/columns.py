@@ -1,4 +1,4 @@
-"""The columns a table may have, their other names, and what kind of thing a column is.
+"""The columns a table may have, their other names, the units in these, and what kind of thing a column is.
 
 To add a name of a column with a meaning: one word in _COLUMNS, and one in docs/tables.md. To teach a word of
 a column without one: one word in SETTING, LENGTH, RESULT, LABEL or META.

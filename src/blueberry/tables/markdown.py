@@ -1,4 +1,5 @@
-"""Tables of Markdown: as they stand there, and as rows that are runs where a run stands in each cell or column.
+"""Tables of Markdown: which of a document's has the runs; its rows as they stand there, and as runs where a run stands
+in each cell or column.
 
 In a table whose columns are seeds or steps nothing but the text around it says what the cells measure
 (`blueberry.tables.captions`). Where that names a loss they are read as it; else a person is asked.

@@ -1,4 +1,5 @@
-"""A corpus, or several, as token streams: prepared once, then memory-mapped.
+"""A corpus, or several, as token streams: what is written of it, once and whole (`files.prepared`), then
+memory-mapped.
 
 What is taken of each corpus that a recipe names is read in turn, encoded in small batches and written as it comes:
 memory stays flat.
