@@ -43,8 +43,8 @@ TRIPS = {
     "a study before it runs": "plan sweep.toml",
     "a study to its store": "run sweep.toml --store fresh",
 }
-ENDS = {"run": "judge/judging.py"}
-"""`run` judges what it ran: its trip ends where the judge begins. Its workers' trip is that of a recipe."""
+ENDS = {"run": "_judge"}
+"""Where a trip ends before its command does: `run` judges what it ran. Its workers' trip is that of a recipe."""
 
 
 class Pretends:
@@ -80,14 +80,15 @@ def plant() -> None:
 
 def files_of(command: str) -> list[str]:
     """Names of the files in which a function ran."""
-    seen: list[str] = []
-    end = ENDS.get(command.split()[0])
+    seen: set[str] = set()
+    end, has_ended = ENDS.get(command.split()[0]), False
 
     def see(frame: FrameType, event: str, _: object) -> None:
+        nonlocal has_ended
         if event == "call" and frame.f_code.co_filename.startswith(PACKAGE) and not _is_importing(frame):
-            name = os.path.relpath(frame.f_code.co_filename, PACKAGE)
-            if name not in seen and (not seen or seen[-1] != end):
-                seen.append(name)
+            has_ended = has_ended or frame.f_code.co_name == end
+            if not has_ended:
+                seen.add(os.path.relpath(frame.f_code.co_filename, PACKAGE))
 
     before, sys.argv = sys.argv, ["blueberry", *command.split()]
     sys.setprofile(see)
