@@ -210,6 +210,16 @@ def test_environment_and_places_are_filled_in(tmp_path: Path) -> None:
     assert result.num_tokens is None
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "result.json"])
+def test_a_number_that_a_program_gives_twice_is_none(tmp_path: Path, name: str) -> None:
+    text = STUDY[: STUDY.index("[trainer]")].replace('"script.habit" = "none"\n', "")
+    text += f'[trainer]\ncommand = ["{{python}}", "own.py", "{{recipe}}"]\nresult = "{name}"\n'
+    (tmp_path / "own.py").write_text(f"""open('{name}', 'w').write('{{"val_loss": 3.5, "val_loss": 3.4}}')""")
+    study = make_study(tmp_path, text=text)
+    with pytest.raises(Crash, match='"val_loss" has two values in one object'):
+        list(trainer_of(study, tmp_path)([recipe_of(study, 0.5, seed=3)]))
+
+
 def test_an_edited_script_is_another_run_and_never_one_of_the_study_that_runs(tmp_path: Path) -> None:
     study = make_study(tmp_path, more='files = ["*.txt"]\n')
     with pytest.raises(StudyError, match=r"'\*.txt'; it matches no file"):

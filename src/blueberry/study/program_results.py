@@ -4,7 +4,6 @@ Whatever the form, it comes down to lines: the numbers that were said at one mom
 """
 
 import csv
-import json
 import math
 import os
 import re
@@ -20,7 +19,7 @@ from blueberry.study.program import WHAT, line_pattern, own_name
 from blueberry.study.sections import shown
 from blueberry.study.workers import Crash
 from blueberry.tables.reading import read_table
-from blueberry.tables.rows import flat
+from blueberry.tables.rows import flat, loads
 
 LARGEST_LOSS = 1e12
 """Beyond it, as at infinity, a run has diverged: no loss or perplexity that means something is larger."""
@@ -157,7 +156,7 @@ class ProgramResults:
                 self._add(values, place)
             return
         try:
-            document = json.loads(data, parse_int=_integer)
+            document = self._loads(data, self.path.name)
         except (ValueError, RecursionError):  # perhaps an object a line
             for number, text in enumerate(data.split(b"\n"), 1):
                 if text.strip():
@@ -192,9 +191,15 @@ class ProgramResults:
                 f"{self.path.name} line {reader.line_num}: {broken}; no row of a CSV; mend the program"
             ) from None
 
+    def _loads(self, text: bytes, place: str) -> Any:
+        try:
+            return loads(text, place, parse_int=_integer)
+        except TableError as twice:  # a key with two values
+            raise Crash(str(twice)) from None
+
     def _add_json(self, text: bytes, place: str) -> None:
         try:
-            line = json.loads(text, parse_int=_integer)
+            line = self._loads(text, f"{self.path.name} {place}")
         except (ValueError, RecursionError):
             line = None
         if not isinstance(line, dict):
