@@ -113,6 +113,8 @@ MISSING = [
     (["python3", "/nowhere/{script.rate}.py", "{seed}"], {}, "'/nowhere/0.01.py'; no such file; mend"),
     (["trian-all", "{script.rate}", "{seed}"], {}, "'trian-all'; no such program here"),
     (["{python}", "train_{script.rate}.py", "{seed}"], {}, "'train_0.01.py'; no such file beside"),
+    (["sub", "{script.rate}", "{seed}"], {}, "'sub'; it is a folder; name the program in it"),
+    (["own", "{script.rate}", "{seed}", "{out}"], {"cwd": "bin"}, "'own'; a bare name is looked for on PATH; write ./own"),
 ]
 NOT_MISSING = [
     (["{python}", "train.py", "{script.rate}", "{seed}"], {}),
@@ -133,15 +135,21 @@ NOT_MISSING = [
     (["{python}", "sub", "{script.rate}", "{seed}"], {}),
     (["sh", "on-the-path.sh", "{script.rate}", "{seed}"], {}),
     (["on-the-path.sh", "{script.rate}", "{seed}"], {}),
+    (["env", "--chdir={here}/sub", "{python}", "inner.py", "{script.rate}", "{seed}"], {}),
+    (["env", "--split-string=-C elsewhere", "{python}", "trian.py", "{script.rate}", "{seed}"], {}),
+    (["{python}", "../../../elsewhere/trian.py", "{script.rate}", "{seed}"], {}),  # from the run's own folder
+    (["../../../elsewhere/trian.sh", "{script.rate}", "{seed}"], {}),
+    (["bin/python", "trian.py", "{script.rate}", "{seed}"], {}),  # it may go elsewhere first
 ]
 
 
 def of_command(folder: Path, command: list[str], more: dict[str, object], vary: str = "[0.01, 0.02]") -> Study:
-    """A study of a command; beside it lie train.py, sub/inner.py, and on PATH on-the-path.sh."""
-    for name in ("train.py", "sub/inner.py", "sub/__main__.py", "bin/on-the-path.sh"):
+    """A study of a command; beside it lie train.py, sub/inner.py, and bin with two programs."""
+    for name in ("train.py", "sub/inner.py", "sub/__main__.py", "bin/own", "bin/python"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_text("#!/bin/sh\n")
-    (folder / "bin" / "on-the-path.sh").chmod(0o700)
+    for path in (folder / "bin").iterdir():
+        path.chmod(0o700)
     text = STUDY.replace("[0.01, 0.02]", vary).split("command =")[0] + to_toml({"command": command, **more})
     (folder / "rates.toml").write_text(text.replace("[environment]", "[trainer.environment]"))
     return Study.load(folder / "rates.toml")
@@ -169,7 +177,10 @@ def test_a_program_or_script_that_is_not_there_is_said_before_training(
 def test_what_may_be_there_when_it_runs_is_not_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], more: dict[str, object]
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "on-the-path.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "path" / "on-the-path.sh").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"), prepend=os.pathsep)
     for rate in ("0.01", "0.02"):
         for seed in range(3):
             (tmp_path.parent / rate).mkdir(exist_ok=True)
@@ -190,6 +201,20 @@ def test_a_program_that_is_gone_is_missed_only_while_something_is_left_to_train(
         assert api.conduct(study, store=tmp_path / "store", workers=0).num_trained == 6
     assert api.conduct(study, store=tmp_path / "store", workers=0).num_trained == 0
     assert api.foresee(study, tmp_path / "store").runs_todo == 0
+
+
+def test_a_program_whose_runs_have_ended_is_not_missed(study: Study, tmp_path: Path, monkeypatch) -> None:
+    text = STUDY.replace('"{python}", "-S", "train.py"', '"{script.tool}", "{here}/train.py"')
+    (tmp_path / "rates.toml").write_text(text.replace("[vary]", '[vary]\n"script.tool" = ["tool-a", "tool-b"]'))
+    (tmp_path / "bin").mkdir()
+    for tool, does in (("tool-a", f'exec "{sys.executable}" -S "$@"'), ("tool-b", "exit 3")):
+        (tmp_path / "bin" / tool).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "bin" / tool).chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    study = Study.load(tmp_path / "rates.toml")
+    assert api.conduct(study, store=tmp_path / "store", workers=0).num_trained == 6
+    (tmp_path / "bin" / "tool-a").rename(tmp_path / "bin" / "tool-b")
+    assert api.conduct(study, store=tmp_path / "store", workers=0).num_trained == 6
 
 
 def test_a_script_is_missed_where_arms_are_yet_to_be_proposed(tmp_path: Path) -> None:

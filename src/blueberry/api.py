@@ -238,7 +238,7 @@ def conduct(
             try:
                 planned = plan_from(study, names, partial(engine.ended_runs, opened, notes), REFEREE, known)
                 if planned.todo and isinstance(trainer, CommandTrainer) and on in (None, "ray"):
-                    require_program(study)
+                    require_program(study, (run.recipe for run in planned.todo))
                 if on_forecast is not None:
                     on_forecast(_forecast(study, planned, opened, folder, placed, timing=True))
                     on_forecast = None
@@ -358,7 +358,7 @@ def foresee(study: Study, store: Path, workers: int | None = None, *, timing: bo
         names = _data_digest(_program(study, store), store / "data")
         planned = plan_from(study, names, opened.ended, REFEREE) if opened else plan(study, names, {}, REFEREE)
         if planned.todo and study.trainer is not None:
-            require_program(study)
+            require_program(study, (run.recipe for run in planned.todo))
         return _forecast(study, planned, opened, store, placed, timing=timing)
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -186,8 +186,9 @@ def command_trainer(study: Study, store: Path) -> CommandTrainer:
     return CommandTrainer(program, study.metric, beside, store.absolute() / "commands", words, digest)
 
 
-def require_program(study: Study) -> None:
-    """Raises: StudyError if the program that a study calls, or the script that it has an interpreter run, is not there.
+def require_program(study: Study, recipes: Iterable[Recipe]) -> None:
+    """Raises: StudyError if the program that a study calls to train these is not there, or the script that it has an
+    interpreter run.
 
     Said only where it is sure to fail: of words that are known before a run, and of options whose meaning is known.
     """
@@ -199,27 +200,37 @@ def require_program(study: Study) -> None:
         where = "" if os.path.isabs(word) else f" in {program.cwd}" if program.cwd else " beside the study file"
         return f"{word!r:.200}; no such file{where}; mend the path"
 
-    recipes = [arm.recipe for arm in study.trained_arms] or [study.base]
     for given in dict.fromkeys(program.known_words({PYTHON: sys.executable, HERE: beside}, recipes)):
-        if not given:
+        if not given or _is_of_its_own_folder(given[0], program, cwd):
             continue
         words, said = _located(given, program, cwd), None
         script = _script_of(words, is_path_known="PATH" not in program.environment)
         if shutil.which(words[0]) is None:
             said = missing(given[0]) if os.path.dirname(given[0]) else f"{given[0]!r:.200}; {NO_PROGRAM}"
-            if os.path.exists(words[0]):
+            if os.path.isdir(cwd / given[0]):
+                said = f"{given[0]!r:.200}; it is a folder; name the program in it"
+            elif os.path.isfile(cwd / given[0]) and os.access(cwd / given[0], os.X_OK):
+                said = f"{given[0]!r:.200}; a bare name is looked for on PATH; write ./{given[0]}"
+            elif os.path.isfile(cwd / given[0]):
                 said = f"{given[0]!r:.200}; it may not be executed; chmod +x it, or write before it what runs it"
-        elif script is not None and not os.path.exists(cwd / script):
+        elif script is not None and not (os.path.exists(cwd / script) or _is_of_its_own_folder(script, program, cwd)):
             said = missing(script)
         if said is not None:
             raise StudyError(f'{study.path} [trainer] "command": {said}')
+
+
+def _is_of_its_own_folder(word: str, program: Program, cwd: Path) -> bool:
+    """Whether a word may name a file from the folder of a run, where a command without `cwd` works, and upwards."""
+    return program.cwd is None and os.path.normpath(word).startswith(os.pardir) and not os.path.exists(cwd / word)
 
 
 def _script_of(words: Sequence[str], *, is_path_known: bool) -> str | None:
     """The file that a command has an interpreter run; None if that is not sure."""
     left = [*words]
     while left and os.path.basename(left[0]) in WRAPPERS:
-        left = [*dropwhile(lambda word: "=" in word, left[1:])]
+        left = [*dropwhile(re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL).fullmatch, left[1:])]
+    if left and os.path.dirname(left[0]) and _is_a_script(left[0]):
+        return None  # somebody's own, whatever it is called
     name = os.path.basename(left[0]) if left else ""
     options = next((known for interpreter, known in INTERPRETERS.items() if re.fullmatch(interpreter, name)), None)
     left = [*dropwhile(re.compile(options).fullmatch, left[1:])] if options else []
@@ -231,6 +242,14 @@ def _script_of(words: Sequence[str], *, is_path_known: bool) -> str | None:
         if any(os.path.exists(os.path.join(folder, left[0])) for folder in os.get_exec_path()):
             return None
     return left[0]
+
+
+def _is_a_script(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
