@@ -114,7 +114,11 @@ MISSING = [
     (["trian-all", "{script.rate}", "{seed}"], {}, "'trian-all'; no such program here"),
     (["{python}", "train_{script.rate}.py", "{seed}"], {}, "'train_0.01.py'; no such file beside"),
     (["sub", "{script.rate}", "{seed}"], {}, "'sub'; it is a folder; name the program in it"),
-    (["own", "{script.rate}", "{seed}", "{out}"], {"cwd": "bin"}, "'own'; a bare name is looked for on PATH; write ./own"),
+    (
+        ["own", "{script.rate}", "{seed}", "{out}"],
+        {"cwd": "bin"},
+        "'own'; a bare name is looked for on PATH; write ./own",
+    ),
 ]
 NOT_MISSING = [
     (["{python}", "train.py", "{script.rate}", "{seed}"], {}),

@@ -241,6 +241,33 @@ def test_hindsight_of_changes_that_are_beyond_doubt(sds):
     assert spoilt.gain == pytest.approx(sds * tiny, abs=2 * tiny)
 
 
+def test_hindsight_of_large_improvements_one_after_another_and_of_values_that_hardly_differ():
+    falling = [Trial(10 - 0.0097 * place, 1, True) for place in range(300)]
+    seen = hindsight(falling[0], falling[1:], 0.001)
+    assert max(seen.chances_of_null) < 0.01
+    assert seen.gain == pytest.approx(-0.0097 * 299, abs=0.01)
+    equal = hindsight(Trial(3.2, 1, True), [Trial(3.2, 1, True), Trial(3.2, 60, False)], 1e-17)
+    assert min(equal.chances_of_null) > 0.5
+    assert equal.gain == pytest.approx(0, abs=1e-16)
+
+
+def test_enormous_improvements_tell_nothing_of_how_many_small_ones_there_are():
+    generator = np.random.default_rng(3)
+    few, many = [], []
+    for size in (0.0, 40.0):
+        told = few if not size else many
+        for _ in range(10):
+            effects = np.zeros(60)
+            effects[::6] = -size
+            first, changes, _ = looped(generator, effects)
+            seen = hindsight(first, changes, 1.0)
+            null = [chance for one, chance, effect in zip(changes, seen.chances_of_null, effects, strict=True)
+                    if one.kept and not effect]  # fmt: skip
+            told.append(np.mean(null))
+    assert np.mean(few) > 0.8
+    assert np.mean(many) > 0.8
+
+
 def test_what_a_loop_keeps_by_chance():
     assert kept_by_chance(0) == 0
     assert kept_by_chance(2) == pytest.approx(1 / 2 + 1 / 3)

@@ -35,8 +35,8 @@ _PRIOR_RUNS = 10
 """Changes that this share is taken to have been seen on."""
 FAR = 5.0
 """Sds of one run."""
-_GRID, _ROUNDS = 400, 6
-"""Levels that are told apart in hindsight, and rounds in which the share is learned."""
+_GRID, _COARSEST, _ROUNDS = 400, 0.5, 6
+"""Levels that are told apart in hindsight, sds between two at most, and rounds in which the share is learned."""
 
 
 @dataclass(frozen=True)
@@ -378,7 +378,8 @@ def hindsight(first: Trial, changes: Sequence[Trial], sd: float) -> Hindsight:
     twice that. What share improves has a beta prior of mean 1 - USUAL_NULL worth ten changes, and is learned here.
     That a change was kept because it came out low needs no correction: all values are conditioned on. A discarded one
     that came out FAR above what was kept is none, and tells nothing of the rest. Whatever came out more than twice as
-    far from it, above or below, is beyond doubt; where it was kept, the levels begin anew with it.
+    far from it, above or below, is beyond doubt; where it was kept, the levels begin anew with it. Improvements so
+    large tell nothing of how many small ones there are.
     Units: those of the values; `sd` is that of one run.
     Source: forward-backward smoothing of a hidden level (Rabiner 1989); empirical Bayes for the share (Efron 2008).
     """
@@ -394,31 +395,35 @@ def hindsight(first: Trial, changes: Sequence[Trial], sd: float) -> Hindsight:
             stretches[-1][0].append(one)
             stretches[-1][1].append(place)
         base = one if one.kept else base
+    num_large = int((chances_J == 0).sum())
     levels = [_Levels(told, sd) for told, _ in stretches]
-    better, start, end = 1 - USUAL_NULL, 0.0, 0.0
+    better, gain = 1 - USUAL_NULL, 0.0
     for _ in range(_ROUNDS):
         shares_3 = np.array([better, (1 - better) / 2, (1 - better) / 2])
         smoothed = [one.smoothed(shares_3) for one in levels]
         for (_, places), (found, _, _) in zip(stretches, smoothed, strict=True):
             chances_J[places] = found
-        better = float(((1 - chances_J).sum() + (1 - USUAL_NULL) * _PRIOR_RUNS) / (len(changes) + _PRIOR_RUNS))
-        start, end = smoothed[0][1], smoothed[-1][2]
-    return Hindsight(tuple(map(float, chances_J)), (end - start) * sd)
+        share = (1 - chances_J).sum() - num_large + (1 - USUAL_NULL) * _PRIOR_RUNS
+        better = float(share / (len(changes) - num_large + _PRIOR_RUNS))
+        gain = stretches[-1][0][0].value - first.value + (smoothed[-1][2] - smoothed[0][1]) * sd
+    return Hindsight(tuple(map(float, chances_J)), gain)
 
 
 class _Levels:
-    """The levels that trials may have come from, in sds of one run. Shapes: J trials, G levels of a grid."""
+    """The levels that trials may have come from, in sds of one run from the first. Shapes: J trials, G levels."""
 
     def __init__(self, told: Sequence[Trial], sd: float) -> None:
         self.told = told
-        low, high = (bound(one.value for one in told) / sd for bound in (min, max))
-        step = max((high - low + 8) / _GRID, 0.05)
+        heights = [(one.value - told[0].value) / sd for one in told]
+        low, high = min(heights), max(heights)
+        step = min(max((high - low + 8) / _GRID, 0.05), _COARSEST)
         self.grid_G = np.arange(low - 4, high + 4, step)
-        sizes = np.arange(step, 2 * FAR, step)
+        sizes = np.arange(step, 2 * FAR + step, step)
         lower, higher = (np.exp(-0.5 * np.square(sizes / scale)) for scale in (SCALES[0][0], 2 * SCALES[0][0]))
         self.lower, self.higher = lower / lower.sum(), higher / higher.sum()
         self.likely_JG = np.array([
-            np.exp(-0.5 * one.num_runs * np.square(one.value / sd - self.grid_G)) for one in told
+            np.exp(-0.5 * one.num_runs * np.square(height - self.grid_G))
+            for one, height in zip(told, heights, strict=True)
         ])  # fmt: skip
 
     def moved(self, mass_G: np.ndarray) -> np.ndarray:
