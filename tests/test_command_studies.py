@@ -14,6 +14,7 @@ from blueberry.errors import StudyError
 from blueberry.files import to_toml
 from blueberry.judge.forecast import Forecast
 from blueberry.study import command as command_module
+from blueberry.study.command import command_trainer
 from blueberry.study.spec import Study
 
 SCRIPT = """
@@ -219,6 +220,31 @@ def test_a_program_whose_runs_have_ended_is_not_missed(study: Study, tmp_path: P
     assert api.conduct(study, store=tmp_path / "store", workers=0).num_trained == 6
     (tmp_path / "bin" / "tool-a").rename(tmp_path / "bin" / "tool-b")
     assert api.conduct(study, store=tmp_path / "store", workers=0).num_trained == 6
+
+
+@pytest.mark.parametrize("section", ["across", "tune"])
+def test_what_a_program_is_told_may_vary_between_the_parts_of_a_search(tmp_path: Path, section: str) -> None:
+    (tmp_path / "train.py").touch()
+    told = {"across": '[vary]\n"script.rate" = { log = [0.001, 0.1] }\n[across]\n"script.steps" = [10, 20]\n',
+            "tune": '[vary]\n"script.steps" = [10, 20]\n[tune]\n"script.rate" = { log = [0.001, 0.1] }\n'}  # fmt: skip
+    command = '[trainer]\ncommand = ["{python}", "train.py", "{script.rate}", "{script.steps}", "{seed}"]\n'
+    text = f'question = "Which rate?"\nbase = "moe-nano"\n{told[section]}[strategy]\nmethod = "locate"\n{command}'
+    (tmp_path / "rates.toml").write_text(text)
+    assert api.foresee(Study.load(tmp_path / "rates.toml"), tmp_path / "store").runs_todo > 6
+
+
+@pytest.mark.parametrize("method", ["grid", "locate", "optuna"])
+def test_runs_of_an_edited_script_are_others_also_where_arms_are_proposed(tmp_path: Path, method: str) -> None:
+    text = STUDY.replace("[0.01, 0.02]", "{ log = [0.001, 0.1], points = 3 }") + f'[strategy]\nmethod = "{method}"\n'
+    text = text.replace(", points = 3", "") if method != "grid" else text
+    text += "trials = 6\n" if method == "optuna" else ""
+    (tmp_path / "rates.toml").write_text(text)
+    names = set()
+    for edited in ("", "# edited\n"):
+        (tmp_path / "train.py").write_text(edited)
+        study = Study.load(tmp_path / "rates.toml")
+        names.add(command_trainer(study, tmp_path / "store").digest)
+    assert len(names) == 2
 
 
 def test_a_script_is_missed_where_arms_are_yet_to_be_proposed(tmp_path: Path) -> None:

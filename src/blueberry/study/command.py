@@ -177,9 +177,7 @@ def command_trainer(study: Study, store: Path) -> CommandTrainer:
     program, beside = study.trainer, study.path.parent.absolute()
     assert program is not None
     places = {OUT: OUT, RECIPE: RECIPE, PYTHON: PYTHON, HERE: beside}
-    told = dict.fromkeys(
-        word for arm in study.trained_arms or study.arms for word in program.words({**arm.recipe.flat(), **places})
-    )
+    told = dict.fromkeys(word for arm in study.sampled_arms for word in program.words({**arm.recipe.flat(), **places}))
     told |= dict.fromkeys(value for axis in study.axes for value in axis.values if isinstance(value, str))
     words = tuple(told)
     digest = digest_of(program, beside, words)

@@ -178,7 +178,7 @@ class Study:
         elif file.across:
             study = _across(study, file, place)
         _refuse_too_much(study, place)
-        _check_program(study, fixed, study.trained_arms or arms, place)
+        _check_program(study, fixed, place)
         return study
 
     def __hash__(self) -> int:
@@ -198,6 +198,14 @@ class Study:
     def trained_arms(self) -> tuple[Arm, ...]:
         """Those that runs are made of: the parts', where there are parts."""
         return tuple(arm for part in self.parts for arm in part.trained_arms) if self.parts else self.arms
+
+    @property
+    def sampled_arms(self) -> tuple[Arm, ...]:
+        """The same, and where they are still to be proposed those at the values that a range is given by: what holds of
+        every arm can be asked of them."""
+        if self.parts:
+            return tuple(arm for part in self.parts for arm in part.sampled_arms)
+        return self.arms or tuple(cross(self.axes, self.base, str(self.path)))
 
 
 def refuse_no_line(axes: Sequence[Axis], place: str) -> None:
@@ -410,13 +418,14 @@ def _measured(arm: Arm) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name not in _DECIDE_TRAINING_ALONE}
 
 
-def _check_program(study: Study, fixed: Iterable[str], arms: Sequence[Arm], place: str) -> None:
+def _check_program(study: Study, fixed: Iterable[str], place: str) -> None:
     """A setting that is given and that no program reads is a dead knob; one that is read must have a value; what is
     read of a program's lines must have the metric.
 
     Raises: StudyError naming the first of them.
     """
     program, num_seeds = study.trainer, study.seeds.search + study.seeds.confirm
+    arms = study.sampled_arms
     if program is None:
         for name in (f"{SCRIPT}{name}" for arm in arms for name in arm.recipe.script):
             raise StudyError(
