@@ -241,3 +241,5 @@ def test_borrowed_noise_that_the_table_itself_contradicts_is_said(table):
     said = CliRunner().invoke(app, [*words, "0.00003"], standalone_mode=False).stderr
     assert "repeats in the table spread by 0.000234 with 6 degrees of freedom, more than the borrowed 0.000030" in said
     assert "spread" not in CliRunner().invoke(app, [*words, "0.0003"], standalone_mode=False).stderr
+    tiny = CliRunner().invoke(app, [*words, "1e-300"], standalone_mode=False)
+    assert (tiny.exception, "repeats in the table spread" in tiny.stderr) == (None, True)

@@ -307,7 +307,7 @@ def doubt(loop: Loop, sigma: Borrowed) -> str | None:
     from scipy.special import chdtri
 
     sd, df = Tally(runs=loop.runs).noise()
-    if sd is None or df * (sd / sigma.sd) ** 2 <= float(chdtri(df, 0.01)):
+    if sd is None or sd <= sigma.sd * sqrt(float(chdtri(df, 0.01)) / df):
         return None
     places = places_of(loop, sigma.sd, None)
     own = f"repeats in the table spread by {number(sd, places)} with {freedom(df)}"
