@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -199,7 +200,7 @@ class Study:
         """Those that runs are made of: the parts', where there are parts."""
         return tuple(arm for part in self.parts for arm in part.trained_arms) if self.parts else self.arms
 
-    @property
+    @cached_property
     def sampled_arms(self) -> tuple[Arm, ...]:
         """The same, and where they are still to be proposed those at the values that a range is given by: what holds of
         every arm can be asked of them."""
